@@ -1,0 +1,33 @@
+# `make demo` and `make test` work on a fresh machine with Python 3.11: each sets up .venv itself.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint bench format clean
+
+# Installed again only when the dependencies change.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed  ## Train, evaluate, report and predict on a synthetic corpus.
+	$(BIN)/vavl demo
+
+test: $(VENV)/.installed  ## All tests; those that need the shared research data skip without it.
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed  ## Style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed  ## Mend what can be mended.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed  ## Measure speed; JSON on standard output.
+	$(BIN)/python benchmarks/train_step.py
+
+clean:  ## Remove what make made.
+	rm -rf $(VENV) demo build dist

@@ -1,0 +1,443 @@
+"""The ``vavl`` command. Thin: each command parses, calls one function, and prints."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+from tyro.extras import SubcommandApp
+
+from vavl import __version__
+from vavl.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_PARTIAL,
+    MediaError,
+    VavlError,
+)
+
+DESCRIPTION = (
+    "Audio-visual emotion recognition that works with whatever modality is there. Exit codes: 0 "
+    "done, 1 defect in vavl, 2 bad input, 3 done but some items failed, 130 interrupted."
+)
+
+# Everything heavy is imported inside the commands, so that --help answers at once.
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vavl.data.manifest import Manifest
+    from vavl.training.loop import EpochCallback
+    from vavl.training.run import FoldDirectory
+    from vavl.types import Prediction
+
+
+app = SubcommandApp()
+corpora = SubcommandApp()
+app.command(corpora, name="prepare", help="Make the utterance table of a corpus.")
+
+
+@corpora.command(name="ravdess")
+def prepare_ravdess(root: Positional[Path], /, out: Path = Path("data/ravdess")) -> int:
+    """RAVDESS speech clips: sound and mean facial action units.
+
+    Args:
+        root: Folder with manifest.csv, audio16k/ and visual_au.npz.
+        out: Where the utterance table goes.
+    """
+    from vavl.data.corpora.ravdess import prepare_ravdess as prepare
+
+    return _report_manifest(prepare(root, out), out)
+
+
+@corpora.command(name="folder")
+def prepare_folder(
+    root: Positional[Path],
+    /,
+    out: Path = Path("data/folder"),
+    csv: Path | None = None,
+    corpus: str = "folder",
+    attributes: tuple[str, ...] = ("arousal", "valence", "dominance"),
+    attribute_range: tuple[float, float] = (0.0, 1.0),
+) -> int:
+    """Your own clips, described by a CSV table (columns: file, speaker, category, ...).
+
+    Args:
+        root: Folder of the clips.
+        out: Where the utterance table goes.
+        csv: The table; by default ROOT/labels.csv.
+        corpus: Name of the corpus in the table.
+        attributes: Columns that are attributes.
+        attribute_range: Values that become 0 and 1, e.g. 1 5.
+    """
+    from vavl.data.corpora.folder import prepare_folder as prepare
+
+    manifest = prepare(
+        root,
+        out,
+        csv=csv,
+        corpus=corpus,
+        attributes=attributes,
+        attribute_range=attribute_range,
+    )
+    return _report_manifest(manifest, out)
+
+
+@corpora.command(name="synthetic")
+def prepare_synthetic(
+    out: Path = Path("data/synthetic"),
+    speakers: int = 12,
+    clips_per_speaker: int = 24,
+    seed: int = 0,
+) -> int:
+    """A synthetic corpus, for trying things out: voices and face movements made by rules.
+
+    Args:
+        out: Where clips and the utterance table go.
+        speakers: How many speakers.
+        clips_per_speaker: How many clips of each.
+        seed: Draws everything.
+    """
+    from vavl.data.corpora.synthetic import prepare_synthetic as prepare
+
+    manifest = prepare(out, speakers=speakers, clips_per_speaker=clips_per_speaker, seed=seed)
+    return _report_manifest(manifest, out)
+
+
+def _report_manifest(manifest: Manifest, out: Path) -> int:
+    from collections import Counter
+
+    counts = Counter(utterance.category for utterance in manifest)
+    listed = ", ".join(
+        f"{name or 'unlabelled'} {count}"
+        for name, count in sorted(counts.items(), key=lambda item: str(item[0]))
+    )
+    print(f"{len(manifest)} utterances of {len(manifest.speakers)} speakers ({listed})")
+    print(f"Utterance table: {out / 'manifest.parquet'}")
+    return EXIT_OK
+
+
+@app.command
+def extract(
+    manifest: Positional[Path],
+    /,
+    out: Path,
+    acoustic: str | None = None,
+    visual: str | None = None,
+    layer: int | None = None,
+    normalization: Literal["utterance", "none"] = "utterance",
+    workers: int = 0,
+    threads: int | None = None,
+) -> int:
+    """Extract features into stores; run again to resume, or to mend a damaged store.
+
+    Acoustic extractors: logmel, hf:ID_OR_DIR (any transformers speech encoder),
+    wav2vec2-large-robust-12, arrays. Visual extractors: arrays. The stores are OUT/acoustic and
+    OUT/visual.
+
+    Args:
+        manifest: Utterance table, as written by `vavl prepare`.
+        out: Folder for the stores.
+        acoustic: Extractor of the sound; none leaves it out.
+        visual: Extractor of the face; none leaves it out.
+        layer: Hidden layer to take from an hf: speech encoder; by default the last.
+        normalization: Of the waveform: zero mean and unit variance per clip, or none.
+        workers: Worker processes; 0 works in this process.
+        threads: CPU threads of this process.
+    """
+    from vavl.data.manifest import Manifest
+    from vavl.errors import InputError
+    from vavl.features.extract import build_extractor
+    from vavl.features.extract import extract as run_extraction
+    from vavl.types import Modality
+
+    if acoustic is None and visual is None:
+        raise InputError("--acoustic, --visual: expected at least one extractor, got none")
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    table = Manifest.load(manifest)
+    failed = 0
+    for modality, name in ((Modality.ACOUSTIC, acoustic), (Modality.VISUAL, visual)):
+        if name is None:
+            continue
+        parameters: dict[str, Any] = {}
+        if name != "arrays" and modality is Modality.ACOUSTIC:
+            parameters["normalization"] = normalization
+        if layer is not None and name.startswith("hf:"):
+            parameters["layer"] = layer
+        extractor = build_extractor(modality, name, **parameters)
+        report = run_extraction(table, extractor, out / modality, workers=workers)
+        failed += len(report.failed)
+        print(
+            f"{modality}: {report.done} extracted, {report.skipped} skipped, "
+            f"{len(report.failed)} failed in {report.seconds:.1f} s -> {out / modality}"
+        )
+        if report.failed:
+            print(f"  reasons: {out / modality / 'failures.csv'}", file=sys.stderr)
+    return EXIT_PARTIAL if failed else EXIT_OK
+
+
+@app.command
+def train(
+    config: Positional[Path],
+    /,
+    set: tuple[str, ...] = (),
+    folds: tuple[str, ...] = (),
+) -> int:
+    """Train the folds of an experiment; run again to resume.
+
+    Every key of the configuration can be overridden: --training.epochs 5, or --epochs 5 where the
+    last word is enough. `vavl keys` lists them all.
+
+    Args:
+        config: Experiment (TOML).
+        set: Overrides as KEY=VALUE; the same as --KEY VALUE.
+        folds: Names of the folds to train, e.g. fold-0; by default all.
+    """
+    from rich.console import Console
+
+    from vavl.config import load_experiment
+    from vavl.overrides import parse_assignments
+    from vavl.training.experiment import train_experiment
+
+    experiment = load_experiment(config, parse_assignments(set))
+    console = Console()
+    with _TrainingDisplay(console) as display:
+        train_experiment(experiment, only=folds, on_fold=display.begin)
+    console.print(f"Run: {experiment.run_dir}\nNext: vavl evaluate {experiment.run_dir}")
+    return EXIT_OK
+
+
+class _TrainingDisplay:
+    """A progress bar per fold, with the latest scores."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+
+    def __enter__(self) -> _TrainingDisplay:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def begin(self, fold: FoldDirectory, finished: bool) -> EpochCallback | None:
+        """Starts the bar of a fold."""
+        if finished:
+            self.bars.console.print(f"{fold.path}: finished before, left as it is")
+            return None
+        task = self.bars.add_task(fold.path.name, total=None, status="loading")
+
+        def after_epoch(record: dict[str, Any], epochs: int) -> None:
+            status = f"loss {record['train']['loss']:.3f}"
+            if record["development"]:
+                status += f", development {record['development']['score']:.3f}"
+            self.bars.update(task, total=epochs, completed=record["epoch"], status=status)
+
+        return after_epoch
+
+
+@app.command
+def keys() -> int:
+    """List every key of an experiment file, with its meaning and default."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from vavl.overrides import known_keys
+
+    table = Table("key", "meaning", box=None)
+    for key, text in known_keys().items():
+        table.add_row(key, text)
+    Console().print(table)
+    return EXIT_OK
+
+
+@app.command
+def evaluate(
+    runs: Positional[tuple[Path, ...]],
+    /,
+    out: Path | None = None,
+    replicates: int = 2000,
+    seed: int = 0,
+) -> int:
+    """Score runs on their test folds, with intervals, and write a report.
+
+    Runs that differ only in their seed are averaged. Written are report.html, scores.json,
+    scores.csv and scores.md.
+
+    Args:
+        runs: Run folders, as written by `vavl train`, or single folds of them.
+        out: Where the report goes; by default RUN/evaluation of the first run.
+        replicates: Bootstrap resamples (of speakers).
+        seed: Seed of the resamples.
+    """
+    from rich.console import Console
+
+    from vavl.errors import InputError
+    from vavl.evaluation.report import write_report
+    from vavl.evaluation.run import evaluate_runs, run_config
+    from vavl.evaluation.summary import print_scores
+
+    if not runs:
+        raise InputError("RUNS: expected at least one run folder, got none")
+    out = out or runs[0] / "evaluation"
+    evaluation, tables, histories = evaluate_runs(runs, replicates=replicates, seed=seed)
+    print_scores(evaluation, Console())
+    config = run_config(runs[0])
+    from vavl.config import to_toml
+
+    report = write_report(
+        evaluation,
+        tables,
+        out,
+        histories=histories,
+        config_text=to_toml(config),
+        title=", ".join(dict.fromkeys(run.name for run in runs)),
+    )
+    print(f"Report: {report}")
+    return EXIT_OK
+
+
+@app.command
+def predict(
+    files: Positional[tuple[Path, ...]],
+    /,
+    model: Annotated[str, arg(aliases=["-m"])],
+    format: Literal["table", "json", "csv"] = "table",
+    device: str = "cpu",
+) -> int:
+    """Predict the emotion of clips from sound files and arrays of visual features.
+
+    NAME.wav (or any sound file), NAME.visual.npy and NAME.acoustic.npy of one folder are taken as
+    one clip. A file that cannot be read is reported, and the others go on.
+
+    Args:
+        files: Sound files and .npy arrays.
+        model: A run, a fold of it, a model folder or a hub id.
+        format: What is printed.
+        device: cpu, cuda, ...
+    """
+    from vavl.errors import InputError
+    from vavl.inference import group_files, load
+
+    if not files:
+        raise InputError("FILES: expected at least one file, got none")
+    clips = group_files(files)
+    recognizer = load(model, device=device)
+    predictions, failures = [], []
+    for clip in clips:
+        try:
+            predictions.append(recognizer.predict_files(clip))
+        except (MediaError, InputError) as error:
+            failures.append((clip.name, str(error)))
+    _PRINTERS[format](predictions)
+    for name, reason in failures:
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    return EXIT_PARTIAL if failures else EXIT_OK
+
+
+def _print_table(predictions: Sequence[Prediction]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("clip", "emotion", "probability", "others", "attributes", "from", box=None)
+    for prediction in predictions:
+        ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+        table.add_row(
+            prediction.name,
+            prediction.label or "",
+            f"{ranked[0][1]:.3f}" if ranked else "",
+            ", ".join(f"{name} {value:.2f}" for name, value in ranked[1:3]),
+            ", ".join(f"{name} {value:.2f}" for name, value in prediction.attributes.items()),
+            prediction.modality,
+        )
+    Console().print(table)
+
+
+def _print_json(predictions: Sequence[Prediction]) -> None:
+    print(json.dumps([asdict(prediction) for prediction in predictions], indent=2))
+
+
+def _print_csv(predictions: Sequence[Prediction]) -> None:
+    if not predictions:
+        return
+    first = predictions[0]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["name", "modality", "label", *first.probabilities, *first.attributes])
+    for prediction in predictions:
+        values = [*prediction.probabilities.values(), *prediction.attributes.values()]
+        writer.writerow(
+            [prediction.name, prediction.modality, prediction.label, *(f"{v:.6f}" for v in values)]
+        )
+
+
+_PRINTERS: dict[str, Callable[[Sequence[Prediction]], None]] = {
+    "table": _print_table,
+    "json": _print_json,
+    "csv": _print_csv,
+}
+
+
+@app.command
+def demo(out: Path = Path("demo"), seed: int = 0) -> int:
+    """Try everything on a synthetic corpus: train, evaluate, report, predict.
+
+    Args:
+        out: Where everything is written.
+        seed: Seed of corpus and training.
+    """
+    from vavl.demo import run_demo
+
+    return run_demo(out, seed=seed)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits with one of the codes of :mod:`vavl.errors`."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command; returns its exit code."""
+    try:
+        if list(arguments) == ["--version"]:
+            print(f"vavl {__version__}")
+            return EXIT_OK
+        if arguments and arguments[0] == "train":
+            from vavl.overrides import as_assignments
+
+            arguments = ["train", *as_assignments(arguments[1:], ("set", "folds", "help"))]
+        code: int = app.cli(prog="vavl", description=DESCRIPTION, args=arguments)
+        return code
+    except VavlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone, e.g. `vavl keys | head`: nothing is wrong.
+        sys.stderr.close()
+        return EXIT_OK

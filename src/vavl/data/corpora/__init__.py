@@ -1,0 +1,51 @@
+"""Corpora by name: from what lies on disk, or from nothing, to a manifest.
+
+:data:`CORPORA` is the only list of their names. Each function writes ``OUT/manifest.parquet`` and
+what belongs to it, and returns the manifest; its keyword arguments are the corpus's options.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from vavl.data.corpora.folder import prepare_folder
+from vavl.data.corpora.ravdess import prepare_ravdess
+from vavl.data.corpora.synthetic import prepare_synthetic
+from vavl.data.manifest import Manifest
+from vavl.errors import InputError
+
+__all__ = ["CORPORA", "prepare", "prepare_folder", "prepare_ravdess", "prepare_synthetic"]
+
+CORPORA: Mapping[str, Callable[..., Manifest]] = MappingProxyType(
+    {
+        "folder": prepare_folder,
+        "ravdess": prepare_ravdess,
+        "synthetic": prepare_synthetic,
+    }
+)
+"""Name to the function that prepares the corpus."""
+
+
+def prepare(name: str, **arguments: Any) -> Manifest:
+    """Prepares a corpus by its name.
+
+    Args:
+        name: One of :data:`CORPORA`.
+        **arguments: What the function of that corpus takes, e.g. ``root`` and ``out``.
+
+    Raises:
+        InputError: There is no such corpus, or what the corpus raises.
+
+    Example:
+        >>> import tempfile
+        >>> len(prepare("synthetic", out=tempfile.mkdtemp(), speakers=1, clips_per_speaker=2))
+        2
+    """
+    if name not in CORPORA:
+        near = difflib.get_close_matches(name, CORPORA, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"corpus: expected one of {', '.join(CORPORA)}, got {name!r}{hint}")
+    return CORPORA[name](**arguments)

@@ -1,0 +1,281 @@
+"""Your own clips: a folder of media with a CSV table of labels."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+from vavl.data.corpora.table import TableRow, read_table
+from vavl.data.manifest import Manifest, Utterance, stored_path
+from vavl.data.utterance import utterance_problems
+from vavl.errors import InputError, all_problems
+
+_log = logging.getLogger(__name__)
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".flv")
+ARRAY_SUFFIXES = (".npy",)
+_VOTES = "votes:"
+# Column to (suffixes it takes, columns of the manifest it fills). A video's sound track is sound.
+_MEDIA_COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "audio": (AUDIO_SUFFIXES + VIDEO_SUFFIXES, ("audio_path",)),
+    "video": (VIDEO_SUFFIXES, ("video_path", "audio_path")),
+    "acoustic_features": (ARRAY_SUFFIXES, ("acoustic_features_path",)),
+    "visual_features": (ARRAY_SUFFIXES, ("visual_features_path",)),
+}
+_KNOWN_COLUMNS = frozenset(
+    ["utterance", "file", *_MEDIA_COLUMNS, "speaker", "category", "start_s", "end_s", "fold"]
+)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What the whole table is read with."""
+
+    root: Path
+    out: Path
+    corpus: str
+    attributes: Sequence[str]
+    low: float
+    high: float
+
+
+@dataclass
+class _Parsed:
+    """What one row says, and what is wrong with it."""
+
+    utterance: Utterance
+    problems: list[str] = field(default_factory=list)
+
+
+def prepare_folder(
+    root: Path,
+    out: Path,
+    *,
+    csv: Path | None = None,
+    corpus: str = "folder",
+    attributes: Sequence[str] = ("arousal", "valence", "dominance"),
+    attribute_range: tuple[float, float] = (0.0, 1.0),
+) -> Manifest:
+    r"""Makes a manifest of clips that a CSV table describes, one row per utterance.
+
+    Columns, of which only ``speaker`` and one that names a medium are needed:
+
+    - ``file``: a sound or video file, told apart by its suffix; or ``audio``, ``video``,
+      ``acoustic_features``, ``visual_features`` (``.npy``, (T, D) or (D,)). The sound of a video is
+      used unless ``audio`` names another file. Relative paths start from ``root`` and stay in it.
+    - ``utterance``: the id; by default the path of the medium without its suffix.
+    - ``speaker``, ``category``, ``fold``; ``start_s`` and ``end_s`` in seconds.
+    - ``votes:happy``, ``votes:sad``, ...: how many raters chose the category.
+    - the columns named by ``attributes``.
+    - any other column is kept as metadata.
+
+    Args:
+        root: Folder of the clips.
+        out: Folder for ``manifest.parquet``. The media stay where they lie.
+        csv: The table; by default ``ROOT/labels.csv``.
+        corpus: Name of the corpus in the manifest.
+        attributes: Columns that are attributes.
+        attribute_range: Values in the table that become 0 and 1, e.g. ``(1, 5)``.
+
+    Raises:
+        InputError: Naming every problem by its row in the CSV (the header is row 1) and its
+            utterance at once, missing files included. Nothing is written then.
+
+    Example:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> _ = (root / "a.wav").write_bytes(b"")
+        >>> _ = (root / "labels.csv").write_text("file,speaker,category,arousal\na.wav,ann,happy,5")
+        >>> manifest = prepare_folder(root, root / "prepared", attribute_range=(1, 5))
+        >>> manifest[0].utterance_id, manifest[0].audio_path, manifest[0].attributes
+        ('a', '../a.wav', {'arousal': 1.0})
+    """
+    root, out = Path(root), Path(out)
+    path = root / "labels.csv" if csv is None else Path(csv)
+    low, high = attribute_range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(f"attribute_range: expected low < high, got ({low}, {high})")
+    columns, rows = read_table(path, ["speaker"])
+    problems = _column_problems(columns, attributes)
+    if problems:
+        raise InputError(all_problems(f"table {path}", problems))
+
+    reading = _Reading(root.resolve(), out, corpus, attributes, low, high)
+    utterances = []
+    first_row: dict[str, int] = {}
+    for row in rows:
+        parsed = _parse(row, reading)
+        where = f"row {row.number} ({parsed.utterance.utterance_id!r})"
+        utterances.append(parsed.utterance)
+        first = first_row.setdefault(parsed.utterance.utterance_id, row.number)
+        if first != row.number:
+            parsed.problems.append(
+                f"utterance: already used by row {first}; give each its own in a column 'utterance'"
+            )
+        problems += [f"{where}: {problem}" for problem in parsed.problems]
+    if problems:
+        raise InputError(all_problems(f"table {path}", problems))
+    manifest = Manifest(utterances, root=out)
+    if not manifest.categories and not manifest.attribute_names:
+        _log.warning(
+            "%s has no labels: no column 'category', 'votes:...' or %s; a model can predict these "
+            "clips, but not learn from them",
+            path,
+            ", ".join(map(repr, attributes)),
+        )
+    manifest.save(out / "manifest.parquet")
+    return manifest
+
+
+def _column_problems(columns: Sequence[str], attributes: Sequence[str]) -> list[str]:
+    problems = []
+    known = {*_KNOWN_COLUMNS, *attributes}
+    media = ("file", *_MEDIA_COLUMNS)
+    if not set(media) & set(columns):
+        problems.append(f"no column names a medium; expected one of {', '.join(media)}")
+    for name in columns:
+        # Would become metadata in silence, and be missed as what it is meant to be.
+        if name not in known and name.lower() in known:
+            problems.append(f"column {name!r}: did you mean {name.lower()!r}?")
+    return problems
+
+
+def _parse(row: TableRow, reading: _Reading) -> _Parsed:
+    values = row.values
+    paths, problems = _media(values, reading)
+    # Parsed one by one, so that each problem of a row is found.
+    numbers: dict[str, float | None] = {}
+    for name in ("start_s", "end_s", "fold"):
+        numbers[name] = _number(name, values.get(name, ""), problems)
+    fold = numbers["fold"]
+    if fold is not None and not fold.is_integer():
+        problems.append(f"fold: expected an integer >= 0, got {values['fold']!r}")
+        fold = None
+    attributes = {}
+    for name in reading.attributes:
+        value = _number(name, values.get(name, ""), problems)
+        if value is not None and not reading.low <= value <= reading.high:
+            problems.append(
+                f"{name}: expected {reading.low:g} to {reading.high:g} (attribute_range), "
+                f"got {value:g}"
+            )
+        elif value is not None:
+            attributes[name] = (value - reading.low) / (reading.high - reading.low)
+    utterance = Utterance(
+        utterance_id=values.get("utterance") or _default_id(values),
+        corpus=reading.corpus,
+        speaker=values["speaker"],
+        start_s=numbers["start_s"],
+        end_s=numbers["end_s"],
+        category=values.get("category") or None,
+        votes=_votes(values, problems),
+        attributes=attributes or None,
+        fold=None if fold is None else int(fold),
+        metadata={
+            name: text
+            for name, text in values.items()
+            if text
+            and name
+            and name not in _KNOWN_COLUMNS
+            and not name.startswith(_VOTES)
+            and name not in reading.attributes
+        },
+        **paths,
+    )
+    # What the manifest would say, except for absent media, which the columns tell better.
+    problems += [p for p in utterance_problems(utterance) if not p.startswith("no media")]
+    return _Parsed(utterance, problems)
+
+
+def _default_id(values: dict[str, str]) -> str:
+    for column in ("file", *_MEDIA_COLUMNS):
+        if values.get(column):
+            path = PurePath(values[column])
+            folders = () if path.is_absolute() else path.parts[:-1]
+            return "-".join([*folders, path.stem])
+    return ""
+
+
+def _media(values: dict[str, str], reading: _Reading) -> tuple[dict[str, Any], list[str]]:
+    """Paths by column of the manifest, and what is wrong with those of the table."""
+    paths: dict[str, Any] = {}
+    problems = []
+    given = {name: values[name] for name in ("file", *_MEDIA_COLUMNS) if values.get(name)}
+    if "file" in given:
+        file = given.pop("file")
+        column = _column_of_file(file)
+        if column is None:
+            known = ", ".join(AUDIO_SUFFIXES + VIDEO_SUFFIXES)
+            hint = "; name arrays in 'acoustic_features' or 'visual_features'"
+            hint = hint if PurePath(file).suffix.lower() in ARRAY_SUFFIXES else ""
+            problems.append(f"file: {file!r} is neither sound nor video ({known}){hint}")
+        elif column in given:
+            problems.append(
+                f"file: {file!r} and {column}: {given[column]!r} both name one; drop one"
+            )
+        else:
+            given[column] = file
+    # Audio first: a video's own sound track gives way to it.
+    for column in _MEDIA_COLUMNS:
+        if column not in given:
+            continue
+        suffixes, targets = _MEDIA_COLUMNS[column]
+        problem = _path_problem(given[column], suffixes, reading.root)
+        if problem is not None:
+            problems.append(f"{column}: {problem}")
+            continue
+        stored = stored_path(reading.root / given[column], reading.out)
+        for target in targets:
+            paths.setdefault(target, stored)
+    if not given and not problems:
+        problems.append(f"no medium; fill one of file, {', '.join(_MEDIA_COLUMNS)}")
+    return paths, problems
+
+
+def _column_of_file(file: str) -> str | None:
+    suffix = PurePath(file).suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        return "video"
+    return "audio" if suffix in AUDIO_SUFFIXES else None
+
+
+def _path_problem(given: str, suffixes: Sequence[str], root: Path) -> str | None:
+    if PurePath(given).suffix.lower() not in suffixes:
+        return f"{given!r}: expected a suffix of {', '.join(suffixes)}"
+    # Compared as written: a symbolic link inside the folder may well lead to another disk.
+    inside = Path(os.path.normpath(root / given)).is_relative_to(root)
+    if not PurePath(given).is_absolute() and not inside:
+        return f"{given!r} leads out of {root}; give an absolute path if that is meant"
+    if not os.path.isfile(root / given):  # noqa: PTH113 - Path.is_file raises on overlong names
+        return f"{root / given} does not exist"
+    return None
+
+
+def _number(name: str, text: str, problems: list[str]) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        problems.append(f"{name}: {text!r} is not a number")
+        return None
+    return value
+
+
+def _votes(values: dict[str, str], problems: list[str]) -> dict[str, float] | None:
+    """Category to votes; an empty cell is 0, and a row of empty cells has no votes."""
+    columns = [name for name in values if name.startswith(_VOTES)]
+    if not any(values[name] for name in columns):
+        return None
+    return {
+        name.removeprefix(_VOTES).strip(): _number(name, values[name], problems) or 0.0
+        for name in columns
+    }

@@ -1,0 +1,307 @@
+"""A made-up corpus for demonstrations and tests. Nobody speaks in it, nobody feels anything.
+
+Voices come from a source-filter synthesiser, faces are trajectories of action units, and both are
+drawn at random. What a model scores here says that the machinery works, and nothing about people.
+
+The modalities are made to need each other. The voice tells how much activation there is: angry and
+happy, disgusted and afraid, neutral and sad sound alike. The face tells the kind of expression:
+anger looks like disgust, fear like sadness, and happiness is a faint smile close to neutral. Each
+pair is told apart by weaker cues, which part of the clips show falsely; some of these cues lie in
+the order of events alone.
+"""
+
+from __future__ import annotations
+
+import json
+import wave
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vavl.data.atomic import atomic_write
+from vavl.data.corpora.synthetic_face import (
+    ACTION_UNITS,
+    FRAME_RATE_HZ,
+    Face,
+    FaceStyle,
+    animate,
+    draw_face,
+    unit_vector,
+)
+from vavl.data.corpora.synthetic_voice import (
+    ORDER_FIELDS,
+    SAMPLING_RATE_HZ,
+    Voice,
+    VoiceStyle,
+    draw_syllables,
+    draw_voice,
+    synthesize,
+)
+from vavl.data.manifest import Manifest, Utterance
+from vavl.errors import InputError, all_problems
+
+EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad")
+RATERS = 5
+"""Simulated raters, who vote for each clip."""
+MISLED_RATERS = 0.6
+"""Odds, against 1 for the true one, of voting for an emotion whose cues a clip shows entirely."""
+GUESSING_RATERS = 0.03
+"""Odds of voting for any emotion without a reason."""
+
+# How hard the corpus is. With these values a logistic regression on the mean and the spread over
+# time, trained on 9 of 12 speakers with 24 clips each, finds about 0.69 of the emotions from the
+# voice (80 log-mel bands), 0.70 from the face, and 0.87 from both.
+
+SOUNDS_LIKE = {"angry": "happy", "disgust": "fear", "neutral": "sad"}
+"""Emotions whose voices are told apart by weaker cues only."""
+LOOKS_LIKE = {"angry": "disgust", "fear": "sad", "happy": "neutral"}
+"""Emotions whose faces are told apart by weaker cues only; no pair is in both tables."""
+VOICE_CONFUSION = (0.45, 2.3)
+"""Beta distribution of the share of its cues that a clip's voice borrows from the emotion that
+sounds alike. Larger shares are more misleading; more than a half misleads whoever listens."""
+FACE_CONFUSION = (0.65, 2.0)
+"""The same for the face and the emotion that looks alike."""
+VOICE_SCATTER = 0.15
+"""Standard deviation of the voice's cues from clip to clip, in units of VOICE_SCATTER_UNITS."""
+FACE_SCATTER = 0.35
+"""Standard deviation of the action units' intensities at the apex from clip to clip."""
+APEX_SCATTER = 0.08
+"""Standard deviation of the time of the apex from clip to clip, as a share of the clip."""
+SPEAKER_SCATTER = 0.12
+"""How differently speakers express the same emotion: standard deviation of the log strength."""
+INTENSITY = {"normal": 0.85, "strong": 1.15}
+"""Strength of the expression; the levels take turns."""
+
+VOICE_STYLES = {
+    "angry": VoiceStyle(4.0, 1.0, 2.4, -1.0, 1.2, 0.16, -4.0, 1.4, -4.0, -8.0, -1.2),
+    "happy": VoiceStyle(6.5, 1.4, 1.0, 0.6, -0.4, 0.12, 9.0, 0.2, 4.0, 8.0, 1.2),
+    "disgust": VoiceStyle(-2.0, 0.4, 0.6, -0.6, 1.4, -0.12, -6.0, 0.8, -4.0, -8.0, -1.0),
+    "fear": VoiceStyle(3.0, 0.1, -0.3, 2.2, 0.4, 0.12, 2.0, -0.5, 4.0, 8.0, 1.0),
+    "neutral": VoiceStyle(-0.5, -0.5, -0.8, -0.6, -0.5, 0.0, 3.0, 0.3, 0.0, 2.0, 0.0),
+    "sad": VoiceStyle(-2.0, -1.4, -2.2, 1.0, 0.2, -0.2, -4.0, -0.8, -4.0, -8.0, -1.2),
+}
+VOICE_SCATTER_UNITS = VoiceStyle(1.6, 0.7, 0.5, 0.5, 0.6, 0.12, 2.0, 0.5, 2.5, 4.0, 0.6)
+
+FACE_UNITS = {
+    "angry": {"AU04": 2.0, "AU05": 0.7, "AU07": 1.7, "AU09": 0.5, "AU10": 0.6, "AU23": 1.4},
+    "disgust": {"AU04": 1.6, "AU07": 1.5, "AU09": 1.5, "AU10": 1.5, "AU17": 0.8, "AU23": 0.4},
+    "fear": {"AU01": 1.9, "AU02": 0.9, "AU04": 1.0, "AU05": 1.2, "AU20": 1.2, "AU15": 0.4},
+    "sad": {"AU01": 1.7, "AU04": 1.1, "AU15": 1.3, "AU17": 1.0, "AU20": 0.4},
+    "happy": {"AU06": 0.8, "AU12": 1.2, "AU25": 0.3},
+    "neutral": {"AU12": 0.2, "AU14": 0.4},
+}
+# (apex, spread) as shares of the clip. Mirrored within a pair: the pooled course is the same.
+FACE_COURSES = {
+    "angry": (0.25, 0.25),
+    "disgust": (0.75, 0.25),
+    "fear": (0.25, 0.25),
+    "sad": (0.75, 0.25),
+    "happy": (0.70, 0.30),
+    "neutral": (0.30, 0.30),
+}
+
+# Arousal, valence, dominance in [0, 1]; after the places of these words on the circumplex.
+ATTRIBUTES = {
+    "angry": (0.85, 0.15, 0.80),
+    "disgust": (0.55, 0.15, 0.55),
+    "fear": (0.75, 0.20, 0.20),
+    "happy": (0.75, 0.90, 0.70),
+    "neutral": (0.35, 0.55, 0.50),
+    "sad": (0.20, 0.20, 0.25),
+}
+ATTRIBUTE_NOISE = 0.07
+
+
+@dataclass(frozen=True)
+class _Speaker:
+    name: str
+    sex: str
+    voice: Voice
+    face: Face
+    vocal_strength: dict[str, float]  # emotion -> how strongly the voice shows it
+    facial_strength: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """What is made of one clip: what is heard, what is seen, and what is said about it."""
+
+    utterance: Utterance
+    sound: NDArray[np.float64]  # (N,) at SAMPLING_RATE_HZ
+    units: NDArray[np.float32]  # (T, 17) at FRAME_RATE_HZ
+
+
+def prepare_synthetic(
+    out: Path, *, speakers: int = 12, clips_per_speaker: int = 24, seed: int = 0
+) -> Manifest:
+    """Makes the synthetic corpus.
+
+    The same arguments give the same files, as far as numpy's arithmetic agrees between platforms;
+    a speaker and a clip stay the same when more of them are asked for.
+
+    Args:
+        out: Folder for ``manifest.parquet``, ``audio/<id>.wav`` (16 kHz, mono, 16 bit, 1.5 to 3 s),
+            ``visual_features/<id>.npy`` (T, 17) float32 at 25 Hz, and ``synthetic.json``, which
+            names the columns.
+        speakers: How many speakers, women and men by turns; at least 1.
+        clips_per_speaker: How many clips of each; the six emotions take turns. At least 1.
+        seed: Draws everything, >= 0.
+
+    Returns:
+        The manifest: the intended emotion as category, votes of five simulated raters who also see
+        and hear what misleads, and arousal, valence and dominance.
+
+    Raises:
+        InputError: A number is out of range.
+
+    Example:
+        >>> import tempfile
+        >>> manifest = prepare_synthetic(Path(tempfile.mkdtemp()), speakers=2, clips_per_speaker=6)
+        >>> len(manifest), manifest.categories, manifest[0].metadata["origin"]
+        (12, ('angry', 'disgust', 'fear', 'happy', 'neutral', 'sad'), 'synthetic')
+    """
+    least = {
+        "speakers": (speakers, 1),
+        "clips_per_speaker": (clips_per_speaker, 1),
+        "seed": (seed, 0),
+    }
+    problems = [
+        f"{name}: expected an integer >= {low}, got {value!r}"
+        for name, (value, low) in least.items()
+        if not isinstance(value, int) or value < low
+    ]
+    if problems:
+        raise InputError(all_problems("synthetic corpus", problems))
+    out = Path(out)
+    utterances = []
+    for number in range(speakers):
+        speaker = _speaker(_generator(seed, number), number)
+        for take in range(clips_per_speaker):
+            clip = _clip(_generator(seed, number, take), speaker, take)
+            name = clip.utterance.utterance_id
+            _write_wav(out / "audio" / f"{name}.wav", clip.sound)
+            with atomic_write(out / "visual_features" / f"{name}.npy") as temporary:
+                np.save(temporary, clip.units)
+            utterances.append(clip.utterance)
+    _write_description(out / "synthetic.json", seed)
+    manifest = Manifest(utterances, root=out)
+    manifest.save(out / "manifest.parquet")
+    return manifest
+
+
+def _generator(seed: int, *place: int) -> np.random.Generator:
+    """Random numbers of one speaker or clip, whatever else is drawn."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=place)))
+
+
+def _speaker(rng: np.random.Generator, number: int) -> _Speaker:
+    female = number % 2 == 0
+    return _Speaker(
+        name=f"speaker-{number + 1:02d}",
+        sex="female" if female else "male",
+        voice=draw_voice(rng, female=female),
+        face=draw_face(rng),
+        vocal_strength={e: float(np.exp(rng.normal(0.0, SPEAKER_SCATTER))) for e in EMOTIONS},
+        facial_strength={e: float(np.exp(rng.normal(0.0, SPEAKER_SCATTER))) for e in EMOTIONS},
+    )
+
+
+def _clip(rng: np.random.Generator, speaker: _Speaker, take: int) -> _Clip:
+    emotion = EMOTIONS[take % len(EMOTIONS)]
+    level = ("normal", "strong")[take // len(EMOTIONS) % 2]
+    heard, seen = _partner(emotion, SOUNDS_LIKE), _partner(emotion, LOOKS_LIKE)
+    # The order of events misleads by itself: whoever follows it learns something more.
+    voice_share, voice_order_share = rng.beta(*VOICE_CONFUSION, size=2)
+    face_share, face_order_share = rng.beta(*FACE_CONFUSION, size=2)
+
+    strength = speaker.vocal_strength[emotion] * INTENSITY[level]
+    voice_style = _voice_style(rng, emotion, heard, strength, voice_share, voice_order_share)
+    strength = speaker.facial_strength[emotion] * INTENSITY[level]
+    face_style = _face_style(rng, emotion, seen, strength, face_share, face_order_share)
+    syllables = draw_syllables(rng, speaker.voice, voice_style)
+    sound = synthesize(rng, speaker.voice, voice_style, syllables)
+    units = animate(rng, speaker.face, face_style, syllables)
+
+    odds = dict.fromkeys(EMOTIONS, GUESSING_RATERS)
+    odds[emotion] += 1.0
+    odds[heard] += MISLED_RATERS * voice_share
+    odds[seen] += MISLED_RATERS * face_share
+    weights = np.array(list(odds.values()))
+    votes = rng.multinomial(RATERS, weights / weights.sum())
+    noise = rng.normal(0.0, ATTRIBUTE_NOISE, 3)
+    attributes = np.clip(np.array(ATTRIBUTES[emotion]) + noise, 0.0, 1.0)
+    name = f"{speaker.name}-{emotion}-{take // len(EMOTIONS) + 1:02d}"
+    utterance = Utterance(
+        utterance_id=name,
+        corpus="synthetic",
+        speaker=speaker.name,
+        audio_path=f"audio/{name}.wav",
+        visual_features_path=f"visual_features/{name}.npy",
+        category=emotion,
+        votes={category: float(n) for category, n in zip(EMOTIONS, votes, strict=True)},
+        attributes=dict(zip(("arousal", "valence", "dominance"), attributes.tolist(), strict=True)),
+        metadata={"sex": speaker.sex, "intensity": level, "origin": "synthetic"},
+    )
+    return _Clip(utterance, sound, units)
+
+
+def _partner(emotion: str, pairs: dict[str, str]) -> str:
+    return (pairs | {second: first for first, second in pairs.items()})[emotion]
+
+
+def _voice_style(
+    rng: np.random.Generator,
+    emotion: str,
+    heard: str,
+    strength: float,
+    share: float,
+    order_share: float,
+) -> VoiceStyle:
+    cues = {}
+    for name, true, false, unit in zip(
+        VoiceStyle._fields,
+        VOICE_STYLES[emotion],
+        VOICE_STYLES[heard],
+        VOICE_SCATTER_UNITS,
+        strict=True,
+    ):
+        borrowed = order_share if name in ORDER_FIELDS else share
+        value = (1 - borrowed) * true + borrowed * false
+        cues[name] = strength * value + VOICE_SCATTER * unit * float(rng.standard_normal())
+    return VoiceStyle(**cues)
+
+
+def _face_style(
+    rng: np.random.Generator,
+    emotion: str,
+    seen: str,
+    strength: float,
+    share: float,
+    order_share: float,
+) -> FaceStyle:
+    units = (1 - share) * unit_vector(FACE_UNITS[emotion]) + share * unit_vector(FACE_UNITS[seen])
+    units = strength * units + FACE_SCATTER * rng.standard_normal(len(units))
+    course = np.array(FACE_COURSES[emotion]) * (1 - order_share)
+    apex, spread = course + np.array(FACE_COURSES[seen]) * order_share
+    return FaceStyle(units, apex=float(apex + rng.normal(0.0, APEX_SCATTER)), spread=float(spread))
+
+
+def _write_wav(path: Path, sound: NDArray[np.float64]) -> None:
+    samples = np.round(sound * 32767).astype("<i2")
+    with atomic_write(path) as temporary, wave.open(str(temporary), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLING_RATE_HZ)
+        file.writeframes(samples.tobytes())
+
+
+def _write_description(path: Path, seed: int) -> None:
+    content = {
+        "what": "synthetic voices and faces made by vavl; no person was recorded",
+        "seed": seed,
+        "visual_features": {"columns": ACTION_UNITS, "frame_rate_hz": FRAME_RATE_HZ},
+    }
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,251 @@
+"""The voice of the synthetic corpus: a glottal source and vowel resonances, made with numpy alone.
+
+Source: the source-filter model of G. Fant, "Acoustic Theory of Speech Production", 1960; the
+glottal pulse is that of A. E. Rosenberg, "Effect of glottal pulse shape on the quality of natural
+vowels", JASA 49, 1971. Formants of the vowels: G. E. Peterson and H. L. Barney, "Control methods
+used in a study of the vowels", JASA 24, 1952 (men).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLING_RATE_HZ = 16_000
+SHORTEST_S, LONGEST_S = 1.5, 3.0
+
+Array = NDArray[np.float64]
+
+_HOP = 128
+"""Samples between two shapes of the mouth (8 ms)."""
+_WINDOW = 512
+_LEAD_S, _TAIL_S = 0.10, 0.15
+_VOWEL_FORMANTS_HZ = np.array(
+    [[730, 1090, 2440], [530, 1840, 2480], [270, 2290, 3010], [570, 840, 2410], [300, 870, 2240]],
+    dtype=np.float64,
+)
+_FOURTH_FORMANT_HZ = 3500.0
+_BANDWIDTHS_HZ = np.array([80.0, 100.0, 140.0, 220.0])
+_FULL_SCALE = 0.9
+
+
+class VoiceStyle(NamedTuple):
+    """How a voice departs from the speaker's neutral one. All zeros is neutral.
+
+    Attributes:
+        pitch_semitones: Shift of the mean pitch.
+        pitch_range: Movement of pitch from syllable to syllable, semitones (standard deviation).
+        effort: Vocal effort: above 0 pressed and bright, below 0 lax and dull (octaves of the
+            corner frequency of the source spectrum).
+        breath: Aspiration noise and open quotient, above 0 breathy.
+        roughness: Jitter and shimmer, above 0 harsh.
+        tempo: Syllable rate, natural logarithm.
+        smile: Shortening of the vocal tract by spread lips, in per cent.
+        accent: Depth of the loudness contrast between syllables.
+        pitch_slope: Rise of pitch from the first to the last syllable, semitones.
+        loudness_slope: Rise of loudness from the first to the last syllable, dB.
+        effort_slope: Rise of effort from the first to the last syllable, octaves.
+    """
+
+    pitch_semitones: float = 0.0
+    pitch_range: float = 0.0
+    effort: float = 0.0
+    breath: float = 0.0
+    roughness: float = 0.0
+    tempo: float = 0.0
+    smile: float = 0.0
+    accent: float = 0.0
+    pitch_slope: float = 0.0
+    loudness_slope: float = 0.0
+    effort_slope: float = 0.0
+
+
+ORDER_FIELDS = ("pitch_slope", "loudness_slope", "effort_slope")
+"""What only the order in time tells: the mean and the spread over a clip do not show their sign."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One speaker's voice.
+
+    Attributes:
+        pitch_hz: Mean pitch.
+        tract: Formant frequencies relative to an average man's.
+        rate: Syllables per second.
+        corner_hz: Corner frequency of the source spectrum.
+        breath: Share of aspiration noise.
+        jitter: Relative disturbance of the period.
+        level_db: Loudness at the microphone.
+        noise_db: Background noise relative to full scale.
+        brightness_db: Treble of the recording, dB at 8 kHz.
+    """
+
+    pitch_hz: float
+    tract: float
+    rate: float
+    corner_hz: float
+    breath: float
+    jitter: float
+    level_db: float
+    noise_db: float
+    brightness_db: float
+
+
+@dataclass(frozen=True)
+class Syllables:
+    """When the mouth opens: what the face shares with the voice.
+
+    Attributes:
+        edges_s: ``(n + 1,)`` borders of the syllables in seconds.
+        strength: ``(n,)`` relative loudness.
+        duration_s: Length of the clip.
+    """
+
+    edges_s: Array
+    strength: Array
+    duration_s: float
+
+    def opening(self, times_s: Array) -> Array:
+        """How far the mouth is open, 0 to about 1, at each time."""
+        index = np.searchsorted(self.edges_s, times_s, side="right") - 1
+        inside = (index >= 0) & (index < len(self.strength))
+        index = np.clip(index, 0, len(self.strength) - 1)
+        start, end = self.edges_s[index], self.edges_s[index + 1]
+        progress = np.clip((times_s - start) / (end - start), 0.0, 1.0)
+        return np.where(inside, np.sin(np.pi * progress) ** 0.7 * self.strength[index], 0.0)
+
+
+def draw_voice(rng: np.random.Generator, *, female: bool) -> Voice:
+    """A speaker's voice."""
+    return Voice(
+        pitch_hz=(205.0 if female else 115.0) * 2.0 ** rng.normal(0.0, 0.14),
+        tract=(1.16 if female else 1.0) * np.exp(rng.normal(0.0, 0.03)),
+        rate=4.6 * np.exp(rng.normal(0.0, 0.09)),
+        corner_hz=1000.0 * 2.0 ** rng.normal(0.0, 0.2),
+        breath=0.05 * np.exp(rng.normal(0.0, 0.25)),
+        jitter=0.008 * np.exp(rng.normal(0.0, 0.3)),
+        level_db=rng.normal(-23.0, 2.0),
+        noise_db=rng.normal(-66.0, 2.0),
+        brightness_db=rng.normal(0.0, 1.0),
+    )
+
+
+def draw_syllables(rng: np.random.Generator, voice: Voice, style: VoiceStyle) -> Syllables:
+    """The rhythm of one sentence."""
+    count = int(rng.integers(6, 11))
+    weights = np.exp(rng.normal(0.0, 0.18, count))
+    weights[-1] *= 1.3  # the last syllable of a phrase is drawn out
+    speech_s = count / (voice.rate * np.exp(style.tempo))
+    duration_s = float(np.clip(speech_s + _LEAD_S + _TAIL_S, SHORTEST_S, LONGEST_S))
+    edges_s = _LEAD_S + np.concatenate([[0.0], np.cumsum(weights)]) / weights.sum() * (
+        duration_s - _LEAD_S - _TAIL_S
+    )
+    depth = 0.22 * np.exp(style.accent)
+    return Syllables(edges_s, np.exp(rng.normal(0.0, depth, count)), duration_s)
+
+
+def synthesize(
+    rng: np.random.Generator, voice: Voice, style: VoiceStyle, syllables: Syllables
+) -> Array:
+    """One sentence without meaning.
+
+    Args:
+        rng: Draws vowels, melody, noise and irregularities.
+        voice: Who speaks.
+        style: How.
+        syllables: The rhythm.
+
+    Returns:
+        ``(N,)`` samples at :data:`SAMPLING_RATE_HZ`, at most 0.9 in size.
+    """
+    samples = round(syllables.duration_s * SAMPLING_RATE_HZ)
+    times_s = np.arange(0, samples + _HOP, _HOP) / SAMPLING_RATE_HZ  # of the control points
+    at = np.arange(samples) / SAMPLING_RATE_HZ
+    centres_s = (syllables.edges_s[:-1] + syllables.edges_s[1:]) / 2
+    position = np.linspace(-0.5, 0.5, len(centres_s))  # in the sentence
+
+    melody = style.pitch_semitones + style.pitch_slope * position
+    melody = melody + rng.normal(0.0, 1.1 * np.exp(style.pitch_range / 2), len(centres_s))
+    semitones = np.interp(at, centres_s, melody)
+    pulses, openness = _glottis(rng, voice, style, voice.pitch_hz * 2.0 ** (semitones / 12))
+
+    loudness_db = np.interp(at, centres_s, style.loudness_slope * position)
+    voiced = np.interp(at, times_s, syllables.opening(times_s)) * 10 ** (loudness_db / 20)
+    breath = voice.breath * np.exp(style.breath)
+    aspiration = rng.standard_normal(samples) * (0.3 + 0.7 * openness)
+    source = (pulses + breath * aspiration) * voiced
+
+    # Every vowel occurs, as in any sentence of some length.
+    vowels = rng.permutation(np.arange(len(centres_s)) % len(_VOWEL_FORMANTS_HZ))
+    formants = np.column_stack(
+        [np.interp(times_s, centres_s, track) for track in _VOWEL_FORMANTS_HZ[vowels].T]
+        + [np.full(len(times_s), _FOURTH_FORMANT_HZ)]
+    )  # (frames, 4)
+    formants *= voice.tract * (1 + style.smile / 100)
+    corner_hz = voice.corner_hz * 2.0 ** (
+        style.effort + np.interp(times_s, centres_s, style.effort_slope * position)
+    )
+    sound = _filtered(source, formants, corner_hz, voice.brightness_db)
+    sound *= 10 ** (voice.level_db / 20) / max(float(np.sqrt(np.mean(sound**2))), 1e-9)
+    sound += _consonants(rng, syllables, samples) * 10 ** ((voice.level_db - 8.0) / 20)
+    sound += rng.standard_normal(samples) * 10 ** (voice.noise_db / 20)
+    peak = float(np.abs(sound).max())
+    return sound * min(1.0, _FULL_SCALE / peak)
+
+
+def _glottis(
+    rng: np.random.Generator, voice: Voice, style: VoiceStyle, pitch_hz: Array
+) -> tuple[Array, Array]:
+    """Derivative of the glottal flow, and the flow (0 = closed, 1 = wide open)."""
+    # Each period has its own disturbance, so periods are counted before they are disturbed.
+    period = np.cumsum(pitch_hz / SAMPLING_RATE_HZ).astype(np.int64)
+    disturbance = rng.standard_normal((2, int(period[-1]) + 1))
+    jitter = voice.jitter * np.exp(style.roughness)
+    phase = np.cumsum(pitch_hz * np.exp(jitter * disturbance[0, period]) / SAMPLING_RATE_HZ) % 1.0
+    opening = min(0.40 * np.exp(0.15 * style.breath), 0.6)
+    closing = min(0.18 * np.exp(0.30 * style.breath), 0.35)
+    flow = np.where(
+        phase < opening,
+        0.5 - 0.5 * np.cos(np.pi * phase / opening),
+        np.cos(0.5 * np.pi * np.clip((phase - opening) / closing, 0.0, 1.0)),
+    )
+    shimmer = np.exp(4 * jitter * disturbance[1, period])
+    return np.diff(flow, prepend=flow[:1]) * shimmer * 8.0, flow
+
+
+def _filtered(source: Array, formants: Array, corner_hz: Array, brightness_db: float) -> Array:
+    """Shapes the spectrum frame by frame: short-time Fourier transform, gain, overlap-add."""
+    frames = len(formants)
+    padded = np.zeros((frames - 1) * _HOP + _WINDOW)
+    padded[_WINDOW // 2 : _WINDOW // 2 + len(source)] = source
+    window = np.sqrt(np.hanning(_WINDOW + 1)[:-1])  # twice, they add up to 2 at a quarter overlap
+    pieces = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP] * window
+    frequency = np.fft.rfftfreq(_WINDOW, 1 / SAMPLING_RATE_HZ)  # (257,)
+    squared = frequency**2
+    gain = 1 / (1 + squared / corner_hz[:, None] ** 2)
+    for formant, bandwidth in zip(formants.T, _BANDWIDTHS_HZ, strict=True):
+        centre = formant[:, None] ** 2
+        gain *= centre**2 / ((centre - squared) ** 2 + squared * bandwidth**2)
+    gain = np.sqrt(gain) * 10 ** (brightness_db / 20 * frequency / frequency[-1])
+    shaped = np.fft.irfft(np.fft.rfft(pieces) * gain) * window
+    result = np.zeros_like(padded)
+    quarters = shaped.reshape(frames, 4, _HOP)
+    for quarter in range(4):
+        start = quarter * _HOP
+        result[start : start + frames * _HOP] += quarters[:, quarter].ravel()
+    return result[_WINDOW // 2 : _WINDOW // 2 + len(source)]
+
+
+def _consonants(rng: np.random.Generator, syllables: Syllables, samples: int) -> Array:
+    """Hissing at the beginning of some syllables, of about unit loudness."""
+    envelope = np.zeros(samples)
+    for start_s in syllables.edges_s[:-1]:
+        length = int(rng.uniform(0.03, 0.08) * SAMPLING_RATE_HZ)
+        strength = rng.uniform(0.3, 0.8)
+        start = int(start_s * SAMPLING_RATE_HZ) - length // 2
+        envelope[start : start + length] += strength * np.hanning(length)
+    # A difference of white noise has its energy at high frequencies, as s and f have.
+    return np.diff(rng.standard_normal(samples + 1)) * envelope

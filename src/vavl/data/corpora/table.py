@@ -1,0 +1,81 @@
+"""CSV files that people and other programs write: read strictly, with rows one can find again."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vavl.errors import InputError, all_problems
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row of a CSV file.
+
+    Attributes:
+        number: As a spreadsheet counts: the header is row 1.
+        values: Column to text, without the spaces around it; ``""`` where the cell is empty.
+    """
+
+    number: int
+    values: dict[str, str]
+
+
+def read_table(path: Path, required: Iterable[str] = ()) -> tuple[tuple[str, ...], list[TableRow]]:
+    """Reads a comma-separated UTF-8 file with a header; rows without any text are passed over.
+
+    Args:
+        path: The file.
+        required: Columns that must be there.
+
+    Returns:
+        The columns in their order, and the rows.
+
+    Raises:
+        InputError: The file is missing, not UTF-8 or not CSV; a required column is missing or a
+            name occurs twice; or rows have more cells than the header. All of it at once.
+    """
+    if not path.is_file():
+        raise InputError(f"table: {path} does not exist")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.reader(file, strict=True))
+    except UnicodeDecodeError as error:
+        raise InputError(f"table {path}: not UTF-8 text ({error}); save it as UTF-8") from error
+    except csv.Error as error:
+        raise InputError(f"table {path}: not a readable CSV file ({error})") from error
+    columns = tuple(name.strip() for name in lines[0]) if lines else ()
+    problems = _header_problems(columns, required)
+    rows = []
+    for number, cells in enumerate(lines[1:], start=2):
+        values = [cell.strip() for cell in cells]
+        if not any(values):
+            continue
+        if any(values[len(columns) :]):
+            problems.append(f"row {number}: {len(values)} cells, but {len(columns)} columns")
+        values += [""] * (len(columns) - len(values))
+        rows.append(TableRow(number, dict(zip(columns, values, strict=False))))
+    if not rows and not problems:
+        problems.append("no rows below the header")
+    if problems:
+        raise InputError(all_problems(f"table {path}", problems))
+    return columns, rows
+
+
+def _header_problems(columns: tuple[str, ...], required: Iterable[str]) -> list[str]:
+    if not columns:
+        return ["the file is empty"]
+    if len(columns) == 1 and (";" in columns[0] or "\t" in columns[0]):
+        return ["the columns are not separated by commas; save it with commas"]
+    found = ", ".join(filter(None, columns))
+    problems = [f"no column {name!r} (found: {found})" for name in required if name not in columns]
+    counts = Counter(columns)
+    problems += [
+        f"column {name!r} occurs {count} times"
+        for name, count in counts.items()
+        if count > 1 and name
+    ]
+    return problems

@@ -1,0 +1,207 @@
+"""Batches of padded sequences with their targets, from a manifest and its feature stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from vavl.data.manifest import Manifest
+from vavl.data.store import FeatureStore
+from vavl.data.utterance import Utterance
+from vavl.errors import InputError
+from vavl.types import STREAMS, Batch, Modality
+
+
+class UtteranceDataset(Dataset[Batch]):
+    """The clips of one split, read a batch at a time.
+
+    An item is a whole batch: the index is a list of positions, so that one call pads all of them.
+
+    Args:
+        manifest: Utterance table.
+        ids: Which utterances. Those that no store has are left out and listed in :attr:`absent`.
+        stores: Feature store per modality; a clip that a store lacks has no such modality.
+        categories: Names in the order of the targets; empty for a model without categories.
+        attributes: Names in the order of the targets; empty for a model without attributes.
+        soft: Targets are the distribution of the raters' votes where there are votes.
+
+    Raises:
+        InputError: No store is given, or no clip is left.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        ids: Sequence[str],
+        stores: Mapping[Modality, FeatureStore],
+        *,
+        categories: Sequence[str] = (),
+        attributes: Sequence[str] = (),
+        soft: bool = False,
+    ) -> None:
+        if not stores:
+            raise InputError("stores: expected at least one feature store, got none")
+        self.stores = dict(stores)
+        self.categories = tuple(categories)
+        self.attributes = tuple(attributes)
+        self.ids = [i for i in ids if any(i in store for store in stores.values())]
+        self.absent = sorted(set(ids) - set(self.ids))
+        if not self.ids:
+            raise InputError(
+                f"stores: none of the {len(ids)} utterances of this split has features; were the "
+                "stores extracted from this manifest?"
+            )
+        utterances = [manifest.by_id[i] for i in self.ids]
+        self.speakers = [utterance.speaker for utterance in utterances]
+        self.lengths = np.stack(
+            [
+                [
+                    stores[m].lengths[stores[m].row(i)] if m in stores and i in stores[m] else 0
+                    for i in self.ids
+                ]
+                for m in STREAMS
+            ]
+        )
+        """``(2, N)`` steps per modality (acoustic, visual), 0 where it is absent."""
+        self.category_targets = (
+            torch.stack([_distribution(u, categories, soft) for u in utterances])
+            if categories
+            else None
+        )
+        self.attribute_targets = (
+            torch.tensor(
+                [
+                    [(u.attributes or {}).get(name, np.nan) for name in attributes]
+                    for u in utterances
+                ],
+                dtype=torch.float32,
+            )
+            if attributes
+            else None
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, positions: Sequence[int]) -> Batch:
+        """The batch of the clips at these positions."""
+        rows = list(positions)
+        acoustic, acoustic_lengths = self._padded(Modality.ACOUSTIC, rows)
+        visual, visual_lengths = self._padded(Modality.VISUAL, rows)
+        return Batch(
+            utterance_ids=[self.ids[row] for row in rows],
+            acoustic=acoustic,
+            acoustic_lengths=acoustic_lengths,
+            visual=visual,
+            visual_lengths=visual_lengths,
+            category_targets=_rows(self.category_targets, rows),
+            attribute_targets=_rows(self.attribute_targets, rows),
+        )
+
+    def _padded(self, modality: Modality, rows: list[int]) -> tuple[Tensor | None, Tensor | None]:
+        """``(B, T, D)`` padded with zeros and ``(B,)`` lengths, or None where all lack it."""
+        lengths = self.lengths[STREAMS.index(modality), rows]
+        if not lengths.any():
+            return None, None
+        store = self.stores[modality]
+        padded = np.zeros((len(rows), int(lengths.max()), store.spec.dim), dtype=np.float32)
+        for place, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+            if length:
+                padded[place, :length] = store.read(self.ids[row])
+        return torch.from_numpy(padded), torch.from_numpy(lengths)
+
+    def feature_statistics(self, modality: Modality) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation ``(D,)`` over all frames of a modality, in one pass.
+
+        Sums are kept in float64 around the first clip's mean, so that large offsets do not cancel.
+
+        Raises:
+            InputError: No clip of this split has the modality.
+        """
+        store = self.stores[modality]
+        origin: np.ndarray | None = None
+        count, total, squares = 0, np.zeros(store.spec.dim), np.zeros(store.spec.dim)
+        for row in np.flatnonzero(self.lengths[STREAMS.index(modality)]):
+            frames = store.read(self.ids[row]).astype(np.float64)
+            if origin is None:
+                origin = frames.mean(0)
+            frames -= origin
+            count += len(frames)
+            total += frames.sum(0)
+            squares += np.square(frames).sum(0)
+        if origin is None:
+            raise InputError(f"{modality}: no training clip has features of this modality")
+        mean = total / count
+        std = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+        return torch.from_numpy(origin + mean).float(), torch.from_numpy(std).float()
+
+
+def _distribution(utterance: Utterance, categories: Sequence[str], soft: bool) -> Tensor:
+    """``(C,)`` target distribution of one clip; NaN where it has no label among the categories."""
+    target = torch.zeros(len(categories))
+    if soft and utterance.votes:
+        for index, category in enumerate(categories):
+            target[index] = float(utterance.votes.get(category, 0.0))
+    elif utterance.category in categories:
+        target[categories.index(utterance.category)] = 1.0
+    total = target.sum()
+    return target / total if total > 0 else torch.full_like(target, torch.nan)
+
+
+def _rows(targets: Tensor | None, rows: list[int]) -> Tensor | None:
+    return None if targets is None else targets[rows]
+
+
+class BucketSampler(Sampler[list[int]]):
+    """Positions for batches of clips of similar length, in a seeded order that differs per epoch.
+
+    Clips are shuffled, cut into pools of several batches, sorted by length within a pool and cut
+    into batches; the batches are shuffled again. Padding shrinks, and batches still vary.
+
+    Args:
+        lengths: ``(N,)`` steps of each clip.
+        batch_size: Clips per batch.
+        seed: Seed of the order.
+        pool: Batches that are sorted together.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], batch_size: int, *, seed: int = 0, pool: int = 8
+    ) -> None:
+        self.lengths = np.asarray(lengths)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.pool = pool
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of an epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-len(self.lengths) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(len(self.lengths))
+        span = self.pool * self.batch_size
+        batches: list[list[int]] = []
+        for start in range(0, len(order), span):
+            pool = order[start : start + span]
+            pool = pool[np.argsort(self.lengths[pool], kind="stable")]
+            batches += [
+                pool[i : i + self.batch_size].tolist() for i in range(0, len(pool), self.batch_size)
+            ]
+        for index in rng.permutation(len(batches)):
+            yield batches[index]
+
+
+def sorted_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Positions in batches from the longest clip to the shortest, for scoring without gradients."""
+    order = np.argsort(-np.asarray(lengths), kind="stable").tolist()
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

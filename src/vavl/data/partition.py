@@ -1,0 +1,295 @@
+"""Who is in which split: speaker-independent partitions of a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vavl.data.atomic import atomic_write
+from vavl.data.manifest import Manifest
+from vavl.errors import InputError, StoreError, all_problems
+
+SCHEMA_VERSION = 1
+"""Raised whenever a partition written before can no longer be read the same way."""
+
+Split = Literal["train", "development", "test"]
+SPLITS: tuple[Split, ...] = ("train", "development", "test")
+"""The splits in the order used everywhere."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One division of a corpus; no speaker is in two splits (see :meth:`check`).
+
+    Attributes:
+        name: E.g. ``"fold-0"``.
+        train: Ids of the utterances that weights and statistics are fitted on.
+        development: Ids for every choice, such as the best epoch; may be empty.
+        test: Ids that nothing is chosen or fitted on.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    development: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def check(self, manifest: Manifest) -> None:
+        """Raises unless this is a speaker-independent division of (a part of) the manifest.
+
+        Raises:
+            InputError: Naming every unknown or repeated id, every speaker in two splits, and
+                train or test where it is empty.
+        """
+        problems = [f"{split} is empty" for split in ("train", "test") if not getattr(self, split)]
+        first_seen: dict[str, str] = {}
+        splits_of: defaultdict[str, list[str]] = defaultdict(list)
+        for split in SPLITS:
+            for utterance_id in getattr(self, split):
+                if utterance_id in first_seen:
+                    problems.append(
+                        f"{utterance_id!r} is in {first_seen[utterance_id]} and again in {split}"
+                    )
+                    continue
+                first_seen[utterance_id] = split
+                if utterance_id not in manifest.by_id:
+                    problems.append(f"{utterance_id!r} in {split} is not in the manifest")
+                    continue
+                speaker = manifest.by_id[utterance_id].speaker
+                if split not in splits_of[speaker]:
+                    splits_of[speaker].append(split)
+        problems += [
+            f"speaker {speaker!r} is in {' and '.join(splits)}"
+            for speaker, splits in splits_of.items()
+            if len(splits) > 1
+        ]
+        if problems:
+            raise InputError(all_problems(f"partition {self.name!r}", problems))
+
+    def save(self, path: Path) -> None:
+        """Writes the partition as JSON, atomically."""
+        content = {"schema_version": SCHEMA_VERSION, "name": self.name}
+        content |= {split: list(getattr(self, split)) for split in SPLITS}
+        with atomic_write(Path(path)) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Partition:
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            InputError: If the file does not exist.
+            StoreError: If it is damaged, no partition, or of another schema version.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"partition: {path} does not exist")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise StoreError(f"{path}: not a readable JSON file ({error})") from error
+        if not isinstance(content, dict) or "schema_version" not in content:
+            raise StoreError(f"{path}: a JSON file, but no vavl partition")
+        if content["schema_version"] != SCHEMA_VERSION:
+            raise StoreError(
+                f"{path}: expected schema version {SCHEMA_VERSION}, got "
+                f"{content['schema_version']!r}; make the partition again with this version of vavl"
+            )
+        wrong = [
+            split
+            for split in SPLITS
+            if not isinstance(content.get(split), list)
+            or not all(isinstance(name, str) for name in content[split])
+        ]
+        if wrong or not isinstance(content.get("name"), str):
+            raise StoreError(f"{path}: expected a name and lists of ids in {', '.join(SPLITS)}")
+        return cls(content["name"], *(tuple(content[split]) for split in SPLITS))
+
+
+def given_folds(
+    manifest: Manifest,
+    *,
+    development_share: float = 0.2,
+    seed: int = 0,
+    balance_by: str | None = None,
+) -> list[Partition]:
+    """One partition per published test fold (``Utterance.fold``), named after it: ``fold-3``.
+
+    Args:
+        manifest: Every utterance must name its fold, each speaker in one fold only.
+        development_share: Share of the training-side speakers who become development speakers,
+            in [0, 1); at least one if more than 0.
+        seed: Chooses the development speakers. The choice depends on nothing else than the seed,
+            the fold and the speakers: neither on the order of rows nor on a library's version.
+        balance_by: A metadata field, the same in all utterances of a speaker, whose values occur
+            among the development speakers in proportion (e.g. ``"sex"``).
+
+    Raises:
+        InputError: Naming every problem at once.
+    """
+    problems = [f"{u.utterance_id!r} has no fold" for u in manifest if u.fold is None]
+    folds_of: defaultdict[str, set[int]] = defaultdict(set)
+    for utterance in manifest:
+        if utterance.fold is not None:
+            folds_of[utterance.speaker].add(utterance.fold)
+    problems += [
+        f"speaker {speaker!r} is in folds {sorted(folds)}"
+        for speaker, folds in folds_of.items()
+        if len(folds) > 1
+    ]
+    numbers = sorted({fold for folds in folds_of.values() for fold in folds})
+    if len(numbers) < 2:
+        problems.append(f"expected at least 2 folds, got {len(numbers)}")
+    problems += _share_problems(development_share)
+    if problems:
+        raise InputError(all_problems("given folds", problems))
+    groups = _groups(manifest, balance_by)
+    fold_of = {speaker: min(folds) for speaker, folds in folds_of.items()}
+    return [
+        _partition(manifest, groups, fold_of, number, development_share, seed) for number in numbers
+    ]
+
+
+def speaker_kfold(
+    manifest: Manifest,
+    *,
+    folds: int = 5,
+    development_share: float = 0.2,
+    seed: int = 0,
+    balance_by: str | None = None,
+) -> list[Partition]:
+    """Speaker-independent cross-validation: each speaker is tested in exactly one fold.
+
+    The folds hold equally many speakers, give or take one, and so does each group of
+    ``balance_by``.
+
+    Args:
+        manifest: The corpus.
+        folds: How many partitions, named ``fold-0``, ``fold-1``, ...; 2 to the number of speakers.
+        development_share: As in :func:`given_folds`.
+        seed: Deals the speakers to the folds and chooses the development speakers.
+        balance_by: As in :func:`given_folds`; balances the folds, too.
+
+    Raises:
+        InputError: Naming every problem at once.
+
+    Example:
+        >>> from vavl.data.manifest import Utterance
+        >>> clips = [Utterance(f"clip-{s}", "demo", s, audio_path=f"{s}.wav") for s in "abcdef"]
+        >>> partitions = speaker_kfold(Manifest(clips, root=Path()), folds=3)
+        >>> [len(part.test) for part in partitions]
+        [2, 2, 2]
+    """
+    problems = _share_problems(development_share)
+    if not 2 <= folds <= len(manifest.speakers):
+        problems.append(
+            f"folds: expected 2 to {len(manifest.speakers)} (the number of speakers), got {folds}"
+        )
+    if problems:
+        raise InputError(all_problems("speaker k-fold", problems))
+    groups = _groups(manifest, balance_by)
+    fold_of: dict[str, int] = {}
+    # Dealt on from group to group, so that the remainders of all groups spread over the folds.
+    for members in groups.values():
+        for speaker in _shuffled(members, seed, "folds"):
+            fold_of[speaker] = len(fold_of) % folds
+    return [
+        _partition(manifest, groups, fold_of, number, development_share, seed)
+        for number in range(folds)
+    ]
+
+
+def _partition(
+    manifest: Manifest,
+    groups: Mapping[str, Sequence[str]],
+    fold_of: Mapping[str, int],
+    number: int,
+    development_share: float,
+    seed: int,
+) -> Partition:
+    training_side = {
+        group: [speaker for speaker in members if fold_of[speaker] != number]
+        for group, members in groups.items()
+    }
+    development = _development_speakers(training_side, development_share, seed, f"fold-{number}")
+    splits: dict[Split, list[str]] = {split: [] for split in SPLITS}
+    for utterance in manifest:
+        if fold_of[utterance.speaker] == number:
+            splits["test"].append(utterance.utterance_id)
+        elif utterance.speaker in development:
+            splits["development"].append(utterance.utterance_id)
+        else:
+            splits["train"].append(utterance.utterance_id)
+    partition = Partition(f"fold-{number}", *(tuple(splits[split]) for split in SPLITS))
+    partition.check(manifest)
+    return partition
+
+
+def _development_speakers(
+    training_side: Mapping[str, Sequence[str]], share: float, seed: int, name: str
+) -> frozenset[str]:
+    available = sum(len(members) for members in training_side.values())
+    if share == 0:
+        return frozenset()
+    if available < 2:
+        raise InputError(
+            f"development_share: {name} has {available} speaker on the training side, none can be "
+            "spared for development; use fewer folds, more speakers, or development_share=0"
+        )
+    wanted = min(max(1, round(share * available)), available - 1)
+    # Largest remainders: each group gives its share, rounded so that the sum is what is wanted.
+    exact = {group: wanted * len(members) / available for group, members in training_side.items()}
+    taken = {group: math.floor(quota) for group, quota in exact.items()}
+    order = _shuffled(exact, seed, f"{name} remainders")
+    order.sort(key=lambda group: taken[group] - exact[group])  # stable: the seed decides ties
+    for group in order[: wanted - sum(taken.values())]:
+        taken[group] += 1
+    return frozenset(
+        speaker
+        for group, members in training_side.items()
+        for speaker in _shuffled(members, seed, f"{name} development")[: taken[group]]
+    )
+
+
+def _groups(manifest: Manifest, balance_by: str | None) -> dict[str, list[str]]:
+    """Speakers by their value of a metadata field; all in one group without a field."""
+    if balance_by is None:
+        return {"": list(manifest.speakers)}
+    values: defaultdict[str, set[str | None]] = defaultdict(set)
+    for utterance in manifest:
+        values[utterance.speaker].add(utterance.metadata.get(balance_by))
+    problems = []
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for speaker in manifest.speakers:
+        known = sorted(value for value in values[speaker] if value is not None)
+        if len(known) != 1 or None in values[speaker]:
+            got = f"got {', '.join(known)}" if known else "got none"
+            missing = " and missing in places" if known and None in values[speaker] else ""
+            problems.append(f"speaker {speaker!r}: expected one {balance_by!r}, {got}{missing}")
+        else:
+            groups[known[0]].append(speaker)
+    if problems:
+        available = sorted({name for utterance in manifest for name in utterance.metadata})
+        subject = f"balance_by={balance_by!r} (metadata at hand: {', '.join(available) or 'none'})"
+        raise InputError(all_problems(subject, problems))
+    return dict(sorted(groups.items()))
+
+
+def _share_problems(share: float) -> list[str]:
+    if 0 <= share < 1:
+        return []
+    return [f"development_share: expected 0 <= share < 1, got {share}"]
+
+
+def _shuffled(names: Iterable[str], seed: int, purpose: str) -> list[str]:
+    """A seeded order that stays the same whatever the platform, the library, the order given."""
+
+    def key(name: str) -> bytes:
+        return hashlib.sha256(json.dumps([seed, purpose, name]).encode()).digest()
+
+    return sorted(names, key=key)

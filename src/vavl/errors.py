@@ -1,0 +1,43 @@
+"""Errors that say what was wrong, and the exit codes the command line maps them to.
+
+Every error a user can cause derives from :class:`VavlError`. Its message names the argument, what
+was expected, what was found and what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+EXIT_OK = 0
+EXIT_INTERNAL = 1
+"""An unexpected error: a defect in vavl, reported with its traceback."""
+EXIT_BAD_INPUT = 2
+"""Bad arguments, configuration, table or file: nothing was done."""
+EXIT_PARTIAL = 3
+"""A batch job finished, and some of its items failed: they are listed."""
+EXIT_INTERRUPTED = 130
+"""Stopped by Ctrl-C: the same command resumes."""
+
+
+class VavlError(Exception):
+    """Base of all errors that vavl raises on purpose."""
+
+
+class InputError(VavlError, ValueError):
+    """An argument, a configuration or a table does not fit."""
+
+
+class MediaError(VavlError):
+    """A media or array file is missing, unreadable, empty or not what its name says."""
+
+
+class StoreError(VavlError):
+    """A feature store, a shard, a checkpoint or a run directory cannot be used as asked."""
+
+
+def all_problems(subject: str, problems: Sequence[str], limit: int = 50) -> str:
+    """Formats every problem found in one message, so that a user mends them in one go."""
+    shown = "\n".join(f"  - {problem}" for problem in problems[:limit])
+    rest = f"\n  ... and {len(problems) - limit} more" if len(problems) > limit else ""
+    plural = "problem" if len(problems) == 1 else "problems"
+    return f"{subject}: {len(problems)} {plural}\n{shown}{rest}"

@@ -1,0 +1,309 @@
+"""Pictures of an evaluation as SVG markup that takes its colours from the page it stands on."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vavl.evaluation.bootstrap import Interval
+from vavl.evaluation.fusion import View
+from vavl.evaluation.missing import MissingCurve
+from vavl.evaluation.summary import measure_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito, "Color Universal Design": told apart with every kind of colour vision. Each stands
+# for a CSS variable of the page, so that one picture serves light and dark.
+_INK, _MUTED, _LINE = "#1c2430", "#5d6876", "#dde2e8"
+_COLOURS = {
+    View.ACOUSTIC: "#0072b2",
+    View.VISUAL: "#d55e00",
+    View.AUDIOVISUAL: "#009e73",
+    View.AVERAGE: "#7b8794",
+    View.PRODUCT: "#cc79a7",
+}
+_VARIABLES = {
+    _INK: "--ink",
+    _MUTED: "--muted",
+    _LINE: "--line",
+    **{c: f"--{v}" for v, c in _COLOURS.items()},
+}
+_MARKERS = {
+    View.ACOUSTIC: "o",
+    View.VISUAL: "s",
+    View.AUDIOVISUAL: "D",
+    View.AVERAGE: "^",
+    View.PRODUCT: "v",
+}
+_UNITS_PER_INCH = 72
+_WIDTH = 460
+"""Width of a picture in SVG units, which are pixels where the page has room for them."""
+
+_SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: small, searchable, in the page's own font
+    "svg.hashsalt": "vavl",  # the same scores give the same bytes
+    "font.size": 11,
+    "axes.edgecolor": _MUTED,
+    "axes.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.titlecolor": _INK,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": _LINE,
+    "grid.linewidth": 0.8,
+    "text.color": _INK,
+    "text.parse_math": False,  # a category may be called "$x$"
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "legend.frameon": False,
+    "legend.fontsize": 10.5,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+}
+
+
+def intervals(scores: Mapping[View, Interval], measure: str) -> str:
+    """Each view's score as a point with its interval."""
+    labels = [str(view) for view in scores]
+    with _figure(58 + 26 * len(scores)) as (figure, svg):
+        axes = figure.subplots()
+        _interval_rows(axes, scores, labels)
+        axes.set_xlabel(_label(measure_name(measure)))
+    return svg(f"{measure_name(measure)} of each view with its interval")
+
+
+def differences(measure: str, baselines: Mapping[View, Interval]) -> str:
+    """How far the learned fusion is above each other view; the upright line is no difference."""
+    labels = [f"minus {view}" for view in baselines]
+    with _figure(58 + 26 * len(baselines)) as (figure, svg):
+        axes = figure.subplots()
+        axes.axvline(0, color=_MUTED, linewidth=1.2)
+        _interval_rows(axes, baselines, labels)
+        axes.set_xlabel(f"{_label(measure_name(measure))}: audiovisual minus the other")
+    return svg(f"Difference in {measure_name(measure)} between the learned fusion and each view")
+
+
+def recall_bars(recalls: Mapping[View, Sequence[Interval]], categories: Sequence[str]) -> str:
+    """Recall of every category, one bar per view, with intervals."""
+    height = 0.84 / len(recalls)
+    with _figure(80 + len(categories) * (9 * len(recalls) + 12)) as (figure, svg):
+        axes = figure.subplots()
+        axes.grid(axis="y", visible=False)
+        for number, (view, per_class) in enumerate(recalls.items()):
+            rows = np.arange(len(categories)) + (number - (len(recalls) - 1) / 2) * height
+            values = [0.0 if np.isnan(i.estimate) else i.estimate for i in per_class]
+            axes.barh(rows, values, height * 0.86, color=_COLOURS[view], label=str(view))
+            for row, interval in zip(rows, per_class, strict=True):
+                _whisker(axes, interval, float(row), colour=_INK, width=0.9)
+        axes.set_yticks(range(len(categories)), [_label(name) for name in categories])
+        axes.set_ylim(len(categories) - 0.4, -0.6)
+        axes.set_xlim(0, 1)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("recall")
+        _legend(figure, axes)
+    return svg("Recall of every category for each view")
+
+
+def missing_lines(curves: Sequence[MissingCurve], limits: tuple[float, float]) -> str:
+    """Score against the share of clips that lack a modality; curves of one modality and measure."""
+    what = {"acoustic": "sound", "visual": "a face"}[curves[0].missing]
+    with _figure(300) as (figure, svg):
+        axes = figure.subplots()
+        for curve in curves:
+            axes.plot(
+                [100 * share for share in curve.shares],
+                curve.values,
+                _MARKERS[curve.view] + "-",
+                color=_COLOURS[curve.view],
+                label=str(curve.view),
+            )
+        axes.set_xlabel(f"clips without {what} (%)")
+        axes.set_ylabel(measure_name(curves[0].measure))
+        axes.set_ylim(*limits)
+        _legend(figure, axes)
+    return svg(f"{measure_name(curves[0].measure)} against the share of clips without {what}")
+
+
+def learning_curves(runs: Sequence[Mapping[str, NDArray[np.float64]]], score: str) -> str:
+    """Loss and development score by epoch: thin lines for runs, bold ones for their mean.
+
+    Args:
+        runs: For each run its series by name: ``epoch``, ``train``, ``development`` (losses), and
+            the names of views (scores); NaN where a value is missing.
+        score: What the score is called.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    losses = {"train": (_MUTED, "--"), "development": (_INK, "-")}
+    scores = {str(view): (_COLOURS[view], "-") for view in _COLOURS}
+    with _figure(250) as (figure, svg):
+        left, right = figure.subplots(1, 2)
+        for axes, series, title in ((left, losses, "loss"), (right, scores, score)):
+            for name, (colour, style) in series.items():
+                _runs(axes, runs, name, colour, style)
+            axes.set_title(_label(title))
+            axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            handles, labels = axes.get_legend_handles_labels()
+            if handles:
+                axes.legend(handles, labels, loc="best", handlelength=1.6, labelspacing=0.3)
+    return svg(f"Loss and development {score} by epoch")
+
+
+def agreement(
+    targets: NDArray[Any], values: NDArray[Any], view: View, limits: tuple[float, float]
+) -> str:
+    """Predicted against true values: points, or hexagons where there are many."""
+    from matplotlib.colors import to_rgba
+
+    with _figure(340, width=340) as (figure, svg):
+        axes = figure.subplots()
+        axes.plot(limits, limits, "--", color=_MUTED, linewidth=1)
+        if len(targets) <= 250:
+            axes.plot(targets, values, "o", color=_COLOURS[view], alpha=0.45, markersize=4)
+        else:
+            cells = axes.hexbin(
+                targets, values, gridsize=22, extent=(*limits, *limits), mincnt=1, linewidths=0.0
+            )
+            counts = np.asarray(cells.get_array(), dtype=np.float64)
+            opacity = 0.12 + 0.88 * np.log1p(counts) / np.log1p(counts.max())
+            cells.set_array(None)  # one colour in many strengths, so that it follows the page's
+            cells.set_facecolor([to_rgba(_COLOURS[view], round(float(o), 2)) for o in opacity])
+        axes.set_xlim(*limits)
+        axes.set_ylim(*limits)
+        axes.set_aspect("equal")
+        axes.set_xlabel("target")
+        axes.set_ylabel("prediction")
+    return svg(f"Predicted against true values, {view}")
+
+
+def _interval_rows(axes: Axes, rows: Mapping[View, Interval], labels: Sequence[str]) -> None:
+    axes.grid(axis="y", visible=False)
+    for row, (view, interval) in enumerate(rows.items()):
+        _whisker(axes, interval, row, colour=_COLOURS[view])
+        axes.plot(interval.estimate, row, _MARKERS[view], color=_COLOURS[view], markersize=7)
+    axes.set_yticks(range(len(rows)), labels)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+
+
+def _whisker(
+    axes: Axes, interval: Interval, row: float, *, colour: str, width: float = 2.4
+) -> None:
+    if np.isfinite(interval.low):
+        axes.plot([interval.low, interval.high], [row, row], "-", color=colour, linewidth=width)
+
+
+def _runs(
+    axes: Axes, runs: Sequence[Mapping[str, NDArray[Any]]], name: str, colour: str, style: str
+) -> None:
+    present = [run for run in runs if name in run and np.isfinite(run[name]).any()]
+    if not present:
+        return
+    if len(present) == 1:
+        axes.plot(present[0]["epoch"], present[0][name], style, color=colour, label=name)
+        return
+    by_epoch: dict[float, list[float]] = {}
+    for run in present:
+        axes.plot(run["epoch"], run[name], style, color=colour, linewidth=0.7, alpha=0.3)
+        for epoch, value in zip(run["epoch"], run[name], strict=True):
+            if np.isfinite(value):
+                by_epoch.setdefault(float(epoch), []).append(float(value))
+    # Runs stop early at different epochs: a mean over the few that went on would jump.
+    epochs = sorted(epoch for epoch, values in by_epoch.items() if 2 * len(values) >= len(present))
+    means = [float(np.mean(by_epoch[epoch])) for epoch in epochs]
+    axes.plot(epochs, means, style, color=colour, label=name)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper left",
+        ncols=len(labels),
+        columnspacing=1.2,
+        handlelength=1.2,
+        handletextpad=0.5,
+    )
+
+
+@contextmanager
+def _figure(height: float, width: float = _WIDTH) -> Iterator[tuple[Figure, Callable[[str], str]]]:
+    """An empty figure, and what turns it into markup with the given description afterwards."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    # A Figure of its own, not pyplot: no window system, no global state, nothing to close.
+    with mpl.rc_context(_SETTINGS):
+        figure = Figure(
+            figsize=(width / _UNITS_PER_INCH, height / _UNITS_PER_INCH), layout="constrained"
+        )
+        drawn = io.StringIO()
+        yield figure, lambda description: _page_markup(drawn.getvalue(), description)
+        with warnings.catch_warnings():
+            # Widths are measured in matplotlib's font, letters are drawn by the browser.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+            figure.savefig(drawn, format="svg", transparent=True, metadata=metadata)
+
+
+def _page_markup(svg: str, description: str) -> str:
+    """Fits matplotlib's file into a page: no prologue, the page's colours and font, ids of its own.
+
+    Only attributes are touched, never texts, so that no name can be mistaken for markup.
+    """
+    # Parsed is what matplotlib wrote a moment ago, not a file from elsewhere.
+    root = ElementTree.fromstring(svg)
+    own = hashlib.sha256(svg.encode()).hexdigest()[:8]
+    for parent in root.iter():
+        parent.tag = parent.tag.rpartition("}")[2]
+        for child in list(parent):
+            # The style rule would hold for the whole page, which has it in its own sheet.
+            if child.tag.rpartition("}")[2] in {"metadata", "style"}:
+                parent.remove(child)
+        attributes = {name.rpartition("}")[2]: text for name, text in parent.attrib.items()}
+        parent.attrib.clear()
+        for name, text in attributes.items():
+            if name == "id" and parent.tag == "g":
+                continue  # matplotlib names groups and refers to none of them
+            if name == "id":
+                text = f"{own}-{text}"
+            elif name == "style":
+                text = _FONT_FAMILY.sub("", text)
+                for colour, variable in _VARIABLES.items():
+                    text = text.replace(colour, f"var({variable})")
+            parent.set(name, text.replace("#", f"#{own}-") if _REFERENCE.match(text) else text)
+    width = root.get("viewBox", f"0 0 {_WIDTH} 0").split()[2]
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    root.set("role", "img")
+    root.set("aria-label", description)
+    root.set("style", f"max-width: {width}px")
+    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+
+
+_FONT_FAMILY = re.compile(r"font-family:[^;]*;?\s*")
+_REFERENCE = re.compile(r"(?:url\()?#[\w-]+\)?$")
+
+
+def _label(text: str) -> str:
+    """A name as an axis shows it: without characters that XML does not have, and not too long."""
+    clean = "".join(letter if letter.isprintable() else " " for letter in text)
+    return clean if len(clean) <= 24 else clean[:23] + "…"

@@ -1,0 +1,257 @@
+"""What a model said about the clips of a test set: the table that every score is computed from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vavl.data.atomic import atomic_write
+from vavl.errors import InputError, StoreError, all_problems
+from vavl.evaluation.prediction_checks import TEXT_FIELDS, form_problems, value_problems
+from vavl.types import Modality
+
+SCHEMA_VERSION = 1
+"""Raised whenever a table written before can no longer be read the same way."""
+
+_HEADER_KEY = b"vavl.predictions"
+_TEXT_COLUMNS = dict(zip(("utterance_id", "speaker", "partition"), TEXT_FIELDS, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionTable:
+    """Targets and outputs of N clips, each output kept apart by what it was made from.
+
+    Arrays are copied, brought to the types below and made read-only. A modality without an entry in
+    ``logits`` or ``attribute_outputs`` is absent from every clip.
+
+    Attributes:
+        categories: C category names; empty for a model of attributes only.
+        attributes: A attribute names; empty for a model of categories only.
+        utterance_ids: N ids, unique within a partition.
+        speakers: N speaker names.
+        partitions: For each clip the name of the partition that tests it, e.g. ``"fold-0"``.
+        category_targets: ``(N,)`` int64 index into ``categories``, -1 where unknown.
+        attribute_targets: ``(N, A)`` float32, NaN where unknown.
+        logits: Modality to ``(N, C)`` float32; rows of NaN where the clip lacks the modality.
+        attribute_outputs: Modality to ``(N, A)`` float32; rows of NaN where the clip lacks it.
+
+    Raises:
+        InputError: The parts do not fit each other; all problems are listed.
+
+    Example:
+        >>> table = PredictionTable(
+        ...     categories=("calm", "happy"),
+        ...     attributes=(),
+        ...     utterance_ids=("clip-1", "clip-2"),
+        ...     speakers=("ann", "bob"),
+        ...     partitions=("fold-0", "fold-0"),
+        ...     category_targets=np.array([0, 1]),
+        ...     attribute_targets=np.empty((2, 0)),
+        ...     logits={Modality.ACOUSTIC: np.array([[2.0, 0.0], [0.5, 0.0]])},
+        ... )
+        >>> len(table), table.present(Modality.VISUAL).tolist()
+        (2, [False, False])
+    """
+
+    categories: tuple[str, ...]
+    attributes: tuple[str, ...]
+    utterance_ids: tuple[str, ...]
+    speakers: tuple[str, ...]
+    partitions: tuple[str, ...]
+    category_targets: NDArray[np.int64]
+    attribute_targets: NDArray[np.float32]
+    logits: Mapping[Modality, NDArray[np.float32]] = field(default_factory=dict)
+    attribute_outputs: Mapping[Modality, NDArray[np.float32]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("categories", "attributes", *TEXT_FIELDS):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        problems = form_problems(self)
+        if problems:  # the checks of values below rely on names and shapes
+            raise InputError(all_problems("prediction table", problems))
+        freeze = object.__setattr__
+        freeze(self, "category_targets", _frozen(self.category_targets, np.int64))
+        freeze(self, "attribute_targets", _frozen(self.attribute_targets, np.float32))
+        freeze(self, "logits", self._complete(self.logits, len(self.categories)))
+        freeze(
+            self, "attribute_outputs", self._complete(self.attribute_outputs, len(self.attributes))
+        )
+        problems = value_problems(self)
+        if problems:
+            raise InputError(all_problems("prediction table", problems))
+
+    def __len__(self) -> int:
+        return len(self.utterance_ids)
+
+    def present(self, modality: Modality) -> NDArray[np.bool_]:
+        """Which clips have an output made from ``modality``: ``(N,)``, True = has one."""
+        outputs = self.logits if self.categories else self.attribute_outputs
+        return np.asarray(~np.isnan(outputs[modality]).all(axis=1))
+
+    def take(self, rows: NDArray[np.int64] | Sequence[int]) -> PredictionTable:
+        """The table of the given row numbers, in their order; at least one."""
+        index = np.asarray(rows, dtype=np.int64)
+        texts = {name: tuple(getattr(self, name)[row] for row in index) for name in TEXT_FIELDS}
+        return PredictionTable(
+            categories=self.categories,
+            attributes=self.attributes,
+            category_targets=self.category_targets[index],
+            attribute_targets=self.attribute_targets[index],
+            logits={m: values[index] for m, values in self.logits.items()},
+            attribute_outputs={m: values[index] for m, values in self.attribute_outputs.items()},
+            **texts,
+        )
+
+    @classmethod
+    def concat(cls, tables: Sequence[PredictionTable]) -> Self:
+        """Puts the rows of several tables after each other, e.g. of all folds.
+
+        Args:
+            tables: At least one; all of the same categories and attributes in the same order.
+
+        Returns:
+            One table.
+
+        Raises:
+            InputError: Nothing to join, different categories or attributes, or a clip that two of
+                the tables hold for the same partition.
+        """
+        if not tables:
+            raise InputError("tables: expected at least one prediction table, got none")
+        first = tables[0]
+        problems = [
+            f"table {number}: expected {name} {list(getattr(first, name))} as in table 0, "
+            f"got {list(getattr(table, name))}"
+            for number, table in enumerate(tables)
+            for name in ("categories", "attributes")
+            if getattr(table, name) != getattr(first, name)
+        ]
+        if problems:
+            raise InputError(all_problems("tables to join", problems))
+        texts = {
+            name: tuple(text for table in tables for text in getattr(table, name))
+            for name in TEXT_FIELDS
+        }
+        join = np.concatenate
+        return cls(
+            categories=first.categories,
+            attributes=first.attributes,
+            category_targets=join([table.category_targets for table in tables]),
+            attribute_targets=join([table.attribute_targets for table in tables]),
+            logits={m: join([table.logits[m] for table in tables]) for m in Modality},
+            attribute_outputs={
+                m: join([table.attribute_outputs[m] for table in tables]) for m in Modality
+            },
+            **texts,
+        )
+
+    def save(self, path: Path | str) -> None:
+        """Writes the table as Parquet; a file of that name is replaced in one step."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns: dict[str, Any] = {
+            column: pa.array(getattr(self, name), pa.string())
+            for column, name in _TEXT_COLUMNS.items()
+        }
+        columns["category_target"] = pa.array(self.category_targets)
+        for column, values in self._wide().items():
+            if values.shape[1]:
+                cells = pa.array(values.ravel())
+                columns[column] = pa.FixedSizeListArray.from_arrays(cells, values.shape[1])
+        header = {
+            "schema_version": SCHEMA_VERSION,
+            "categories": self.categories,
+            "attributes": self.attributes,
+        }
+        table = pa.table(columns).replace_schema_metadata({_HEADER_KEY: json.dumps(header)})
+        with atomic_write(Path(path)) as temporary:
+            pq.write_table(table, temporary)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            StoreError: The file is missing, truncated, no prediction table, or of a schema version
+                that this vavl does not read.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = Path(path)
+        remedy = "evaluate the run again to write it anew"
+        try:
+            stored = pq.read_table(path)
+        except FileNotFoundError:
+            raise StoreError(f"{path}: no prediction table there; {remedy}") from None
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"{path}: not readable as Parquet ({error}); {remedy}") from error
+        header_text = (stored.schema.metadata or {}).get(_HEADER_KEY)
+        if header_text is None:
+            raise StoreError(f"{path}: a Parquet file, but not a prediction table of vavl")
+        try:
+            header = json.loads(header_text)
+            version = header["schema_version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path}: its header is damaged ({error!r}); {remedy}") from error
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"{path}: schema version {version}, this vavl reads {SCHEMA_VERSION}; "
+                "read it with the vavl that wrote it, or evaluate the run again"
+            )
+        try:
+            return cls._from_arrow(stored, header)
+        except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
+            raise StoreError(f"{path}: damaged prediction table ({error}); {remedy}") from error
+
+    @classmethod
+    def _from_arrow(cls, stored: Any, header: Mapping[str, Any]) -> Self:
+        rows = stored.num_rows
+
+        def wide(column: str, width: int) -> NDArray[np.float32]:
+            if not width:
+                return np.empty((rows, 0), np.float32)
+            cells = stored.column(column).combine_chunks().flatten()
+            return np.asarray(cells.to_numpy(zero_copy_only=False)).reshape(rows, width)
+
+        categories, attributes = header["categories"], header["attributes"]
+        texts = {
+            name: tuple(stored.column(column).to_pylist()) for column, name in _TEXT_COLUMNS.items()
+        }
+        return cls(
+            categories=tuple(categories),
+            attributes=tuple(attributes),
+            category_targets=stored.column("category_target").to_numpy(),
+            attribute_targets=wide("attribute_targets", len(attributes)),
+            logits={m: wide(f"{m}_logits", len(categories)) for m in Modality},
+            attribute_outputs={m: wide(f"{m}_attributes", len(attributes)) for m in Modality},
+            **texts,
+        )
+
+    def _wide(self) -> dict[str, NDArray[np.float32]]:
+        """The columns that hold a vector per clip."""
+        return {
+            "attribute_targets": self.attribute_targets,
+            **{f"{m}_logits": values for m, values in self.logits.items()},
+            **{f"{m}_attributes": values for m, values in self.attribute_outputs.items()},
+        }
+
+    def _complete(
+        self, outputs: Mapping[Modality, NDArray[Any]], width: int
+    ) -> dict[Modality, NDArray[np.float32]]:
+        absent = np.full((len(self), width), np.nan, np.float32)
+        return {m: _frozen(outputs.get(m, absent), np.float32) for m in Modality}
+
+
+def _frozen(values: NDArray[Any], dtype: type) -> NDArray[Any]:
+    with np.errstate(over="ignore"):  # what overflows is reported as infinite, with its clip
+        array: NDArray[Any] = np.array(values, dtype=dtype)
+    array.setflags(write=False)
+    return array

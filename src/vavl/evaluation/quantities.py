@@ -1,0 +1,149 @@
+"""What is scored: the category and each attribute, brought into one form for all that follows.
+
+A score is never computed from the clips themselves but from *sums over clips*: the confusion matrix
+for categories, six moments for an attribute. Sums of speakers add up, which is why resampling
+speakers is one matrix product and not a loop over clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vavl import metrics
+from vavl.evaluation.fusion import View, ViewOutputs, available_views, view_outputs
+from vavl.evaluation.predictions import PredictionTable
+
+CATEGORY = "category"
+"""Name of the quantity that is scored for a model of categories."""
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Quantity:
+    """One thing that is predicted, with what every view says about it in every seed.
+
+    Attributes:
+        name: ``"category"``, or the name of an attribute.
+        measures: Names of its scores, e.g. ``("accuracy", ...)`` or ``("arousal_ccc",)``.
+        compared: Those among them that views are compared by.
+        targets: ``(N,)`` class indices or values.
+        known: ``(N,)`` True where the target is known.
+        predictions: View to ``(K, N)``: class indices or values, one row per seed. Arbitrary where
+            the view is not present.
+        present: View to ``(N,)``: True where the view says something.
+        fallback: View to ``(N,)``: True where a fused view had to do with one modality.
+        sums: ``(targets (n,), predictions (n,), groups (n,), count)`` to ``(count, ...)``: the sums
+            over the clips of each group.
+        scores: ``(..., sums)`` to measure to ``(...)``.
+    """
+
+    name: str
+    measures: tuple[str, ...]
+    compared: tuple[str, ...]
+    targets: NDArray[np.int64] | NDArray[np.float64]
+    known: NDArray[np.bool_]
+    predictions: Mapping[View, NDArray[np.int64] | NDArray[np.float64]]
+    present: Mapping[View, NDArray[np.bool_]]
+    fallback: Mapping[View, NDArray[np.bool_]]
+    sums: Callable[..., Floats]
+    scores: Callable[[Floats], dict[str, Floats]]
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views that say something about at least one clip whose target is known."""
+        return tuple(v for v in self.predictions if (self.known & self.present[v]).any())
+
+    def sums_by_group(
+        self, view: View, rows: NDArray[np.bool_], groups: Indices, count: int
+    ) -> Floats:
+        """Sums of ``rows`` within each of ``count`` groups, per seed: ``(K, count, ...)``."""
+        per_seed = [
+            self.sums(self.targets[rows], predictions[rows], groups[rows], count)
+            for predictions in self.predictions[view]
+        ]
+        return np.stack(per_seed)
+
+
+def quantities(tables: Sequence[PredictionTable]) -> tuple[Quantity, ...]:
+    """Everything that can be scored in tables that differ only in seed.
+
+    Args:
+        tables: One per seed, the same clips in the same order, as
+            :func:`vavl.evaluation.alignment.align` brings them.
+
+    Returns:
+        The category first, where there are categories; then each attribute.
+    """
+    first = tables[0]
+    outputs = {
+        view: [view_outputs(table, view) for table in tables] for view in available_views(first)
+    }
+    found = [_category(first, outputs)] if first.categories else []
+    found += [_attribute(first, outputs, column) for column in range(len(first.attributes))]
+    return tuple(found)
+
+
+def _category(table: PredictionTable, outputs: Mapping[View, list[ViewOutputs]]) -> Quantity:
+    def labels(view: ViewOutputs) -> Indices:
+        said = np.where(view.present[:, None], view.probabilities, 0.0)
+        return np.argmax(said, axis=1).astype(np.int64)
+
+    return Quantity(
+        name=CATEGORY,
+        measures=metrics.CATEGORY_MEASURES,
+        compared=("accuracy", "uar"),
+        targets=table.category_targets,
+        known=table.category_targets != metrics.UNKNOWN_CATEGORY,
+        predictions={v: np.stack([labels(out) for out in outs]) for v, outs in outputs.items()},
+        present={v: outs[0].present for v, outs in outputs.items()},
+        fallback={v: outs[0].fallback for v, outs in outputs.items()},
+        sums=partial(_confusions, classes=len(table.categories)),
+        scores=metrics.category_measures,
+    )
+
+
+def _attribute(
+    table: PredictionTable, outputs: Mapping[View, list[ViewOutputs]], column: int
+) -> Quantity:
+    name = f"{table.attributes[column]}_ccc"
+    outputs = {view: outs for view, outs in outputs.items() if view is not View.PRODUCT}
+    targets = table.attribute_targets[:, column].astype(np.float64)
+    known = ~np.isnan(targets)
+    # A shift of both leaves CCC alone; without it the sums of values far from 0 lose digits.
+    shift = float(targets[known].mean()) if known.any() else 0.0
+    return Quantity(
+        name=table.attributes[column],
+        measures=(name,),
+        compared=(name,),
+        targets=targets - shift,
+        known=known,
+        predictions={
+            v: np.stack([out.attributes[:, column] - shift for out in outs])
+            for v, outs in outputs.items()
+        },
+        present={v: outs[0].present for v, outs in outputs.items()},
+        fallback={v: outs[0].fallback for v, outs in outputs.items()},
+        sums=_moment_sums,
+        scores=lambda sums: {name: metrics.ccc_of_moments(sums)},
+    )
+
+
+def _confusions(
+    targets: Indices, predictions: Indices, groups: Indices, count: int, *, classes: int
+) -> Floats:
+    cells = (groups * classes + targets) * classes + predictions
+    counted = np.bincount(cells, minlength=count * classes * classes)
+    return counted.reshape(count, classes, classes).astype(np.float64)
+
+
+def _moment_sums(targets: Floats, predictions: Floats, groups: Indices, count: int) -> Floats:
+    items = metrics.moments(targets, predictions)  # (n, 6)
+    columns = [np.bincount(groups, weights=column, minlength=count) for column in items.T]
+    return np.stack(columns, axis=1)

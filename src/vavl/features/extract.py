@@ -1,0 +1,198 @@
+"""Extracts the features of a whole manifest into a store, and goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from vavl.data.manifest import Manifest
+from vavl.data.store import StoreWriter
+from vavl.errors import InputError
+from vavl.features.clips import ClipTask, Outcome, one_line, run_here, run_in_processes
+from vavl.features.registry import (
+    Extractor,
+    build_extractor,
+    extractor_names,
+    rebuild_extractor,
+)
+from vavl.features.visual import ArrayFeatures
+
+__all__ = [
+    "ExtractionReport",
+    "Extractor",
+    "build_extractor",
+    "extract",
+    "extractor_names",
+    "rebuild_extractor",
+]
+
+CLIPS_PER_SHARD = 64
+"""What is lost at most when the job is killed."""
+
+
+@dataclass(frozen=True)
+class ExtractionReport:
+    """What a batch job did.
+
+    Attributes:
+        done: Clips that were extracted by this run.
+        skipped: Clips that were in the store already.
+        absent: Clips that lack this modality: nothing to do, no failure.
+        failed: Utterance id to reason, in one line each; also in the store's ``failures.csv``.
+        seconds: How long the run took.
+        damaged_shards: Shards that were found damaged, and redone.
+    """
+
+    done: int
+    skipped: int
+    failed: dict[str, str]
+    seconds: float
+    absent: int = 0
+    damaged_shards: tuple[str, ...] = field(default=())
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether the store is left without a single clip, since every one failed."""
+        return bool(self.failed) and not self.done and not self.skipped
+
+    def summary(self) -> str:
+        """One sentence for a user.
+
+        Example:
+            >>> ExtractionReport(done=3, skipped=1, failed={}, seconds=2.0).summary()
+            '3 clips extracted in 2.0 s, 1 already there'
+        """
+        parts = [f"{self.done} clips extracted in {self.seconds:.1f} s"]
+        if self.skipped:
+            parts.append(f"{self.skipped} already there")
+        if self.absent:
+            parts.append(f"{self.absent} without this modality")
+        if self.damaged_shards:
+            parts.append(f"damaged shards redone: {', '.join(self.damaged_shards)}")
+        if self.failed:
+            first = next(iter(self.failed))
+            number = "every clip" if self.all_failed else str(len(self.failed))
+            parts.append(f"{number} failed (first: {first}: {self.failed[first]})")
+        return ", ".join(parts)
+
+
+def extract(
+    manifest: Manifest,
+    extractor: Extractor,
+    out: str | os.PathLike[str],
+    *,
+    workers: int = 0,
+    progress: bool = True,
+    clips_per_shard: int = CLIPS_PER_SHARD,
+) -> ExtractionReport:
+    """Extracts the features of every utterance that has the modality.
+
+    Clips are taken in the order of their ids, so that the shards of two runs are the same. A run
+    that was interrupted, even killed, is taken up by the same call: what is in the store is not
+    done again, what failed is tried again, and a damaged shard is redone. A clip that fails is
+    recorded, and the job goes on.
+
+    Args:
+        manifest: What there is to do. Utterances without the extractor's medium are counted only.
+        extractor: Made by :func:`build_extractor`, or of your own; picklable if ``workers`` > 0.
+        out: Folder of the store.
+        workers: Processes that extract, each with one thread; 0 extracts in this process, with the
+            threads that torch uses. Where ``workers`` > 0, a script must keep its calls under
+            ``if __name__ == "__main__":``.
+        progress: Whether to show a progress bar on standard error.
+        clips_per_shard: Clips per file of the store; what is lost at most when the job is killed.
+
+    Returns:
+        What was done; see :attr:`ExtractionReport.all_failed`.
+
+    Raises:
+        StoreError: ``out`` holds features of another extractor.
+        InputError: No utterance has the medium, or the extractor's weights cannot be loaded.
+        VavlError: A worker process died.
+
+    Example:
+        >>> import tempfile, wave
+        >>> from pathlib import Path
+        >>> from vavl.data.manifest import Utterance
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with wave.open(str(folder / "a.wav"), "wb") as file:
+        ...     file.setparams((1, 2, 16000, 0, "NONE", ""))
+        ...     file.writeframes(bytes(2 * 16000))
+        >>> clips = [Utterance("a", "mine", "ann", audio_path="a.wav")]
+        >>> logmel = build_extractor("acoustic", "logmel")
+        >>> extract(Manifest(clips, root=folder), logmel, folder / "logmel", progress=False).done
+        1
+    """
+    started = time.monotonic()
+    if workers < 0:
+        raise InputError(f"workers: expected 0 or more, got {workers}")
+    tasks = _tasks(manifest, extractor)
+    if isinstance(extractor, ArrayFeatures):
+        extractor = extractor.sized(task.path for task in tasks)
+    done, failed = 0, {}
+    with StoreWriter(out, extractor.spec, clips_per_shard) as writer:
+        todo = [task for task in tasks if task.utterance_id not in writer.completed]
+        outcomes = (
+            run_in_processes(todo, extractor, workers) if workers else run_here(todo, extractor)
+        )
+        with closing(outcomes):  # stops the processes at once, whatever happens here
+            for task, outcome in _shown(todo, outcomes, progress):
+                if not isinstance(outcome, str):
+                    try:
+                        writer.write(task.utterance_id, outcome)
+                        done += 1
+                        continue
+                    except InputError as error:  # not finite, too large, another dimension
+                        outcome = one_line(error)
+                writer.record_failure(task.utterance_id, outcome)
+                failed[task.utterance_id] = outcome
+    return ExtractionReport(
+        done=done,
+        skipped=len(tasks) - len(todo),
+        absent=len(manifest) - len(tasks),
+        failed=failed,
+        seconds=time.monotonic() - started,
+        damaged_shards=writer.dropped,
+    )
+
+
+def _tasks(manifest: Manifest, extractor: Extractor) -> list[ClipTask]:
+    tasks = []
+    for utterance in sorted(manifest, key=lambda utterance: utterance.utterance_id):
+        path = manifest.path(utterance, extractor.source_field)
+        if path is not None:
+            tasks.append(ClipTask(utterance.utterance_id, path, utterance.start_s, utterance.end_s))
+    if not tasks:
+        raise InputError(
+            f"manifest: none of the {len(manifest)} utterances has {extractor.source_field}, "
+            "which this extractor reads"
+        )
+    return tasks
+
+
+def _shown(
+    tasks: Sequence[ClipTask], outcomes: Iterator[Outcome], progress: bool
+) -> Iterator[tuple[ClipTask, Outcome]]:
+    """Pairs tasks with their outcomes, behind a progress bar."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[failures]}"))
+    failures = 0
+    with Progress(*columns, *times, console=Console(stderr=True), disable=not progress) as bar:
+        row = bar.add_task("extracting", total=len(tasks), failures="")
+        for task, outcome in zip(tasks, outcomes, strict=True):
+            yield task, outcome
+            failures += isinstance(outcome, str)
+            bar.update(row, advance=1, failures=f"{failures} failed" if failures else "")

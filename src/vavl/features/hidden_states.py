@@ -1,0 +1,310 @@
+"""Runs pretrained speech encoders up to one of their layers; nothing above it is even loaded."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vavl.errors import InputError
+from vavl.features.media import SAMPLING_RATE_HZ
+from vavl.features.waveform import padded
+from vavl.features.weights import Checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+WAVEFORM_ENCODERS = frozenset(
+    {"wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "wav2vec2-conformer"}
+)
+"""Architectures, as transformers names them, with strided convolutions over the waveform."""
+
+_WHISPER_HOP = 160
+_WHISPER_STRIDE = 2 * _WHISPER_HOP
+"""Samples per output frame: mel hop times the stride of the second convolution."""
+
+
+class HiddenStates(ABC):
+    """A pretrained encoder, cut off above the layer that is asked for. Weights load on demand.
+
+    Attributes:
+        checkpoint: Where the weights lie.
+        layer: k >= 1 is the output of transformer layer number k, before any final normalisation;
+            0 is the input of the first layer; None is the output of the whole encoder.
+        layers: How many transformer layers there are, or are kept.
+        dim: Features per frame.
+        samples_per_frame: At 16 kHz.
+    """
+
+    layers_field: str
+
+    def __init__(
+        self, checkpoint: Checkpoint, layer: int | None, layers_kept: int | None = None
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.layer = layer
+        available = int(self._setting(self.layers_field))
+        self.layers = available if layers_kept is None else layers_kept
+        if self.layers > available:
+            raise InputError(
+                f"{checkpoint.source}: expected at least {self.layers} layers, it has {available}"
+            )
+        if layer is not None and not (type(layer) is int and 0 <= layer <= self.layers):
+            raise InputError(
+                f"layer: expected 0 (before the first layer) to {self.layers} for "
+                f"{checkpoint.source}, got {layer!r}"
+            )
+
+    dim: int
+    samples_per_frame: int
+
+    @abstractmethod
+    def load(self) -> torch.nn.Module:
+        """Loads the weights, in single precision, ready for inference.
+
+        Raises:
+            InputError: The weights do not fit the architecture, or are damaged.
+        """
+
+    @abstractmethod
+    def run(self, model: torch.nn.Module, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Features of a conditioned waveform at 16 kHz.
+
+        Args:
+            model: What :meth:`load` returned.
+            waveform: ``(N,)``, N >= 1; zeros are appended to a clip shorter than one frame.
+
+        Returns:
+            ``(T, dim)``.
+        """
+
+    def _setting(self, name: str) -> Any:
+        # Files leave out what equals the default, so the configuration class has to fill it in.
+        return getattr(self._configuration(), name)
+
+    def _configuration(self) -> Any:
+        from transformers import AutoConfig
+
+        try:
+            return AutoConfig.from_pretrained(
+                self.checkpoint.folder, local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:
+            raise InputError(f"{self.checkpoint.source}: unusable config.json ({error})") from error
+
+    @property
+    def _layers_needed(self) -> int:
+        # Layer 0 is seen as the input of layer 1, so that one must be there.
+        return self.layers if self.layer is None else max(self.layer, 1)
+
+    def _forward(
+        self, model: torch.nn.Module, layers: torch.nn.ModuleList, inputs: torch.Tensor
+    ) -> NDArray[np.float32]:
+        """Runs the model on ``(1, ...)`` inputs and catches the layer: ``(T, dim)``."""
+        import torch
+
+        caught: list[torch.Tensor] = []
+
+        def catch_output(_module: Any, _args: Any, output: Any) -> None:
+            caught.append(output[0] if isinstance(output, tuple) else output)
+
+        def catch_input(_module: Any, args: Any, kwargs: Any) -> None:
+            caught.append(args[0] if args else kwargs["hidden_states"])
+
+        handle = None
+        if self.layer == 0:
+            handle = layers[0].register_forward_pre_hook(catch_input, with_kwargs=True)
+        elif self.layer is not None:
+            handle = layers[self.layer - 1].register_forward_hook(catch_output)
+        try:
+            with torch.inference_mode():
+                output = model(inputs).last_hidden_state
+        finally:
+            if handle is not None:
+                handle.remove()
+        features: NDArray[np.float32] = (caught[0] if caught else output)[0].numpy()
+        return features
+
+
+class WaveformHiddenStates(HiddenStates):
+    """wav2vec 2.0 and its relatives: convolutions over the waveform, then a transformer."""
+
+    layers_field = "num_hidden_layers"
+
+    def __init__(
+        self, checkpoint: Checkpoint, layer: int | None, layers_kept: int | None = None
+    ) -> None:
+        super().__init__(checkpoint, layer, layers_kept)
+        configuration = self._configuration()
+        self.dim = int(configuration.hidden_size)
+        self.samples_per_frame = math.prod(configuration.conv_stride)
+        self._receptive_field = 1
+        for kernel, stride in zip(
+            reversed(configuration.conv_kernel), reversed(configuration.conv_stride), strict=True
+        ):
+            self._receptive_field = (self._receptive_field - 1) * stride + kernel
+
+    def load(self) -> torch.nn.Module:
+        """See :meth:`HiddenStates.load`."""
+        from transformers import AutoModel
+
+        configuration = self._configuration()
+        configuration.num_hidden_layers = self._layers_needed
+        configuration.add_adapter = False  # it would lower the frame rate
+        with _quiet(self.checkpoint):
+            model, info = AutoModel.from_pretrained(
+                self.checkpoint.folder,
+                config=configuration,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        # Only training reads the mask embedding, and not every checkpoint has it. Whatever else is
+        # missing would be left at random values without a word.
+        missing = [k for k in info["missing_keys"] if not k.endswith("masked_spec_embed")]
+        _refuse(self.checkpoint, missing)
+        return _for_inference(model.float())
+
+    def run(self, model: torch.nn.Module, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See :meth:`HiddenStates.run`."""
+        import torch
+
+        encoder: Any = model
+        samples = torch.from_numpy(padded(waveform, self._receptive_field))[None]  # (1, N)
+        return self._forward(model, encoder.encoder.layers, samples)
+
+
+class WhisperHiddenStates(HiddenStates):
+    """The Whisper encoder, run on the clip's own length instead of on 30 s of mostly silence.
+
+    The table of positions is cut to the clip. Clips longer than the table (30 s) are processed in
+    consecutive windows; a rest shorter than one frame (20 ms) is left out.
+    """
+
+    layers_field = "encoder_layers"
+    samples_per_frame = _WHISPER_STRIDE
+
+    def __init__(
+        self, checkpoint: Checkpoint, layer: int | None, layers_kept: int | None = None
+    ) -> None:
+        super().__init__(checkpoint, layer, layers_kept)
+        configuration = self._configuration()
+        self.dim = int(configuration.d_model)
+        self._window = int(configuration.max_source_positions) * _WHISPER_STRIDE
+        self._mel: Any = None
+
+    def load(self) -> torch.nn.Module:
+        """See :meth:`HiddenStates.load`."""
+        import torch
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+        configuration = self._configuration()
+        configuration.encoder_layers = self._layers_needed
+        with _quiet(self.checkpoint):
+            with torch.device("meta"):  # no time lost on initial values
+                encoder: Any = WhisperEncoder(configuration)
+            weights = _whisper_encoder_weights(self.checkpoint, self._layers_needed)
+            _refuse(self.checkpoint, sorted(set(encoder.state_dict()) - set(weights)))
+            encoder.load_state_dict(weights, assign=True)
+        # All positions; the table of the encoder itself is cut anew for each clip.
+        encoder.register_buffer("all_positions", encoder.embed_positions.weight.detach().clone())
+        return _for_inference(encoder)
+
+    def run(self, model: torch.nn.Module, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See :meth:`HiddenStates.run`."""
+        samples = padded(waveform, _WHISPER_STRIDE)
+        return np.concatenate(
+            [
+                self._run_window(model, samples[start : start + self._window])
+                for start in range(0, len(samples) - _WHISPER_STRIDE + 1, self._window)
+            ]
+        )
+
+    def _run_window(self, model: Any, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        from torch.nn import Embedding
+
+        if self._mel is None:
+            self._mel = self._load_mel()
+        mel = self._mel(
+            samples,
+            sampling_rate=SAMPLING_RATE_HZ,
+            padding=False,
+            truncation=False,
+            return_tensors="pt",
+        ).input_features  # (1, bands, N // 160)
+        frames = mel.shape[-1] // 2
+        positions = model.all_positions[:frames]
+        model.embed_positions = Embedding(len(positions), self.dim, _weight=positions)
+        model.config.max_source_positions = frames  # the encoder refuses other lengths
+        return self._forward(model, model.layers, mel[..., : 2 * frames])
+
+    def _load_mel(self) -> Any:
+        from transformers import WhisperFeatureExtractor
+
+        settings = dict(self.checkpoint.preprocessor_config)
+        settings.setdefault("feature_size", self._configuration().num_mel_bins)
+        # Noise that some recipes add against digital silence: features must not change by chance.
+        mel: Any = WhisperFeatureExtractor
+        return mel(**{**settings, "dither": 0.0})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_mel": None}
+
+
+def _whisper_encoder_weights(checkpoint: Checkpoint, layers: int) -> dict[str, torch.Tensor]:
+    """The tensors of the encoder up to a layer, from a checkpoint with or without a decoder."""
+    from safetensors import safe_open
+
+    weights: dict[str, Any] = {}
+    for path in checkpoint.weight_files:
+        with safe_open(str(path), framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                if name.startswith(("model.decoder.", "decoder.", "proj_out.")):
+                    continue
+                local = name.removeprefix("model.").removeprefix("encoder.")
+                if local.startswith("layers.") and int(local.split(".")[1]) >= layers:
+                    continue
+                weights[local] = file.get_tensor(name).float()
+    return weights
+
+
+def _for_inference(model: Any) -> torch.nn.Module:
+    ready: torch.nn.Module = model.eval().requires_grad_(False)
+    return ready
+
+
+def _refuse(checkpoint: Checkpoint, missing: list[str]) -> None:
+    if missing:
+        raise InputError(
+            f"{checkpoint.source}: the weights lack {len(missing)} tensors of a "
+            f"{checkpoint.model_type} encoder, e.g. {missing[0]}; is the checkpoint complete?"
+        )
+
+
+@contextmanager
+def _quiet(checkpoint: Checkpoint) -> Iterator[None]:
+    """Loads without progress bars, and without reports on the heads and layers left behind."""
+    import transformers
+
+    logging: Any = transformers.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # transformers and safetensors raise a great many types
+        raise InputError(
+            f"{checkpoint.source}: cannot load the weights ({type(error).__name__}: {error})"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

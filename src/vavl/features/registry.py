@@ -1,0 +1,164 @@
+"""The extractors by their names: the only place that maps a name to what it builds."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from functools import partial
+from os import PathLike
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vavl.data.shards import describe
+from vavl.data.utterance import MediaField
+from vavl.errors import InputError, all_problems
+from vavl.features.acoustic import LogMel
+from vavl.features.speech_encoder import PAPER_PRESET, SpeechEncoder, Wav2Vec2LargeRobust12
+from vavl.features.visual import ArrayFeatures
+from vavl.types import STREAMS, FeatureSpec, Modality
+
+
+class Extractor(Protocol):
+    """Makes the features of one clip after another.
+
+    An extractor with weights may also have a method ``load()``, which a batch job calls once
+    before the first clip: what it raises concerns all clips, and stops the job.
+    """
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """What the features are; its key changes with everything that changes the numbers."""
+
+    @property
+    def source_field(self) -> MediaField:
+        """Field of the manifest that names the file to read."""
+
+    def extract_file(
+        self,
+        path: str | PathLike[str],
+        start_s: float | None = None,
+        end_s: float | None = None,
+    ) -> NDArray[np.float32]:
+        """Features ``(T, D)`` of a file, or of a part of it."""
+
+
+_HUB_PREFIX = "hf:"
+_BUILDERS: dict[Modality, dict[str, Callable[..., Extractor]]] = {
+    Modality.ACOUSTIC: {
+        "logmel": LogMel,
+        PAPER_PRESET: Wav2Vec2LargeRobust12,
+        "arrays": partial(ArrayFeatures, Modality.ACOUSTIC),
+    },
+    Modality.VISUAL: {"arrays": partial(ArrayFeatures, Modality.VISUAL)},
+}
+
+
+def extractor_names(modality: Modality | str) -> tuple[str, ...]:
+    """The names that :func:`build_extractor` knows for a modality.
+
+    Example:
+        >>> extractor_names("visual")
+        ('arrays',)
+    """
+    names = tuple(_BUILDERS[_checked(modality)])
+    return (*names, "hf:ID_OR_FOLDER") if modality == Modality.ACOUSTIC else names
+
+
+def build_extractor(modality: Modality | str, name: str, **parameters: Any) -> Extractor:
+    """Builds an extractor.
+
+    Args:
+        modality: ``acoustic`` or ``visual``.
+        name: ``"logmel"``, ``"hf:ID_OR_FOLDER"``, ``"wav2vec2-large-robust-12"`` (acoustic), or
+            ``"arrays"`` (both).
+        **parameters: Those of :class:`vavl.features.acoustic.LogMel`,
+            :class:`vavl.features.speech_encoder.SpeechEncoder`,
+            :class:`vavl.features.speech_encoder.Wav2Vec2LargeRobust12` and
+            :class:`vavl.features.visual.ArrayFeatures`.
+
+    Raises:
+        InputError: The name or a parameter is unknown, or a value does not fit.
+
+    Example:
+        >>> build_extractor("acoustic", "logmel", max_duration_s=12).spec.dim
+        80
+    """
+    modality = _checked(modality)
+    builders = _BUILDERS[modality]
+    if modality == Modality.ACOUSTIC and name.startswith(_HUB_PREFIX):
+        return _build(name, partial(SpeechEncoder, name.removeprefix(_HUB_PREFIX)), parameters)
+    if name not in builders:
+        known = ", ".join(extractor_names(modality))
+        raise InputError(
+            f"extractor: expected one of {known} for {modality}, got {name!r}"
+            + _did_you_mean(name, builders)
+        )
+    return _build(name, builders[name], parameters)
+
+
+def rebuild_extractor(spec: FeatureSpec, *, source: str | None = None) -> Extractor:
+    """Builds the extractor that made the features of a store or a trained model.
+
+    Args:
+        spec: What the features are.
+        source: Where the weights lie now, if no longer at ``spec.source``.
+
+    Raises:
+        InputError: The extractor is unknown, its weights are not to be had, or the features would
+            not be the same: other weights, settings, or another version of the extractor.
+
+    Example:
+        >>> spec = build_extractor("acoustic", "logmel", normalization="none").spec
+        >>> rebuild_extractor(spec).spec.key == spec.key
+        True
+    """
+    name = spec.extractor
+    builder: Callable[..., Extractor] | None = _BUILDERS.get(spec.modality, {}).get(name)
+    if name == "hf" and spec.modality == Modality.ACOUSTIC:
+        builder = SpeechEncoder
+    if builder is None:
+        raise InputError(f"extractor: {spec.modality} {name!r} is not known to this vavl")
+    known = inspect.signature(builder).parameters
+    values = {
+        "dim": spec.dim,
+        "frame_rate_hz": spec.frame_rate_hz,
+        "source": source or spec.source,
+        **spec.parameters,
+    }
+    rebuilt = _build(name, builder, {k: v for k, v in values.items() if k in known})
+    if rebuilt.spec.key != spec.key:
+        raise InputError(
+            f"extractor: the features of {name!r} would not be the same\n"
+            f"  expected: {describe(spec)}\n"
+            f"  got:      {describe(rebuilt.spec)}\n"
+            "Are these other weights, or is this another version of vavl?"
+        )
+    return rebuilt
+
+
+def _build(name: str, builder: Callable[..., Extractor], parameters: dict[str, Any]) -> Extractor:
+    known = inspect.signature(builder).parameters
+    unknown = [
+        f"{parameter}: not a parameter of it{_did_you_mean(parameter, known)}"
+        for parameter in parameters
+        if parameter not in known
+    ]
+    if unknown:
+        raise InputError(
+            all_problems(f"extractor {name!r}", unknown) + f"\nIt takes: {', '.join(known)}"
+        )
+    return builder(**parameters)
+
+
+def _checked(modality: Modality | str) -> Modality:
+    if modality not in STREAMS:
+        raise InputError(f"modality: expected 'acoustic' or 'visual', got {modality!r}")
+    return Modality(modality)
+
+
+def _did_you_mean(word: str, known: Any) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,232 @@
+"""What happens to a waveform before features are computed: cap on the duration, normalisation."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vavl.errors import InputError, MediaError, all_problems
+from vavl.features.media import SAMPLING_RATE_HZ, audio_blocks, read_audio, resample
+from vavl.types import FeatureSpec
+
+NormalizationName = Literal["utterance", "none", "corpus"]
+
+
+class WaveformStatistics(NamedTuple):
+    """Mean and standard deviation of the samples of a corpus."""
+
+    mean: float
+    std: float
+
+
+def corpus_statistics(paths: Iterable[str | PathLike[str]]) -> WaveformStatistics:
+    """Mean and standard deviation over all samples of all files, at 16 kHz mono.
+
+    Files are streamed: memory depends neither on their number nor on their length. Give the files
+    of the training side only, and the result to an extractor with ``normalization="corpus"``.
+
+    Args:
+        paths: Sound or video files.
+
+    Raises:
+        MediaError: A file cannot be read.
+        InputError: There are no files, or all of them are silent.
+
+    Example:
+        >>> import tempfile, wave
+        >>> path = tempfile.mkdtemp() + "/square.wav"
+        >>> with wave.open(path, "wb") as file:
+        ...     file.setparams((1, 2, 16000, 0, "NONE", ""))
+        ...     file.writeframes(np.tile(np.array([0, 16384], "<i2"), 8000).tobytes())
+        >>> corpus_statistics([path])
+        WaveformStatistics(mean=0.25, std=0.25)
+
+    Source: Chan, Golub, LeVeque, "Algorithms for computing the sample variance", 1983 (pairwise
+    update of mean and squared deviations).
+    """
+    count, mean, squares = 0, 0.0, 0.0
+    for path in paths:
+        for block in audio_blocks(path):
+            samples = block.astype(np.float64)
+            size, difference = len(samples), float(samples.mean()) - mean
+            squares += float(np.square(samples - samples.mean()).sum())
+            squares += difference**2 * count * size / (count + size)
+            mean += difference * size / (count + size)
+            count += size
+    if count == 0:
+        raise InputError("paths: expected at least one file to take statistics from, got none")
+    if squares == 0:
+        raise InputError("paths: every file is silent; there is no deviation to normalise by")
+    return WaveformStatistics(mean, math.sqrt(squares / count))
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Cap on the duration, then normalisation of what is left. All of it enters the store's key.
+
+    Attributes:
+        normalization: ``"utterance"`` (zero mean and unit variance per clip: the features of a clip
+            do not depend on the fold, nor on the gain of the recording), ``"none"``, or
+            ``"corpus"`` (as in the paper: with statistics of the training set).
+        corpus_mean: For ``"corpus"``: mean of all samples, see :func:`corpus_statistics`.
+        corpus_std: For ``"corpus"``: standard deviation of all samples.
+        max_duration_s: What lies after this many seconds is cut off; None keeps everything.
+
+    Raises:
+        InputError: Naming every value that does not fit.
+    """
+
+    normalization: NormalizationName = "utterance"
+    corpus_mean: float | None = None
+    corpus_std: float | None = None
+    max_duration_s: float | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        known = get_args(NormalizationName)
+        if self.normalization not in known:
+            problems.append(f"normalization: expected one of {known}, got {self.normalization!r}")
+        given = self.corpus_mean is not None or self.corpus_std is not None
+        if self.normalization == "corpus":
+            if not _is_number(self.corpus_mean):
+                problems.append(
+                    f"corpus_mean: expected a number for normalization='corpus', "
+                    f"got {self.corpus_mean!r}; corpus_statistics() computes it"
+                )
+            if not _is_number(self.corpus_std, above=0):
+                problems.append(
+                    f"corpus_std: expected a positive number for normalization='corpus', "
+                    f"got {self.corpus_std!r}; corpus_statistics() computes it"
+                )
+        elif given:
+            problems.append(
+                "corpus_mean, corpus_std: only used by normalization='corpus', "
+                f"got normalization={self.normalization!r}"
+            )
+        if self.max_duration_s is not None and not _is_number(self.max_duration_s, above=0):
+            problems.append(f"max_duration_s: expected seconds > 0, got {self.max_duration_s!r}")
+        if problems:
+            raise InputError(all_problems("waveform conditioning", problems))
+
+    def parameters(self) -> dict[str, Any]:
+        """For :attr:`vavl.types.FeatureSpec.parameters`."""
+        return {
+            "normalization": self.normalization,
+            "corpus_mean": None if self.corpus_mean is None else float(self.corpus_mean),
+            "corpus_std": None if self.corpus_std is None else float(self.corpus_std),
+            "max_duration_s": None if self.max_duration_s is None else float(self.max_duration_s),
+        }
+
+    def apply(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Caps and normalises ``(N,)`` samples at 16 kHz.
+
+        A clip of one constant value has no variance to divide by: it becomes zeros.
+        """
+        if self.max_duration_s is not None:
+            waveform = waveform[: max(1, round(self.max_duration_s * SAMPLING_RATE_HZ))]
+        if self.normalization == "none":
+            return waveform
+        # Not float32: the sum over a long clip would lose digits.
+        samples = waveform.astype(np.float64)
+        if self.normalization == "corpus":
+            assert self.corpus_mean is not None  # __post_init__ has checked both
+            assert self.corpus_std is not None
+            return ((samples - self.corpus_mean) / self.corpus_std).astype(np.float32)
+        samples -= samples.mean()
+        deviation = float(samples.std())
+        # Rounding leaves a constant clip a deviation far below one step of 24-bit sound (1e-7).
+        return (samples / deviation if deviation > 1e-10 else samples * 0.0).astype(np.float32)
+
+
+def _is_number(value: object, above: float = -math.inf) -> bool:
+    # Checked by type as well: a number from a configuration file may come as a string.
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and above < value < math.inf
+    )
+
+
+class WaveformExtractor(ABC):
+    """What all acoustic extractors that read sound have in common.
+
+    Attributes:
+        spec: What the features are.
+        source_field: Field of the manifest that names the file to read.
+        conditioning: What happens to the waveform first.
+    """
+
+    source_field: ClassVar[Literal["audio_path"]] = "audio_path"
+    spec: FeatureSpec
+    conditioning: Conditioning
+
+    def extract_file(
+        self,
+        path: str | PathLike[str],
+        start_s: float | None = None,
+        end_s: float | None = None,
+    ) -> NDArray[np.float32]:
+        """Features of a sound or video file, or of a part of it.
+
+        Returns:
+            ``(T, D)``.
+
+        Raises:
+            MediaError: As :func:`vavl.features.media.read_audio`.
+        """
+        cap_s = self.conditioning.max_duration_s
+        if cap_s is not None:
+            capped_s = (start_s or 0.0) + cap_s
+            end_s = capped_s if end_s is None else min(end_s, capped_s)
+        return self.extract(read_audio(path, start_s=start_s, end_s=end_s))
+
+    def extract(
+        self, waveform: ArrayLike, sampling_rate_hz: int = SAMPLING_RATE_HZ
+    ) -> NDArray[np.float32]:
+        """Features of a waveform.
+
+        Args:
+            waveform: ``(N,)`` samples, full scale [-1, 1].
+            sampling_rate_hz: Rate of the waveform; resampled to 16 kHz where it differs.
+
+        Returns:
+            ``(T, D)``.
+
+        Raises:
+            InputError: The waveform is not one-dimensional, empty, or not finite.
+            MediaError: The features are not finite.
+        """
+        samples = np.asarray(waveform)
+        if samples.ndim != 1 or not len(samples):
+            raise InputError(
+                f"waveform: expected (N,) mono samples with N >= 1, got {samples.shape}"
+            )
+        if not np.issubdtype(samples.dtype, np.floating):
+            raise InputError(
+                f"waveform: expected floating point samples in [-1, 1], got {samples.dtype}; "
+                "divide integers by their full scale, e.g. 32768 for int16"
+            )
+        if not np.isfinite(samples).all():
+            raise InputError("waveform: expected finite samples, got NaN or infinite ones")
+        samples = resample(samples.astype(np.float32, copy=False), sampling_rate_hz)
+        features = self._features(self.conditioning.apply(samples))
+        if not np.isfinite(features).all():
+            raise MediaError(
+                f"{self.spec.extractor}: the features of this clip are not finite; "
+                "does it contain absurdly large samples?"
+            )
+        return features
+
+    @abstractmethod
+    def _features(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``(N,)`` conditioned samples at 16 kHz to ``(T, D)``; pads clips that are too short."""
+
+
+def padded(waveform: NDArray[np.float32], least: int) -> NDArray[np.float32]:
+    """Appends zeros to clips shorter than one frame, so that they give one."""
+    return np.pad(waveform, (0, max(0, least - len(waveform))))

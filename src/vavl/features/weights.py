@@ -1,0 +1,158 @@
+"""Finds the weights of a pretrained encoder: in a local folder, or on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vavl.errors import InputError
+
+_WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_DOWNLOADED = ["config.json", "preprocessor_config.json", _WEIGHTS, _INDEX, "model-*.safetensors"]
+_NO_EFFECT_ON_NUMBERS = frozenset(
+    {
+        "_name_or_path",
+        "architectures",
+        "dtype",
+        "id2label",
+        "label2id",
+        "torch_dtype",
+        "transformers_version",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A pretrained model on this machine.
+
+    Attributes:
+        source: What finds it again: an absolute folder, or ``org/name@commit`` on the hub.
+        folder: Where its files lie.
+        config: Its ``config.json``.
+        weight_files: Its safetensors files, in the order of their names.
+        weights_sha256: Hash over the bytes of all weight files.
+    """
+
+    source: str
+    folder: Path
+    config: Mapping[str, Any]
+    weight_files: tuple[Path, ...]
+    weights_sha256: str
+
+    @property
+    def model_type(self) -> str:
+        """Architecture by the name that transformers gives it, e.g. ``"wav2vec2"``."""
+        return str(self.config.get("model_type"))
+
+    @property
+    def preprocessor_config(self) -> Mapping[str, Any]:
+        """Its ``preprocessor_config.json``; empty where there is none."""
+        path = self.folder / "preprocessor_config.json"
+        return _read_json(path, self.source) if path.is_file() else {}
+
+    def config_sha256(self) -> str:
+        """Hash of the settings: the same weights give other numbers with, say, other heads."""
+        settings = {k: v for k, v in self.config.items() if k not in _NO_EFFECT_ON_NUMBERS}
+        content = json.dumps([settings, dict(self.preprocessor_config)], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def find_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
+    """Finds a checkpoint, and downloads it if it is on the hub and not in the cache yet.
+
+    Cache, access token and offline mode are those of huggingface_hub: ``HF_HOME``, ``HF_TOKEN``,
+    ``HF_HUB_OFFLINE``. Only safetensors weights are used, and no code of a checkpoint is run.
+
+    Args:
+        source: A folder, or a hub id ``org/name`` or ``org/name@revision``.
+        revision: Branch, tag or commit on the hub; a commit never changes. Default: ``main``,
+            whose present commit is noted in :attr:`Checkpoint.source`.
+
+    Raises:
+        InputError: There is no such folder or repository, or it has no safetensors weights.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise InputError(
+                f"revision: {source} is a local folder, which has no revision; got {revision!r}"
+            )
+        folder = folder.resolve()
+        return _read(folder, str(folder))
+    if _looks_like_path(source):
+        raise InputError(f"{source}: expected a folder with a pretrained model; there is none")
+    repository, _, pinned = source.partition("@")
+    if pinned and revision not in (None, pinned):
+        raise InputError(f"revision: {source!r} and revision={revision!r} contradict each other")
+    folder = _download(repository, revision or pinned or None)
+    return _read(folder, f"{repository}@{folder.name}")
+
+
+def _looks_like_path(source: str) -> bool:
+    return source.startswith((".", "~", "/")) or "\\" in source or source.count("/") > 1
+
+
+def _download(repository: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=_DOWNLOADED))
+    # The hub's errors derive from these two; connection errors are OSErrors as well.
+    except (OSError, ValueError) as error:
+        at = f" at revision {revision}" if revision else ""
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{repository}{at}: neither a local folder nor to be had from the Hugging Face hub "
+            f"({type(error).__name__}: {reason}). Check the name, the connection and "
+            "HF_HUB_OFFLINE, or give a folder that holds the model."
+        ) from error
+
+
+def _read(folder: Path, source: str) -> Checkpoint:
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{source}: expected a transformers model, but it has no config.json")
+    config = _read_json(folder / "config.json", source)
+    if (folder / _WEIGHTS).is_file():
+        names = [_WEIGHTS]
+    elif (folder / _INDEX).is_file():
+        shards = _read_json(folder / _INDEX, source).get("weight_map", {}).values()
+        names = sorted(set(map(str, shards)))
+    else:
+        raise InputError(
+            f"{source}: expected safetensors weights ({_WEIGHTS} or {_INDEX}), found none. "
+            "Weights in other formats can run code when they are loaded, and are not used: "
+            "convert them with transformers' save_pretrained."
+        )
+    files = tuple(folder / name for name in names)
+    # The names come from a downloaded file: they must not lead out of the folder.
+    wrong = [
+        n for n, file in zip(names, files, strict=True) if Path(n).name != n or not file.is_file()
+    ]
+    if wrong or not files:
+        raise InputError(f"{source}: weight files named by {_INDEX} are missing: {wrong}")
+    return Checkpoint(source, folder, config, files, _sha256(files))
+
+
+def _read_json(path: Path, source: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{source}: {path.name} is not valid JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{source}: {path.name}: expected a JSON object")
+    return content
+
+
+def _sha256(files: tuple[Path, ...]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,290 @@
+"""Conformer over time, with masks in every place where a padded frame could leak.
+
+Source: Gulati et al. 2020, "Conformer: Convolution-augmented Transformer for Speech Recognition"
+(arXiv 2005.08100), with the relative positions of Dai et al. 2019 (Transformer-XL,
+arXiv 1901.02860, appendix B).
+
+Differs from the published VAVL code: attention runs over time and not over the batch, padding is
+masked in attention, convolution and batch normalisation, scores are divided by the square root of
+a head's width and not of the model's, and positions are relative.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vavl.models.dropout import Dropout
+
+
+class FeedForward(nn.Module):
+    """Position-wise feed-forward module: LayerNorm, expand, SiLU, contract."""
+
+    def __init__(self, width: int, expansion: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, width * expansion)
+        self.contract = nn.Linear(width * expansion, width)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``(B, T, width)`` to ``(B, T, width)``."""
+        hidden = self.dropout(F.silu(self.expand(self.norm(x))))
+        return self.dropout(self.contract(hidden))
+
+
+def relative_positions(
+    steps: int, width: int, *, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """Sinusoids of the distances ``steps - 1`` down to ``-(steps - 1)``: ``(2 steps - 1, width)``.
+
+    Sine and cosine alternate over the width. Source: Dai et al. 2019, section 3.3.
+    """
+    distances = torch.arange(steps - 1, -steps, -1, device=device, dtype=torch.float32)
+    rates = torch.exp(
+        torch.arange(0, width, 2, device=device, dtype=torch.float32) * (-math.log(10000.0) / width)
+    )
+    angles = distances[:, None] * rates  # (2T - 1, width / 2)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).to(dtype)
+
+
+class RelativeSelfAttention(nn.Module):
+    """Multi-head self-attention whose scores depend on content and on distance in time.
+
+    Score of query i and key j: ``((q_i + u) . k_j + (q_i + v) . p_{i-j}) / sqrt(head width)``.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.position = nn.Linear(width, width, bias=False)
+        self.content_bias = nn.Parameter(torch.zeros(heads, width // heads))
+        self.position_bias = nn.Parameter(torch.zeros(heads, width // heads))
+        self.out = nn.Linear(width, width)
+        self.dropout = Dropout(dropout)
+        nn.init.xavier_uniform_(self.content_bias)
+        nn.init.xavier_uniform_(self.position_bias)
+
+    def forward(self, x: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        """Attends over the valid steps of each item.
+
+        Args:
+            x: ``(B, T, width)``.
+            mask: ``(B, T)``, True = valid; at least one valid step per item.
+            positions: ``(2T - 1, width)`` from :func:`relative_positions`.
+
+        Returns:
+            ``(B, T, width)``; rows of padding hold values without meaning.
+        """
+        batch, steps, width = x.shape
+        head_width = width // self.heads
+        x = self.norm(x)
+
+        def split(projected: Tensor) -> Tensor:
+            return projected.view(batch, -1, self.heads, head_width).transpose(1, 2)
+
+        query, key, value = split(self.query(x)), split(self.key(x)), split(self.value(x))
+        position = self.position(positions).view(-1, self.heads, head_width).transpose(0, 1)
+        content_scores = (query + self.content_bias[:, None]) @ key.transpose(2, 3)
+        distance_scores = (query + self.position_bias[:, None]) @ position.transpose(1, 2)
+        scores = content_scores + _distances_to_keys(distance_scores)  # (B, H, T, T)
+        scores = (scores / math.sqrt(head_width)).masked_fill(~mask[:, None, None], -math.inf)
+        attended = self.dropout(scores.softmax(-1)) @ value  # (B, H, T, head width)
+        return self.dropout(self.out(attended.transpose(1, 2).reshape(batch, steps, width)))
+
+
+def _distances_to_keys(scores: Tensor) -> Tensor:
+    """Turns columns that stand for distances into columns that stand for keys.
+
+    ``(B, H, T, 2T - 1)``, column c = distance ``T - 1 - c``, to ``(B, H, T, T)`` with column j
+    = distance ``i - j`` in row i. Source: Dai et al. 2019, appendix B: padding one column and
+    reading the memory with another row length moves row i by i places, without an index tensor.
+    """
+    batch, heads, steps, distances = scores.shape
+    padded = F.pad(scores, (1, 0)).view(batch, heads, distances + 1, steps)
+    return padded[:, :, 1:].reshape(batch, heads, steps, distances)[..., :steps]
+
+
+class MaskedBatchNorm(nn.Module):
+    """Batch normalisation over the valid frames of a batch, with statistics per stream.
+
+    The scale and shift are shared, the running statistics are kept apart for each stream (modality)
+    that runs through the layer: one mixed set would fit no stream at evaluation.
+
+    With fewer than two valid frames the batch has no variance: the running statistics normalise
+    and stay as they are.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(
+        self, width: int, streams: int = 1, *, eps: float = 1e-5, momentum: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.eps = eps
+        self.momentum = momentum
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.register_buffer("running_mean", torch.zeros(streams, width))
+        self.register_buffer("running_var", torch.ones(streams, width))
+
+    def forward(self, x: Tensor, mask: Tensor, stream: int = 0) -> Tensor:
+        """Normalises ``(B, T, width)`` with statistics of the frames where ``mask`` is True."""
+        mean, var = self.running_mean[stream], self.running_var[stream]
+        if self.training:
+            valid = x[mask]  # (frames, width)
+            if len(valid) >= 2:
+                mean = valid.mean(0)
+                var = valid.var(0, correction=0)
+                with torch.no_grad():
+                    unbiased = var * (len(valid) / (len(valid) - 1))
+                    self.running_mean[stream].lerp_(mean.to(self.running_mean.dtype), self.momentum)
+                    self.running_var[stream].lerp_(
+                        unbiased.to(self.running_var.dtype), self.momentum
+                    )
+        scale = self.weight * torch.rsqrt(var + self.eps)
+        return x * scale + (self.bias - mean * scale)
+
+
+class ConvolutionModule(nn.Module):
+    """Pointwise GLU, depthwise convolution over time, batch normalisation, SiLU, pointwise."""
+
+    def __init__(self, width: int, kernel: int, dropout: float, streams: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.gate = nn.Linear(width, 2 * width)
+        self.depthwise = nn.Conv1d(
+            width, width, kernel, padding=kernel // 2, groups=width, bias=False
+        )
+        self.batch_norm = MaskedBatchNorm(width, streams)
+        self.out = nn.Linear(width, width)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor, stream: int) -> Tensor:
+        """Maps ``(B, T, width)`` to ``(B, T, width)``; padding enters as zeros, as at the edges."""
+        x = F.glu(self.gate(self.norm(x)), dim=-1)
+        x = x.masked_fill(~mask[..., None], 0.0)
+        x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
+        x = F.silu(self.batch_norm(x, mask, stream))
+        return self.dropout(self.out(x))
+
+
+class ConformerBlock(nn.Module):
+    """Half feed-forward, attention, convolution, half feed-forward, LayerNorm."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int = 8,
+        expansion: int = 4,
+        kernel: int = 31,
+        dropout: float = 0.1,
+        streams: int = 1,
+    ) -> None:
+        super().__init__()
+        self.feed_forward_in = FeedForward(width, expansion, dropout)
+        self.attention = RelativeSelfAttention(width, heads, dropout)
+        self.convolution = ConvolutionModule(width, kernel, dropout, streams)
+        self.feed_forward_out = FeedForward(width, expansion, dropout)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, mask: Tensor, positions: Tensor, stream: int = 0) -> Tensor:
+        """Maps ``(B, T, width)`` to ``(B, T, width)``, see :class:`Conformer`."""
+        x = x + 0.5 * self.feed_forward_in(x)
+        x = x + self.attention(x, mask, positions)
+        x = x + self.convolution(x, mask, stream)
+        x = x + 0.5 * self.feed_forward_out(x)
+        return self.norm(x)
+
+
+class Conformer(nn.Module):
+    """A stack of conformer blocks behind a linear input layer.
+
+    Args:
+        input_width: Width of the input sequence.
+        width: Width of the blocks, a multiple of ``heads`` and of 2.
+        blocks: How many blocks.
+        heads: Attention heads.
+        expansion: Inner width of the feed-forward modules, as a multiple of ``width``.
+        kernel: Taps of the depthwise convolution, odd.
+        dropout: Share of activations dropped in training.
+        streams: How many modalities run through these blocks (batch statistics are per stream).
+    """
+
+    def __init__(
+        self,
+        input_width: int,
+        width: int,
+        blocks: int,
+        *,
+        heads: int = 8,
+        expansion: int = 4,
+        kernel: int = 31,
+        dropout: float = 0.1,
+        streams: int = 1,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.input = nn.Linear(input_width, width)
+        self.dropout = Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            ConformerBlock(
+                width,
+                heads=heads,
+                expansion=expansion,
+                kernel=kernel,
+                dropout=dropout,
+                streams=streams,
+            )
+            for _ in range(blocks)
+        )
+
+    def forward(self, x: Tensor, mask: Tensor, stream: int = 0) -> Tensor:
+        """Encodes sequences over time.
+
+        Args:
+            x: ``(B, T, input_width)``; what padding holds does not matter, as long as it is finite.
+            mask: ``(B, T)``, True = valid; at least one valid step per item.
+            stream: Index of the modality, below ``streams``.
+
+        Returns:
+            ``(B, T, width)``; rows of padding hold values without meaning.
+        """
+        x = self.dropout(self.input(x))
+        positions = relative_positions(x.shape[1], self.width, device=x.device, dtype=x.dtype)
+        for block in self.blocks:
+            x = block(x, mask, positions, stream)
+        return x
+
+
+def lengths_to_mask(lengths: Tensor, steps: int) -> Tensor:
+    """``(B,)`` lengths to a ``(B, steps)`` mask, True = valid."""
+    return torch.arange(steps, device=lengths.device) < lengths[:, None]
+
+
+def masked_mean(x: Tensor, lengths: Tensor) -> Tensor:
+    """Mean over the valid steps: ``(B, T, D)`` and ``(B,)`` lengths of at least 1 to ``(B, D)``."""
+    mask = lengths_to_mask(lengths, x.shape[1])
+    total = x.masked_fill(~mask[..., None], 0.0).sum(1)
+    return total / lengths[:, None].to(x.dtype)
+
+
+def multilayer_perceptron(widths: Sequence[int], dropout: float) -> nn.Sequential:
+    """Linear layers of the given widths; ReLU and dropout after the first one only."""
+    layers: list[nn.Module] = []
+    for index, (width_in, width_out) in enumerate(itertools.pairwise(widths)):
+        layers.append(nn.Linear(width_in, width_out))
+        if index == 0:
+            layers += [nn.ReLU(), Dropout(dropout)]
+    return nn.Sequential(*layers)

@@ -1,0 +1,144 @@
+"""Models on disk and on the Hugging Face hub.
+
+A folder holds ``config.json`` (sizes and outputs), ``model.safetensors`` (weights and the
+normalisation of the features) and, for a model that shall read media, ``features.json`` (how the
+features of each modality were made).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vavl.config import SCHEMA_VERSION, VAVLConfig, validated
+from vavl.errors import StoreError
+from vavl.types import FeatureSpec, Modality
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+FEATURES_FILE = "features.json"
+
+
+def write_model(directory: Path, config: VAVLConfig, state: Mapping[str, Tensor]) -> None:
+    """Writes a model into a folder, made if needed; each file appears whole or not at all."""
+    from safetensors.torch import save_file
+
+    _write_json(directory / CONFIG_FILE, config.model_dump(mode="json"))
+    temporary = directory / f"{WEIGHTS_FILE}.tmp"
+    save_file({name: value.contiguous().cpu() for name, value in state.items()}, temporary)
+    temporary.replace(directory / WEIGHTS_FILE)
+
+
+def resolve_model(
+    source: Path | str,
+    *,
+    revision: str | None,
+    cache_dir: Path | str | None,
+    local_files_only: bool,
+) -> Path:
+    """The local folder of a model: the source itself, or the hub's snapshot in the cache.
+
+    Raises:
+        StoreError: The source is no folder with a model, and no hub id that can be reached.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
+        if missing:
+            raise StoreError(
+                f"model: {folder} lacks {' and '.join(missing)}; is it a model folder?"
+            )
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                str(source),
+                revision=revision,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+                allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, FEATURES_FILE],
+            )
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise StoreError(
+            f"model: expected a folder or a hub id, got {str(source)!r}, which is no folder here "
+            f"and could not be had from the hub ({type(error).__name__}: {error})"
+        ) from error
+
+
+def read_model_config(folder: Path) -> VAVLConfig:
+    """Reads ``config.json``.
+
+    Raises:
+        StoreError: Missing, not JSON, or written by a release with another schema.
+        InputError: Values that do not fit.
+    """
+    path = folder / CONFIG_FILE
+    return validated(VAVLConfig, _read_json(path), str(path))
+
+
+def write_features(folder: Path, features: Mapping[Modality, FeatureSpec]) -> None:
+    """Writes ``features.json``: how the features of each modality were made."""
+    content = {str(modality): spec.to_dict() for modality, spec in features.items()}
+    _write_json(folder / FEATURES_FILE, content)
+
+
+def read_features(folder: Path) -> dict[Modality, FeatureSpec]:
+    """Reads ``features.json``.
+
+    Raises:
+        StoreError: Missing, damaged, or written by a release with another schema.
+    """
+    path = folder / FEATURES_FILE
+    content = _read_json(path)
+    try:
+        return {Modality(name): FeatureSpec.from_dict(spec) for name, spec in content.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{path}: damaged ({type(error).__name__}: {error})") from None
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".json.tmp")
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **content}, indent=2)
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        version = content.pop("schema_version")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"{path}: missing, or no file of a vavl model ({error})") from None
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"{path}: expected schema version {SCHEMA_VERSION}, got {version}; use the vavl "
+            "release that wrote it, or a newer one"
+        )
+    return content
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Loads ``model.safetensors`` into a model.
+
+    Raises:
+        StoreError: The file is damaged, or its tensors do not fit the model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / WEIGHTS_FILE
+    try:
+        model.load_state_dict(load_file(path))
+    except SafetensorError as error:
+        raise StoreError(f"{path}: damaged or cut short ({error}); copy it again") from error
+    except RuntimeError as error:
+        raise StoreError(f"{path}: does not fit the configuration beside it: {error}") from error

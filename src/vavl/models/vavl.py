@@ -1,0 +1,431 @@
+"""The VAVL model: one network for sound and face, sound alone, or face alone.
+
+Source: Goncalves, Leem, Lin, Sisman and Busso, "Versatile Audio-Visual Learning for Emotion
+Recognition" (arXiv 2305.07216).
+
+For each modality m: ``z = Conformer_m(P_m X)``, ``s = LayerNorm(Shared(z) + z)``, ``r = mean of s
+over the valid steps``, a prediction ``MLP_m(r)`` and a reconstruction ``MLP_rec_m(r)`` of the mean
+input. With both modalities, ``MLP_av([r_a ; r_v])`` predicts from the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vavl.config import VAVLConfig
+from vavl.errors import InputError
+from vavl.models.conformer import (
+    Conformer,
+    lengths_to_mask,
+    masked_mean,
+    multilayer_perceptron,
+)
+from vavl.models.dropout import Dropout
+from vavl.models.pretrained import load_weights, read_model_config, resolve_model, write_model
+from vavl.types import STREAMS, Modality
+
+
+@dataclass(frozen=True)
+class StreamOutput:
+    """What one modality's branch says about the n clips of a batch that have this modality.
+
+    Attributes:
+        rows: ``(n,)`` their places in the batch, ascending.
+        prediction: ``(n, outputs)``.
+        representation: ``(n, width)`` mean of the shared representation over time.
+        reconstruction: ``(n, D)``.
+        target: ``(n, D)`` what the reconstruction aims at: the mean normalised input.
+    """
+
+    rows: Tensor
+    prediction: Tensor
+    representation: Tensor
+    reconstruction: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True)
+class VAVLOutput:
+    """Outputs for a batch of B clips: category logits, then attributes.
+
+    A row of a clip that lacks what the row needs holds NaN: there is no such prediction.
+
+    Attributes:
+        acoustic: ``(B, outputs)`` from sound alone, or None without any sound in the batch.
+        visual: ``(B, outputs)`` from the face alone, or None without any face in the batch.
+        audiovisual: ``(B, outputs)`` of the fusion head, or None when no clip has both.
+        acoustic_reconstruction: ``(B, acoustic_dim)`` or None.
+        visual_reconstruction: ``(B, visual_dim)`` or None.
+        prediction: ``(B, outputs)``: audiovisual where both are present, else of what is there.
+        modality: B modalities that ``prediction`` was made from.
+    """
+
+    acoustic: Tensor | None
+    visual: Tensor | None
+    audiovisual: Tensor | None
+    acoustic_reconstruction: Tensor | None
+    visual_reconstruction: Tensor | None
+    prediction: Tensor
+    modality: list[Modality]
+
+
+class InputProjection(nn.Module):
+    """Normalises frames, projects them to a few channels and joins neighbouring ones.
+
+    The mean and scale of the training speakers are buffers, so that they travel with the weights.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, dim: int, channels: int, subsampling: int, dropout: float) -> None:
+        super().__init__()
+        self.subsampling = subsampling
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+        self.dropout = Dropout(dropout)
+        self.linear = nn.Linear(dim, channels, bias=False)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Zero mean and unit variance per dimension, by the statistics of the training speakers."""
+        return (x - self.mean) * self.scale
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps normalised ``(B, T, D)`` to ``(B, ceil(T / s), s * channels)`` and new lengths."""
+        mask = lengths_to_mask(lengths, x.shape[1])
+        x = self.linear(self.dropout(x)).masked_fill(~mask[..., None], 0.0)
+        step = self.subsampling
+        if step == 1:
+            return x, lengths
+        x = nn.functional.pad(x, (0, 0, 0, -x.shape[1] % step))
+        batch, steps, channels = x.shape
+        x = x.reshape(batch, steps // step, step * channels)
+        return x, torch.div(lengths + step - 1, step, rounding_mode="floor")
+
+
+class ModalityBranch(nn.Module):
+    """All that belongs to one modality: projection, encoder and its two heads."""
+
+    def __init__(self, config: VAVLConfig, modality: Modality) -> None:
+        super().__init__()
+        dim = config.dim(modality)
+        subsampling = config.subsampling(modality)
+        self.projection = InputProjection(
+            dim, config.projection_channels, subsampling, config.input_dropout
+        )
+        self.encoder = Conformer(
+            subsampling * config.projection_channels,
+            config.width,
+            config.encoder_blocks,
+            heads=config.heads,
+            expansion=config.expansion,
+            kernel=config.kernel,
+            dropout=config.dropout,
+        )
+        hidden = (config.width, *config.head_widths)
+        self.head = multilayer_perceptron((*hidden, config.outputs), config.head_dropout)
+        self.reconstruction = multilayer_perceptron((*hidden, dim), config.head_dropout)
+
+
+class SharedLayers(nn.Module):
+    """Conformer blocks common to the modalities, with a residual connection over them."""
+
+    def __init__(self, config: VAVLConfig) -> None:
+        super().__init__()
+        self.residual = config.residual
+        self.conformer = (
+            Conformer(
+                config.width,
+                config.width,
+                config.shared_blocks,
+                heads=config.heads,
+                expansion=config.expansion,
+                kernel=config.kernel,
+                dropout=config.dropout,
+                streams=len(STREAMS),
+            )
+            if config.shared_blocks
+            else None
+        )
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, z: Tensor, mask: Tensor, stream: int) -> Tensor:
+        """``LayerNorm(Shared(z) + z)`` of ``(B, T, width)``; ``stream`` is the modality's index."""
+        if self.conformer is None:
+            return self.norm(z)
+        shared = self.conformer(z, mask, stream)
+        return self.norm(shared + z if self.residual else shared)
+
+
+class VAVL(nn.Module):
+    """Versatile audio-visual learning: see the module's docstring and :class:`VAVLConfig`.
+
+    Example:
+        >>> import torch, vavl
+        >>> config = vavl.VAVLConfig.preset(
+        ...     "small", acoustic_dim=80, visual_dim=17, categories=["happy", "sad"]
+        ... )
+        >>> model = vavl.VAVL(config).eval()
+        >>> out = model(acoustic=torch.randn(1, 200, 80), acoustic_lengths=torch.tensor([200]))
+        >>> out.prediction.shape, out.modality[0].value
+        (torch.Size([1, 2]), 'acoustic')
+    """
+
+    def __init__(self, config: VAVLConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.acoustic = ModalityBranch(config, Modality.ACOUSTIC)
+        self.visual = ModalityBranch(config, Modality.VISUAL)
+        self.shared = SharedLayers(config)
+        self.fusion = multilayer_perceptron(
+            (2 * config.width, *config.head_widths, config.outputs), config.head_dropout
+        )
+
+    def branch(self, modality: Modality) -> ModalityBranch:
+        """The part of the model that belongs to one modality alone."""
+        return self.acoustic if modality is Modality.ACOUSTIC else self.visual
+
+    def set_normalisation(self, modality: Modality, mean: Tensor, std: Tensor) -> None:
+        """Stores the per-dimension statistics of the training speakers' features.
+
+        Args:
+            modality: ``acoustic`` or ``visual``.
+            mean: ``(D,)``.
+            std: ``(D,)``; dimensions that never vary are left unscaled.
+        """
+        projection = self.branch(modality).projection
+        std = std.to(projection.scale)
+        projection.mean.copy_(mean)
+        projection.scale.copy_(torch.where(std > 1e-6, 1.0 / std.clamp_min(1e-6), 1.0))
+
+    def normalise(self, modality: Modality, x: Tensor) -> Tensor:
+        """Features as extracted, ``(B, T, D)``, to zero mean and unit variance."""
+        return self.branch(modality).projection.normalise(x)
+
+    def represent(self, modality: Modality, x: Tensor, lengths: Tensor) -> Tensor:
+        """Mean shared representation of sequences of one modality.
+
+        Args:
+            modality: ``acoustic`` or ``visual``.
+            x: ``(B, T, D)`` normalised features, finite in the padding too.
+            lengths: ``(B,)`` valid steps, each at least 1.
+
+        Returns:
+            ``(B, width)``.
+        """
+        branch = self.branch(modality)
+        x, lengths = branch.projection(x, lengths)
+        mask = lengths_to_mask(lengths, x.shape[1])
+        z = branch.encoder(x, mask)
+        return masked_mean(self.shared(z, mask, STREAMS.index(modality)), lengths)
+
+    def forward_stream(self, modality: Modality, x: Tensor, lengths: Tensor) -> StreamOutput | None:
+        """Runs one modality's branch on the clips of a batch that have this modality.
+
+        Args:
+            modality: ``acoustic`` or ``visual``.
+            x: ``(B, T, D)`` features as extracted.
+            lengths: ``(B,)`` valid steps, 0 for a clip without this modality.
+
+        Returns:
+            The branch's output, or None if no clip has this modality.
+        """
+        rows = torch.nonzero(lengths > 0).flatten()
+        if not len(rows):
+            return None
+        if len(rows) < len(lengths):
+            x, lengths = x[rows], lengths[rows]
+        steps = int(lengths.max())
+        return self.forward_normalised(
+            modality, self.normalise(modality, x[:, :steps].float()), lengths, rows
+        )
+
+    def forward_normalised(
+        self, modality: Modality, x: Tensor, lengths: Tensor, rows: Tensor
+    ) -> StreamOutput:
+        """As :meth:`forward_stream`, for normalised features of clips that all have them."""
+        branch = self.branch(modality)
+        representation = self.represent(modality, x, lengths)
+        return StreamOutput(
+            rows=rows,
+            prediction=branch.head(representation),
+            representation=representation,
+            reconstruction=branch.reconstruction(representation),
+            target=masked_mean(x, lengths),
+        )
+
+    def fuse(self, acoustic: Tensor, visual: Tensor) -> Tensor:
+        """Audio-visual prediction ``(B, outputs)`` from two representations ``(B, width)``."""
+        return self.fusion(torch.cat([acoustic, visual], dim=-1))
+
+    def forward(
+        self,
+        acoustic: Tensor | None = None,
+        acoustic_lengths: Tensor | None = None,
+        visual: Tensor | None = None,
+        visual_lengths: Tensor | None = None,
+    ) -> VAVLOutput:
+        """Predicts from whatever each clip of a batch has.
+
+        Args:
+            acoustic: ``(B, T_a, acoustic_dim)`` features as extracted, or None.
+            acoustic_lengths: ``(B,)`` valid steps; 0 = this clip has no sound. None: all steps of
+                all clips are valid.
+            visual: ``(B, T_v, visual_dim)`` features as extracted, or None.
+            visual_lengths: ``(B,)`` valid steps; 0 = this clip has no face. None: all valid.
+
+        Returns:
+            Predictions and reconstructions, see :class:`VAVLOutput`.
+
+        Raises:
+            InputError: Wrong shape or dimension, lengths out of range, a clip without any
+                modality, or features that are not finite.
+        """
+        inputs: dict[Modality, tuple[Tensor, Tensor]] = {}
+        for modality, x, lengths in (
+            (Modality.ACOUSTIC, acoustic, acoustic_lengths),
+            (Modality.VISUAL, visual, visual_lengths),
+        ):
+            if x is not None:
+                inputs[modality] = self._checked(modality, x, lengths)
+        if not inputs:
+            raise InputError("acoustic, visual: expected at least one sequence, got neither")
+        sizes = {len(x) for x, _ in inputs.values()}
+        if len(sizes) > 1:
+            raise InputError(f"acoustic, visual: expected the same number of clips, got {sizes}")
+        streams = {
+            modality: stream
+            for modality, (x, lengths) in inputs.items()
+            if (stream := self.forward_stream(modality, x, lengths)) is not None
+        }
+        return self.combine(streams, sizes.pop())
+
+    def combine(self, streams: dict[Modality, StreamOutput], batch: int) -> VAVLOutput:
+        """Puts the branches' outputs together for B clips, and fuses those that have both."""
+        rows = {modality: stream.rows.tolist() for modality, stream in streams.items()}
+        modality = [_present(index, rows) for index in range(batch)]
+        fused_rows, representations = paired_representations(streams)
+        fused = self.fuse(*representations) if len(fused_rows) else None
+
+        def spread(name: str, modality: Modality) -> Tensor | None:
+            if modality not in streams:
+                return None
+            stream = streams[modality]
+            return _spread(getattr(stream, name), stream.rows, batch)
+
+        first = next(iter(streams.values())).prediction
+        prediction = first.new_empty(batch, first.shape[1])
+        for stream in streams.values():
+            prediction = prediction.index_copy(0, stream.rows, stream.prediction)
+        if fused is not None:
+            prediction = prediction.index_copy(0, fused_rows, fused)
+        return VAVLOutput(
+            acoustic=spread("prediction", Modality.ACOUSTIC),
+            visual=spread("prediction", Modality.VISUAL),
+            audiovisual=None if fused is None else _spread(fused, fused_rows, batch),
+            acoustic_reconstruction=spread("reconstruction", Modality.ACOUSTIC),
+            visual_reconstruction=spread("reconstruction", Modality.VISUAL),
+            prediction=prediction,
+            modality=modality,
+        )
+
+    def _checked(
+        self, modality: Modality, x: Tensor, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The sequences and their lengths, or an InputError that says what does not fit."""
+        dim = self.config.dim(modality)
+        if x.ndim != 3 or x.shape[2] != dim:
+            raise InputError(
+                f"{modality}: expected (B, T, {dim}), got {tuple(x.shape)}; were these features "
+                "extracted with another extractor than the model was trained on?"
+            )
+        if lengths is None:
+            lengths = torch.full((len(x),), x.shape[1], device=x.device)
+        if lengths.shape != (len(x),) or lengths.is_floating_point():
+            raise InputError(
+                f"{modality}_lengths: expected {len(x)} whole numbers of shape ({len(x)},), got "
+                f"{lengths.dtype} of shape {tuple(lengths.shape)}"
+            )
+        if len(lengths) and (int(lengths.min()) < 0 or int(lengths.max()) > x.shape[1]):
+            raise InputError(
+                f"{modality}_lengths: expected values from 0 to {x.shape[1]}, the steps of "
+                f"{modality}, got {lengths.tolist()}"
+            )
+        valid = lengths_to_mask(lengths, x.shape[1])
+        finite = x.isfinite().all(-1) | ~valid
+        if not finite.all():
+            clip, step = torch.nonzero(~finite)[0].tolist()
+            raise InputError(
+                f"{modality}: expected finite features, got NaN or infinity in clip {clip} of the "
+                f"batch at step {step}; extract this clip again or leave it out"
+            )
+        return x, lengths
+
+    def save_pretrained(self, directory: Path | str) -> None:
+        """Writes ``config.json`` and ``model.safetensors`` into a folder, made if needed."""
+        write_model(Path(directory), self.config, self.state_dict())
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: Path | str,
+        *,
+        revision: str | None = None,
+        cache_dir: Path | str | None = None,
+        local_files_only: bool = False,
+    ) -> VAVL:
+        """Loads a model from a folder or from the Hugging Face hub, in evaluation mode.
+
+        Args:
+            source: Folder written by :meth:`save_pretrained`, or a hub id ``"owner/name"``.
+            revision: Branch, tag or commit on the hub; pin a commit for reproducible work.
+            cache_dir: Where downloads are kept; None is the hub library's default.
+            local_files_only: Never ask the network (``HF_HUB_OFFLINE=1`` does the same).
+
+        Raises:
+            StoreError: No such folder or hub id, a damaged file, weights that do not fit the
+                configuration, or a schema version this release does not read.
+        """
+        folder = resolve_model(
+            source, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only
+        )
+        model = cls(read_model_config(folder))
+        load_weights(model, folder)
+        return model.eval()
+
+
+def paired_representations(
+    streams: dict[Modality, StreamOutput],
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """The clips with both modalities: ``(n,)`` rows, and two ``(n, width)`` representations."""
+    rows = [stream.rows for stream in streams.values()]
+    if len(rows) < len(STREAMS):
+        only = next(iter(streams.values()))
+        empty = only.representation[:0]
+        return only.rows[:0], (empty, empty)
+    in_visual = torch.isin(rows[0], rows[1])
+    in_acoustic = torch.isin(rows[1], rows[0])
+    return rows[0][in_visual], (
+        streams[Modality.ACOUSTIC].representation[in_visual],
+        streams[Modality.VISUAL].representation[in_acoustic],
+    )
+
+
+def _present(index: int, rows: dict[Modality, list[int]]) -> Modality:
+    """Which modalities a clip of the batch has."""
+    present = [modality for modality, indices in rows.items() if index in indices]
+    if not present:
+        raise InputError(
+            f"acoustic_lengths, visual_lengths: clip {index} of the batch has neither sound nor "
+            "face; leave it out"
+        )
+    return present[0] if len(present) == 1 else Modality.AUDIOVISUAL
+
+
+def _spread(values: Tensor, rows: Tensor, batch: int) -> Tensor:
+    """``(n, d)`` values at their rows of ``(B, d)``, NaN elsewhere."""
+    return values.new_full((batch, values.shape[1]), torch.nan).index_copy(0, rows, values)

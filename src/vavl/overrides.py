@@ -1,0 +1,125 @@
+"""Command-line overrides of a configuration file: ``--training.epochs 5`` or ``--epochs 5``."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from typing import Any
+
+from vavl.config import (
+    Configuration,
+    DataConfig,
+    ExperimentConfig,
+    TrainingConfig,
+    VAVLConfig,
+    unknown_name,
+)
+from vavl.errors import InputError
+
+# The model's dimensions and outputs follow from the data.
+_MODEL_KEYS = (
+    "preset",
+    *(
+        name
+        for name in VAVLConfig.model_fields
+        if name not in ("acoustic_dim", "visual_dim", "categories", "attributes")
+    ),
+)
+_SECTIONS: dict[str, type[Configuration]] = {"data": DataConfig, "training": TrainingConfig}
+
+
+def known_keys() -> dict[str, str]:
+    """Every dotted key that an experiment file may hold, with its description."""
+    keys = {name: _description(ExperimentConfig, name) for name in ExperimentConfig.model_fields}
+    for section in ("data", "model", "training"):
+        del keys[section]
+    for section, cls in _SECTIONS.items():
+        keys |= {f"{section}.{name}": _description(cls, name) for name in cls.model_fields}
+    for name in _MODEL_KEYS:
+        text = "Named set of sizes." if name == "preset" else _description(VAVLConfig, name)
+        keys[f"model.{name}"] = text
+    return keys
+
+
+def _description(cls: type[Configuration], name: str) -> str:
+    field = cls.model_fields[name]
+    text = " ".join((field.description or "").replace("``", "").split())
+    default = field.get_default(call_default_factory=True)
+    if field.is_required() or isinstance(default, Configuration):
+        return text
+    return f"{text} (default: {default})"
+
+
+def as_assignments(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Rewrites ``--key value`` pairs that override the configuration to ``--set key=value``.
+
+    Args:
+        arguments: The command line behind ``vavl train``.
+        options: Options of the command itself, which stay as they are.
+
+    Raises:
+        InputError: A key that is unknown or stands for several, or a key without a value.
+
+    Example:
+        >>> as_assignments(["run.toml", "--epochs", "5"], ["folds"])
+        ['run.toml', '--set', 'training.epochs=5']
+    """
+    left: list[str] = []
+    assignments: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        name, equals, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or name in options:
+            left.append(argument)
+            continue
+        key = full_key(name.replace("-", "_"))
+        if not equals:
+            given = next(remaining, None)
+            if given is None:
+                raise InputError(f"{argument}: expected a value behind it, got none")
+            value = given
+        assignments.append(f"{key}={value}")
+    return [*left, "--set", *assignments] if assignments else left
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """Reads ``key=value``; values are TOML, else text; ``none`` is None.
+
+    Raises:
+        InputError: No ``=``, or a key that is unknown or stands for several.
+
+    Example:
+        >>> parse_assignments(["epochs=5", "data.acoustic=none", "name=first"])
+        {'training.epochs': 5, 'data.acoustic': None, 'name': 'first'}
+    """
+    overrides = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise InputError(f"--set: expected KEY=VALUE, got {assignment!r}")
+        overrides[full_key(key)] = _value(value)
+    return overrides
+
+
+def full_key(name: str) -> str:
+    """The dotted key that a name stands for: itself, or the one key that ends with it."""
+    keys = known_keys()
+    if name in keys:
+        return name
+    matches = [key for key in keys if key.rpartition(".")[2] == name]
+    if len(matches) > 1:
+        raise InputError(f"--{name}: stands for several keys; name one of {', '.join(matches)}")
+    if not matches:
+        short = {key.rpartition(".")[2]: "" for key in keys}
+        known = keys if "." in name else short
+        raise InputError(unknown_name("--key", name, known))
+    return matches[0]
+
+
+def _value(text: str) -> Any:
+    if text.lower() == "none":
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

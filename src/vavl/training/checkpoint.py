@@ -1,0 +1,77 @@
+"""Checkpoints at the end of an epoch, to resume from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vavl.data.atomic import atomic_write
+from vavl.errors import StoreError
+
+SCHEMA_VERSION = 1
+"""Version of the checkpoint file."""
+
+
+@dataclass
+class Progress:
+    """Where training stands.
+
+    Attributes:
+        epoch: Epochs done.
+        best_epoch: The epoch whose weights are kept, counted from 1; 0 before the first.
+        best_value: What it was chosen by; higher is better.
+    """
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_value: float = -math.inf
+
+
+def save_checkpoint(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    best: dict[str, Tensor],
+) -> None:
+    """Writes the whole state, or leaves the earlier checkpoint as it was."""
+    with atomic_write(path) as temporary:
+        torch.save(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "progress": asdict(progress),
+                "best": best,
+            },
+            temporary,
+        )
+
+
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[Progress, dict[str, Tensor]]:
+    """Puts the state back into model and optimizer; returns the progress and the best weights.
+
+    Raises:
+        StoreError: The file is damaged, from another release, or does not fit the model.
+    """
+    try:
+        # weights_only: tensors and plain values; nothing in the file is executed.
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["schema_version"] != SCHEMA_VERSION:
+            raise StoreError(f"{path}: expected schema version {SCHEMA_VERSION}; remove it")
+        model.load_state_dict(content["model"])
+        optimizer.load_state_dict(content["optimizer"])
+        return Progress(**content["progress"]), content["best"]
+    except StoreError:
+        raise
+    except Exception as error:  # torch names many: pickle, zip, key and shape errors
+        raise StoreError(
+            f"{path}: damaged or of another model ({type(error).__name__}: {error}); remove it to "
+            "train this fold from the start"
+        ) from error

@@ -1,0 +1,65 @@
+"""From a configuration to trained folds: what ``vavl train`` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from vavl.config import ExperimentConfig
+from vavl.data.manifest import Manifest
+from vavl.data.partition import Partition
+from vavl.errors import InputError
+from vavl.training.loop import EpochCallback, train_fold
+from vavl.training.run import (
+    FoldDirectory,
+    make_partitions,
+    open_run,
+    open_stores,
+    write_provenance,
+)
+
+FoldCallback = Callable[[FoldDirectory, bool], EpochCallback | None]
+"""Called before each fold with its folder and whether it is finished already."""
+
+
+def train_experiment(
+    config: ExperimentConfig,
+    *,
+    only: Sequence[str] = (),
+    on_fold: FoldCallback | None = None,
+) -> list[FoldDirectory]:
+    """Trains every partition of an experiment; finished folds are left as they are.
+
+    Args:
+        config: The experiment.
+        only: Names of partitions (``"fold-0"``); none means all.
+        on_fold: Progress display.
+
+    Returns:
+        The folders of the trained partitions.
+
+    Raises:
+        InputError: Something in the configuration or the data does not fit.
+        StoreError: A store or the run's folder cannot be used.
+    """
+    manifest = Manifest.load(config.data.manifest)
+    stores = open_stores(config)
+    partitions = _chosen(make_partitions(config, manifest), only)
+    open_run(config)
+    write_provenance(config, manifest)
+    folds = []
+    for partition in partitions:
+        fold = FoldDirectory(config.run_dir / partition.name)
+        on_epoch = on_fold(fold, fold.finished) if on_fold is not None else None
+        if not fold.finished:
+            fold.predictions_file.unlink(missing_ok=True)
+            train_fold(config, manifest, stores, partition, fold, on_epoch=on_epoch)
+        folds.append(fold)
+    return folds
+
+
+def _chosen(partitions: list[Partition], only: Sequence[str]) -> list[Partition]:
+    names = [partition.name for partition in partitions]
+    unknown = sorted(set(only) - set(names))
+    if unknown:
+        raise InputError(f"folds: expected some of {names}, got {unknown}")
+    return [partition for partition in partitions if not only or partition.name in only]

@@ -1,0 +1,181 @@
+"""The training loop: set up, run epochs, score development speakers, keep the best."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from vavl.config import ExperimentConfig, TrainingConfig
+from vavl.data.dataset import BucketSampler
+from vavl.data.manifest import Manifest
+from vavl.data.partition import Partition
+from vavl.data.store import FeatureStore
+from vavl.errors import InputError
+from vavl.models.pretrained import write_features
+from vavl.models.vavl import VAVL
+from vavl.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from vavl.training.log import EpochLog
+from vavl.training.objective import SCHEDULES, Objective
+from vavl.training.run import SCHEMA_VERSION, FoldDirectory, write_json
+from vavl.training.scoring import development_report
+from vavl.training.setup import (
+    build_model,
+    class_weights,
+    make_datasets,
+    make_fabric,
+    make_optimizer,
+)
+from vavl.types import Batch, Modality
+
+EpochCallback = Callable[[dict[str, Any], int], None]
+"""Called after each epoch with its record and the number of epochs in all."""
+
+
+def train_fold(
+    config: ExperimentConfig,
+    manifest: Manifest,
+    stores: Mapping[Modality, FeatureStore],
+    partition: Partition,
+    fold: FoldDirectory,
+    *,
+    on_epoch: EpochCallback | None = None,
+) -> VAVL:
+    """Trains one model on one partition, or goes on where an interrupted training stopped.
+
+    Args:
+        config: The experiment.
+        manifest: Utterance table.
+        stores: Feature store per modality.
+        partition: Who is in which split; the test split is not touched.
+        fold: Where everything is written.
+        on_epoch: Progress display.
+
+    Returns:
+        The model of the chosen epoch, in evaluation mode; it is also saved in the fold's folder.
+    """
+    settings = config.training
+    fabric = make_fabric(settings)
+    partition.save(fold.partition_file)
+    write_features(fold.path, {modality: store.spec for modality, store in stores.items()})
+
+    train, development = make_datasets(config, manifest, stores, partition)
+    model = build_model(config, train, stores)
+    objective = Objective(model, settings, class_weights(train) if settings.class_weights else None)
+    optimizer = make_optimizer(model, settings)
+    objective, optimizer = fabric.setup(objective, optimizer)
+    sampler = BucketSampler(train.lengths.max(0).tolist(), settings.batch_size, seed=settings.seed)
+    loader = DataLoader(train, sampler=sampler, batch_size=None)
+
+    progress, best = Progress(), dict[str, Tensor]()
+    if fold.checkpoint_file.is_file():
+        progress, best = load_checkpoint(fold.checkpoint_file, model, optimizer)
+    with EpochLog(fold, progress.epoch) as log:
+        while progress.epoch < settings.epochs and not out_of_patience(progress, settings):
+            started = time.perf_counter()
+            # One seed per epoch: a resumed run needs no random state to go on bit for bit.
+            fabric.seed_everything(settings.seed * 100_003 + progress.epoch, verbose=False)
+            sampler.set_epoch(progress.epoch)
+            losses = train_epoch(fabric, objective, optimizer, loader, settings, progress.epoch)
+            report = development_report(objective, development) if development else None
+            progress.epoch += 1
+            value = selection_value(report, settings, progress.epoch)
+            if value > progress.best_value:
+                progress.best_value, progress.best_epoch = value, progress.epoch
+                best = copy.deepcopy(model.state_dict())
+            save_checkpoint(fold.checkpoint_file, model, optimizer, progress, best)
+            record = {
+                "epoch": progress.epoch,
+                "train": losses,
+                "development": report,
+                "seconds": round(time.perf_counter() - started, 3),
+            }
+            log.write(record)
+            if on_epoch is not None:
+                on_epoch(record, settings.epochs)
+
+    model.load_state_dict(best)
+    model.eval().save_pretrained(fold.path)
+    write_json(
+        fold.summary_file,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "best_epoch": progress.best_epoch,
+            "best_value": progress.best_value,
+            "selection": settings.selection,
+            "epochs": progress.epoch,
+            "without_features": len(train.absent),
+        },
+    )
+    fold.checkpoint_file.unlink(missing_ok=True)
+    return model
+
+
+def train_epoch(
+    fabric: Fabric,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    loader: DataLoader[Batch],
+    settings: TrainingConfig,
+    epoch: int,
+) -> dict[str, float]:
+    """One pass over the training clips; returns the mean of each loss."""
+    objective.train()
+    totals: dict[Modality, list[float]] = {}
+    for index, batch in enumerate(loader):
+        rate = learning_rate(settings, epoch + index / len(loader))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        for parts in SCHEDULES[settings.schedule]:
+            losses = objective(batch.to(fabric.device), parts)
+            if not losses:  # no clip of this batch has what the step trains
+                continue
+            optimizer.zero_grad(set_to_none=True)
+            fabric.backward(torch.stack(list(losses.values())).sum())
+            if settings.gradient_clip is not None:
+                fabric.clip_gradients(objective, optimizer, max_norm=settings.gradient_clip)
+            optimizer.step()
+            for modality, loss in losses.items():
+                totals.setdefault(modality, []).append(loss.item())
+    means = {f"{modality}_loss": float(np.mean(values)) for modality, values in totals.items()}
+    if not all(map(math.isfinite, means.values())):
+        raise InputError(
+            f"training.learning_rate: expected finite losses, got {means} in epoch {epoch + 1}; "
+            "lower the learning rate or set training.gradient_clip"
+        )
+    return {"loss": sum(means.values()), **means}
+
+
+def learning_rate(settings: TrainingConfig, epoch: float) -> float:
+    """The step size at a time counted in (fractions of) epochs."""
+    rate = settings.learning_rate
+    if epoch < settings.warmup_epochs:
+        # The first step counts as half a step, so that it does not stand still.
+        return rate * max(epoch / settings.warmup_epochs, 1e-3)
+    if settings.learning_rate_schedule == "cosine":
+        rate *= 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))
+    return rate
+
+
+def selection_value(report: dict[str, Any] | None, settings: TrainingConfig, epoch: int) -> float:
+    """What the kept epoch has most of: development score, minus the loss, or the epoch's number."""
+    if settings.selection == "last" or report is None:
+        return float(epoch)
+    return float(report["score"] if settings.selection == "score" else -report["loss"])
+
+
+def out_of_patience(progress: Progress, settings: TrainingConfig) -> bool:
+    """Whether too many epochs have gone by without a better one."""
+    return (
+        settings.patience is not None
+        and progress.best_epoch > 0
+        and progress.epoch - progress.best_epoch >= settings.patience
+    )

@@ -1,0 +1,268 @@
+"""Run directories: what a training leaves behind, and how it is opened again.
+
+::
+
+    runs/NAME/
+      config.toml          the resolved configuration, every default spelled out
+      provenance.json      versions, git revision, hash of the manifest, command
+      fold-0/              one folder per partition
+        partition.json     who was in which split
+        config.json        sizes and outputs of the model
+        model.safetensors  weights of the chosen epoch
+        features.json      how the features of each modality were made
+        metrics.jsonl      one line per epoch
+        tensorboard/
+        checkpoint.pt      only while training goes on
+        training.json      chosen epoch and its score: written last, so it marks a finished fold
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from vavl.config import ExperimentConfig, load_experiment, to_toml
+from vavl.data.atomic import atomic_write
+from vavl.data.manifest import Manifest
+from vavl.data.partition import Partition, given_folds, speaker_kfold
+from vavl.data.store import FeatureStore
+from vavl.errors import InputError, StoreError, all_problems
+from vavl.types import Modality
+
+SCHEMA_VERSION = 1
+"""Version of the JSON files of a run."""
+
+RECORDED_PACKAGES = ("vavl", "torch", "lightning-fabric", "transformers", "safetensors", "numpy")
+
+
+@dataclass(frozen=True)
+class FoldDirectory:
+    """The folder of one partition of a run."""
+
+    path: Path
+
+    @property
+    def partition_file(self) -> Path:
+        """Who was in which split."""
+        return self.path / "partition.json"
+
+    @property
+    def history_file(self) -> Path:
+        """One JSON line per epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """State to resume from; removed when the fold is finished."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def predictions_file(self) -> Path:
+        """Outputs on the test split; written by the evaluation."""
+        return self.path / "predictions.parquet"
+
+    @property
+    def summary_file(self) -> Path:
+        """Chosen epoch and its score; marks a finished fold."""
+        return self.path / "training.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end."""
+        return self.summary_file.is_file()
+
+    def history(self) -> list[dict[str, Any]]:
+        """The epochs so far; a line cut short by a crash is left out."""
+        if not self.history_file.is_file():
+            return []
+        records = []
+        for line in self.history_file.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break
+        return records
+
+
+def folds_of_run(path: Path) -> list[FoldDirectory]:
+    """The finished folds of a run, or the one fold that the path itself is.
+
+    Raises:
+        StoreError: There is no finished fold.
+    """
+    if FoldDirectory(path).finished:
+        return [FoldDirectory(path)]
+    if not path.is_dir():
+        raise StoreError(f"run: expected a folder written by `vavl train`, found none at {path}")
+    folds = [FoldDirectory(p) for p in sorted(path.iterdir(), key=_natural) if p.is_dir()]
+    finished = [fold for fold in folds if fold.finished]
+    if not finished:
+        raise StoreError(
+            f"run: {path} holds no finished fold; run the same `vavl train` again to finish it"
+        )
+    return finished
+
+
+def _natural(path: Path) -> tuple[str, int, str]:
+    """Sorts fold-10 behind fold-9."""
+    stem = path.name.rstrip("0123456789")
+    return stem, int(path.name[len(stem) :] or -1), path.name
+
+
+def open_run(config: ExperimentConfig) -> None:
+    """Makes the run's folder and stores the configuration, or checks that it is the same run.
+
+    Raises:
+        StoreError: The folder holds a run with another configuration; the differences are named.
+    """
+    path = config.run_dir / "config.toml"
+    text = to_toml(config)
+    if path.is_file():
+        earlier = load_experiment(path)
+        if earlier != config:
+            raise StoreError(
+                all_problems(
+                    f"{config.run_dir} holds a run with another configuration",
+                    _differences(earlier.model_dump(), config.model_dump()),
+                )
+                + "\nChoose another name (--name), or remove that folder."
+            )
+        return
+    config.run_dir.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    lines = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            lines.append(f"{prefix}{key}: was {old!r}, now {new!r}")
+    return lines
+
+
+def write_provenance(config: ExperimentConfig, manifest: Manifest) -> None:
+    """Stores what else the numbers depend on: versions, revision, data."""
+    write_json(
+        config.run_dir / "provenance.json",
+        {
+            "schema_version": SCHEMA_VERSION,
+            "manifest_sha256": manifest.sha256,
+            "versions": package_versions(),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "git_revision": git_revision(),
+            "command": sys.argv[1:],
+        },
+    )
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that the numbers depend on."""
+    found = {}
+    for name in RECORDED_PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision() -> str | None:
+    """Revision of the working tree that the command runs in, with ``+`` if it was changed."""
+    try:
+        head = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip() or None
+
+
+def open_stores(config: ExperimentConfig) -> dict[Modality, FeatureStore]:
+    """Opens the feature stores that the configuration names.
+
+    Raises:
+        InputError: The configuration names none.
+        StoreError: A store is missing, damaged or holds another modality.
+    """
+    stores = {}
+    for modality, path in (
+        (Modality.ACOUSTIC, config.data.acoustic),
+        (Modality.VISUAL, config.data.visual),
+    ):
+        if path is None:
+            continue
+        store = FeatureStore.open(path)
+        if store.spec.modality != modality:
+            raise StoreError(
+                f"data.{modality}: expected a store of {modality} features, got one of "
+                f"{store.spec.modality} features at {path}"
+            )
+        stores[modality] = store
+    if not stores:
+        raise InputError("data.acoustic, data.visual: expected at least one store, got none")
+    return stores
+
+
+def make_partitions(config: ExperimentConfig, manifest: Manifest) -> list[Partition]:
+    """The partitions that the configuration asks for, each checked against the manifest."""
+    data = config.data
+    if data.partition == "file":
+        if not data.partition_files:
+            raise InputError('data.partition_files: expected files for partition = "file"')
+        partitions = [Partition.load(path) for path in data.partition_files]
+    elif data.partition == "folds":
+        partitions = given_folds(
+            manifest,
+            development_share=data.development_share,
+            seed=data.partition_seed,
+            balance_by=data.balance_by,
+        )
+    else:
+        partitions = speaker_kfold(
+            manifest,
+            folds=data.kfold,
+            development_share=data.development_share,
+            seed=data.partition_seed,
+            balance_by=data.balance_by,
+        )
+    for partition in partitions:
+        partition.check(manifest)
+    return partitions
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object of this schema version.
+
+    Raises:
+        StoreError: Missing, damaged, or of another version.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = content.get("schema_version")
+    except (OSError, ValueError, AttributeError) as error:
+        raise StoreError(f"{path}: missing or damaged ({error}); train this fold again") from None
+    if found != SCHEMA_VERSION:
+        raise StoreError(f"{path}: expected schema version {SCHEMA_VERSION}, got {found}")
+    return dict(content)

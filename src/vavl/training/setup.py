@@ -1,0 +1,121 @@
+"""What the loop needs before its first step: data sets, model, optimizer, device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from vavl.config import ExperimentConfig, TrainingConfig
+from vavl.data.dataset import UtteranceDataset
+from vavl.data.manifest import Manifest
+from vavl.data.partition import Partition
+from vavl.data.store import FeatureStore
+from vavl.errors import InputError
+from vavl.models.vavl import VAVL
+from vavl.types import STREAMS, Modality
+
+
+def make_fabric(settings: TrainingConfig) -> Fabric:
+    """Lightning Fabric on the configured device and precision, seeded."""
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    fabric = Fabric(accelerator=settings.device, devices=1, precision=settings.precision)
+    fabric.seed_everything(settings.seed, verbose=False)
+    return fabric
+
+
+def make_datasets(
+    config: ExperimentConfig,
+    manifest: Manifest,
+    stores: Mapping[Modality, FeatureStore],
+    partition: Partition,
+) -> tuple[UtteranceDataset, UtteranceDataset | None]:
+    """The training split, and the development split if there is one."""
+    categories, attributes = output_names(config, manifest)
+
+    def dataset(ids: tuple[str, ...]) -> UtteranceDataset:
+        return UtteranceDataset(
+            manifest,
+            ids,
+            stores,
+            categories=categories,
+            attributes=attributes,
+            soft=config.data.category_targets == "votes",
+        )
+
+    development = dataset(partition.development) if partition.development else None
+    return dataset(partition.train), development
+
+
+def output_names(
+    config: ExperimentConfig, manifest: Manifest
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Categories and attributes to predict.
+
+    Raises:
+        InputError: A name that no utterance of the manifest has.
+    """
+    data = config.data
+    categories = manifest.categories if data.categories is None else data.categories
+    for kind, names, known in (
+        ("data.categories", categories, manifest.categories),
+        ("data.attributes", data.attributes, manifest.attribute_names),
+    ):
+        unknown = sorted(set(names) - set(known))
+        if unknown:
+            raise InputError(f"{kind}: expected some of {list(known)}, got {unknown}")
+    return tuple(categories), data.attributes
+
+
+def build_model(
+    config: ExperimentConfig,
+    train: UtteranceDataset,
+    stores: Mapping[Modality, FeatureStore],
+) -> VAVL:
+    """A fresh model with the normalisation of the training speakers' features."""
+    # A modality without a store keeps a branch of the smallest size, which nothing ever enters.
+    dims = {m: stores[m].spec.dim if m in stores else 1 for m in STREAMS}
+    model = VAVL(
+        config.build_model_config(
+            acoustic_dim=dims[Modality.ACOUSTIC],
+            visual_dim=dims[Modality.VISUAL],
+            categories=train.categories,
+            attributes=train.attributes,
+        )
+    )
+    for modality in stores:
+        model.set_normalisation(modality, *train.feature_statistics(modality))
+    return model
+
+
+def class_weights(train: UtteranceDataset) -> Tensor | None:
+    """``(C,)`` inverse frequencies of the categories in the training split, of mean 1."""
+    if train.category_targets is None:
+        return None
+    counts = train.category_targets.nan_to_num().sum(0).clamp_min(1.0)
+    weights = 1.0 / counts
+    return weights / weights.mean()
+
+
+def make_optimizer(model: VAVL, settings: TrainingConfig) -> torch.optim.Optimizer:
+    """Adam as in the paper, or AdamW, which leaves biases and norms without decay."""
+    if not settings.decoupled_weight_decay:
+        return torch.optim.Adam(
+            model.parameters(),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+        )
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    return torch.optim.AdamW(
+        [
+            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ],
+        lr=settings.learning_rate,
+        betas=settings.betas,
+    )

@@ -1,0 +1,134 @@
+"""The words that every other module speaks: modalities, features, batches, predictions.
+
+Importing this module does not import torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class Modality(StrEnum):
+    """Which part of a clip a sequence or a prediction comes from."""
+
+    ACOUSTIC = "acoustic"
+    VISUAL = "visual"
+    AUDIOVISUAL = "audiovisual"
+
+
+STREAMS = (Modality.ACOUSTIC, Modality.VISUAL)
+"""The modalities that are read from a clip, in the order used everywhere."""
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """Everything that changes the numbers of a feature sequence, and how to make them again.
+
+    Attributes:
+        modality: ``acoustic`` or ``visual``.
+        extractor: Registered name, e.g. ``"logmel"``.
+        dim: Features per step (D).
+        frame_rate_hz: Steps per second, or None where it is not known (precomputed arrays).
+        parameters: JSON-compatible extractor parameters that change the numbers: layer, bands,
+            audio normalisation, cap on the duration.
+        weights_sha256: Hash of the weights file, or None for extractors without weights.
+        source: Where the weights were loaded from (hub id or directory). Not part of the key: the
+            same weights in another folder give the same numbers.
+    """
+
+    modality: Modality
+    extractor: str
+    dim: int
+    frame_rate_hz: float | None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    weights_sha256: str | None = None
+    source: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Hexadecimal SHA-256 over all that changes the numbers."""
+        content = self.to_dict()
+        del content["source"]
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-compatible values; :meth:`from_dict` reads it back."""
+        content = asdict(self)
+        content["modality"] = str(self.modality)
+        content["parameters"] = dict(self.parameters)
+        return content
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """Reads what :meth:`to_dict` wrote; raises KeyError if a field is missing."""
+        known = {f.name: content[f.name] for f in fields(cls)}
+        return cls(**{**known, "modality": Modality(known["modality"])})
+
+
+@dataclass
+class Batch:
+    """Padded sequences of B clips with their targets. A clip without a modality has length 0 there.
+
+    Attributes:
+        utterance_ids: B ids.
+        acoustic: ``(B, T_a, D_a)`` or None when no clip of the batch has sound.
+        acoustic_lengths: ``(B,)`` valid steps, 0 = absent.
+        visual: ``(B, T_v, D_v)`` or None when no clip of the batch has a face.
+        visual_lengths: ``(B,)`` valid steps, 0 = absent.
+        category_targets: ``(B, C)`` distribution over categories, rows of NaN where unknown; or
+            None for a model without categories.
+        attribute_targets: ``(B, A)`` in [0, 1], NaN where unknown; or None.
+    """
+
+    utterance_ids: list[str]
+    acoustic: Tensor | None = None
+    acoustic_lengths: Tensor | None = None
+    visual: Tensor | None = None
+    visual_lengths: Tensor | None = None
+    category_targets: Tensor | None = None
+    attribute_targets: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.utterance_ids)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        moved = {
+            f.name: value.to(device, non_blocking=True)
+            for f in fields(self)
+            if f.name != "utterance_ids" and (value := getattr(self, f.name)) is not None
+        }
+        return Batch(self.utterance_ids, **moved)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says about one clip.
+
+    Attributes:
+        name: File name or utterance id.
+        modality: What the prediction was made from.
+        label: Most probable category, or None for a model of attributes only.
+        probabilities: Category to probability, summing to 1; empty without categories.
+        attributes: Attribute to value in [0, 1]; empty without attributes.
+        duration_s: Length of the clip in seconds, or None where it is not known.
+        warnings: What a user should know before trusting the numbers.
+    """
+
+    name: str
+    modality: Modality
+    label: str | None
+    probabilities: dict[str, float]
+    attributes: dict[str, float]
+    duration_s: float | None = None
+    warnings: tuple[str, ...] = ()
