@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -30,12 +27,7 @@ DESCRIPTION = (
 
 # Everything heavy is imported inside the commands, so that --help answers at once.
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from vavl.data.manifest import Manifest
-    from vavl.training.loop import EpochCallback
-    from vavl.training.run import FoldDirectory
-    from vavl.types import Prediction
 
 
 app = SubcommandApp()
@@ -205,59 +197,16 @@ def train(
     from rich.console import Console
 
     from vavl.config import load_experiment
+    from vavl.display import TrainingDisplay
     from vavl.overrides import parse_assignments
     from vavl.training.experiment import train_experiment
 
     experiment = load_experiment(config, parse_assignments(set))
     console = Console()
-    with _TrainingDisplay(console) as display:
+    with TrainingDisplay(console) as display:
         train_experiment(experiment, only=folds, on_fold=display.begin)
     console.print(f"Run: {experiment.run_dir}\nNext: vavl evaluate {experiment.run_dir}")
     return EXIT_OK
-
-
-class _TrainingDisplay:
-    """A progress bar per fold, with the latest scores."""
-
-    def __init__(self, console: Console) -> None:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}"),
-            TimeRemainingColumn(),
-            console=console,
-        )
-
-    def __enter__(self) -> _TrainingDisplay:
-        self.bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
-
-    def begin(self, fold: FoldDirectory, finished: bool) -> EpochCallback | None:
-        """Starts the bar of a fold."""
-        if finished:
-            self.bars.console.print(f"{fold.path}: finished before, left as it is")
-            return None
-        task = self.bars.add_task(fold.path.name, total=None, status="loading")
-
-        def after_epoch(record: dict[str, Any], epochs: int) -> None:
-            status = f"loss {record['train']['loss']:.3f}"
-            if record["development"]:
-                status += f", development {record['development']['score']:.3f}"
-            self.bars.update(task, total=epochs, completed=record["epoch"], status=status)
-
-        return after_epoch
 
 
 @app.command
@@ -340,6 +289,7 @@ def predict(
         format: What is printed.
         device: cpu, cuda, ...
     """
+    from vavl.display import print_predictions
     from vavl.errors import InputError
     from vavl.inference import group_files, load
 
@@ -353,52 +303,10 @@ def predict(
             predictions.append(recognizer.predict_files(clip))
         except (MediaError, InputError) as error:
             failures.append((clip.name, str(error)))
-    _PRINTERS[format](predictions)
+    print_predictions(predictions, format)
     for name, reason in failures:
         print(f"failed: {name}: {reason}", file=sys.stderr)
     return EXIT_PARTIAL if failures else EXIT_OK
-
-
-def _print_table(predictions: Sequence[Prediction]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("clip", "emotion", "probability", "others", "attributes", "from", box=None)
-    for prediction in predictions:
-        ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-        table.add_row(
-            prediction.name,
-            prediction.label or "",
-            f"{ranked[0][1]:.3f}" if ranked else "",
-            ", ".join(f"{name} {value:.2f}" for name, value in ranked[1:3]),
-            ", ".join(f"{name} {value:.2f}" for name, value in prediction.attributes.items()),
-            prediction.modality,
-        )
-    Console().print(table)
-
-
-def _print_json(predictions: Sequence[Prediction]) -> None:
-    print(json.dumps([asdict(prediction) for prediction in predictions], indent=2))
-
-
-def _print_csv(predictions: Sequence[Prediction]) -> None:
-    if not predictions:
-        return
-    first = predictions[0]
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["name", "modality", "label", *first.probabilities, *first.attributes])
-    for prediction in predictions:
-        values = [*prediction.probabilities.values(), *prediction.attributes.values()]
-        writer.writerow(
-            [prediction.name, prediction.modality, prediction.label, *(f"{v:.6f}" for v in values)]
-        )
-
-
-_PRINTERS: dict[str, Callable[[Sequence[Prediction]], None]] = {
-    "table": _print_table,
-    "json": _print_json,
-    "csv": _print_csv,
-}
 
 
 @app.command
@@ -411,7 +319,8 @@ def demo(out: Path = Path("demo"), seed: int = 0) -> int:
     """
     from vavl.demo import run_demo
 
-    return run_demo(out, seed=seed)
+    run_demo(out, seed=seed)
+    return EXIT_OK
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vavl.evaluation import plots
 from vavl.evaluation.sections import TRAINED_VIEWS
 
-_RUNS_SHOWN = 30
+_RUNS_SHOWN = 20
 """Beyond this many runs their single learning curves would make the page unwieldy."""
 
 

@@ -289,6 +289,9 @@ def _page_markup(svg: str, description: str) -> str:
                 text = _FONT_FAMILY.sub("", text)
                 for colour, variable in _VARIABLES.items():
                     text = text.replace(colour, f"var({variable})")
+            if name in {"d", "x", "y", "transform"}:
+                # A hundredth of a pixel is enough, and a third of the page's size less.
+                text = _LONG_NUMBER.sub(lambda found: f"{float(found[0]):.2f}", text)
             parent.set(name, text.replace("#", f"#{own}-") if _REFERENCE.match(text) else text)
     width = root.get("viewBox", f"0 0 {_WIDTH} 0").split()[2]
     for name in ("width", "height", "version"):
@@ -300,6 +303,7 @@ def _page_markup(svg: str, description: str) -> str:
 
 
 _FONT_FAMILY = re.compile(r"font-family:[^;]*;?\s*")
+_LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _REFERENCE = re.compile(r"(?:url\()?#[\w-]+\)?$")
 
 

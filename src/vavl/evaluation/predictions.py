@@ -23,7 +23,7 @@ _HEADER_KEY = b"vavl.predictions"
 _TEXT_COLUMNS = dict(zip(("utterance_id", "speaker", "partition"), TEXT_FIELDS, strict=True))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PredictionTable:
     """Targets and outputs of N clips, each output kept apart by what it was made from.
 
@@ -88,6 +88,10 @@ class PredictionTable:
 
     def __len__(self) -> int:
         return len(self.utterance_ids)
+
+    def __repr__(self) -> str:
+        names = f"categories={self.categories}, attributes={self.attributes}"
+        return f"<PredictionTable of {len(self)} clips, {names}>"
 
     def present(self, modality: Modality) -> NDArray[np.bool_]:
         """Which clips have an output made from ``modality``: ``(N,)``, True = has one."""
@@ -218,7 +222,10 @@ class PredictionTable:
         def wide(column: str, width: int) -> NDArray[np.float32]:
             if not width:
                 return np.empty((rows, 0), np.float32)
-            cells = stored.column(column).combine_chunks().flatten()
+            vectors = stored.column(column)
+            if not hasattr(vectors.type, "value_type"):
+                raise TypeError(f"column {column}: expected vectors, got {vectors.type}")
+            cells = vectors.combine_chunks().flatten()
             return np.asarray(cells.to_numpy(zero_copy_only=False)).reshape(rows, width)
 
         categories, attributes = header["categories"], header["attributes"]

@@ -166,6 +166,6 @@ def _versions() -> dict[str, str]:
 
 
 def _typographic(text: str) -> str:
-    """With the minus signs and unbreakable spaces that a page can show, and a terminal perhaps not."""
+    """With the minus signs and unbreakable spaces that a page can show, a terminal maybe not."""
     text = text.replace(" %", "\N{NO-BREAK SPACE}%")
     return re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", text)

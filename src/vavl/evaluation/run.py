@@ -53,7 +53,7 @@ def predict_fold(
         known = ~np.isnan(targets).any(1)
         labels[known] = targets[known].argmax(1)
     attributes = (
-        np.empty((count, 0))
+        np.empty((count, 0), dtype=np.float32)
         if dataset.attribute_targets is None
         else dataset.attribute_targets.numpy()
     )

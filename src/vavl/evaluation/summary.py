@@ -27,6 +27,7 @@ VIEW_NAMES = {
 }
 """What a view is called in tables."""
 
+_COLUMNS = 4
 _VIEW_PHRASES = {
     View.ACOUSTIC: "the acoustic prediction",
     View.VISUAL: "the visual prediction",
@@ -167,32 +168,31 @@ def print_scores(evaluation: Evaluation, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    folds = len(evaluation.partitions) > 1
     for scores in score_tables(evaluation):
-        folds = len(evaluation.partitions) > 1
-        # Six columns have to fit a terminal of 80 characters: no rules, no outer padding.
-        table = Table(
-            title=f"{scores.title}, pooled",
-            title_justify="left",
-            title_style="bold",
-            box=SIMPLE_HEAD,
-            pad_edge=False,
-        )
-        table.add_column("view")
-        columns = [measure_name(measure) for measure in scores.measures]
-        for column in columns:
-            table.add_column(Text(column), justify="right")
-        if folds:
-            table.add_column(Text(f"{columns[0]}\nover folds"), justify="right")
-        for view in scores.views:
-            cells = []
-            for measure in scores.measures:
-                score = scores.scores.get((view, measure))
-                cells.append(_cell(score.pooled) if score else "")
-            first = scores.scores.get((view, scores.measures[0]))
+        # As many columns as fit a terminal of 80 characters, and another table for the rest.
+        for start in range(0, len(scores.measures), _COLUMNS):
+            measures = scores.measures[start : start + _COLUMNS]
+            table = Table(
+                title=f"{scores.title}, pooled",
+                title_justify="left",
+                title_style="bold",
+                box=SIMPLE_HEAD,
+                pad_edge=False,
+                collapse_padding=True,
+            )
+            table.add_column("view")
+            for measure in measures:
+                table.add_column(Text(measure_name(measure)), justify="right")
             if folds:
-                cells.append(_spread(first) if first else "")
-            table.add_row(VIEW_NAMES[view], *(Text(cell) for cell in cells))
-        console.print(table)
+                table.add_column(Text(f"{measure_name(measures[0])}\nover folds"), justify="right")
+            for view in scores.views:
+                found = [scores.scores.get((view, measure)) for measure in measures]
+                cells = [_cell(score.pooled) if score else "" for score in found]
+                if folds:
+                    cells.append(_spread(found[0]) if found[0] else "")
+                table.add_row(VIEW_NAMES[view], *(Text(cell) for cell in cells))
+            console.print(table)
     interval = f"{evaluation.confidence * 100:g} % intervals by speaker below each score. "
     console.print(Text(interval + " ".join(notes(evaluation))))
     console.print()

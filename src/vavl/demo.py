@@ -1,0 +1,135 @@
+"""``vavl demo``: the whole way on a synthetic corpus, from clips to a report and predictions."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from vavl.config import DataConfig, ExperimentConfig, TrainingConfig, to_toml
+from vavl.data.corpora.synthetic import prepare_synthetic
+from vavl.data.manifest import Manifest
+from vavl.data.partition import Partition
+from vavl.display import TrainingDisplay, print_predictions
+from vavl.evaluation.report import write_report
+from vavl.evaluation.run import evaluate_runs
+from vavl.evaluation.summary import print_scores
+from vavl.features.extract import build_extractor, extract
+from vavl.inference import group_files, load
+from vavl.training.experiment import train_experiment
+from vavl.training.run import FoldDirectory
+from vavl.types import Modality
+
+SPEAKERS, CLIPS_PER_SPEAKER = 12, 24
+
+
+def demo_experiment(out: Path, seed: int) -> ExperimentConfig:
+    """The experiment of the demo: a narrow small VAVL, three folds."""
+    return ExperimentConfig(
+        name="demo",
+        runs_dir=out / "runs",
+        data=DataConfig(
+            manifest=out / "corpus" / "manifest.parquet",
+            acoustic=out / "stores" / "acoustic",
+            visual=out / "stores" / "visual",
+            attributes=("arousal", "valence"),
+            kfold=3,
+            development_share=0.2,
+            balance_by="sex",
+        ),
+        model={"preset": "small", "width": 64, "head_widths": [64, 32]},
+        training=TrainingConfig(
+            epochs=15,
+            batch_size=16,
+            learning_rate=2e-3,
+            learning_rate_schedule="cosine",
+            warmup_epochs=1,
+            gradient_clip=5.0,
+            feature_noise=0.2,
+            time_masking=0.2,
+            label_smoothing=0.1,
+            selection="loss",
+            seed=seed,
+        ),
+    )
+
+
+def run_demo(out: Path, *, seed: int = 0) -> Path:
+    """Makes a corpus, extracts features, trains, evaluates, writes a report and predicts.
+
+    Run again on the same folder, it goes on where it was interrupted.
+
+    Args:
+        out: Where everything is written.
+        seed: Seed of the corpus and of the training.
+
+    Returns:
+        The report.
+    """
+    started = time.perf_counter()
+    console = Console()
+    console.rule("1. A synthetic corpus: voices and face movements made by rules, not by people")
+    corpus = out / "corpus"
+    table = corpus / "manifest.parquet"
+    manifest = (
+        Manifest.load(table)
+        if table.is_file()
+        else prepare_synthetic(
+            corpus, speakers=SPEAKERS, clips_per_speaker=CLIPS_PER_SPEAKER, seed=seed
+        )
+    )
+    console.print(f"{len(manifest)} clips of {len(manifest.speakers)} speakers in {corpus}")
+
+    console.rule("2. Features of sound (log-mel) and face (action units)")
+    for modality, name in ((Modality.ACOUSTIC, "logmel"), (Modality.VISUAL, "arrays")):
+        report = extract(manifest, build_extractor(modality, name), out / "stores" / modality)
+        console.print(f"{modality}: {report.summary()}")
+
+    console.rule("3. Training on speakers apart from those that are tested")
+    config = demo_experiment(out, seed)
+    with TrainingDisplay(console) as display:
+        folds = train_experiment(config, on_fold=display.begin)
+
+    console.rule("4. Scores on speakers that the models have never met")
+    evaluation, tables, histories = evaluate_runs([config.run_dir])
+    print_scores(evaluation, console)
+    page = write_report(
+        evaluation,
+        tables,
+        out / "evaluation",
+        histories=histories,
+        config_text=to_toml(config),
+        title="Demo on the synthetic corpus",
+    )
+
+    console.rule("5. Predictions for one test clip: both modalities, sound alone, face alone")
+    files = sample_files(manifest, folds[0], out / "clips")
+    recognizer = load(folds[0].path)
+    print_predictions([recognizer.predict_files(clip) for clip in group_files(files)], "table")
+    console.print(
+        f"Predict yourself: vavl predict {' '.join(map(str, files))} --model {folds[0].path}",
+        soft_wrap=True,
+    )
+    console.print(f"\nDone in {time.perf_counter() - started:.0f} s.")
+    console.print(f"Report: {page}", soft_wrap=True)
+    return page
+
+
+def sample_files(manifest: Manifest, fold: FoldDirectory, folder: Path) -> list[Path]:
+    """Copies one test clip three times: with both modalities, its sound alone, its face alone."""
+    utterance = manifest.by_id[Partition.load(fold.partition_file).test[0]]
+    sound = manifest.path(utterance, "audio_path")
+    face = manifest.path(utterance, "visual_features_path")
+    assert sound is not None
+    assert face is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    emotion = utterance.category
+    copies = {
+        f"{emotion}-both.wav": sound,
+        f"{emotion}-both.visual.npy": face,
+        f"{emotion}-sound-alone.wav": sound,
+        f"{emotion}-face-alone.visual.npy": face,
+    }
+    return [Path(shutil.copyfile(source, folder / name)) for name, source in copies.items()]

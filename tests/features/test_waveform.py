@@ -1,0 +1,124 @@
+"""Cap and normalisation of waveforms, and the statistics of a corpus."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vavl.errors import InputError, MediaError
+from vavl.features.acoustic import LogMel
+from vavl.features.waveform import Conditioning, corpus_statistics
+
+
+@given(
+    gain=st.floats(1e-4, 1e3),
+    offset=st.floats(-0.5, 0.5),
+    seed=st.integers(0, 100),
+    size=st.integers(2, 2000),
+)
+def test_utterance_normalisation_forgets_gain_and_offset(
+    gain: float, offset: float, seed: int, size: int
+) -> None:
+    samples = np.random.default_rng(seed).normal(size=size)
+    conditioned = Conditioning().apply((gain * samples).astype(np.float32))
+    assert conditioned.dtype == np.float32
+    assert conditioned.mean() == pytest.approx(0, abs=1e-5)
+    assert conditioned.std() == pytest.approx(1, abs=1e-5)
+    shifted = Conditioning().apply((samples + offset).astype(np.float32))
+    np.testing.assert_allclose(shifted, conditioned, atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1.0])
+def test_a_constant_clip_becomes_silence(value: float) -> None:
+    conditioned = Conditioning().apply(np.full(1000, value, np.float32))
+    np.testing.assert_array_equal(conditioned, np.zeros(1000))
+
+
+def test_corpus_and_no_normalisation(noise) -> None:
+    samples = noise(0.1)
+    corpus = Conditioning("corpus", corpus_mean=0.25, corpus_std=0.5)
+    np.testing.assert_allclose(corpus.apply(samples), (samples - 0.25) / 0.5, rtol=1e-6)
+    np.testing.assert_array_equal(Conditioning("none").apply(samples), samples)
+
+
+def test_what_lies_after_the_cap_has_no_influence(noise) -> None:
+    samples = noise(1.0)
+    capped = Conditioning(max_duration_s=0.25).apply(samples)
+    np.testing.assert_array_equal(capped, Conditioning().apply(samples[:4_000]))
+
+
+def test_statistics_are_those_of_all_samples_together(write_wav, noise) -> None:
+    clips = [noise(0.3, seed=1) * 0.5, noise(1.1, seed=2) + 0.1]
+    paths = [write_wav(clip, f"{number}.wav") for number, clip in enumerate(clips)]
+    read = np.concatenate([np.round(clip * 32768) / 32768 for clip in clips])
+    mean, std = corpus_statistics(paths)
+    assert mean == pytest.approx(read.mean(), rel=1e-6)
+    assert std == pytest.approx(read.std(), rel=1e-6)
+    # They are plain numbers that an extractor takes.
+    conditioning = Conditioning("corpus", mean, std)
+    normalised = np.concatenate([conditioning.apply(clip) for clip in clips])
+    assert normalised.std() == pytest.approx(1, abs=1e-4)
+
+
+def test_statistics_of_nothing(write_wav, tmp_path) -> None:
+    with pytest.raises(InputError, match="got none"):
+        corpus_statistics([])
+    with pytest.raises(InputError, match="silent"):
+        corpus_statistics([write_wav(np.zeros(100))])
+    with pytest.raises(MediaError, match="does not exist"):
+        corpus_statistics([tmp_path / "missing.wav"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ({"normalization": "speaker"}, ["normalization"]),
+        ({"normalization": "corpus"}, ["corpus_mean", "corpus_std", "corpus_statistics()"]),
+        (
+            {"normalization": "corpus", "corpus_mean": 0.0, "corpus_std": 0.0},
+            ["corpus_std: expected a positive number"],
+        ),
+        ({"corpus_mean": 0.0}, ["only used by normalization='corpus'"]),
+        ({"max_duration_s": 0}, ["max_duration_s"]),
+        ({"max_duration_s": "12"}, ["max_duration_s: expected seconds > 0, got '12'"]),
+        (
+            {"normalization": "corpus", "corpus_mean": float("nan"), "max_duration_s": -1.0},
+            ["corpus_mean", "corpus_std", "max_duration_s", "3 problems"],
+        ),
+    ],
+)
+def test_all_values_that_do_not_fit_are_named(arguments, names: list[str]) -> None:
+    with pytest.raises(InputError) as error:
+        Conditioning(**arguments)
+    for name in names:
+        assert name in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "message"),
+    [
+        (np.zeros(0, np.float32), r"N >= 1, got \(0,\)"),
+        (np.zeros((2, 100), np.float32), r"got \(2, 100\)"),
+        (np.zeros(100, np.int16), "int16; divide integers by their full scale"),
+        (np.array([0.0, np.nan]), "NaN"),
+    ],
+)
+def test_waveforms_that_do_not_fit(waveform: np.ndarray, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        LogMel().extract(waveform)
+
+
+def test_a_waveform_at_another_rate_is_resampled(noise) -> None:
+    samples = noise(1.0)
+    assert len(LogMel().extract(samples, 8_000)) == pytest.approx(198, abs=1)
+
+
+def test_a_file_gives_what_its_waveform_gives(write_wav, noise) -> None:
+    samples = noise(1.0)
+    path = write_wav(samples)
+    for extractor in (LogMel(), LogMel(max_duration_s=0.5)):
+        np.testing.assert_array_equal(extractor.extract_file(path), extractor.extract(samples))
+        part = extractor.extract_file(path, 0.25, 0.9)
+        np.testing.assert_array_equal(part, extractor.extract(samples[4_000:14_400]))

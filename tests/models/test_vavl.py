@@ -1,0 +1,249 @@
+"""The VAVL model: sizes, what it promises about batches, and its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import vavl
+from vavl.errors import InputError, StoreError
+from vavl.types import Modality
+
+CATEGORIES = ("angry", "happy", "sad")
+
+
+def tiny(**overrides: object) -> vavl.VAVL:
+    torch.manual_seed(0)
+    settings = {"width": 16, "heads": 2, "kernel": 5, "head_widths": (12, 8), **overrides}
+    config = vavl.VAVLConfig.preset(
+        "small", acoustic_dim=6, visual_dim=4, categories=CATEGORIES, **settings
+    )
+    model = vavl.VAVL(config).eval()
+    with torch.no_grad():  # as after training: statistics that differ from the initial ones
+        for name, buffer in model.named_buffers():
+            if name.endswith(("running_mean", "mean")):
+                buffer.normal_()
+            elif name.endswith(("running_var", "scale")):
+                buffer.uniform_(0.5, 2.0)
+    return model
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_paper_preset_has_the_published_parameters_part_by_part() -> None:
+    config = vavl.VAVLConfig.preset(
+        "paper", acoustic_dim=1024, visual_dim=1408, categories=list("abcdef")
+    )
+    with torch.device("meta"):
+        model = vavl.VAVL(config)
+    encoders = [b.encoder for b in (model.acoustic, model.visual)]
+    projections = [b.projection for b in (model.acoustic, model.visual)]
+    assert parameters(encoders[0]) + parameters(projections[0]) == 19_046_912
+    assert parameters(encoders[1]) + parameters(projections[1]) == 19_066_112
+    assert parameters(model.shared) == 12_910_080
+    assert parameters(model.acoustic.head) == parameters(model.visual.head) == 395_526
+    assert parameters(model.fusion) == 657_670
+    assert parameters(model.acoustic.reconstruction) == 657_152
+    assert parameters(model.visual.reconstruction) == 755_840
+    assert parameters(model) == 53_884_818
+
+
+def test_small_preset_is_small() -> None:
+    config = vavl.VAVLConfig.preset(
+        "small", acoustic_dim=512, visual_dim=35, categories=list("abcdefgh")
+    )
+    assert 1e6 <= parameters(vavl.VAVL(config)) <= 3e6
+
+
+def test_missing_modalities_per_item() -> None:
+    model = tiny()
+    acoustic, visual = torch.randn(4, 21, 6), torch.randn(4, 3, 4)
+    out = model(acoustic, torch.tensor([21, 9, 0, 7]), visual, torch.tensor([1, 0, 3, 3]))
+    assert out.modality == [
+        Modality.AUDIOVISUAL,
+        Modality.ACOUSTIC,
+        Modality.VISUAL,
+        Modality.AUDIOVISUAL,
+    ]
+    assert out.prediction.isfinite().all()
+    assert torch.equal(out.prediction[1], out.acoustic[1])
+    assert torch.equal(out.prediction[2], out.visual[2])
+    assert torch.equal(out.prediction[[0, 3]], out.audiovisual[[0, 3]])
+    assert out.audiovisual[1:3].isnan().all()
+    assert out.acoustic[2].isnan().all()
+    assert out.visual[1].isnan().all()
+    assert out.acoustic_reconstruction.shape == (4, 6)
+    assert out.visual_reconstruction.shape == (4, 4)
+
+
+def test_one_modality_alone() -> None:
+    model = tiny()
+    out = model(visual=torch.randn(2, 5, 4))
+    assert out.acoustic is None
+    assert out.audiovisual is None
+    assert out.acoustic_reconstruction is None
+    assert torch.equal(out.prediction, out.visual)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    lengths=st.lists(
+        st.tuples(st.integers(0, 23), st.integers(0, 6)).filter(any), min_size=1, max_size=6
+    ),
+    extra=st.integers(0, 9),
+    seed=st.integers(0, 1000),
+)
+def test_prediction_depends_on_the_clip_alone(
+    lengths: list[tuple[int, int]], extra: int, seed: int
+) -> None:
+    """Whatever the batch neighbours, the padding, its content, and the order of the batch."""
+    model = tiny()
+    generator = torch.Generator().manual_seed(seed)
+    n_a, n_v = (torch.tensor(column) for column in zip(*lengths, strict=True))
+    acoustic = torch.randn(len(lengths), 23 + extra, 6, generator=generator)
+    visual = torch.randn(len(lengths), 6 + extra, 4, generator=generator)
+    with torch.no_grad():
+        batch = model(acoustic, n_a, visual, n_v)
+        order = torch.randperm(len(lengths), generator=generator)
+        shuffled = model(acoustic[order], n_a[order], visual[order], n_v[order])
+        assert torch.allclose(shuffled.prediction, batch.prediction[order], atol=1e-5)
+        for index, (length_a, length_v) in enumerate(lengths):
+            alone = model(
+                acoustic[index : index + 1, :length_a] if length_a else None,
+                None,
+                visual[index : index + 1, :length_v] if length_v else None,
+                None,
+            )
+            assert alone.modality == [batch.modality[index]]
+            assert torch.allclose(alone.prediction[0], batch.prediction[index], atol=1e-5)
+
+
+def test_permuting_time_changes_the_prediction() -> None:
+    model = tiny()
+    x = torch.randn(1, 40, 6)
+    forwards = model(acoustic=x).prediction
+    backwards = model(acoustic=x.flip(1)).prediction
+    assert (forwards - backwards).abs().max() > 1e-4
+
+
+def test_categories_and_attributes_at_once() -> None:
+    config = vavl.VAVLConfig.preset(
+        "small", acoustic_dim=6, visual_dim=4, categories=CATEGORIES, attributes=["arousal"]
+    )
+    out = vavl.VAVL(config).eval()(acoustic=torch.randn(2, 9, 6))
+    assert out.prediction.shape == (2, 4)
+
+
+def test_without_shared_layers_and_without_residual() -> None:
+    assert tiny(shared_blocks=0).shared.conformer is None
+    x = torch.randn(1, 9, 6)
+    with_residual, without = tiny(), tiny(residual=False)
+    assert not torch.allclose(
+        with_residual(acoustic=x).prediction, without(acoustic=x).prediction, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "at least one sequence"),
+        ({"acoustic": torch.zeros(2, 3, 5)}, r"expected \(B, T, 6\), got \(2, 3, 5\)"),
+        ({"visual": torch.zeros(2, 4)}, r"expected \(B, T, 4\)"),
+        (
+            {"acoustic": torch.zeros(2, 3, 6), "visual": torch.zeros(1, 3, 4)},
+            "same number of clips",
+        ),
+        (
+            {"acoustic": torch.zeros(2, 3, 6), "acoustic_lengths": torch.tensor([3, 4])},
+            "values from 0 to 3",
+        ),
+        (
+            {"acoustic": torch.zeros(2, 3, 6), "acoustic_lengths": torch.tensor([3.0, 1.0])},
+            "whole numbers",
+        ),
+        (
+            {"acoustic": torch.zeros(2, 3, 6), "acoustic_lengths": torch.tensor([3, 0])},
+            "clip 1 of the batch has neither",
+        ),
+        ({"acoustic": torch.zeros(2, 0, 6)}, "clip 0 of the batch has neither"),
+        (
+            {"acoustic": torch.tensor([[[0.0] * 6, [torch.nan] * 6]])},
+            "NaN or infinity in clip 0 of the batch at step 1",
+        ),
+    ],
+)
+def test_bad_input_is_named(inputs: dict[str, torch.Tensor], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        tiny()(**inputs)
+
+
+def test_nan_in_padding_does_no_harm() -> None:
+    model = tiny()
+    x = torch.randn(1, 9, 6)
+    padded = torch.cat([x, torch.full((1, 4, 6), torch.nan)], 1)
+    out = model(acoustic=padded, acoustic_lengths=torch.tensor([9]))
+    assert torch.allclose(out.prediction, model(acoustic=x).prediction, atol=1e-5)
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    model = tiny()
+    model.save_pretrained(tmp_path / "model")
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
+    loaded = vavl.VAVL.from_pretrained(tmp_path / "model")
+    x = torch.randn(2, 9, 6)
+    assert loaded.config == model.config
+    assert torch.equal(loaded(acoustic=x).prediction, model(acoustic=x).prediction)
+
+
+def test_loads_from_the_cache_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layout of the hub's cache, in offline mode: what a second start without network does."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--someone--emotions"
+    tiny().save_pretrained(repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    loaded = vavl.VAVL.from_pretrained(
+        "someone/emotions", cache_dir=tmp_path, local_files_only=True
+    )
+    assert loaded.config.categories == CATEGORIES
+    pinned = vavl.VAVL.from_pretrained(
+        "someone/emotions", revision=commit, cache_dir=tmp_path, local_files_only=True
+    )
+    assert pinned.config == loaded.config
+    with pytest.raises(StoreError, match="someone/other"):
+        vavl.VAVL.from_pretrained("someone/other", cache_dir=tmp_path, local_files_only=True)
+
+
+def test_damaged_or_foreign_files_are_named(tmp_path: Path) -> None:
+    tiny().save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StoreError, match=r"model\.safetensors: damaged or cut short"):
+        vavl.VAVL.from_pretrained(tmp_path)
+    weights.write_bytes(whole)
+
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "width": 32}))
+    with pytest.raises(StoreError, match="does not fit the configuration"):
+        vavl.VAVL.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "schema_version": 99}))
+    with pytest.raises(StoreError, match="schema version 1, got 99"):
+        vavl.VAVL.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(StoreError, match=r"config\.json"):
+        vavl.VAVL.from_pretrained(tmp_path)
+    weights.unlink()
+    with pytest.raises(StoreError, match=r"lacks model\.safetensors"):
+        vavl.VAVL.from_pretrained(tmp_path)
