@@ -233,12 +233,14 @@ class TrainingConfig(Configuration):
     """Weigh categories by the inverse of their frequency in the training split."""
     modality_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Chance that a paired clip loses one modality (either, evenly) in a step."""
-    feature_noise: float = Field(default=0.0, ge=0)
-    """Standard deviation of Gaussian noise on the normalised training features."""
+    acoustic_noise: float = Field(default=0.0, ge=0)
+    """Standard deviation of Gaussian noise on the normalised acoustic training features."""
+    visual_noise: float = Field(default=0.0, ge=0)
+    """Standard deviation of Gaussian noise on the normalised visual training features."""
     time_masking: float = Field(default=0.0, ge=0, lt=1)
     """Largest share of a training sequence that is blanked in one span (SpecAugment, Park 2019)."""
     mixup: float = Field(default=0.0, ge=0)
-    """Beta parameter of mixup between clips of a batch that have the same modalities; 0 is off."""
+    """Beta parameter of mixup (Zhang 2018) of clips that have the same modalities; 0 is off."""
     selection: Literal["score", "loss", "last"] = "score"
     """Keep the epoch with the best development score, the lowest development loss, or the last."""
     patience: int | None = Field(default=None, ge=1)

@@ -69,6 +69,21 @@ def test_float32_is_rounded_to_half_precision(tmp_path: Path) -> None:
     np.testing.assert_array_equal(store.read("clip-02"), clips["clip-02"].astype(np.float16))
 
 
+@pytest.mark.parametrize(
+    "arrange",
+    [np.asfortranarray, lambda a: a.T.copy().T, lambda a: np.repeat(a, 2, axis=1)[:, ::2]],
+)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_the_layout_in_memory_does_not_matter(tmp_path: Path, arrange, dtype) -> None:
+    clips = {f"clip-{i}": clip(i, 5).astype(dtype) for i in range(3)}
+    with StoreWriter(tmp_path, SPEC) as writer:
+        for utterance_id, features in clips.items():
+            writer.write(utterance_id, arrange(features))
+    store = FeatureStore.open(tmp_path)
+    for utterance_id, features in clips.items():
+        np.testing.assert_array_equal(store.read(utterance_id), features.astype(np.float16))
+
+
 def test_resuming_gives_the_same_files_as_one_run(tmp_path: Path) -> None:
     clips = fill(tmp_path / "once", 7)
     with StoreWriter(tmp_path / "twice", SPEC, 2) as writer:

@@ -87,6 +87,21 @@ def test_features_of_all_clips_in_the_order_of_their_ids(tmp_path: Path) -> None
         np.testing.assert_array_equal(store.read(name), np.load(tmp_path / f"{name}.npy"))
 
 
+@pytest.mark.parametrize("class_name", ["Wav2Vec2Model", "WhisperModel"])
+@pytest.mark.parametrize("layer", [None, 0, 2])
+def test_the_store_holds_what_the_encoder_gives(
+    tmp_path: Path, tiny_encoder, write_wav, noise, class_name: str, layer: int | None
+) -> None:
+    path = write_wav(noise(0.4), "clip.wav")
+    manifest = Manifest([Utterance("clip", "test", "ann", audio_path="clip.wav")], root=tmp_path)
+    encoder = build_extractor("acoustic", f"hf:{tiny_encoder(class_name)}", layer=layer)
+    extract(manifest, encoder, tmp_path / "store", progress=False)
+    features = encoder.extract_file(path)
+    assert features.flags.c_contiguous
+    read = FeatureStore.open(tmp_path / "store").read("clip")
+    np.testing.assert_allclose(read, features, atol=0.005)
+
+
 def test_processes_give_the_same_store_as_one(tmp_path: Path) -> None:
     manifest = make_manifest(tmp_path, [*NAMES, "crash"])
     extractor = LoggingExtractor(tmp_path / "log")

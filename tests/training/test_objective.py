@@ -10,7 +10,7 @@ import vavl
 from vavl.config import TrainingConfig
 from vavl.losses import attribute_loss, category_loss, concordance_correlation
 from vavl.models.vavl import VAVL
-from vavl.training.augment import Sequences, drop_modalities, mask_time
+from vavl.training.augment import Sequences, Targets, drop_modalities, mask_time, mix_clips
 from vavl.training.objective import SCHEDULES, Objective
 from vavl.types import STREAMS, Batch, Modality
 
@@ -184,3 +184,32 @@ def test_time_masking_never_blanks_a_whole_clip() -> None:
     kept = masked[..., 0].bool() & (torch.arange(30) < lengths[:, None])
     assert (kept.sum(1) >= 1).all()
     assert (kept.sum(1) < lengths).any()
+
+
+def test_mixup_blends_clips_with_the_same_modalities_alone() -> None:
+    torch.manual_seed(0)
+    batch = 40
+    with_sound = torch.arange(0, batch, 2)
+    everyone = torch.arange(batch)
+    sound = Sequences(
+        with_sound[:, None, None].float().expand(-1, 6, 2).clone(),
+        torch.arange(20) % 6 + 1,
+        with_sound,
+    )
+    face = Sequences(everyone[:, None, None].float(), torch.ones_like(everyone), everyone)
+    targets = Targets(torch.eye(batch), None)
+    mixed, blended = mix_clips({ACOUSTIC: sound, VISUAL: face}, targets, 1.0)
+    assert blended.categories is not None
+    for row, weights in enumerate(blended.categories):
+        assert weights.sum().item() == pytest.approx(1.0, abs=1e-6)
+        sources = torch.nonzero(weights).flatten()
+        assert set((sources % 2).tolist()) == {row % 2}, "partners have the same modalities"
+        # The face of each clip holds its number, so that the blend of the targets gives it back.
+        expected = (weights * everyone).sum().item()
+        assert mixed[VISUAL].x[row, 0, 0].item() == pytest.approx(expected, abs=1e-4)
+        if row % 2 == 0:
+            place = row // 2
+            assert mixed[ACOUSTIC].x[place, 0, 0].item() == pytest.approx(expected, abs=1e-4)
+            longest = max(int(sound.lengths[source // 2]) for source in sources)
+            assert mixed[ACOUSTIC].lengths[place] == longest
+    assert (blended.categories.max(1).values < 1).any()

@@ -134,7 +134,7 @@ def write_shard(folder: Path, key: str, clips: Mapping[str, NDArray[np.float16]]
     from safetensors.numpy import save
 
     lengths = [len(frames) for frames in clips.values()]
-    data = save({FRAMES: np.concatenate(list(clips.values()))})
+    data = save({FRAMES: np.ascontiguousarray(np.concatenate(list(clips.values())))})
     number = 0
     while (folder / f"shard-{number:05d}.json").exists():
         number += 1

@@ -326,7 +326,8 @@ def _as_half(subject: str, features: ArrayLike, dim: int) -> NDArray[np.float16]
             f"{array.size}, the first at step {step}, dimension {column}"
         )
     with np.errstate(over="ignore"):
-        half = array.astype(np.float16)
+        # In C order: safetensors writes the memory as it lies, and would transpose other layouts.
+        half = array.astype(np.float16, order="C")
     if not np.isfinite(half).all():
         raise InputError(
             f"{subject}: expected features within +-65504, the range of the half-precision store, "

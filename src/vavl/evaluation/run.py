@@ -116,7 +116,7 @@ def evaluate_runs(
         for fold in folds_of_run(run):
             tables.append(predict_fold(fold, manifest, stores))
             seeds.append(config.training.seed)
-            histories[f"{config.name}/{fold.path.name}"] = fold.history()
+            histories[f"{run.name}/{fold.path.name}"] = fold.history()
     labels = seeds if len(set(seeds)) > 1 else None
     return (
         evaluate_tables(tables, seeds=labels, replicates=replicates, seed=seed),

@@ -127,7 +127,8 @@ class HiddenStates(ABC):
         finally:
             if handle is not None:
                 handle.remove()
-        features: NDArray[np.float32] = (caught[0] if caught else output)[0].numpy()
+        # The encoder may hand out a transposed view.
+        features: NDArray[np.float32] = (caught[0] if caught else output)[0].contiguous().numpy()
         return features
 
 

@@ -51,8 +51,9 @@ def read_audio(
         the resampler may overshoot slightly.
 
     Raises:
-        MediaError: The file is missing, empty, not media, damaged or truncated, has no audio
-            track, or nothing lies between ``start_s`` and ``end_s``.
+        MediaError: The file is missing, empty, not media, damaged or truncated (which MP3 and Ogg
+            do not show: their headers do not say how long they are), has no audio track, or
+            nothing lies between ``start_s`` and ``end_s``.
         InputError: The rate or the times make no sense.
 
     Example:

@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from vavl.config import TrainingConfig
+from vavl.models.conformer import lengths_to_mask
 from vavl.types import STREAMS, Modality
 
-if TYPE_CHECKING:
-    from vavl.training.objective import Targets
+
+@dataclass(frozen=True)
+class Targets:
+    """Targets of n clips, see :class:`vavl.types.Batch`."""
+
+    categories: Tensor | None
+    attributes: Tensor | None
+
+    @property
+    def count(self) -> int:
+        """Number of clips."""
+        known = self.attributes if self.categories is None else self.categories
+        return 0 if known is None else len(known)
+
+    def at(self, rows: Tensor) -> Targets:
+        """The targets of some of the clips."""
+        return Targets(
+            None if self.categories is None else self.categories[rows],
+            None if self.attributes is None else self.attributes[rows],
+        )
+
+    def mixed(self, partner: Tensor, share: float) -> Targets:
+        """``share`` of each clip's target and the rest of its partner's; unknown if either is."""
+        blended = [
+            None if part is None else part.lerp(part[partner], 1 - share)
+            for part in (self.categories, self.attributes)
+        ]
+        return Targets(*blended)
 
 
 @dataclass(frozen=True)
@@ -40,17 +66,49 @@ def augmented(
     """Applies what the configuration asks for: modality dropout, mixup, time masking, noise."""
     if config.modality_dropout:
         sequences = drop_modalities(sequences, config.modality_dropout)
-    if config.time_masking or config.feature_noise:
-        sequences = {
-            modality: replace(
-                part,
-                x=add_noise(
-                    mask_time(part.x, part.lengths, config.time_masking), config.feature_noise
-                ),
-            )
-            for modality, part in sequences.items()
-        }
-    return sequences, targets
+    if config.mixup and sequences:
+        sequences, targets = mix_clips(sequences, targets, config.mixup)
+    noise = {Modality.ACOUSTIC: config.acoustic_noise, Modality.VISUAL: config.visual_noise}
+    return {
+        modality: replace(
+            part,
+            x=add_noise(mask_time(part.x, part.lengths, config.time_masking), noise[modality]),
+        )
+        for modality, part in sequences.items()
+    }, targets
+
+
+def mix_clips(
+    sequences: dict[Modality, Sequences], targets: Targets, beta: float
+) -> tuple[dict[Modality, Sequences], Targets]:
+    """Blends each clip with another one of the batch, sound, face and targets alike.
+
+    A partner has the same modalities; a clip whose drawn partner has not stays as it is. The
+    shorter sequence of a pair is continued by zeros, the mean of normalised features.
+
+    Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization" (arXiv 1710.09412); one
+    share per batch, drawn from Beta(beta, beta).
+    """
+    device = next(iter(sequences.values())).x.device
+    batch = targets.count
+    present = torch.zeros(batch, len(STREAMS), dtype=torch.bool, device=device)
+    for modality, part in sequences.items():
+        present[part.rows, STREAMS.index(modality)] = True
+    own = torch.arange(batch, device=device)
+    drawn = torch.randperm(batch, device=device)
+    alike = (present == present[drawn]).all(1)
+    partner = torch.where(alike, drawn, own)  # (B,)
+    share = float(torch.distributions.Beta(beta, beta).sample())
+    mixed = {}
+    for modality, part in sequences.items():
+        place = torch.empty_like(own)
+        place[part.rows] = torch.arange(len(part.rows), device=device)
+        other = place[partner[part.rows]]  # (n,)
+        valid = lengths_to_mask(part.lengths, part.x.shape[1])
+        x = part.x.masked_fill(~valid[..., None], 0.0)
+        lengths = torch.maximum(part.lengths, part.lengths[other])
+        mixed[modality] = Sequences(x.lerp(x[other], 1 - share), lengths, part.rows)
+    return mixed, targets.mixed(partner, share)
 
 
 def drop_modalities(

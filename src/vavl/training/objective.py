@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 from vavl.config import TrainingConfig
 from vavl.losses import attribute_loss, category_loss
 from vavl.models.vavl import VAVL, StreamOutput, paired_representations
-from vavl.training.augment import Sequences, augmented
+from vavl.training.augment import Sequences, Targets, augmented
 from vavl.types import STREAMS, Batch, Modality
 
 Parts = frozenset[Modality]
@@ -31,21 +30,6 @@ SCHEDULES: dict[str, tuple[Parts, ...]] = {
     "joint": (frozenset(Modality),),
 }
 """The steps of each schedule: which predictions each step trains."""
-
-
-@dataclass(frozen=True)
-class Targets:
-    """Targets of n clips, see :class:`vavl.types.Batch`."""
-
-    categories: Tensor | None
-    attributes: Tensor | None
-
-    def at(self, rows: Tensor) -> Targets:
-        """The targets of some of the clips."""
-        return Targets(
-            None if self.categories is None else self.categories[rows],
-            None if self.attributes is None else self.attributes[rows],
-        )
 
 
 class Objective(nn.Module):

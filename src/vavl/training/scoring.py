@@ -11,7 +11,8 @@ from torch import Tensor
 from vavl.data.dataset import UtteranceDataset, sorted_batches
 from vavl.metrics import accuracy, ccc, uar
 from vavl.models.vavl import VAVL
-from vavl.training.objective import Objective, Targets
+from vavl.training.augment import Targets
+from vavl.training.objective import Objective
 from vavl.types import Modality
 
 SCORING_BATCH = 64
