@@ -1,0 +1,231 @@
+"""Training end to end on a small corpus: it learns, resumes, and keeps what it promises."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TinyCorpus
+from safetensors.torch import load_file
+
+import vavl
+from vavl.config import TrainingConfig
+from vavl.data.dataset import UtteranceDataset
+from vavl.data.manifest import Manifest
+from vavl.data.partition import Partition
+from vavl.errors import InputError, StoreError
+from vavl.training import loop
+from vavl.training.experiment import train_experiment
+from vavl.training.run import FoldDirectory, folds_of_run, open_stores
+from vavl.training.scoring import run_model
+from vavl.types import Modality
+
+
+def weights(fold: FoldDirectory) -> dict[str, torch.Tensor]:
+    return load_file(fold.path / "model.safetensors")
+
+
+class Killed(Exception):
+    """Stands for a power cut."""
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(
+    tiny_corpus: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {
+        "training__epochs": 3,
+        "training__mixup": 0.5,
+        "training__visual_noise": 0.3,
+        "training__modality_dropout": 0.2,
+        "training__time_masking": 0.2,
+    }
+    whole = tiny_corpus.experiment(tmp_path / "whole", **options)
+    [expected] = train_experiment(whole, only=["fold-0"])
+
+    broken = tiny_corpus.experiment(tmp_path / "broken", **options)
+    calls = 0
+    original = loop.train_epoch
+
+    def dies_in_the_second_epoch(*args: object) -> dict[str, float]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise Killed
+        return original(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "train_epoch", dies_in_the_second_epoch)
+    with pytest.raises(Killed):
+        train_experiment(broken, only=["fold-0"])
+    fold = FoldDirectory(broken.run_dir / "fold-0")
+    assert fold.checkpoint_file.is_file()
+    assert not fold.finished
+    with pytest.raises(StoreError, match="no finished fold"):
+        folds_of_run(broken.run_dir)
+    train_experiment(broken, only=["fold-0"])
+    assert calls == 4, "one epoch before, the one that died, and the two that were left"
+    assert not fold.checkpoint_file.exists()
+    resumed = weights(fold)
+    for name, value in weights(expected).items():
+        assert torch.equal(value, resumed[name]), name
+    strip = [{k: v for k, v in r.items() if k != "seconds"} for r in fold.history()]
+    assert strip == [{k: v for k, v in r.items() if k != "seconds"} for r in expected.history()]
+
+
+def test_finished_folds_are_left_alone_and_other_settings_refused(
+    tiny_corpus: TinyCorpus, tmp_path: Path
+) -> None:
+    config = tiny_corpus.experiment(tmp_path, training__epochs=1)
+    [fold] = train_experiment(config, only=["fold-1"])
+    before = (fold.path / "model.safetensors").stat().st_mtime_ns
+    finished: list[bool] = []
+    train_experiment(config, only=["fold-1"], on_fold=lambda fold, done: finished.append(done))
+    assert finished == [True]
+    assert (fold.path / "model.safetensors").stat().st_mtime_ns == before
+    other = tiny_corpus.experiment(tmp_path, training__epochs=2)
+    with pytest.raises(StoreError, match=r"training\.epochs: was 1, now 2"):
+        train_experiment(other)
+    with pytest.raises(InputError, match="expected some of"):
+        train_experiment(config, only=["fold-9"])
+
+
+@pytest.mark.parametrize("schedule", ["joint", "alternating"])
+def test_it_learns(tiny_corpus: TinyCorpus, tmp_path: Path, schedule: str) -> None:
+    config = tiny_corpus.experiment(
+        tmp_path,
+        training__schedule=schedule,
+        training__epochs=8,
+        training__learning_rate=3e-3,
+        data__attributes=["arousal"],
+    )
+    [fold] = train_experiment(config, only=["fold-0"])
+    history = fold.history()
+    assert len(history) == 8
+    assert history[-1]["train"]["loss"] < history[0]["train"]["loss"]
+    best = max(record["development"]["score"] for record in history)
+    summary = json.loads(fold.summary_file.read_text())
+    assert summary["best_value"] == pytest.approx(best)
+    assert history[summary["best_epoch"] - 1]["development"]["score"] == pytest.approx(best)
+    assert best > 0.3, "chance is about 0.1: UAR of six classes and CCC, averaged"
+    provenance = json.loads((config.run_dir / "provenance.json").read_text())
+    assert provenance["manifest_sha256"] == tiny_corpus.manifest.sha256
+    assert provenance["versions"]["torch"] == torch.__version__
+    assert list((fold.path / "tensorboard").iterdir())
+
+
+def test_early_stopping_and_selection() -> None:
+    settings = TrainingConfig(patience=2, selection="loss")
+    assert not loop.out_of_patience(loop.Progress(3, 2, -1.0), settings)
+    assert loop.out_of_patience(loop.Progress(4, 2, -1.0), settings)
+    assert not loop.out_of_patience(loop.Progress(9, 1, 0.5), TrainingConfig())
+    report = {"score": 0.7, "loss": 1.5}
+    assert loop.selection_value(report, settings, 4) == -1.5
+    assert loop.selection_value(report, TrainingConfig(selection="score"), 4) == 0.7
+    assert loop.selection_value(report, TrainingConfig(selection="last"), 4) == 4
+    assert loop.selection_value(None, settings, 4) == 4
+
+
+def test_learning_rate() -> None:
+    settings = TrainingConfig(
+        learning_rate=1.0, epochs=10, learning_rate_schedule="cosine", warmup_epochs=2
+    )
+    rates = [loop.learning_rate(settings, epoch / 4) for epoch in range(41)]
+    assert rates[4] == pytest.approx(0.5)
+    assert rates[0] < rates[4] < max(rates)
+    assert rates[20] == pytest.approx(0.5)
+    assert rates[40] == pytest.approx(0.0, abs=1e-9)
+    assert rates[8:] == sorted(rates[8:], reverse=True)
+
+
+def test_unpaired_corpus_trains_and_has_no_fusion(tiny_corpus: TinyCorpus, tmp_path: Path) -> None:
+    """Half of the clips have sound alone, the others a face alone: not one is paired."""
+    utterances = [
+        replace(u, visual_features_path=None) if index % 2 else replace(u, audio_path=None)
+        for index, u in enumerate(tiny_corpus.manifest)
+    ]
+    unpaired = Manifest(utterances, root=tiny_corpus.manifest.root)
+    folder = tmp_path / "unpaired"
+    unpaired.save(folder / "manifest.parquet")
+    from vavl.features.extract import build_extractor, extract
+
+    for modality, name in ((Modality.ACOUSTIC, "logmel"), (Modality.VISUAL, "arrays")):
+        report = extract(
+            unpaired,
+            build_extractor(modality, name),
+            folder / "stores" / modality,
+            progress=False,
+        )
+        assert report.absent == len(unpaired) / 2
+    config = TinyCorpus(unpaired, folder).experiment(tmp_path)
+    [fold] = train_experiment(config, only=["fold-0"])
+    record = fold.history()[-1]
+    assert set(record["train"]) == {"loss", "acoustic_loss", "visual_loss"}
+    assert {"acoustic", "visual"} <= set(record["development"])
+    assert "audiovisual" not in record["development"]
+
+
+def test_one_modality_alone(tiny_corpus: TinyCorpus, tmp_path: Path) -> None:
+    config = tiny_corpus.experiment(tmp_path, data__visual=None)
+    [fold] = train_experiment(config, only=["fold-0"])
+    assert set(fold.history()[-1]["train"]) == {"loss", "acoustic_loss"}
+    assert set(json.loads((fold.path / "features.json").read_text())) == {
+        "schema_version",
+        "acoustic",
+    }
+
+
+def test_trained_predictions_do_not_depend_on_the_batch(
+    tiny_corpus: TinyCorpus, tmp_path: Path
+) -> None:
+    config = tiny_corpus.experiment(tmp_path)
+    [fold] = train_experiment(config, only=["fold-0"])
+    model = vavl.VAVL.from_pretrained(fold.path)
+    test = Partition.load(fold.partition_file).test
+    stores = open_stores(config)
+    categories = tiny_corpus.manifest.categories
+    together = run_model(
+        model, UtteranceDataset(tiny_corpus.manifest, test, stores, categories=categories)
+    )
+    backwards = run_model(
+        model, UtteranceDataset(tiny_corpus.manifest, test[::-1], stores, categories=categories)
+    )
+    for modality in Modality:
+        assert torch.allclose(together[modality], backwards[modality].flip(0), atol=1e-5)
+    for index in (0, 5, len(test) - 1):
+        alone = run_model(
+            model,
+            UtteranceDataset(tiny_corpus.manifest, [test[index]], stores, categories=categories),
+        )
+        for modality in Modality:
+            assert torch.allclose(alone[modality][0], together[modality][index], atol=1e-5)
+
+
+def test_normalisation_is_fitted_on_training_speakers(
+    tiny_corpus: TinyCorpus, tmp_path: Path
+) -> None:
+    config = tiny_corpus.experiment(tmp_path, training__epochs=1)
+    [fold] = train_experiment(config, only=["fold-0"])
+    model = vavl.VAVL.from_pretrained(fold.path)
+    store = open_stores(config)[Modality.ACOUSTIC]
+    ids = Partition.load(fold.partition_file).train
+    frames = torch.cat([torch.from_numpy(store.read(i).astype("float64")) for i in ids])
+    projection = model.acoustic.projection
+    assert torch.allclose(projection.mean, frames.mean(0).float(), atol=1e-4)
+    assert torch.allclose(projection.scale, 1 / frames.std(0, correction=0).float(), rtol=1e-4)
+
+
+def test_diverging_training_says_what_to_do(tiny_corpus: TinyCorpus, tmp_path: Path) -> None:
+    config = tiny_corpus.experiment(tmp_path, training__learning_rate=1e18)
+    with pytest.raises(InputError, match="lower the learning rate"):
+        train_experiment(config, only=["fold-0"])
+
+
+def test_damaged_checkpoint_is_named(tiny_corpus: TinyCorpus, tmp_path: Path) -> None:
+    config = tiny_corpus.experiment(tmp_path)
+    fold = FoldDirectory(config.run_dir / "fold-0")
+    fold.path.mkdir(parents=True)
+    fold.checkpoint_file.write_bytes(b"not a checkpoint")
+    with pytest.raises(StoreError, match=r"checkpoint\.pt: damaged"):
+        train_experiment(config, only=["fold-0"])
