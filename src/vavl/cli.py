@@ -123,7 +123,9 @@ def extract(
     acoustic: str | None = None,
     visual: str | None = None,
     layer: int | None = None,
-    normalization: Literal["utterance", "none"] = "utterance",
+    normalization: Literal["utterance", "corpus", "none"] = "utterance",
+    partition: Path | None = None,
+    speed: float = 1.0,
     workers: int = 0,
     threads: int | None = None,
 ) -> int:
@@ -139,7 +141,10 @@ def extract(
         acoustic: Extractor of the sound; none leaves it out.
         visual: Extractor of the face; none leaves it out.
         layer: Hidden layer to take from an hf: speech encoder; by default the last.
-        normalization: Of the waveform: zero mean and unit variance per clip, or none.
+        normalization: Of the waveform: zero mean and unit variance per clip; by the statistics of
+            the training clips of a partition; or none.
+        partition: For --normalization corpus: the partition (JSON) whose training clips count.
+        speed: Play the sound faster or slower: for stores to augment training with.
         workers: Worker processes; 0 works in this process.
         threads: CPU threads of this process.
     """
@@ -162,7 +167,9 @@ def extract(
             continue
         parameters: dict[str, Any] = {}
         if name != "arrays" and modality is Modality.ACOUSTIC:
-            parameters["normalization"] = normalization
+            parameters |= {"normalization": normalization, "speed": speed}
+            if normalization == "corpus":
+                parameters |= _corpus_statistics(table, partition)
         if layer is not None and name.startswith("hf:"):
             parameters["layer"] = layer
         extractor = build_extractor(modality, name, **parameters)
@@ -175,6 +182,20 @@ def extract(
         if report.failed:
             print(f"  reasons: {out / modality / 'failures.csv'}", file=sys.stderr)
     return EXIT_PARTIAL if failed else EXIT_OK
+
+
+def _corpus_statistics(manifest: Manifest, partition: Path | None) -> dict[str, float]:
+    """Waveform statistics of the training clips, as the paper has them."""
+    from vavl.data.partition import Partition
+    from vavl.errors import InputError
+    from vavl.features.waveform import corpus_statistics
+
+    if partition is None:
+        raise InputError("--partition: expected one for --normalization corpus, got none")
+    clips = manifest.select(Partition.load(partition).train)
+    paths = [path for clip in clips if (path := manifest.path(clip, "audio_path")) is not None]
+    statistics = corpus_statistics(paths)
+    return {"corpus_mean": statistics.mean, "corpus_std": statistics.std}
 
 
 @app.command

@@ -163,12 +163,13 @@ MODEL_PRESETS: dict[str, dict[str, Any]] = {
         "projection_channels": 64,
         "acoustic_subsampling": 4,
         "width": 128,
-        "encoder_blocks": 2,
+        "encoder_blocks": 1,
         "shared_blocks": 1,
         "heads": 4,
-        "kernel": 15,
+        "kernel": 7,
         "dropout": 0.2,
         "head_widths": (128, 64),
+        "head_dropout": 0.3,
     },
 }
 
@@ -182,6 +183,8 @@ class DataConfig(Configuration):
     """Feature store of the acoustic sequences; None trains without sound."""
     visual: Path | None = None
     """Feature store of the visual sequences; None trains without faces."""
+    acoustic_variants: tuple[Path, ...] = ()
+    """Further stores of the same sound, e.g. at other speeds; training draws from all of them."""
     categories: tuple[str, ...] | None = None
     """Categories to predict; None takes all that occur in the manifest, () predicts none."""
     attributes: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -28,6 +29,8 @@ class UtteranceDataset(Dataset[Batch]):
         categories: Names in the order of the targets; empty for a model without categories.
         attributes: Names in the order of the targets; empty for a model without attributes.
         soft: Targets are the distribution of the raters' votes where there are votes.
+        variants: Further stores of the same clips, e.g. at other speeds, for training: each time a
+            clip is read, one of the stores that have it is drawn (torch's random numbers).
 
     Raises:
         InputError: No store is given, or no clip is left.
@@ -42,10 +45,12 @@ class UtteranceDataset(Dataset[Batch]):
         categories: Sequence[str] = (),
         attributes: Sequence[str] = (),
         soft: bool = False,
+        variants: Mapping[Modality, Sequence[FeatureStore]] | None = None,
     ) -> None:
         if not stores:
             raise InputError("stores: expected at least one feature store, got none")
         self.stores = dict(stores)
+        self.variants = {m: tuple(further) for m, further in (variants or {}).items()}
         self.categories = tuple(categories)
         self.attributes = tuple(attributes)
         self.ids = [i for i in ids if any(i in store for store in stores.values())]
@@ -104,15 +109,26 @@ class UtteranceDataset(Dataset[Batch]):
 
     def _padded(self, modality: Modality, rows: list[int]) -> tuple[Tensor | None, Tensor | None]:
         """``(B, T, D)`` padded with zeros and ``(B,)`` lengths, or None where all lack it."""
-        lengths = self.lengths[STREAMS.index(modality), rows]
-        if not lengths.any():
+        if not self.lengths[STREAMS.index(modality), rows].any():
             return None, None
+        sequences = [self._read(modality, row) for row in rows]
+        lengths = torch.tensor([len(sequence) for sequence in sequences])
+        dim = self.stores[modality].spec.dim
+        padded = np.zeros((len(rows), int(lengths.max()), dim), dtype=np.float32)
+        for place, sequence in zip(padded, sequences, strict=True):
+            place[: len(sequence)] = sequence
+        return torch.from_numpy(padded), lengths
+
+    def _read(self, modality: Modality, row: int) -> NDArray[np.float16]:
+        """``(T, D)`` of one clip, from a drawn variant where there are some; T = 0 where absent."""
         store = self.stores[modality]
-        padded = np.zeros((len(rows), int(lengths.max()), store.spec.dim), dtype=np.float32)
-        for place, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-            if length:
-                padded[place, :length] = store.read(self.ids[row])
-        return torch.from_numpy(padded), torch.from_numpy(lengths)
+        if not self.lengths[STREAMS.index(modality), row]:
+            return np.empty((0, store.spec.dim), dtype=np.float16)
+        utterance_id = self.ids[row]
+        further = [s for s in self.variants.get(modality, ()) if utterance_id in s]
+        if further:
+            store = (store, *further)[int(torch.randint(len(further) + 1, ()))]
+        return store.read(utterance_id)
 
     def feature_statistics(self, modality: Modality) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation ``(D,)`` over all frames of a modality, in one pass.

@@ -11,6 +11,7 @@ from vavl.config import ExperimentConfig, load_experiment
 from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
+from vavl.data.shards import describe
 from vavl.data.store import FeatureStore
 from vavl.errors import StoreError
 from vavl.evaluation.predictions import PredictionTable
@@ -81,13 +82,9 @@ def check_features(fold: FoldDirectory, stores: dict[Modality, FeatureStore]) ->
         if store is not None and store.spec.key != trained.key:
             raise StoreError(
                 f"{store.path}: made by another extractor than the {modality} features of the "
-                f"model in {fold.path}\n  model: {_described(trained)}\n  store: "
-                f"{_described(store.spec)}\nExtract the features again as the model's were."
+                f"model in {fold.path}\n  model: {describe(trained)}\n  store: "
+                f"{describe(store.spec)}\nExtract the features again as the model's were."
             )
-
-
-def _described(spec: object) -> str:
-    return str(spec)
 
 
 def evaluate_runs(

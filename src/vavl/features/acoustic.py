@@ -43,6 +43,7 @@ class LogMel(WaveformExtractor):
         corpus_mean: For ``normalization="corpus"``.
         corpus_std: For ``normalization="corpus"``.
         max_duration_s: What lies after is cut off.
+        speed: Factor of tempo and pitch, for training on varied voices.
 
     Example:
         >>> tone = np.sin(2 * np.pi * 1000 / 16000 * np.arange(16000))
@@ -61,8 +62,11 @@ class LogMel(WaveformExtractor):
         corpus_mean: float | None = None,
         corpus_std: float | None = None,
         max_duration_s: float | None = None,
+        speed: float = 1.0,
     ) -> None:
-        self.conditioning = Conditioning(normalization, corpus_mean, corpus_std, max_duration_s)
+        self.conditioning = Conditioning(
+            normalization, corpus_mean, corpus_std, max_duration_s, speed
+        )
         constants = {
             "hop": HOP,
             "window": WINDOW,

@@ -61,6 +61,7 @@ class SpeechEncoder(WaveformExtractor):
         corpus_mean: For ``normalization="corpus"``.
         corpus_std: For ``normalization="corpus"``.
         max_duration_s: What lies after is cut off.
+        speed: Factor of tempo and pitch, for training on varied voices.
 
     Raises:
         InputError: The source cannot be had, is no supported encoder, or lacks the layer.
@@ -80,8 +81,11 @@ class SpeechEncoder(WaveformExtractor):
         corpus_mean: float | None = None,
         corpus_std: float | None = None,
         max_duration_s: float | None = None,
+        speed: float = 1.0,
     ) -> None:
-        self.conditioning = Conditioning(normalization, corpus_mean, corpus_std, max_duration_s)
+        self.conditioning = Conditioning(
+            normalization, corpus_mean, corpus_std, max_duration_s, speed
+        )
         checkpoint = find_checkpoint(source, revision)
         self._hidden_states = _hidden_states(checkpoint, layer)
         self._describe("hf", {"layer": layer})
@@ -146,6 +150,7 @@ class Wav2Vec2LargeRobust12(SpeechEncoder):
         corpus_mean: For ``normalization="corpus"``.
         corpus_std: For ``normalization="corpus"``.
         max_duration_s: What lies after is cut off.
+        speed: Factor of tempo and pitch, for training on varied voices.
 
     Raises:
         InputError: The source cannot be had, or is not of this architecture.
@@ -159,8 +164,11 @@ class Wav2Vec2LargeRobust12(SpeechEncoder):
         corpus_mean: float | None = None,
         corpus_std: float | None = None,
         max_duration_s: float | None = _PAPER_DURATION_S,
+        speed: float = 1.0,
     ) -> None:
-        self.conditioning = Conditioning(normalization, corpus_mean, corpus_std, max_duration_s)
+        self.conditioning = Conditioning(
+            normalization, corpus_mean, corpus_std, max_duration_s, speed
+        )
         if source is None:
             source, revision = PAPER_SOURCE, revision or PAPER_REVISION
         checkpoint = find_checkpoint(source, revision)

@@ -23,7 +23,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,10 @@ from vavl.config import ExperimentConfig, load_experiment, to_toml
 from vavl.data.atomic import atomic_write
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition, given_folds, speaker_kfold
+from vavl.data.shards import describe
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError, StoreError, all_problems
-from vavl.types import Modality
+from vavl.types import FeatureSpec, Modality
 
 SCHEMA_VERSION = 1
 """Version of the JSON files of a run."""
@@ -217,6 +218,35 @@ def open_stores(config: ExperimentConfig) -> dict[Modality, FeatureStore]:
     if not stores:
         raise InputError("data.acoustic, data.visual: expected at least one store, got none")
     return stores
+
+
+def open_variants(
+    config: ExperimentConfig, stores: Mapping[Modality, FeatureStore]
+) -> dict[Modality, list[FeatureStore]]:
+    """Opens the further stores that training may draw from.
+
+    Raises:
+        StoreError: One of them differs from the first store in more than its speed.
+    """
+    paths = config.data.acoustic_variants
+    if not paths:
+        return {}
+    if Modality.ACOUSTIC not in stores:
+        raise InputError("data.acoustic_variants: expected data.acoustic beside them, got none")
+    base = stores[Modality.ACOUSTIC]
+    variants = [FeatureStore.open(path) for path in paths]
+    for variant in variants:
+        if _without_speed(variant.spec) != _without_speed(base.spec):
+            raise StoreError(
+                f"data.acoustic_variants: {variant.path} differs from {base.path} in more than its "
+                f"speed\n  {describe(base.spec)}\n  {describe(variant.spec)}"
+            )
+    return {Modality.ACOUSTIC: variants}
+
+
+def _without_speed(spec: FeatureSpec) -> str:
+    parameters = {name: value for name, value in spec.parameters.items() if name != "speed"}
+    return replace(spec, parameters=parameters).key
 
 
 def make_partitions(config: ExperimentConfig, manifest: Manifest) -> list[Partition]:

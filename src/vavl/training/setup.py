@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from lightning_fabric import Fabric
@@ -15,6 +15,7 @@ from vavl.data.partition import Partition
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError
 from vavl.models.vavl import VAVL
+from vavl.training.run import open_variants
 from vavl.types import STREAMS, Modality
 
 
@@ -36,7 +37,9 @@ def make_datasets(
     """The training split, and the development split if there is one."""
     categories, attributes = output_names(config, manifest)
 
-    def dataset(ids: tuple[str, ...]) -> UtteranceDataset:
+    def dataset(
+        ids: tuple[str, ...], variants: Mapping[Modality, Sequence[FeatureStore]] | None = None
+    ) -> UtteranceDataset:
         return UtteranceDataset(
             manifest,
             ids,
@@ -44,10 +47,11 @@ def make_datasets(
             categories=categories,
             attributes=attributes,
             soft=config.data.category_targets == "votes",
+            variants=variants,
         )
 
     development = dataset(partition.development) if partition.development else None
-    return dataset(partition.train), development
+    return dataset(partition.train, open_variants(config, stores)), development
 
 
 def output_names(

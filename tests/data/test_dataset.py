@@ -1,0 +1,157 @@
+"""Batches: padding, targets, buckets, and statistics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vavl.data.dataset import BucketSampler, UtteranceDataset, sorted_batches
+from vavl.data.manifest import Manifest, Utterance
+from vavl.data.store import FeatureStore, StoreWriter
+from vavl.errors import InputError
+from vavl.types import FeatureSpec, Modality
+
+ACOUSTIC, VISUAL = Modality.ACOUSTIC, Modality.VISUAL
+
+
+def make_store(
+    path: Path, modality: Modality, lengths: dict[str, int], seed: int = 0
+) -> FeatureStore:
+    rng = np.random.default_rng(seed)
+    with StoreWriter(path, FeatureSpec(modality, "arrays", 3, 50.0)) as writer:
+        for utterance_id, length in lengths.items():
+            writer.write(utterance_id, 100 + seed * 1000 + rng.normal(size=(length, 3)))
+    return FeatureStore.open(path)
+
+
+@pytest.fixture
+def manifest() -> Manifest:
+    return Manifest(
+        [
+            Utterance("both", "c", "ann", audio_path="a.wav", category="happy"),
+            Utterance("sound", "c", "ann", audio_path="b.wav", attributes={"arousal": 0.5}),
+            Utterance(
+                "face",
+                "c",
+                "bob",
+                visual_features_path="c.npy",
+                category="sad",
+                votes={"sad": 3, "happy": 1, "calm": 4},
+            ),
+            Utterance("nothing", "c", "bob", audio_path="d.wav", category="sad"),
+        ],
+        root=Path(),
+    )
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> dict[Modality, FeatureStore]:
+    return {
+        ACOUSTIC: make_store(tmp_path / "a", ACOUSTIC, {"both": 5, "sound": 2}),
+        VISUAL: make_store(tmp_path / "v", VISUAL, {"both": 1, "face": 4}),
+    }
+
+
+def test_batch(manifest: Manifest, stores: dict[Modality, FeatureStore]) -> None:
+    ids = ["both", "sound", "face", "nothing"]
+    dataset = UtteranceDataset(
+        manifest, ids, stores, categories=("happy", "sad"), attributes=("arousal",), soft=True
+    )
+    assert dataset.absent == ["nothing"]
+    batch = dataset[[2, 0, 1]]
+    assert batch.utterance_ids == ["face", "both", "sound"]
+    assert batch.acoustic is not None
+    assert batch.acoustic_lengths is not None
+    assert batch.visual_lengths is not None
+    assert batch.acoustic_lengths.tolist() == [0, 5, 2]
+    assert batch.visual_lengths.tolist() == [4, 1, 0]
+    assert batch.acoustic.shape == (3, 5, 3)
+    assert torch.equal(batch.acoustic[1], torch.from_numpy(stores[ACOUSTIC].read("both")).float())
+    assert (batch.acoustic[2, 2:] == 0).all()
+    assert batch.category_targets is not None
+    assert batch.attribute_targets is not None
+    assert batch.category_targets[0].tolist() == [0.25, 0.75], "votes for other categories go"
+    assert batch.category_targets[1].tolist() == [1.0, 0.0]
+    assert batch.category_targets[2].isnan().all()
+    assert batch.attribute_targets[:, 0].isnan().tolist() == [True, True, False]
+
+
+def test_a_modality_that_no_clip_of_the_batch_has(
+    manifest: Manifest, stores: dict[Modality, FeatureStore]
+) -> None:
+    dataset = UtteranceDataset(manifest, ["sound", "both"], stores, categories=("happy", "sad"))
+    batch = dataset[[0]]
+    assert batch.visual is None
+    assert batch.visual_lengths is None
+    assert batch.attribute_targets is None
+
+
+def test_no_features_at_all(manifest: Manifest, stores: dict[Modality, FeatureStore]) -> None:
+    with pytest.raises(InputError, match="none of the 1 utterances"):
+        UtteranceDataset(manifest, ["nothing"], stores)
+    with pytest.raises(InputError, match="at least one feature store"):
+        UtteranceDataset(manifest, ["both"], {})
+
+
+def test_statistics_equal_numpy(manifest: Manifest, stores: dict[Modality, FeatureStore]) -> None:
+    dataset = UtteranceDataset(manifest, ["both", "sound", "face"], stores)
+    mean, std = dataset.feature_statistics(ACOUSTIC)
+    frames = np.concatenate([stores[ACOUSTIC].read(i) for i in ("both", "sound")]).astype(float)
+    assert np.allclose(mean, frames.mean(0), rtol=1e-6)
+    assert np.allclose(std, frames.std(0), rtol=1e-4)
+
+
+def test_variants_are_drawn_in_turn_and_seeded(
+    manifest: Manifest, stores: dict[Modality, FeatureStore], tmp_path: Path
+) -> None:
+    faster = make_store(tmp_path / "fast", ACOUSTIC, {"both": 4}, seed=1)
+    dataset = UtteranceDataset(manifest, ["both", "sound"], stores, variants={ACOUSTIC: [faster]})
+    lengths = []
+    for seed in range(40):
+        torch.manual_seed(seed)
+        batch = dataset[[0, 1]]
+        assert batch.acoustic_lengths is not None
+        lengths.append(batch.acoustic_lengths.tolist())
+        torch.manual_seed(seed)
+        again = dataset[[0, 1]].acoustic
+        assert again is not None
+        assert torch.equal(again, batch.acoustic)  # type: ignore[arg-type]
+    assert {first for first, _ in lengths} == {4, 5}
+    assert {second for _, second in lengths} == {2}, "a clip without a variant stays as it is"
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    lengths=st.lists(st.integers(1, 500), min_size=1, max_size=200),
+    batch_size=st.integers(1, 40),
+    seed=st.integers(0, 5),
+)
+def test_sampler_visits_each_clip_once(lengths: list[int], batch_size: int, seed: int) -> None:
+    sampler = BucketSampler(lengths, batch_size, seed=seed)
+    batches = list(sampler)
+    assert len(batches) == len(sampler)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    assert list(sampler) == batches
+    sampler.set_epoch(1)
+    if len(lengths) > 20 and batch_size < len(lengths):
+        assert list(sampler) != batches
+    flat = [i for batch in sorted_batches(lengths, batch_size) for i in batch]
+    assert [lengths[i] for i in flat] == sorted(lengths, reverse=True)
+
+
+def test_buckets_save_padding() -> None:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(20, 400, size=1000)
+
+    def padding(batches: list[list[int]]) -> float:
+        padded = sum(max(lengths[batch]) * len(batch) for batch in batches)
+        return float(padded / lengths.sum() - 1)
+
+    order = rng.permutation(1000).tolist()
+    shuffled = padding([order[i : i + 32] for i in range(0, 1000, 32)])
+    assert padding(list(BucketSampler(lengths.tolist(), 32))) < 0.4 * shuffled
