@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vavl.config import VAVLConfig
+    from vavl.inference import Recognizer, load
     from vavl.models.vavl import VAVL
+    from vavl.types import Modality, Prediction
 
-__all__ = ["VAVL", "VAVLConfig", "__version__"]
+__all__ = ["VAVL", "Modality", "Prediction", "Recognizer", "VAVLConfig", "__version__", "load"]
 
 __version__ = version("vavl")
 
 _HOMES = {
     "VAVL": "vavl.models.vavl",
     "VAVLConfig": "vavl.config",
+    "Modality": "vavl.types",
+    "Prediction": "vavl.types",
+    "Recognizer": "vavl.inference",
+    "load": "vavl.inference",
 }
 
 

@@ -175,10 +175,7 @@ def extract(
         extractor = build_extractor(modality, name, **parameters)
         report = run_extraction(table, extractor, out / modality, workers=workers)
         failed += len(report.failed)
-        print(
-            f"{modality}: {report.done} extracted, {report.skipped} skipped, "
-            f"{len(report.failed)} failed in {report.seconds:.1f} s -> {out / modality}"
-        )
+        print(f"{modality}: {report.summary()} -> {out / modality}")
         if report.failed:
             print(f"  reasons: {out / modality / 'failures.csv'}", file=sys.stderr)
     return EXIT_PARTIAL if failed else EXIT_OK

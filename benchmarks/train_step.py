@@ -1,0 +1,89 @@
+"""Time of a training step, `joint` against `alternating`, interleaved in one run; prints JSON.
+
+python benchmarks/train_step.py --preset small --repeats 7
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+
+import torch
+
+from vavl.config import TrainingConfig, VAVLConfig
+from vavl.models.vavl import VAVL
+from vavl.training.objective import SCHEDULES, Objective
+from vavl.training.run import git_revision, package_versions
+from vavl.types import Batch
+
+
+def make_batch(clips: int, steps: tuple[int, int], dims: tuple[int, int]) -> Batch:
+    """Random sequences of full length."""
+    return Batch(
+        utterance_ids=[str(index) for index in range(clips)],
+        acoustic=torch.randn(clips, steps[0], dims[0]),
+        acoustic_lengths=torch.full((clips,), steps[0]),
+        visual=torch.randn(clips, steps[1], dims[1]),
+        visual_lengths=torch.full((clips,), steps[1]),
+        category_targets=torch.eye(6)[torch.randint(6, (clips,))],
+    )
+
+
+def step_seconds(objective: Objective, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
+    """Seconds of all steps of the objective's schedule on one batch."""
+    started = time.perf_counter()
+    for parts in SCHEDULES[objective.config.schedule]:
+        losses = objective(batch, parts)
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", default="small")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clips", type=int, default=32)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    dims, steps = (1024, 1408), (125, 75)
+    config = VAVLConfig.preset(
+        options.preset, acoustic_dim=dims[0], visual_dim=dims[1], categories=list("abcdef")
+    )
+    batch = make_batch(options.clips, steps, dims)
+    trained = {}
+    for schedule in SCHEDULES:
+        objective = Objective(VAVL(config), TrainingConfig(schedule=schedule)).train()  # type: ignore[arg-type]
+        trained[schedule] = objective, torch.optim.Adam(objective.parameters(), lr=1e-4)
+    for objective, optimizer in trained.values():
+        step_seconds(objective, optimizer, batch)
+    seconds: dict[str, list[float]] = {schedule: [] for schedule in SCHEDULES}
+    for _ in range(options.repeats):
+        for schedule, (objective, optimizer) in trained.items():
+            seconds[schedule].append(step_seconds(objective, optimizer, batch))
+    ratios = [a / j for a, j in zip(seconds["alternating"], seconds["joint"], strict=True)]
+    result = {
+        "benchmark": "train_step",
+        "settings": vars(options) | {"dims": dims, "steps": steps},
+        "median_s": {name: statistics.median(values) for name, values in seconds.items()},
+        "alternating_over_joint": {
+            "median": statistics.median(ratios),
+            "min": min(ratios),
+            "max": max(ratios),
+        },
+        "versions": package_versions(),
+        "machine": {"processor": platform.machine(), "system": platform.platform()},
+        "git_revision": git_revision(),
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
