@@ -95,6 +95,14 @@ def test_unknown_preset() -> None:
 def test_paper_preset_does_not_subsample() -> None:
     config = VAVLConfig.preset("paper", acoustic_dim=3, visual_dim=3, categories=["a", "b"])
     assert config.acoustic_subsampling == config.visual_subsampling == 1
+    with pytest.raises(InputError, match="no subsampling"):
+        VAVLConfig.preset(
+            "paper",
+            acoustic_dim=3,
+            visual_dim=3,
+            categories=["a", "b"],
+            acoustic_subsampling=4,
+        )
 
 
 def test_overrides_of_the_command_line() -> None:
@@ -125,6 +133,17 @@ def test_overrides_of_the_command_line() -> None:
 def test_bad_overrides_are_named(argument: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         as_assignments(["c.toml", argument], [])
+
+
+def test_explicit_set_and_short_overrides_go_together() -> None:
+    arguments = ["c.toml", "--set", "training.patience=3", "--epochs", "5"]
+    assert as_assignments(arguments, ["folds"]) == [
+        "c.toml",
+        "--set",
+        "training.patience=3",
+        "training.epochs=5",
+    ]
+    assert parse_assignments(["name=2024"]) == {"name": "2024"}
 
 
 def test_every_key_is_described() -> None:

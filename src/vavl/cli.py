@@ -271,16 +271,16 @@ def evaluate(
     if not runs:
         raise InputError("RUNS: expected at least one run folder, got none")
     out = out or runs[0] / "evaluation"
-    evaluation, tables, histories = evaluate_runs(runs, replicates=replicates, seed=seed)
-    print_scores(evaluation, Console())
+    scores = evaluate_runs(runs, replicates=replicates, seed=seed)
+    print_scores(scores.evaluation, Console())
     config = run_config(runs[0])
     from vavl.config import to_toml
 
     report = write_report(
-        evaluation,
-        tables,
+        scores.evaluation,
+        scores.tables,
         out,
-        histories=histories,
+        histories=scores.histories,
         config_text=to_toml(config),
         title=", ".join(dict.fromkeys(run.name for run in runs)),
     )
@@ -355,7 +355,7 @@ def run(arguments: Sequence[str]) -> int:
         if arguments and arguments[0] == "train":
             from vavl.overrides import as_assignments
 
-            arguments = ["train", *as_assignments(arguments[1:], ("set", "folds", "help"))]
+            arguments = ["train", *as_assignments(arguments[1:], ("folds", "help"))]
         code: int = app.cli(prog="vavl", description=DESCRIPTION, args=arguments)
         return code
     except VavlError as error:

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vavl.errors import InputError, all_problems
-from vavl.types import Modality
+from vavl.types import STREAMS, Modality
 
 SCHEMA_VERSION = 1
 """Version of the stored configuration of a model (``config.json``)."""
@@ -49,6 +49,9 @@ class VAVLConfig(Configuration):
     """Names of the emotion categories, in the order of the outputs."""
     attributes: tuple[str, ...] = ()
     """Names of the emotional attributes (outputs in [0, 1]), after the categories."""
+    predictions: tuple[Modality, ...] = tuple(Modality)
+    """Predictions that were trained. Without the audio-visual one, clips with both modalities get
+    the average of the two; a modality that is missing here is refused."""
 
     projection_channels: int = Field(default=50, ge=1)
     """Channels of the bias-free projection of each input frame."""
@@ -95,6 +98,8 @@ class VAVLConfig(Configuration):
             )
         if self.kernel % 2 == 0:
             problems.append(f"kernel: expected an odd number of taps, got {self.kernel}")
+        if not set(STREAMS) & set(self.predictions):
+            problems.append("predictions: expected acoustic or visual among them, got neither")
         if not self.head_widths:
             problems.append("head_widths: expected at least one hidden width, got none")
         if problems:
@@ -143,6 +148,11 @@ class VAVLConfig(Configuration):
         """
         if name not in MODEL_PRESETS:
             raise InputError(unknown_name("preset", name, MODEL_PRESETS))
+        steps = ("acoustic_subsampling", "visual_subsampling")
+        if name == "paper" and any(overrides.get(step, 1) != 1 for step in steps):
+            raise InputError(
+                f"{', '.join(steps)}: the preset 'paper' has no subsampling; take preset 'small'"
+            )
         return validated(
             cls,
             {
@@ -247,11 +257,11 @@ class TrainingConfig(Configuration):
     selection: Literal["score", "loss", "last"] = "score"
     """Keep the epoch with the best development score, the lowest development loss, or the last."""
     patience: int | None = Field(default=None, ge=1)
-    """Stop after this many epochs without a better one; None always runs all epochs."""
-    seed: int = 0
+    """Stop after this many epochs without a better one (needs development speakers)."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of weights, order, dropout and augmentation."""
     device: str = "auto"
-    """``auto``, ``cpu``, ``cuda`` or ``mps``."""
+    """``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ..."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Numerical precision, as Lightning Fabric names it."""
     threads: int | None = Field(default=None, ge=1)
@@ -270,6 +280,20 @@ class ExperimentConfig(Configuration):
     """``preset`` and any size of :class:`VAVLConfig` that differs from it."""
     training: TrainingConfig = TrainingConfig()
 
+    @model_validator(mode="after")
+    def _model_is_valid(self) -> Self:
+        # The data say the dimensions and names later; everything else is checked before a run
+        # is begun, so that a misspelt size leaves nothing behind.
+        try:
+            self.build_model_config(
+                acoustic_dim=1, visual_dim=1, categories=("a", "b"), attributes=()
+            )
+        except InputError as error:
+            raise ValueError(f"model: {error}") from None
+        if self.training.patience is not None and self.training.selection == "last":
+            raise ValueError('training.patience: has no meaning with selection = "last"')
+        return self
+
     @property
     def run_dir(self) -> Path:
         """Where the run is written."""
@@ -282,6 +306,7 @@ class ExperimentConfig(Configuration):
         visual_dim: int,
         categories: Sequence[str],
         attributes: Sequence[str],
+        predictions: Sequence[Modality] = tuple(Modality),
     ) -> VAVLConfig:
         """The model's configuration, once the data have said the dimensions and the outputs."""
         sizes = dict(self.model)
@@ -291,7 +316,7 @@ class ExperimentConfig(Configuration):
             visual_dim=visual_dim,
             categories=categories,
             attributes=attributes,
-            **sizes,
+            **{"predictions": tuple(predictions), **sizes},
         )
 
 
@@ -358,6 +383,8 @@ def load_experiment(
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"config: expected a TOML file, found none at {path}") from None
+    except OSError as error:
+        raise InputError(f"config: {path} cannot be read: {error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"config: {path} is not valid TOML: {error}") from None
     for key, value in (overrides or {}).items():

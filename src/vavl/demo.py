@@ -94,13 +94,13 @@ def run_demo(out: Path, *, seed: int = 0) -> Path:
         folds = train_experiment(config, on_fold=display.begin)
 
     console.rule("4. Scores on speakers that the models have never met")
-    evaluation, tables, histories = evaluate_runs([config.run_dir])
-    print_scores(evaluation, console)
+    scores = evaluate_runs([config.run_dir])
+    print_scores(scores.evaluation, console)
     page = write_report(
-        evaluation,
-        tables,
+        scores.evaluation,
+        scores.tables,
         out / "evaluation",
-        histories=histories,
+        histories=scores.histories,
         config_text=to_toml(config),
         title="Demo on the synthetic corpus",
     )

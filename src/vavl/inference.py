@@ -175,7 +175,9 @@ class Recognizer:
         from vavl.features.extract import rebuild_extractor
 
         spec = self.features.get(Modality.ACOUSTIC)
-        if spec is None or spec.extractor == "arrays":
+        if spec is None:
+            raise InputError("audio: this model was trained without sound; give it a face")
+        if spec.extractor == "arrays":
             raise InputError(
                 "audio: this model was trained on precomputed acoustic features, so that it cannot "
                 "read sound itself; give acoustic=, or a NAME.acoustic.npy file"

@@ -28,7 +28,9 @@ def category_loss(
     logits, targets = logits[known], targets[known]
     smooth = (1 - label_smoothing) * targets + label_smoothing / targets.shape[1]
     losses = -(smooth * logits.log_softmax(1)).sum(1)  # (n,)
-    weights = torch.ones_like(losses) if class_weights is None else targets @ class_weights
+    weights = (
+        torch.ones_like(losses) if class_weights is None else targets @ class_weights.to(targets)
+    )
     return (losses * weights).sum() / weights.sum().clamp_min(1e-12)
 
 

@@ -25,6 +25,7 @@ _MODEL_KEYS = (
         if name not in ("acoustic_dim", "visual_dim", "categories", "attributes")
     ),
 )
+_TEXT_KEYS = ("name", "runs_dir", "training.device")
 _SECTIONS: dict[str, type[Configuration]] = {"data": DataConfig, "training": TrainingConfig}
 
 
@@ -67,7 +68,13 @@ def as_assignments(arguments: Sequence[str], options: Sequence[str]) -> list[str
     left: list[str] = []
     assignments: list[str] = []
     remaining = iter(arguments)
+    setting = False  # whether plain words belong to an explicit --set
     for argument in remaining:
+        if argument == "--set" or (setting and not argument.startswith("--")):
+            setting = True
+            assignments += [argument] if argument != "--set" else []
+            continue
+        setting = False
         name, equals, value = argument.removeprefix("--").partition("=")
         if not argument.startswith("--") or name in options:
             left.append(argument)
@@ -97,7 +104,8 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         key, equals, value = assignment.partition("=")
         if not equals:
             raise InputError(f"--set: expected KEY=VALUE, got {assignment!r}")
-        overrides[full_key(key)] = _value(value)
+        name = full_key(key)
+        overrides[name] = value if name in _TEXT_KEYS else _value(value)
     return overrides
 
 

@@ -9,8 +9,16 @@ from torch import nn
 import vavl
 from vavl.config import TrainingConfig
 from vavl.losses import attribute_loss, category_loss, concordance_correlation
+from vavl.models.conformer import masked_mean
 from vavl.models.vavl import VAVL
-from vavl.training.augment import Sequences, Targets, drop_modalities, mask_time, mix_clips
+from vavl.training.augment import (
+    Sequences,
+    Targets,
+    augmented,
+    drop_modalities,
+    mask_time,
+    mix_clips,
+)
 from vavl.training.objective import SCHEDULES, Objective
 from vavl.types import STREAMS, Batch, Modality
 
@@ -121,6 +129,25 @@ def test_one_valid_frame_in_the_batch() -> None:
     grads = [p.grad for p in trained.parameters() if p.grad is not None]
     assert grads
     assert all(grad.isfinite().all() for grad in grads)
+
+
+def test_one_frame_of_one_modality_beside_many_of_the_other() -> None:
+    """The shared layers' statistics of one stream move while the other's are still needed."""
+    trained = objective()
+    losses = trained(make_batch([1], [5]), SCHEDULES["joint"][0])
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(p.grad.isfinite().all() for p in trained.parameters() if p.grad is not None)
+
+
+def test_the_reconstruction_aims_at_the_clip_and_not_at_the_noise() -> None:
+    trained = objective(acoustic_noise=5.0, visual_noise=5.0, time_masking=0.9)
+    sequences = trained._sequences(PAIRED)
+    expected = {m: masked_mean(part.x, part.lengths) for m, part in sequences.items()}
+    noisy, _ = augmented(sequences, Targets(PAIRED.category_targets, None), trained.config)
+    for modality, part in noisy.items():
+        assert part.target is not None
+        assert torch.equal(part.target, expected[modality])
+        assert not torch.allclose(part.x, sequences[modality].x)
 
 
 def test_steps_equal_joint_losses_without_randomness() -> None:

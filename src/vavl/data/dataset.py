@@ -72,6 +72,8 @@ class UtteranceDataset(Dataset[Batch]):
             ]
         )
         """``(2, N)`` steps per modality (acoustic, visual), 0 where it is absent."""
+        self.labels = torch.tensor([_label(u, categories) for u in utterances])
+        """``(N,)`` the one category that a clip is scored by, -1 where unknown."""
         self.category_targets = (
             torch.stack([_distribution(u, categories, soft) for u in utterances])
             if categories
@@ -166,6 +168,15 @@ def _distribution(utterance: Utterance, categories: Sequence[str], soft: bool) -
         target[categories.index(utterance.category)] = 1.0
     total = target.sum()
     return target / total if total > 0 else torch.full_like(target, torch.nan)
+
+
+def _label(utterance: Utterance, categories: Sequence[str]) -> int:
+    """Index of a clip's category, else of the one with most votes; -1 if that is not one."""
+    if utterance.category is not None or not utterance.votes:
+        return categories.index(utterance.category) if utterance.category in categories else -1
+    counts = [float(utterance.votes.get(category, 0.0)) for category in categories]
+    most = max(counts, default=0.0)
+    return counts.index(most) if most > 0 and counts.count(most) == 1 else -1
 
 
 def _rows(targets: Tensor | None, rows: list[int]) -> Tensor | None:

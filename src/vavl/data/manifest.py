@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, overload
 
-from vavl.data.atomic import atomic_write
+from vavl.atomic import atomic_write
 from vavl.data.utterance import MEDIA_FIELDS, MediaField, Utterance, utterance_problems
 from vavl.errors import InputError, StoreError, all_problems
 

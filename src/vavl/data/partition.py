@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vavl.data.atomic import atomic_write
+from vavl.atomic import atomic_write
 from vavl.data.manifest import Manifest
 from vavl.errors import InputError, StoreError, all_problems
 

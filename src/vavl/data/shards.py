@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.data.atomic import atomic_write
+from vavl.atomic import atomic_write
 from vavl.errors import StoreError
 from vavl.types import FeatureSpec
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.data.atomic import atomic_write
+from vavl.atomic import atomic_write
 from vavl.errors import InputError, StoreError, all_problems
 from vavl.evaluation.prediction_checks import TEXT_FIELDS, form_problems, value_problems
 from vavl.types import Modality

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from vavl.data.atomic import atomic_write
+from vavl.atomic import atomic_write
 from vavl.errors import InputError
 from vavl.evaluation import learning, sections
 from vavl.evaluation.predictions import PredictionTable
@@ -25,8 +24,7 @@ from vavl.evaluation.summary import (
     to_csv,
     to_markdown,
 )
-
-_PACKAGES = ("vavl", "torch", "lightning-fabric", "transformers", "numpy", "safetensors")
+from vavl.training.run import package_versions
 
 
 def write_report(
@@ -118,7 +116,7 @@ def _page(
         "missing_clips": f"{max((c.clips for c in evaluation.missing_curves), default=0):,}",
         "learning": learning.learning_section(histories),
         "config_text": config_text.strip(),
-        "versions": _versions(),
+        "versions": package_versions(),
     }
     shown_sections = {
         "scores": ("Scores", True),
@@ -153,16 +151,6 @@ def _headline(evaluation: Evaluation) -> str:
                     f"{number(score.pooled.estimate)}{shown}"
                 )
     return _typographic(", ".join(sentences) + ".") if sentences else ""
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def _typographic(text: str) -> str:

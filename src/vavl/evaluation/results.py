@@ -107,6 +107,7 @@ class Evaluation:
         differences: The learned fusion against the other views.
         confusions: Confusion matrices; none for a model of attributes only.
         missing_curves: Score against the share of clips that lack a modality.
+        remarks: What else a reader has to know, such as folds that are not trained yet.
     """
 
     categories: tuple[str, ...]
@@ -123,6 +124,7 @@ class Evaluation:
     differences: tuple[Difference, ...]
     confusions: tuple[Confusion, ...]
     missing_curves: tuple[MissingCurve, ...]
+    remarks: tuple[str, ...] = ()
 
     def score(self, view: View | str, measure: str) -> Score:
         """The score of a view by the name of its measure.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,14 +13,19 @@ from vavl.config import ExperimentConfig, load_experiment
 from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
-from vavl.data.shards import describe
 from vavl.data.store import FeatureStore
-from vavl.errors import StoreError
+from vavl.errors import StoreError, all_problems
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.scores import Evaluation, evaluate_tables
-from vavl.models.pretrained import read_features
 from vavl.models.vavl import VAVL
-from vavl.training.run import FoldDirectory, folds_of_run, open_stores
+from vavl.training.run import (
+    FoldDirectory,
+    check_provenance,
+    configuration_differences,
+    folds_of_run,
+    make_partitions,
+    open_stores,
+)
 from vavl.training.scoring import run_model
 from vavl.types import Modality
 
@@ -31,11 +38,10 @@ def predict_fold(
     """Outputs of a trained fold on its test split, computed once and kept beside the weights.
 
     Raises:
-        StoreError: A feature store was made by another extractor than the model was trained on.
+        StoreError: A file of the fold is missing or damaged.
     """
     if fold.predictions_file.is_file():
         return PredictionTable.load(fold.predictions_file)
-    check_features(fold, stores)
     model = VAVL.from_pretrained(fold.path)
     partition = Partition.load(fold.partition_file)
     dataset = UtteranceDataset(
@@ -45,14 +51,9 @@ def predict_fold(
         categories=model.config.categories,
         attributes=model.config.attributes,
     )
-    outputs = {modality: output.numpy() for modality, output in run_model(model, dataset).items()}
+    outputs = {m: output.numpy() for m, output in run_model(model, dataset).by_modality.items()}
     split = len(dataset.categories)
     count = len(dataset)
-    labels = np.full(count, -1)
-    if dataset.category_targets is not None:
-        targets = dataset.category_targets.numpy()
-        known = ~np.isnan(targets).any(1)
-        labels[known] = targets[known].argmax(1)
     attributes = (
         np.empty((count, 0), dtype=np.float32)
         if dataset.attribute_targets is None
@@ -64,7 +65,7 @@ def predict_fold(
         utterance_ids=tuple(dataset.ids),
         speakers=tuple(dataset.speakers),
         partitions=(partition.name,) * count,
-        category_targets=labels,
+        category_targets=dataset.labels.numpy(),
         attribute_targets=attributes,
         logits={m: output[:, :split] for m, output in outputs.items()} if split else {},
         attribute_outputs=(
@@ -75,51 +76,76 @@ def predict_fold(
     return table
 
 
-def check_features(fold: FoldDirectory, stores: dict[Modality, FeatureStore]) -> None:
-    """Raises StoreError unless the stores hold the features that the model was trained on."""
-    for modality, trained in read_features(fold.path).items():
-        store = stores.get(modality)
-        if store is not None and store.spec.key != trained.key:
-            raise StoreError(
-                f"{store.path}: made by another extractor than the {modality} features of the "
-                f"model in {fold.path}\n  model: {describe(trained)}\n  store: "
-                f"{describe(store.spec)}\nExtract the features again as the model's were."
-            )
+@dataclass(frozen=True)
+class RunScores:
+    """Scores of some runs, and what they were computed from.
+
+    Attributes:
+        evaluation: The scores.
+        tables: One per fold.
+        histories: Learning curves by run and fold.
+    """
+
+    evaluation: Evaluation
+    tables: list[PredictionTable]
+    histories: dict[str, list[dict[str, Any]]]
 
 
-def evaluate_runs(
-    runs: Sequence[Path], *, replicates: int = 2000, seed: int = 0
-) -> tuple[Evaluation, list[PredictionTable], dict[str, list[dict[str, object]]]]:
+def evaluate_runs(runs: Sequence[Path], *, replicates: int = 2000, seed: int = 0) -> RunScores:
     """Scores all finished folds of some runs together; runs of other seeds are averaged.
 
     Args:
-        runs: Run folders, or folders of single folds.
+        runs: Run folders, or folders of single folds, that differ in nothing but their seed.
         replicates: Bootstrap resamples.
         seed: Seed of the resamples.
 
-    Returns:
-        The evaluation, the tables it was computed from, and the learning curves by fold.
-
     Raises:
-        StoreError: A run without a finished fold, or features that do not fit the model.
+        StoreError: A run without a finished fold, data that have changed since training, or runs
+            with different settings.
     """
     tables: list[PredictionTable] = []
     seeds: list[int] = []
-    histories: dict[str, list[dict[str, object]]] = {}
-    for run in runs:
-        config = run_config(run)
+    histories: dict[str, list[dict[str, Any]]] = {}
+    remarks: list[str] = []
+    configs = [run_config(run) for run in runs]
+    _check_comparable(runs, configs)
+    for run, config in zip(runs, configs, strict=True):
         manifest = Manifest.load(config.data.manifest)
         stores = open_stores(config)
-        for fold in folds_of_run(run):
-            tables.append(predict_fold(fold, manifest, stores))
+        folds = folds_of_run(run)
+        check_provenance(folds[0].path.parent, manifest, stores)
+        expected = len(make_partitions(config, manifest))
+        if len(folds) < expected and not FoldDirectory(run).finished:
+            remarks.append(f"{run}: {len(folds)} of {expected} folds are trained.")
+        for fold in folds:
+            table = predict_fold(fold, manifest, stores)
+            tested = len(Partition.load(fold.partition_file).test)
+            if len(table) < tested:
+                remarks.append(
+                    f"{fold.path}: {tested - len(table)} of {tested} test clips have no features "
+                    "and are not scored."
+                )
+            tables.append(table)
             seeds.append(config.training.seed)
-            histories[f"{run.name}/{fold.path.name}"] = fold.history()
+            histories[f"{fold.path.parent.name}/{fold.path.name}"] = fold.history()
     labels = seeds if len(set(seeds)) > 1 else None
-    return (
-        evaluate_tables(tables, seeds=labels, replicates=replicates, seed=seed),
-        tables,
-        histories,
-    )
+    evaluation = evaluate_tables(tables, seeds=labels, replicates=replicates, seed=seed)
+    return RunScores(replace(evaluation, remarks=tuple(remarks)), tables, histories)
+
+
+def _check_comparable(runs: Sequence[Path], configs: Sequence[ExperimentConfig]) -> None:
+    problems = [
+        f"{run}: {difference}"
+        for run, config in zip(runs[1:], configs[1:], strict=True)
+        for difference in configuration_differences(
+            configs[0], config, ignored=("name", "training.seed")
+        )
+    ]
+    if problems:
+        raise StoreError(
+            all_problems(f"runs: expected the settings of {runs[0]} apart from the seed", problems)
+            + "\nEvaluate runs with different settings one by one."
+        )
 
 
 def run_config(run: Path) -> ExperimentConfig:

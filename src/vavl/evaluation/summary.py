@@ -154,7 +154,7 @@ def notes(evaluation: Evaluation) -> tuple[str, ...]:
         found.append(
             f"With only {evaluation.speakers} speakers percentile intervals tend to be too narrow."
         )
-    return tuple(found)
+    return (*found, *evaluation.remarks)
 
 
 def print_scores(evaluation: Evaluation, console: Console) -> None:

@@ -140,7 +140,8 @@ class MaskedBatchNorm(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, stream: int = 0) -> Tensor:
         """Normalises ``(B, T, width)`` with statistics of the frames where ``mask`` is True."""
-        mean, var = self.running_mean[stream], self.running_var[stream]
+        # Copies: another stream's update in the same step must not touch what backward needs.
+        mean, var = self.running_mean[stream].clone(), self.running_var[stream].clone()
         if self.training:
             valid = x[mask]  # (frames, width)
             if len(valid) >= 2:

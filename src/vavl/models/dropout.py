@@ -27,7 +27,7 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns ``x`` with some activations dropped in training, and ``x`` itself otherwise."""
-        threshold = round(self.rate * _LEVELS)
+        threshold = min(round(self.rate * _LEVELS), _LEVELS - 1)
         if not self.training or threshold == 0:
             return x
         if x.device.type != "cpu":

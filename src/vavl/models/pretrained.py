@@ -7,13 +7,12 @@ features of each modality were made).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
+from vavl.atomic import atomic_write, read_json, write_json
 from vavl.config import SCHEMA_VERSION, VAVLConfig, validated
 from vavl.errors import StoreError
 from vavl.types import FeatureSpec, Modality
@@ -27,10 +26,9 @@ def write_model(directory: Path, config: VAVLConfig, state: Mapping[str, Tensor]
     """Writes a model into a folder, made if needed; each file appears whole or not at all."""
     from safetensors.torch import save_file
 
-    _write_json(directory / CONFIG_FILE, config.model_dump(mode="json"))
-    temporary = directory / f"{WEIGHTS_FILE}.tmp"
-    save_file({name: value.contiguous().cpu() for name, value in state.items()}, temporary)
-    temporary.replace(directory / WEIGHTS_FILE)
+    write_json(directory / CONFIG_FILE, SCHEMA_VERSION, config.model_dump(mode="json"))
+    with atomic_write(directory / WEIGHTS_FILE) as temporary:
+        save_file({name: value.contiguous().cpu() for name, value in state.items()}, temporary)
 
 
 def resolve_model(
@@ -57,7 +55,7 @@ def resolve_model(
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(
+        folder = Path(
             snapshot_download(
                 str(source),
                 revision=revision,
@@ -71,6 +69,14 @@ def resolve_model(
             f"model: expected a folder or a hub id, got {str(source)!r}, which is no folder here "
             f"and could not be had from the hub ({type(error).__name__}: {error})"
         ) from error
+    return _checked_folder(folder)
+
+
+def _checked_folder(folder: Path) -> Path:
+    missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
+    if missing:
+        raise StoreError(f"model: {folder} lacks {' and '.join(missing)}: no model folder")
+    return folder
 
 
 def read_model_config(folder: Path) -> VAVLConfig:
@@ -81,13 +87,13 @@ def read_model_config(folder: Path) -> VAVLConfig:
         InputError: Values that do not fit.
     """
     path = folder / CONFIG_FILE
-    return validated(VAVLConfig, _read_json(path), str(path))
+    return validated(VAVLConfig, read_json(path, SCHEMA_VERSION), str(path))
 
 
 def write_features(folder: Path, features: Mapping[Modality, FeatureSpec]) -> None:
     """Writes ``features.json``: how the features of each modality were made."""
     content = {str(modality): spec.to_dict() for modality, spec in features.items()}
-    _write_json(folder / FEATURES_FILE, content)
+    write_json(folder / FEATURES_FILE, SCHEMA_VERSION, content)
 
 
 def read_features(folder: Path) -> dict[Modality, FeatureSpec]:
@@ -97,33 +103,11 @@ def read_features(folder: Path) -> dict[Modality, FeatureSpec]:
         StoreError: Missing, damaged, or written by a release with another schema.
     """
     path = folder / FEATURES_FILE
-    content = _read_json(path)
+    content = read_json(path, SCHEMA_VERSION)
     try:
         return {Modality(name): FeatureSpec.from_dict(spec) for name, spec in content.items()}
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path}: damaged ({type(error).__name__}: {error})") from None
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".json.tmp")
-    text = json.dumps({"schema_version": SCHEMA_VERSION, **content}, indent=2)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = dict(json.loads(path.read_text(encoding="utf-8")))
-        version = content.pop("schema_version")
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise StoreError(f"{path}: missing, or no file of a vavl model ({error})") from None
-    if version != SCHEMA_VERSION:
-        raise StoreError(
-            f"{path}: expected schema version {SCHEMA_VERSION}, got {version}; use the vavl "
-            "release that wrote it, or a newer one"
-        )
-    return content
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:

@@ -61,6 +61,7 @@ class VAVLOutput:
         acoustic_reconstruction: ``(B, acoustic_dim)`` or None.
         visual_reconstruction: ``(B, visual_dim)`` or None.
         prediction: ``(B, outputs)``: audiovisual where both are present, else of what is there.
+            A model that never saw both at once averages the two, and ``audiovisual`` is None.
         modality: B modalities that ``prediction`` was made from.
     """
 
@@ -245,9 +246,22 @@ class VAVL(nn.Module):
         )
 
     def forward_normalised(
-        self, modality: Modality, x: Tensor, lengths: Tensor, rows: Tensor
+        self,
+        modality: Modality,
+        x: Tensor,
+        lengths: Tensor,
+        rows: Tensor,
+        target: Tensor | None = None,
     ) -> StreamOutput:
-        """As :meth:`forward_stream`, for normalised features of clips that all have them."""
+        """As :meth:`forward_stream`, for normalised features of clips that all have them.
+
+        Args:
+            modality: ``acoustic`` or ``visual``.
+            x: ``(n, T, D)`` normalised features.
+            lengths: ``(n,)`` valid steps, each at least 1.
+            rows: ``(n,)`` places of the clips in the batch.
+            target: ``(n, D)`` what the reconstruction aims at; None is the mean of ``x``.
+        """
         branch = self.branch(modality)
         representation = self.represent(modality, x, lengths)
         return StreamOutput(
@@ -255,7 +269,7 @@ class VAVL(nn.Module):
             prediction=branch.head(representation),
             representation=representation,
             reconstruction=branch.reconstruction(representation),
-            target=masked_mean(x, lengths),
+            target=masked_mean(x, lengths) if target is None else target,
         )
 
     def fuse(self, acoustic: Tensor, visual: Tensor) -> Tensor:
@@ -297,6 +311,8 @@ class VAVL(nn.Module):
         sizes = {len(x) for x, _ in inputs.values()}
         if len(sizes) > 1:
             raise InputError(f"acoustic, visual: expected the same number of clips, got {sizes}")
+        if 0 in sizes:
+            raise InputError("acoustic, visual: expected at least one clip, got an empty batch")
         streams = {
             modality: stream
             for modality, (x, lengths) in inputs.items()
@@ -309,7 +325,8 @@ class VAVL(nn.Module):
         rows = {modality: stream.rows.tolist() for modality, stream in streams.items()}
         modality = [_present(index, rows) for index in range(batch)]
         fused_rows, representations = paired_representations(streams)
-        fused = self.fuse(*representations) if len(fused_rows) else None
+        learned = Modality.AUDIOVISUAL in self.config.predictions
+        fused = self.fuse(*representations) if len(fused_rows) and learned else None
 
         def spread(name: str, modality: Modality) -> Tensor | None:
             if modality not in streams:
@@ -323,6 +340,8 @@ class VAVL(nn.Module):
             prediction = prediction.index_copy(0, stream.rows, stream.prediction)
         if fused is not None:
             prediction = prediction.index_copy(0, fused_rows, fused)
+        elif len(fused_rows):
+            prediction = prediction.index_copy(0, fused_rows, self._average(streams, fused_rows))
         return VAVLOutput(
             acoustic=spread("prediction", Modality.ACOUSTIC),
             visual=spread("prediction", Modality.VISUAL),
@@ -333,10 +352,20 @@ class VAVL(nn.Module):
             modality=modality,
         )
 
+    def _average(self, streams: dict[Modality, StreamOutput], rows: Tensor) -> Tensor:
+        """Mean of the two predictions ``(n, outputs)``: of probabilities, and of attributes."""
+        split = len(self.config.categories)
+        parts = [s.prediction[torch.isin(s.rows, rows)] for s in streams.values()]
+        log_mean = torch.stack([p[:, :split].log_softmax(1) for p in parts]).logsumexp(0)
+        attributes = torch.stack([p[:, split:] for p in parts]).mean(0)
+        return torch.cat([log_mean, attributes], dim=1)
+
     def _checked(
         self, modality: Modality, x: Tensor, lengths: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """The sequences and their lengths, or an InputError that says what does not fit."""
+        if modality not in self.config.predictions:
+            raise InputError(f"{modality}: this model was trained without {modality} features")
         dim = self.config.dim(modality)
         if x.ndim != 3 or x.shape[2] != dim:
             raise InputError(
@@ -355,6 +384,7 @@ class VAVL(nn.Module):
                 f"{modality}_lengths: expected values from 0 to {x.shape[1]}, the steps of "
                 f"{modality}, got {lengths.tolist()}"
             )
+        lengths = lengths.to(x.device)
         valid = lengths_to_mask(lengths, x.shape[1])
         finite = x.isfinite().all(-1) | ~valid
         if not finite.all():

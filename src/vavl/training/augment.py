@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vavl.config import TrainingConfig
-from vavl.models.conformer import lengths_to_mask
+from vavl.models.conformer import lengths_to_mask, masked_mean
 from vavl.types import STREAMS, Modality
 
 
@@ -49,11 +49,14 @@ class Sequences:
         x: ``(n, T, D)``.
         lengths: ``(n,)`` valid steps, each at least 1.
         rows: ``(n,)`` their places in the batch, ascending.
+        target: ``(n, D)`` mean before masking and noise, which the reconstruction aims at; None
+            where that is the mean of ``x``.
     """
 
     x: Tensor
     lengths: Tensor
     rows: Tensor
+    target: Tensor | None = None
 
     def at(self, keep: Tensor) -> Sequences:
         """Those of the clips where ``(n,)`` ``keep`` is True."""
@@ -73,6 +76,8 @@ def augmented(
         modality: replace(
             part,
             x=add_noise(mask_time(part.x, part.lengths, config.time_masking), noise[modality]),
+            # The reconstruction aims at the clip, not at the noise on it.
+            target=masked_mean(part.x, part.lengths),
         )
         for modality, part in sequences.items()
     }, targets

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vavl.data.atomic import atomic_write
+from vavl.atomic import atomic_write
 from vavl.errors import StoreError
 
 SCHEMA_VERSION = 1

@@ -14,8 +14,10 @@ from vavl.training.run import (
     make_partitions,
     open_run,
     open_stores,
-    write_provenance,
+    open_variants,
+    record_provenance,
 )
+from vavl.training.setup import output_names
 
 FoldCallback = Callable[[FoldDirectory, bool], EpochCallback | None]
 """Called before each fold with its folder and whether it is finished already."""
@@ -44,8 +46,11 @@ def train_experiment(
     manifest = Manifest.load(config.data.manifest)
     stores = open_stores(config)
     partitions = _chosen(make_partitions(config, manifest), only)
+    # What can be wrong is found before anything is written.
+    open_variants(config, stores)
+    output_names(config, manifest)
     open_run(config)
-    write_provenance(config, manifest)
+    record_provenance(config, manifest, stores)
     folds = []
     for partition in partitions:
         fold = FoldDirectory(config.run_dir / partition.name)

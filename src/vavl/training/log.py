@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
-from vavl.data.atomic import atomic_write
+from vavl.atomic import atomic_write
 from vavl.training.run import FoldDirectory
 
 

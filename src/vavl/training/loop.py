@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from vavl.atomic import write_json
 from vavl.config import ExperimentConfig, TrainingConfig
 from vavl.data.dataset import BucketSampler
 from vavl.data.manifest import Manifest
@@ -25,7 +26,7 @@ from vavl.models.vavl import VAVL
 from vavl.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vavl.training.log import EpochLog
 from vavl.training.objective import SCHEDULES, Objective
-from vavl.training.run import SCHEMA_VERSION, FoldDirectory, write_json
+from vavl.training.run import SCHEMA_VERSION, FoldDirectory
 from vavl.training.scoring import development_report
 from vavl.training.setup import (
     build_model,
@@ -82,23 +83,29 @@ def train_fold(
         while progress.epoch < settings.epochs and not out_of_patience(progress, settings):
             started = time.perf_counter()
             # One seed per epoch: a resumed run needs no random state to go on bit for bit.
-            fabric.seed_everything(settings.seed * 100_003 + progress.epoch, verbose=False)
+            fabric.seed_everything(epoch_seed(settings.seed, progress.epoch), verbose=False)
             sampler.set_epoch(progress.epoch)
             losses = train_epoch(fabric, objective, optimizer, loader, settings, progress.epoch)
             report = development_report(objective, development) if development else None
             progress.epoch += 1
             value = selection_value(report, settings, progress.epoch)
+            if math.isnan(value):
+                raise InputError(
+                    "data: expected known targets of some development clips, got none; label them, "
+                    'or set training.selection = "last"'
+                )
             if value > progress.best_value:
                 progress.best_value, progress.best_epoch = value, progress.epoch
                 best = copy.deepcopy(model.state_dict())
-            save_checkpoint(fold.checkpoint_file, model, optimizer, progress, best)
             record = {
                 "epoch": progress.epoch,
                 "train": losses,
                 "development": report,
                 "seconds": round(time.perf_counter() - started, 3),
             }
+            # The record first: a kill in between leaves one too many, which the resumed run drops.
             log.write(record)
+            save_checkpoint(fold.checkpoint_file, model, optimizer, progress, best)
             if on_epoch is not None:
                 on_epoch(record, settings.epochs)
 
@@ -106,11 +113,11 @@ def train_fold(
     model.eval().save_pretrained(fold.path)
     write_json(
         fold.summary_file,
+        SCHEMA_VERSION,
         {
-            "schema_version": SCHEMA_VERSION,
             "best_epoch": progress.best_epoch,
             "best_value": progress.best_value,
-            "selection": settings.selection,
+            "selection": settings.selection if development else "last",
             "epochs": progress.epoch,
             "without_features": len(train.absent),
         },
@@ -130,35 +137,49 @@ def train_epoch(
     """One pass over the training clips; returns the mean of each loss."""
     objective.train()
     totals: dict[Modality, list[float]] = {}
-    for index, batch in enumerate(loader):
+    for index, read in enumerate(loader):
+        batch = read.to(fabric.device)
         rate = learning_rate(settings, epoch + index / len(loader))
         for group in optimizer.param_groups:
             group["lr"] = rate
         for parts in SCHEDULES[settings.schedule]:
-            losses = objective(batch.to(fabric.device), parts)
+            losses = objective(batch, parts)
             if not losses:  # no clip of this batch has what the step trains
                 continue
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(torch.stack(list(losses.values())).sum())
             if settings.gradient_clip is not None:
-                fabric.clip_gradients(objective, optimizer, max_norm=settings.gradient_clip)
+                # An overflow of half precision is the scaler's to skip, not an error.
+                fabric.clip_gradients(
+                    objective,
+                    optimizer,
+                    max_norm=settings.gradient_clip,
+                    error_if_nonfinite=False,
+                )
             optimizer.step()
             for modality, loss in losses.items():
-                totals.setdefault(modality, []).append(loss.item())
+                value = loss.item()
+                if not math.isfinite(value):
+                    raise InputError(
+                        f"training.learning_rate: expected finite losses, got {value} for the "
+                        f"{modality} prediction in epoch {epoch + 1}; lower the learning rate or "
+                        "set training.gradient_clip"
+                    )
+                totals.setdefault(modality, []).append(value)
     means = {f"{modality}_loss": float(np.mean(values)) for modality, values in totals.items()}
-    if not all(map(math.isfinite, means.values())):
-        raise InputError(
-            f"training.learning_rate: expected finite losses, got {means} in epoch {epoch + 1}; "
-            "lower the learning rate or set training.gradient_clip"
-        )
     return {"loss": sum(means.values()), **means}
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """A seed of its own for each epoch of each run, below 2^32 as numpy wants it."""
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
 
 
 def learning_rate(settings: TrainingConfig, epoch: float) -> float:
     """The step size at a time counted in (fractions of) epochs."""
     rate = settings.learning_rate
     if epoch < settings.warmup_epochs:
-        # The first step counts as half a step, so that it does not stand still.
+        # Not zero, so that the first step moves at all.
         return rate * max(epoch / settings.warmup_epochs, 1e-3)
     if settings.learning_rate_schedule == "cosine":
         rate *= 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))

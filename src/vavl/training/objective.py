@@ -116,7 +116,9 @@ class Objective(nn.Module):
         self, sequences: dict[Modality, Sequences], modalities: Iterable[Modality]
     ) -> dict[Modality, StreamOutput]:
         return {
-            modality: self.model.forward_normalised(modality, part.x, part.lengths, part.rows)
+            modality: self.model.forward_normalised(
+                modality, part.x, part.lengths, part.rows, part.target
+            )
             for modality in modalities
             if (part := sequences.get(modality)) is not None
         }
@@ -131,6 +133,8 @@ class Objective(nn.Module):
             if x is None or lengths is None:
                 continue
             rows = torch.nonzero(lengths > 0).flatten()
+            if not len(rows):
+                continue
             sequences[modality] = Sequences(
                 self.model.normalise(modality, x[rows]), lengths[rows], rows
             )

@@ -20,16 +20,17 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from vavl.atomic import atomic_write, read_json, write_json
 from vavl.config import ExperimentConfig, load_experiment, to_toml
-from vavl.data.atomic import atomic_write
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition, given_folds, speaker_kfold
 from vavl.data.shards import describe
@@ -39,6 +40,8 @@ from vavl.types import FeatureSpec, Modality
 
 SCHEMA_VERSION = 1
 """Version of the JSON files of a run."""
+
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 RECORDED_PACKAGES = ("vavl", "torch", "lightning-fabric", "transformers", "safetensors", "numpy")
 
@@ -126,12 +129,11 @@ def open_run(config: ExperimentConfig) -> None:
     path = config.run_dir / "config.toml"
     text = to_toml(config)
     if path.is_file():
-        earlier = load_experiment(path)
-        if earlier != config:
+        differences = configuration_differences(load_experiment(path), config)
+        if differences:
             raise StoreError(
                 all_problems(
-                    f"{config.run_dir} holds a run with another configuration",
-                    _differences(earlier.model_dump(), config.model_dump()),
+                    f"{config.run_dir} holds a run with another configuration", differences
                 )
                 + "\nChoose another name (--name), or remove that folder."
             )
@@ -139,6 +141,21 @@ def open_run(config: ExperimentConfig) -> None:
     config.run_dir.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def configuration_differences(
+    before: ExperimentConfig, now: ExperimentConfig, ignored: Sequence[str] = ()
+) -> list[str]:
+    """What differs between two experiments, apart from where and on what they run.
+
+    Args:
+        before: The earlier one.
+        now: The other one.
+        ignored: Further dotted keys that may differ.
+    """
+    free = {"runs_dir", "training.device", "training.threads", *ignored}
+    lines = _differences(before.model_dump(mode="json"), now.model_dump(mode="json"))
+    return [line for line in lines if line.partition(":")[0] not in free]
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -152,25 +169,54 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str 
     return lines
 
 
-def write_provenance(config: ExperimentConfig, manifest: Manifest) -> None:
-    """Stores what else the numbers depend on: versions, revision, data."""
-    write_json(
-        config.run_dir / "provenance.json",
-        {
-            "schema_version": SCHEMA_VERSION,
-            "manifest_sha256": manifest.sha256,
-            "versions": package_versions(),
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "git_revision": git_revision(),
-            "command": sys.argv[1:],
-        },
-    )
+def record_provenance(
+    config: ExperimentConfig, manifest: Manifest, stores: Mapping[Modality, FeatureStore]
+) -> None:
+    """Stores what else the numbers depend on, or checks that a resumed run has the same data.
+
+    Raises:
+        StoreError: The manifest or the features are others than those the run was begun with.
+    """
+    path = config.run_dir / "provenance.json"
+    if path.is_file():
+        check_provenance(config.run_dir, manifest, stores)
+        return
+    content = {
+        "manifest_sha256": manifest.sha256,
+        "features": {str(modality): store.spec.key for modality, store in stores.items()},
+        "versions": package_versions(),
+        "platform": platform.platform(),
+        "git_revision": git_revision(),
+        "command": sys.argv[1:],
+    }
+    write_json(path, SCHEMA_VERSION, content)
+
+
+def check_provenance(
+    run_dir: Path, manifest: Manifest, stores: Mapping[Modality, FeatureStore]
+) -> None:
+    """Raises StoreError unless manifest and features are those that a run was begun with."""
+    content = read_json(run_dir / "provenance.json", SCHEMA_VERSION)
+    problems = []
+    if content["manifest_sha256"] != manifest.sha256:
+        problems.append("the manifest has other contents")
+    for modality, key in content["features"].items():
+        store = stores.get(Modality(modality))
+        if store is not None and store.spec.key != key:
+            problems.append(
+                f"{store.path}: made by another extractor than the {modality} features that the "
+                f"run was trained on; now it holds {describe(store.spec)}"
+            )
+    if problems:
+        raise StoreError(
+            all_problems(f"{run_dir}: the data have changed since the run was begun", problems)
+            + "\nPut them back, or train under another name (--name)."
+        )
 
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that the numbers depend on."""
-    found = {}
+    found = {"python": platform.python_version()}
     for name in RECORDED_PACKAGES:
         try:
             found[name] = version(name)
@@ -256,6 +302,11 @@ def make_partitions(config: ExperimentConfig, manifest: Manifest) -> list[Partit
         if not data.partition_files:
             raise InputError('data.partition_files: expected files for partition = "file"')
         partitions = [Partition.load(path) for path in data.partition_files]
+        names = [partition.name for partition in partitions]
+        if len(set(names)) < len(names) or not all(map(_FOLDER_NAME.fullmatch, names)):
+            raise InputError(
+                f"data.partition_files: expected distinct names that can be folders, got {names}"
+            )
     elif data.partition == "folds":
         partitions = given_folds(
             manifest,
@@ -274,25 +325,3 @@ def make_partitions(config: ExperimentConfig, manifest: Manifest) -> list[Partit
     for partition in partitions:
         partition.check(manifest)
     return partitions
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON, whole or not at all."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object of this schema version.
-
-    Raises:
-        StoreError: Missing, damaged, or of another version.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        found = content.get("schema_version")
-    except (OSError, ValueError, AttributeError) as error:
-        raise StoreError(f"{path}: missing or damaged ({error}); train this fold again") from None
-    if found != SCHEMA_VERSION:
-        raise StoreError(f"{path}: expected schema version {SCHEMA_VERSION}, got {found}")
-    return dict(content)

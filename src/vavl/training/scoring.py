@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,71 +21,80 @@ SCORING_BATCH = 64
 """Clips per batch without gradients; any other number gives the same outputs."""
 
 
-def run_model(model: VAVL, dataset: UtteranceDataset) -> dict[Modality, Tensor]:
-    """Outputs of a model in evaluation mode for all N clips, in the order of the data set.
+@dataclass(frozen=True)
+class Outputs:
+    """Outputs for the N clips of a data set, on the CPU and in its order.
 
-    Returns:
-        Modality to ``(N, outputs)`` on the CPU, rows of NaN where a clip lacks what it takes.
+    Attributes:
+        by_modality: Modality to ``(N, outputs)``, rows of NaN where a clip lacks what it takes.
+        prediction: ``(N, outputs)`` from whatever each clip has.
     """
+
+    by_modality: dict[Modality, Tensor]
+    prediction: Tensor
+
+
+def run_model(model: VAVL, dataset: UtteranceDataset) -> Outputs:
+    """Outputs of a model in evaluation mode for all clips of a data set."""
     device = next(model.parameters()).device
     shape = (len(dataset), model.config.outputs)
-    collected = {modality: torch.full(shape, torch.nan) for modality in Modality}
+    outputs = Outputs({m: torch.full(shape, torch.nan) for m in Modality}, torch.empty(shape))
     training = model.training
     model.eval()
     with torch.inference_mode():
         for rows in sorted_batches(dataset.lengths.max(0).tolist(), SCORING_BATCH):
             batch = dataset[rows].to(device)
             out = model(batch.acoustic, batch.acoustic_lengths, batch.visual, batch.visual_lengths)
+            outputs.prediction[rows] = out.prediction.float().cpu()
             for modality in Modality:
                 values = getattr(out, modality)
                 if values is not None:
-                    collected[modality][rows] = values.float().cpu()
+                    outputs.by_modality[modality][rows] = values.float().cpu()
     model.train(training)
-    return collected
+    return outputs
 
 
 def development_report(objective: Objective, dataset: UtteranceDataset) -> dict[str, Any]:
     """Loss and scores of the current weights on the development split.
 
     Returns:
-        ``loss`` (without label smoothing) and ``score`` of the prediction that the model would
-        give: the audio-visual one where clips have both, else the mean over what there is; and the
-        scores of each modality. The score is the mean of UAR and of the CCC of each attribute.
+        ``loss`` (without label smoothing) and ``score`` of what the model predicts for each clip
+        from whatever the clip has, and the same for each modality. The score is the mean of UAR
+        and of the CCC of each attribute; NaN where no target is known.
     """
     outputs = run_model(objective.model, dataset)
-    report: dict[str, Any] = {}
-    values: dict[Modality, tuple[float, float]] = {}
-    for modality, output in outputs.items():
-        rows = torch.nonzero(~output.isnan().any(1)).flatten()
-        if not len(rows):
-            continue
-        targets = Targets(dataset.category_targets, dataset.attribute_targets).at(rows)
-        scores = _scores(output[rows], targets, dataset)
-        if not scores:
-            continue
-        loss = objective.task_loss(output[rows], targets, label_smoothing=0.0).item()
-        main = [value for name, value in scores.items() if name != "accuracy"]
-        values[modality] = (loss, float(np.mean(main)))
-        report[modality] = {"loss": loss, **scores}
-    chosen = values.get(Modality.AUDIOVISUAL)
-    used = [chosen] if chosen else list(values.values())
-    loss, score = np.mean(used, axis=0) if used else (np.nan, np.nan)
-    return {"loss": float(loss), "score": float(score), **report}
+    report: dict[str, Any] = {"loss": math.nan, "score": math.nan}
+    report |= _report(objective, dataset, outputs.prediction)
+    for modality, output in outputs.by_modality.items():
+        part = _report(objective, dataset, output)
+        if part:
+            report[modality] = part
+    return report
 
 
-def _scores(output: Tensor, targets: Targets, dataset: UtteranceDataset) -> dict[str, float]:
+def _report(objective: Objective, dataset: UtteranceDataset, output: Tensor) -> dict[str, float]:
+    """Loss, score, and its parts for ``(N, outputs)``; empty where nothing can be scored."""
+    rows = torch.nonzero(~output.isnan().any(1)).flatten()
+    scores = _scores(output[rows], rows, dataset)
+    if not scores:
+        return {}
+    targets = Targets(dataset.category_targets, dataset.attribute_targets).at(rows)
+    loss = objective.task_loss(output[rows], targets, label_smoothing=0.0).item()
+    score = float(np.mean([value for name, value in scores.items() if name != "accuracy"]))
+    return {"loss": loss, "score": score, **scores}
+
+
+def _scores(output: Tensor, rows: Tensor, dataset: UtteranceDataset) -> dict[str, float]:
     """Accuracy and UAR of the categories and CCC of each attribute, where anything is known."""
     scores: dict[str, float] = {}
     split = len(dataset.categories)
-    if targets.categories is not None:
-        known = ~targets.categories.isnan().any(1)
-        if known.any():
-            labels = targets.categories[known].argmax(1).numpy()
-            predicted = output[known, :split].argmax(1).numpy()
-            scores |= {"accuracy": accuracy(labels, predicted), "uar": uar(labels, predicted)}
-    if targets.attributes is not None:
+    labels = dataset.labels[rows].numpy()
+    if split and (labels >= 0).any():
+        predicted = output[:, :split].argmax(1).numpy()
+        scores |= {"accuracy": accuracy(labels, predicted), "uar": uar(labels, predicted)}
+    if dataset.attribute_targets is not None:
         for index, name in enumerate(dataset.attributes):
-            target = targets.attributes[:, index].numpy()
+            target = dataset.attribute_targets[rows, index].numpy()
             if np.isfinite(target).sum() >= 2:
                 scores[f"{name}_ccc"] = ccc(target, output[:, split + index].numpy())
     return scores

@@ -23,7 +23,15 @@ def make_fabric(settings: TrainingConfig) -> Fabric:
     """Lightning Fabric on the configured device and precision, seeded."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    fabric = Fabric(accelerator=settings.device, devices=1, precision=settings.precision)
+    kind, _, number = settings.device.partition(":")
+    try:
+        devices = [int(number)] if number else 1
+        fabric = Fabric(accelerator=kind, devices=devices, precision=settings.precision)
+    except (ValueError, RuntimeError) as error:  # Fabric's own misconfiguration error is one
+        raise InputError(
+            f"training.device: {settings.device!r} cannot be used here ({error}); expected auto, "
+            "cpu, cuda, cuda:N or mps"
+        ) from None
     fabric.seed_everything(settings.seed, verbose=False)
     return fabric
 
@@ -80,7 +88,7 @@ def build_model(
     stores: Mapping[Modality, FeatureStore],
 ) -> VAVL:
     """A fresh model with the normalisation of the training speakers' features."""
-    # A modality without a store keeps a branch of the smallest size, which nothing ever enters.
+    # A modality without a store keeps a branch of the smallest size, which the model never uses.
     dims = {m: stores[m].spec.dim if m in stores else 1 for m in STREAMS}
     model = VAVL(
         config.build_model_config(
@@ -88,11 +96,21 @@ def build_model(
             visual_dim=dims[Modality.VISUAL],
             categories=train.categories,
             attributes=train.attributes,
+            predictions=trained_predictions(train),
         )
     )
-    for modality in stores:
+    for modality in STREAMS:
+        if modality not in model.config.predictions:
+            continue
         model.set_normalisation(modality, *train.feature_statistics(modality))
     return model
+
+
+def trained_predictions(train: UtteranceDataset) -> tuple[Modality, ...]:
+    """The predictions that the training clips can train: each modality, and both where paired."""
+    present = train.lengths > 0  # (2, N)
+    found = [modality for modality, row in zip(STREAMS, present, strict=True) if row.any()]
+    return (*found, Modality.AUDIOVISUAL) if present.all(0).any() else tuple(found)
 
 
 def class_weights(train: UtteranceDataset) -> Tensor | None:
@@ -113,8 +131,9 @@ def make_optimizer(model: VAVL, settings: TrainingConfig) -> torch.optim.Optimiz
             betas=settings.betas,
             weight_decay=settings.weight_decay,
         )
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    vectors = [p for name, p in model.named_parameters() if p.ndim <= 1 or name.endswith("_bias")]
+    kept = {id(p) for p in vectors}
+    matrices = [p for p in model.parameters() if id(p) not in kept]
     return torch.optim.AdamW(
         [
             {"params": matrices, "weight_decay": settings.weight_decay},

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.data.atomic import atomic_write
+from vavl.atomic import atomic_write
 from vavl.data.corpora.table import TableRow, read_table
 from vavl.data.manifest import Manifest, Utterance, stored_path
 from vavl.errors import InputError, MediaError, all_problems

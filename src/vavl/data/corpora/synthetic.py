@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.data.atomic import atomic_write
+from vavl.atomic import atomic_write
 from vavl.data.corpora.synthetic_face import (
     ACTION_UNITS,
     FRAME_RATE_HZ,

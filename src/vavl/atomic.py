@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from vavl.errors import StoreError
 
 
 @contextmanager
@@ -40,3 +44,29 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)  # noqa: PTH105 - says what it does; Path.replace is the same call
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, schema_version: int, content: Mapping[str, Any]) -> None:
+    """Writes a JSON object with its schema version, whole or not at all."""
+    text = json.dumps({"schema_version": schema_version, **content}, indent=2)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, schema_version: int) -> dict[str, Any]:
+    """Reads what :func:`write_json` wrote, without the schema version.
+
+    Raises:
+        StoreError: Missing, damaged, or of another schema version.
+    """
+    try:
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        found = content.pop("schema_version")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"{path}: missing, or no file of vavl ({error})") from None
+    if found != schema_version:
+        raise StoreError(
+            f"{path}: expected schema version {schema_version}, got {found}; use the vavl release "
+            "that wrote it, or a newer one"
+        )
+    return content

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vavl.data.atomic import atomic_write
+from vavl.atomic import atomic_write
 
 
 def test_it_is_complete_or_not_there(tmp_path: Path) -> None:
