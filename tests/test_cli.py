@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TinyCorpus
+from tiny import TinyCorpus
 
 from vavl import cli
 from vavl.config import to_toml

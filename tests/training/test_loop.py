@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TinyCorpus
 from safetensors.torch import load_file
+from tiny import TinyCorpus
 
 import vavl
 from vavl.config import TrainingConfig
