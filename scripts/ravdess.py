@@ -24,7 +24,7 @@ from vavl.data.corpora.ravdess import prepare_ravdess
 from vavl.data.manifest import Manifest
 from vavl.data.partition import given_folds
 from vavl.data.store import FeatureStore
-from vavl.features.extract import build_extractor, extract
+from vavl.features.extract import Extractor, build_extractor, extract
 from vavl.types import Modality
 
 CONFIG = Path(__file__).parents[1] / "configs" / "ravdess.toml"
@@ -36,10 +36,16 @@ def extract_all(manifest: Manifest, encoder: str, stores: Path, layer: int) -> N
     """Acoustic features at every speed, and the action units."""
     for speed in SPEEDS:
         acoustic = build_extractor(Modality.ACOUSTIC, f"hf:{encoder}", layer=layer, speed=speed)
-        report = extract(manifest, acoustic, stores / f"speed-{speed}" / "acoustic", workers=2)
-        print(f"layer {layer}, speed {speed}: {report.summary()}", flush=True)
-    visual = build_extractor(Modality.VISUAL, "arrays")
-    extract(manifest, visual, stores / "speed-1.0" / "visual")
+        complete(manifest, acoustic, stores / f"speed-{speed}" / "acoustic")
+    complete(manifest, build_extractor(Modality.VISUAL, "arrays"), stores / "speed-1.0" / "visual")
+
+
+def complete(manifest: Manifest, extractor: Extractor, out: Path) -> None:
+    """Extracts the features of every clip, or stops: the table is about all of them."""
+    report = extract(manifest, extractor, out, workers=2)
+    print(f"{out}: {report.summary()}", flush=True)
+    if report.failed:
+        raise SystemExit(f"{out}: {len(report.failed)} clips failed, see failures.csv there")
 
 
 def probe(manifest: Manifest, store: FeatureStore) -> float:
@@ -95,7 +101,7 @@ def main() -> None:
     for layer in LAYERS:
         store = Path(f"stores/ravdess-probe/layer-{layer}")
         extractor = build_extractor(Modality.ACOUSTIC, f"hf:{options.encoder}", layer=layer)
-        extract(manifest, extractor, store, workers=2)
+        complete(manifest, extractor, store)
         scores[layer] = probe(manifest, FeatureStore.open(store))
     layer = max(scores, key=lambda number: scores[number])
     print(f"Development accuracy of a probe per layer: {scores}; layer {layer} is taken")

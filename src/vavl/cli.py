@@ -166,12 +166,16 @@ def extract(
         if name is None:
             continue
         parameters: dict[str, Any] = {}
-        if name != "arrays" and modality is Modality.ACOUSTIC:
-            parameters |= {"normalization": normalization, "speed": speed}
+        if modality is Modality.ACOUSTIC:
+            # Only what was asked for: an extractor that lacks the parameter then says so.
+            if normalization != "utterance":
+                parameters["normalization"] = normalization
             if normalization == "corpus":
                 parameters |= _corpus_statistics(table, partition)
-        if layer is not None and name.startswith("hf:"):
-            parameters["layer"] = layer
+            if speed != 1:
+                parameters["speed"] = speed
+            if layer is not None:
+                parameters["layer"] = layer
         extractor = build_extractor(modality, name, **parameters)
         report = run_extraction(table, extractor, out / modality, workers=workers)
         failed += len(report.failed)

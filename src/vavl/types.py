@@ -122,7 +122,6 @@ class Prediction:
         probabilities: Category to probability, summing to 1; empty without categories.
         attributes: Attribute to value in [0, 1]; empty without attributes.
         duration_s: Length of the clip in seconds, or None where it is not known.
-        warnings: What a user should know before trusting the numbers.
     """
 
     name: str
@@ -131,4 +130,3 @@ class Prediction:
     probabilities: dict[str, float]
     attributes: dict[str, float]
     duration_s: float | None = None
-    warnings: tuple[str, ...] = ()

@@ -70,10 +70,8 @@ class Objective(nn.Module):
         """
         sequences, targets = augmented(self._sequences(batch), self._targets(batch), self.config)
         if parts == {Modality.AUDIOVISUAL}:
-            with frozen(self.model), torch.no_grad():
-                streams = self._streams(sequences, STREAMS)
-        else:
-            streams = self._streams(sequences, [m for m in STREAMS if m in parts])
+            return self._fusion_step(sequences, targets)
+        streams = self._streams(sequences, [m for m in STREAMS if m in parts])
         losses = {
             modality: self.task_loss(stream.prediction, targets.at(stream.rows))
             + self.alpha * F.mse_loss(stream.reconstruction, stream.target)
@@ -86,6 +84,25 @@ class Objective(nn.Module):
                 fused = self.model.fuse(acoustic.detach(), visual.detach())
                 losses[Modality.AUDIOVISUAL] = self.task_loss(fused, targets.at(rows))
         return losses
+
+    def _fusion_step(
+        self, sequences: dict[Modality, Sequences], targets: Targets
+    ) -> dict[Modality, Tensor]:
+        """The loss of the fusion head alone, on the clips that have both modalities."""
+        if len(sequences) < len(STREAMS):
+            return {}
+        acoustic, visual = (sequences[modality] for modality in STREAMS)
+        acoustic = acoustic.at(torch.isin(acoustic.rows, visual.rows))
+        visual = visual.at(torch.isin(visual.rows, acoustic.rows))
+        if not len(acoustic.rows):
+            return {}
+        with frozen(self.model), torch.no_grad():
+            representations = [
+                self.model.represent(modality, part.x, part.lengths)
+                for modality, part in zip(STREAMS, (acoustic, visual), strict=True)
+            ]
+        fused = self.model.fuse(*representations)
+        return {Modality.AUDIOVISUAL: self.task_loss(fused, targets.at(acoustic.rows))}
 
     def task_loss(
         self, outputs: Tensor, targets: Targets, *, label_smoothing: float | None = None
