@@ -10,7 +10,6 @@ input. With both modalities, ``MLP_av([r_a ; r_v])`` predicts from the two.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,148 +17,17 @@ from torch import Tensor, nn
 
 from vavl.config import VAVLConfig
 from vavl.errors import InputError
-from vavl.models.conformer import (
-    Conformer,
-    lengths_to_mask,
-    masked_mean,
-    multilayer_perceptron,
+from vavl.models.branches import ModalityBranch, SharedLayers
+from vavl.models.conformer import lengths_to_mask, masked_mean, multilayer_perceptron
+from vavl.models.outputs import (
+    StreamOutput,
+    VAVLOutput,
+    paired_representations,
+    present_modality,
+    spread_rows,
 )
-from vavl.models.dropout import Dropout
 from vavl.models.pretrained import load_weights, read_model_config, resolve_model, write_model
 from vavl.types import STREAMS, Modality
-
-
-@dataclass(frozen=True)
-class StreamOutput:
-    """What one modality's branch says about the n clips of a batch that have this modality.
-
-    Attributes:
-        rows: ``(n,)`` their places in the batch, ascending.
-        prediction: ``(n, outputs)``.
-        representation: ``(n, width)`` mean of the shared representation over time.
-        reconstruction: ``(n, D)``.
-        target: ``(n, D)`` what the reconstruction aims at: the mean normalised input.
-    """
-
-    rows: Tensor
-    prediction: Tensor
-    representation: Tensor
-    reconstruction: Tensor
-    target: Tensor
-
-
-@dataclass(frozen=True)
-class VAVLOutput:
-    """Outputs for a batch of B clips: category logits, then attributes.
-
-    A row of a clip that lacks what the row needs holds NaN: there is no such prediction.
-
-    Attributes:
-        acoustic: ``(B, outputs)`` from sound alone, or None without any sound in the batch.
-        visual: ``(B, outputs)`` from the face alone, or None without any face in the batch.
-        audiovisual: ``(B, outputs)`` of the fusion head, or None when no clip has both.
-        acoustic_reconstruction: ``(B, acoustic_dim)`` or None.
-        visual_reconstruction: ``(B, visual_dim)`` or None.
-        prediction: ``(B, outputs)``: audiovisual where both are present, else of what is there.
-            A model that never saw both at once averages the two, and ``audiovisual`` is None.
-        modality: B modalities that ``prediction`` was made from.
-    """
-
-    acoustic: Tensor | None
-    visual: Tensor | None
-    audiovisual: Tensor | None
-    acoustic_reconstruction: Tensor | None
-    visual_reconstruction: Tensor | None
-    prediction: Tensor
-    modality: list[Modality]
-
-
-class InputProjection(nn.Module):
-    """Normalises frames, projects them to a few channels and joins neighbouring ones.
-
-    The mean and scale of the training speakers are buffers, so that they travel with the weights.
-    """
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, dim: int, channels: int, subsampling: int, dropout: float) -> None:
-        super().__init__()
-        self.subsampling = subsampling
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("scale", torch.ones(dim))
-        self.dropout = Dropout(dropout)
-        self.linear = nn.Linear(dim, channels, bias=False)
-
-    def normalise(self, x: Tensor) -> Tensor:
-        """Zero mean and unit variance per dimension, by the statistics of the training speakers."""
-        return (x - self.mean) * self.scale
-
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps normalised ``(B, T, D)`` to ``(B, ceil(T / s), s * channels)`` and new lengths."""
-        mask = lengths_to_mask(lengths, x.shape[1])
-        x = self.linear(self.dropout(x)).masked_fill(~mask[..., None], 0.0)
-        step = self.subsampling
-        if step == 1:
-            return x, lengths
-        x = nn.functional.pad(x, (0, 0, 0, -x.shape[1] % step))
-        batch, steps, channels = x.shape
-        x = x.reshape(batch, steps // step, step * channels)
-        return x, torch.div(lengths + step - 1, step, rounding_mode="floor")
-
-
-class ModalityBranch(nn.Module):
-    """All that belongs to one modality: projection, encoder and its two heads."""
-
-    def __init__(self, config: VAVLConfig, modality: Modality) -> None:
-        super().__init__()
-        dim = config.dim(modality)
-        subsampling = config.subsampling(modality)
-        self.projection = InputProjection(
-            dim, config.projection_channels, subsampling, config.input_dropout
-        )
-        self.encoder = Conformer(
-            subsampling * config.projection_channels,
-            config.width,
-            config.encoder_blocks,
-            heads=config.heads,
-            expansion=config.expansion,
-            kernel=config.kernel,
-            dropout=config.dropout,
-        )
-        hidden = (config.width, *config.head_widths)
-        self.head = multilayer_perceptron((*hidden, config.outputs), config.head_dropout)
-        self.reconstruction = multilayer_perceptron((*hidden, dim), config.head_dropout)
-
-
-class SharedLayers(nn.Module):
-    """Conformer blocks common to the modalities, with a residual connection over them."""
-
-    def __init__(self, config: VAVLConfig) -> None:
-        super().__init__()
-        self.residual = config.residual
-        self.conformer = (
-            Conformer(
-                config.width,
-                config.width,
-                config.shared_blocks,
-                heads=config.heads,
-                expansion=config.expansion,
-                kernel=config.kernel,
-                dropout=config.dropout,
-                streams=len(STREAMS),
-            )
-            if config.shared_blocks
-            else None
-        )
-        self.norm = nn.LayerNorm(config.width)
-
-    def forward(self, z: Tensor, mask: Tensor, stream: int) -> Tensor:
-        """``LayerNorm(Shared(z) + z)`` of ``(B, T, width)``; ``stream`` is the modality's index."""
-        if self.conformer is None:
-            return self.norm(z)
-        shared = self.conformer(z, mask, stream)
-        return self.norm(shared + z if self.residual else shared)
 
 
 class VAVL(nn.Module):
@@ -323,7 +191,7 @@ class VAVL(nn.Module):
     def combine(self, streams: dict[Modality, StreamOutput], batch: int) -> VAVLOutput:
         """Puts the branches' outputs together for B clips, and fuses those that have both."""
         rows = {modality: stream.rows.tolist() for modality, stream in streams.items()}
-        modality = [_present(index, rows) for index in range(batch)]
+        modality = [present_modality(index, rows) for index in range(batch)]
         fused_rows, representations = paired_representations(streams)
         learned = Modality.AUDIOVISUAL in self.config.predictions
         fused = self.fuse(*representations) if len(fused_rows) and learned else None
@@ -332,7 +200,7 @@ class VAVL(nn.Module):
             if modality not in streams:
                 return None
             stream = streams[modality]
-            return _spread(getattr(stream, name), stream.rows, batch)
+            return spread_rows(getattr(stream, name), stream.rows, batch)
 
         first = next(iter(streams.values())).prediction
         prediction = first.new_empty(batch, first.shape[1])
@@ -345,7 +213,7 @@ class VAVL(nn.Module):
         return VAVLOutput(
             acoustic=spread("prediction", Modality.ACOUSTIC),
             visual=spread("prediction", Modality.VISUAL),
-            audiovisual=None if fused is None else _spread(fused, fused_rows, batch),
+            audiovisual=None if fused is None else spread_rows(fused, fused_rows, batch),
             acoustic_reconstruction=spread("reconstruction", Modality.ACOUSTIC),
             visual_reconstruction=spread("reconstruction", Modality.VISUAL),
             prediction=prediction,
@@ -426,36 +294,3 @@ class VAVL(nn.Module):
         model = cls(read_model_config(folder))
         load_weights(model, folder)
         return model.eval()
-
-
-def paired_representations(
-    streams: dict[Modality, StreamOutput],
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """The clips with both modalities: ``(n,)`` rows, and two ``(n, width)`` representations."""
-    rows = [stream.rows for stream in streams.values()]
-    if len(rows) < len(STREAMS):
-        only = next(iter(streams.values()))
-        empty = only.representation[:0]
-        return only.rows[:0], (empty, empty)
-    in_visual = torch.isin(rows[0], rows[1])
-    in_acoustic = torch.isin(rows[1], rows[0])
-    return rows[0][in_visual], (
-        streams[Modality.ACOUSTIC].representation[in_visual],
-        streams[Modality.VISUAL].representation[in_acoustic],
-    )
-
-
-def _present(index: int, rows: dict[Modality, list[int]]) -> Modality:
-    """Which modalities a clip of the batch has."""
-    present = [modality for modality, indices in rows.items() if index in indices]
-    if not present:
-        raise InputError(
-            f"acoustic_lengths, visual_lengths: clip {index} of the batch has neither sound nor "
-            "face; leave it out"
-        )
-    return present[0] if len(present) == 1 else Modality.AUDIOVISUAL
-
-
-def _spread(values: Tensor, rows: Tensor, batch: int) -> Tensor:
-    """``(n, d)`` values at their rows of ``(B, d)``, NaN elsewhere."""
-    return values.new_full((batch, values.shape[1]), torch.nan).index_copy(0, rows, values)

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from vavl.config import TrainingConfig
 from vavl.losses import attribute_loss, category_loss
-from vavl.models.vavl import VAVL, StreamOutput, paired_representations
+from vavl.models.outputs import StreamOutput, paired_representations
+from vavl.models.vavl import VAVL
 from vavl.training.augment import Sequences, Targets, augmented
 from vavl.types import STREAMS, Batch, Modality
 
