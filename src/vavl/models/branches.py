@@ -45,6 +45,19 @@ class InputProjection(nn.Module):
         return x, torch.div(lengths + step - 1, step, rounding_mode="floor")
 
 
+def _conformer(config: VAVLConfig, input_width: int, blocks: int, *, streams: int = 1) -> Conformer:
+    return Conformer(
+        input_width,
+        config.width,
+        blocks,
+        heads=config.heads,
+        expansion=config.expansion,
+        kernel=config.kernel,
+        dropout=config.dropout,
+        streams=streams,
+    )
+
+
 class ModalityBranch(nn.Module):
     """All that belongs to one modality: projection, encoder and its two heads."""
 
@@ -55,14 +68,8 @@ class ModalityBranch(nn.Module):
         self.projection = InputProjection(
             dim, config.projection_channels, subsampling, config.input_dropout
         )
-        self.encoder = Conformer(
-            subsampling * config.projection_channels,
-            config.width,
-            config.encoder_blocks,
-            heads=config.heads,
-            expansion=config.expansion,
-            kernel=config.kernel,
-            dropout=config.dropout,
+        self.encoder = _conformer(
+            config, subsampling * config.projection_channels, config.encoder_blocks
         )
         hidden = (config.width, *config.head_widths)
         self.head = multilayer_perceptron((*hidden, config.outputs), config.head_dropout)
@@ -76,16 +83,7 @@ class SharedLayers(nn.Module):
         super().__init__()
         self.residual = config.residual
         self.conformer = (
-            Conformer(
-                config.width,
-                config.width,
-                config.shared_blocks,
-                heads=config.heads,
-                expansion=config.expansion,
-                kernel=config.kernel,
-                dropout=config.dropout,
-                streams=len(STREAMS),
-            )
+            _conformer(config, config.width, config.shared_blocks, streams=len(STREAMS))
             if config.shared_blocks
             else None
         )
