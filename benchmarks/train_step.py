@@ -25,9 +25,9 @@ def make_batch(clips: int, steps: tuple[int, int], dims: tuple[int, int]) -> Bat
     return Batch(
         utterance_ids=[str(index) for index in range(clips)],
         acoustic=torch.randn(clips, steps[0], dims[0]),
-        acoustic_lengths=torch.full((clips,), steps[0]),
+        acoustic_mask=torch.ones(clips, steps[0], dtype=torch.bool),
         visual=torch.randn(clips, steps[1], dims[1]),
-        visual_lengths=torch.full((clips,), steps[1]),
+        visual_mask=torch.ones(clips, steps[1], dtype=torch.bool),
         category_targets=torch.eye(6)[torch.randint(6, (clips,))],
     )
 

@@ -107,7 +107,8 @@ class Recognizer:
         Args:
             audio: A sound file; its features are extracted as the model's were.
             acoustic: ``(T, acoustic_dim)`` acoustic features, or a ``.npy`` file of them.
-            visual: ``(T, visual_dim)`` visual features, or a ``.npy`` file of them.
+            visual: ``(T, visual_dim)`` visual features, or a ``.npy`` file of them; a row of NaN is
+                a step without a face.
             name: What the prediction is called; by default the file's name.
 
         Returns:
@@ -144,9 +145,9 @@ class Recognizer:
                     f"{modality}: expected (T, {self.model.config.dim(modality)}) with T >= 1, got "
                     f"{sequence.shape}"
                 )
-            inputs[modality.value] = torch.as_tensor(
-                np.asarray(sequence, dtype=np.float32), device=self.device
-            )[None]
+            x = torch.as_tensor(np.asarray(sequence, dtype=np.float32), device=self.device)[None]
+            inputs[modality.value] = x
+            inputs[f"{modality}_mask"] = ~x.isnan().all(-1)
         with torch.inference_mode():
             out = self.model(**inputs)
         values = out.prediction[0].float().cpu()

@@ -77,14 +77,17 @@ class FeatureSpec:
 
 @dataclass
 class Batch:
-    """Padded sequences of B clips with their targets. A clip without a modality has length 0 there.
+    """Padded sequences of B clips with their targets.
+
+    Masks are True where a step is valid: False in the padding, where a face is out of sight, and
+    everywhere for a clip without the modality. What is not valid holds zeros.
 
     Attributes:
         utterance_ids: B ids.
         acoustic: ``(B, T_a, D_a)`` or None when no clip of the batch has sound.
-        acoustic_lengths: ``(B,)`` valid steps, 0 = absent.
+        acoustic_mask: ``(B, T_a)`` or None.
         visual: ``(B, T_v, D_v)`` or None when no clip of the batch has a face.
-        visual_lengths: ``(B,)`` valid steps, 0 = absent.
+        visual_mask: ``(B, T_v)`` or None.
         category_targets: ``(B, C)`` distribution over categories, rows of NaN where unknown; or
             None for a model without categories.
         attribute_targets: ``(B, A)`` in [0, 1], NaN where unknown; or None.
@@ -92,9 +95,9 @@ class Batch:
 
     utterance_ids: list[str]
     acoustic: Tensor | None = None
-    acoustic_lengths: Tensor | None = None
+    acoustic_mask: Tensor | None = None
     visual: Tensor | None = None
-    visual_lengths: Tensor | None = None
+    visual_mask: Tensor | None = None
     category_targets: Tensor | None = None
     attribute_targets: Tensor | None = None
 

@@ -66,10 +66,10 @@ def test_batch(manifest: Manifest, stores: dict[Modality, FeatureStore]) -> None
     batch = dataset[[2, 0, 1]]
     assert batch.utterance_ids == ["face", "both", "sound"]
     assert batch.acoustic is not None
-    assert batch.acoustic_lengths is not None
-    assert batch.visual_lengths is not None
-    assert batch.acoustic_lengths.tolist() == [0, 5, 2]
-    assert batch.visual_lengths.tolist() == [4, 1, 0]
+    assert batch.acoustic_mask is not None
+    assert batch.visual_mask is not None
+    assert batch.acoustic_mask.sum(1).tolist() == [0, 5, 2]
+    assert batch.visual_mask.sum(1).tolist() == [4, 1, 0]
     assert batch.acoustic.shape == (3, 5, 3)
     assert torch.equal(batch.acoustic[1], torch.from_numpy(stores[ACOUSTIC].read("both")).float())
     assert (batch.acoustic[2, 2:] == 0).all()
@@ -87,8 +87,26 @@ def test_a_modality_that_no_clip_of_the_batch_has(
     dataset = UtteranceDataset(manifest, ["sound", "both"], stores, categories=("happy", "sad"))
     batch = dataset[[0]]
     assert batch.visual is None
-    assert batch.visual_lengths is None
+    assert batch.visual_mask is None
     assert batch.attribute_targets is None
+
+
+def test_steps_without_a_face_keep_their_place_and_are_masked(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    features = np.arange(12, dtype=np.float32).reshape(4, 3)
+    features[[0, 2]] = np.nan
+    with StoreWriter(tmp_path / "gaps", FeatureSpec(VISUAL, "arrays", 3, 25.0)) as writer:
+        writer.write("face", features)
+    dataset = UtteranceDataset(manifest, ["face"], {VISUAL: FeatureStore.open(tmp_path / "gaps")})
+    batch = dataset[[0]]
+    assert batch.visual is not None
+    assert batch.visual_mask is not None
+    assert batch.visual_mask.tolist() == [[False, True, False, True]]
+    assert batch.visual[0].tolist() == [[0, 0, 0], [3, 4, 5], [0, 0, 0], [9, 10, 11]]
+    mean, std = dataset.feature_statistics(VISUAL)
+    assert mean.tolist() == [6, 7, 8]
+    assert std.tolist() == [3, 3, 3]
 
 
 def test_no_features_at_all(manifest: Manifest, stores: dict[Modality, FeatureStore]) -> None:
@@ -115,8 +133,8 @@ def test_variants_are_drawn_in_turn_and_seeded(
     for seed in range(40):
         torch.manual_seed(seed)
         batch = dataset[[0, 1]]
-        assert batch.acoustic_lengths is not None
-        lengths.append(batch.acoustic_lengths.tolist())
+        assert batch.acoustic_mask is not None
+        lengths.append(batch.acoustic_mask.sum(1).tolist())
         torch.manual_seed(seed)
         again = dataset[[0, 1]].acoustic
         assert again is not None

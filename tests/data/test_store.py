@@ -208,6 +208,7 @@ def test_the_source_of_the_weights_is_not_part_of_the_key(tmp_path: Path) -> Non
 
 
 BAD_FEATURES = {
+    "only NaN": (np.full((2, 3), np.nan), r"at least one known step, all 2 are NaN"),
     "NaN": (np.array([[1, np.nan, 2]]), r"finite.*step 0, dimension 1"),
     "infinite": (np.array([[1, 2, np.inf]]), "finite"),
     "overflow": (np.array([[1.0, -7e4, 2.0]]), "65504.*got 70000"),

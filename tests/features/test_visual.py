@@ -69,6 +69,7 @@ def save_npz(folder: Path) -> Path:
         (lambda d: save(d, np.ones((5, 4))), ["expected 3 features", "got 4", "(5, 4)"]),
         (lambda d: save(d, np.ones(4)), ["expected 3 features", "got 4", "(4,)"]),
         (lambda d: save(d, np.array([[1, np.nan, 2], [np.nan, 1, 2]])), ["got 2 NaN", "of 6"]),
+        (lambda d: save(d, np.full((2, 3), np.nan)), ["at least one known step"]),
         (lambda d: save(d, np.array([1, 2, np.inf])), ["got 1 NaN or infinite"]),
         (lambda d: save(d, np.array([1, 2, 1e300])), ["got 1 NaN or infinite"]),
     ],

@@ -152,7 +152,7 @@ def test_masked_batch_norm_is_defined_for_one_frame() -> None:
 
 def test_masked_mean_ignores_padding() -> None:
     x = torch.tensor([[[1.0], [3.0], [99.0]], [[4.0], [torch.nan], [99.0]]])
-    assert masked_mean(x, torch.tensor([2, 1])).flatten().tolist() == [2.0, 4.0]
+    assert masked_mean(x, lengths_to_mask(torch.tensor([2, 1]), 3)).flatten().tolist() == [2.0, 4.0]
 
 
 def test_dropout_keeps_the_mean_and_drops_the_asked_share() -> None:

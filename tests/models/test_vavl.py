@@ -126,6 +126,26 @@ def test_prediction_depends_on_the_clip_alone(
             assert torch.allclose(alone.prediction[0], batch.prediction[index], atol=1e-5)
 
 
+@pytest.mark.parametrize("subsampling", [1, 4])
+def test_steps_in_a_gap_do_not_count_but_keep_their_place_in_time(subsampling: int) -> None:
+    model = tiny(visual_subsampling=subsampling)
+    visual = torch.randn(1, 16, 4)
+    mask = torch.ones(1, 16, dtype=torch.bool)
+    mask[0, 4:12] = False
+    other = visual.masked_fill(~mask[..., None], torch.nan)
+    with torch.no_grad():
+        gap = model(visual=visual, visual_mask=mask).prediction
+        assert torch.allclose(model(visual=other, visual_mask=mask).prediction, gap, atol=1e-6)
+        whole = model(visual=visual, visual_mask=torch.ones_like(mask)).prediction
+        assert torch.equal(whole, model(visual=visual).prediction)
+        assert not torch.allclose(whole, gap, atol=1e-4)
+        joined = model(visual=visual[mask][None]).prediction
+        assert not torch.allclose(joined, gap, atol=1e-5)
+    model.train()
+    model(visual=other, visual_mask=mask).prediction.sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
 def test_permuting_time_changes_the_prediction() -> None:
     model = tiny()
     x = torch.randn(1, 40, 6)
@@ -168,6 +188,18 @@ def test_without_shared_layers_and_without_residual() -> None:
         (
             {"acoustic": torch.zeros(2, 3, 6), "acoustic_lengths": torch.tensor([3.0, 1.0])},
             "whole numbers",
+        ),
+        (
+            {"visual": torch.zeros(1, 3, 4), "visual_mask": torch.ones(1, 3)},
+            "visual_mask: expected booleans",
+        ),
+        (
+            {
+                "visual": torch.zeros(1, 3, 4),
+                "visual_mask": torch.ones(1, 3, dtype=torch.bool),
+                "visual_lengths": torch.tensor([3]),
+            },
+            "expected one of them, got both",
         ),
         (
             {"acoustic": torch.zeros(2, 3, 6), "acoustic_lengths": torch.tensor([3, 0])},

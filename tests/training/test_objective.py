@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import vavl
 from vavl.config import TrainingConfig
 from vavl.losses import attribute_loss, category_loss, concordance_correlation
-from vavl.models.conformer import masked_mean
+from vavl.models.conformer import lengths_to_mask, masked_mean
 from vavl.models.vavl import VAVL
 from vavl.training.augment import (
     Sequences,
@@ -41,15 +41,19 @@ def objective(schedule: str = "joint", **options: object) -> Objective:
     return Objective(VAVL(config), TrainingConfig(schedule=schedule, **options)).train()
 
 
+def make_mask(lengths: list[int], steps: int) -> Tensor | None:
+    return lengths_to_mask(torch.tensor(lengths), steps) if any(lengths) else None
+
+
 def make_batch(acoustic_lengths: list[int], visual_lengths: list[int]) -> Batch:
     torch.manual_seed(1)
     count = len(acoustic_lengths)
     return Batch(
         utterance_ids=[str(i) for i in range(count)],
         acoustic=torch.randn(count, 12, 6) if any(acoustic_lengths) else None,
-        acoustic_lengths=torch.tensor(acoustic_lengths) if any(acoustic_lengths) else None,
+        acoustic_mask=make_mask(acoustic_lengths, 12),
         visual=torch.randn(count, 5, 4) if any(visual_lengths) else None,
-        visual_lengths=torch.tensor(visual_lengths) if any(visual_lengths) else None,
+        visual_mask=make_mask(visual_lengths, 5),
         category_targets=torch.eye(3)[torch.arange(count) % 3],
         attribute_targets=torch.rand(count, 1),
     )
@@ -142,7 +146,7 @@ def test_one_frame_of_one_modality_beside_many_of_the_other() -> None:
 def test_the_reconstruction_aims_at_the_clip_and_not_at_the_noise() -> None:
     trained = objective(acoustic_noise=5.0, visual_noise=5.0, time_masking=0.9)
     sequences = trained._sequences(PAIRED)
-    expected = {m: masked_mean(part.x, part.lengths) for m, part in sequences.items()}
+    expected = {m: masked_mean(part.x, part.mask) for m, part in sequences.items()}
     noisy, _ = augmented(sequences, Targets(PAIRED.category_targets, None), trained.config)
     for modality, part in noisy.items():
         assert part.target is not None
@@ -207,8 +211,9 @@ def test_modality_dropout_takes_one_modality_of_paired_clips() -> None:
 def test_time_masking_never_blanks_a_whole_clip() -> None:
     torch.manual_seed(0)
     lengths = torch.tensor([1, 2, 10, 30] * 50)
-    masked = mask_time(torch.ones(200, 30, 2), lengths, 0.99)
-    kept = masked[..., 0].bool() & (torch.arange(30) < lengths[:, None])
+    mask = lengths_to_mask(lengths, 30)
+    masked = mask_time(torch.ones(200, 30, 2), mask, 0.99)
+    kept = masked[..., 0].bool() & mask
     assert (kept.sum(1) >= 1).all()
     assert (kept.sum(1) < lengths).any()
 
@@ -220,10 +225,12 @@ def test_mixup_blends_clips_with_the_same_modalities_alone() -> None:
     everyone = torch.arange(batch)
     sound = Sequences(
         with_sound[:, None, None].float().expand(-1, 6, 2).clone(),
-        torch.arange(20) % 6 + 1,
+        lengths_to_mask(torch.arange(20) % 6 + 1, 6),
         with_sound,
     )
-    face = Sequences(everyone[:, None, None].float(), torch.ones_like(everyone), everyone)
+    face = Sequences(
+        everyone[:, None, None].float(), torch.ones(batch, 1, dtype=torch.bool), everyone
+    )
     targets = Targets(torch.eye(batch), None)
     mixed, blended = mix_clips({ACOUSTIC: sound, VISUAL: face}, targets, 1.0)
     assert blended.categories is not None
@@ -237,6 +244,6 @@ def test_mixup_blends_clips_with_the_same_modalities_alone() -> None:
         if row % 2 == 0:
             place = row // 2
             assert mixed[ACOUSTIC].x[place, 0, 0].item() == pytest.approx(expected, abs=1e-4)
-            longest = max(int(sound.lengths[source // 2]) for source in sources)
-            assert mixed[ACOUSTIC].lengths[place] == longest
+            longest = max(int(sound.mask[source // 2].sum()) for source in sources)
+            assert mixed[ACOUSTIC].mask[place].sum() == longest
     assert (blended.categories.max(1).values < 1).any()

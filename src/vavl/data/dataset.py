@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from vavl.data.manifest import Manifest
-from vavl.data.store import FeatureStore
+from vavl.data.store import FeatureStore, known_steps
 from vavl.data.utterance import Utterance
 from vavl.errors import InputError
 from vavl.types import STREAMS, Batch, Modality
@@ -97,29 +97,31 @@ class UtteranceDataset(Dataset[Batch]):
     def __getitem__(self, positions: Sequence[int]) -> Batch:
         """The batch of the clips at these positions."""
         rows = list(positions)
-        acoustic, acoustic_lengths = self._padded(Modality.ACOUSTIC, rows)
-        visual, visual_lengths = self._padded(Modality.VISUAL, rows)
+        acoustic, acoustic_mask = self._padded(Modality.ACOUSTIC, rows)
+        visual, visual_mask = self._padded(Modality.VISUAL, rows)
         return Batch(
             utterance_ids=[self.ids[row] for row in rows],
             acoustic=acoustic,
-            acoustic_lengths=acoustic_lengths,
+            acoustic_mask=acoustic_mask,
             visual=visual,
-            visual_lengths=visual_lengths,
+            visual_mask=visual_mask,
             category_targets=_rows(self.category_targets, rows),
             attribute_targets=_rows(self.attribute_targets, rows),
         )
 
     def _padded(self, modality: Modality, rows: list[int]) -> tuple[Tensor | None, Tensor | None]:
-        """``(B, T, D)`` padded with zeros and ``(B,)`` lengths, or None where all lack it."""
+        """``(B, T, D)`` padded with zeros and ``(B, T)`` mask, or None where all lack it."""
         if not self.lengths[STREAMS.index(modality), rows].any():
             return None, None
         sequences = [self._read(modality, row) for row in rows]
-        lengths = torch.tensor([len(sequence) for sequence in sequences])
-        dim = self.stores[modality].spec.dim
-        padded = np.zeros((len(rows), int(lengths.max()), dim), dtype=np.float32)
-        for place, sequence in zip(padded, sequences, strict=True):
-            place[: len(sequence)] = sequence
-        return torch.from_numpy(padded), lengths
+        steps = max(len(sequence) for sequence in sequences)
+        padded = np.zeros((len(rows), steps, self.stores[modality].spec.dim), dtype=np.float32)
+        mask = np.zeros((len(rows), steps), dtype=bool)
+        for place, valid, sequence in zip(padded, mask, sequences, strict=True):
+            known = known_steps(sequence)
+            valid[: len(sequence)] = known
+            place[: len(sequence)] = sequence if known.all() else np.nan_to_num(sequence)
+        return torch.from_numpy(padded), torch.from_numpy(mask)
 
     def _read(self, modality: Modality, row: int) -> NDArray[np.float16]:
         """``(T, D)`` of one clip, from a drawn variant where there are some; T = 0 where absent."""
@@ -144,7 +146,8 @@ class UtteranceDataset(Dataset[Batch]):
         origin: np.ndarray | None = None
         count, total, squares = 0, np.zeros(store.spec.dim), np.zeros(store.spec.dim)
         for row in np.flatnonzero(self.lengths[STREAMS.index(modality)]):
-            frames = store.read(self.ids[row]).astype(np.float64)
+            frames = store.read(self.ids[row])
+            frames = frames[known_steps(frames)].astype(np.float64)
             if origin is None:
                 origin = frames.mean(0)
             frames -= origin

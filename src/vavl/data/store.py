@@ -318,7 +318,10 @@ def _as_half(subject: str, features: ArrayLike, dim: int) -> NDArray[np.float16]
             f"{subject}: expected features (T, {dim}) with T >= 1, got {array.shape}; "
             "were they extracted with another extractor?"
         )
-    bad = ~np.isfinite(array)
+    known = ~np.isnan(array).all(1)
+    if not known.any():
+        raise InputError(f"{subject}: expected at least one known step, all {len(array)} are NaN")
+    bad = ~np.isfinite(array) & known[:, None]
     if bad.any():
         step, column = np.argwhere(bad)[0]
         raise InputError(
@@ -328,9 +331,19 @@ def _as_half(subject: str, features: ArrayLike, dim: int) -> NDArray[np.float16]
     with np.errstate(over="ignore"):
         # In C order: safetensors writes the memory as it lies, and would transpose other layouts.
         half = array.astype(np.float16, order="C")
-    if not np.isfinite(half).all():
+    if not np.isfinite(half[known]).all():
         raise InputError(
             f"{subject}: expected features within +-65504, the range of the half-precision store, "
-            f"got {float(np.abs(array).max()):g}; scale them first"
+            f"got {float(np.abs(array[known]).max()):g}; scale them first"
         )
     return half
+
+
+def known_steps(features: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which steps of ``(T, D)`` features are known: ``(T,)``.
+
+    A step that could not be observed, e.g. because the face is out of sight, is a row of NaN. It
+    keeps its place in time, and is masked wherever the features are used.
+    """
+    # One column tells: stores take rows of NaN only whole.
+    return ~np.isnan(features[:, 0])

@@ -124,7 +124,8 @@ def read_array(path: str | PathLike[str], dim: int | None = None) -> NDArray[np.
         dim: The D that is expected, if any.
 
     Returns:
-        ``(T, D)``, finite, T and D at least 1.
+        ``(T, D)``, T and D at least 1. A row of NaN is a step without a face (or sound), which is
+        masked; all other values are finite.
 
     Raises:
         MediaError: The file is missing, truncated or no ``.npy`` file; the array is empty, not
@@ -146,9 +147,13 @@ def read_array(path: str | PathLike[str], dim: int | None = None) -> NDArray[np.
             f"{path}: expected {dim} features per step, got {features.shape[1]} "
             f"(shape {array.shape}); was it computed by another extractor?"
         )
-    if bad := int(np.count_nonzero(~np.isfinite(features))):
+    absent = np.isnan(features).all(1)
+    if absent.all():
+        raise MediaError(f"{path}: expected at least one known step, all {len(features)} are NaN")
+    if bad := int(np.count_nonzero(~np.isfinite(features[~absent]))):
         raise MediaError(
-            f"{path}: expected finite features, got {bad} NaN or infinite values of {array.size}"
+            f"{path}: expected finite features, got {bad} NaN or infinite values of {array.size}; "
+            "only whole steps may be NaN, where there is no face"
         )
     return features
 

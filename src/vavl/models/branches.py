@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vavl.config import VAVLConfig
-from vavl.models.conformer import Conformer, lengths_to_mask, multilayer_perceptron
+from vavl.models.conformer import Conformer, multilayer_perceptron
 from vavl.models.dropout import Dropout
 from vavl.types import STREAMS, Modality
 
@@ -32,17 +32,22 @@ class InputProjection(nn.Module):
         """Zero mean and unit variance per dimension, by the statistics of the training speakers."""
         return (x - self.mean) * self.scale
 
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps normalised ``(B, T, D)`` to ``(B, ceil(T / s), s * channels)`` and new lengths."""
-        mask = lengths_to_mask(lengths, x.shape[1])
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps normalised ``(B, T, D)`` to ``(B, ceil(T / s), s * channels)`` and a new mask.
+
+        A joined step is valid if one of its frames is; the others count as zeros, the mean of
+        normalised features.
+        """
         x = self.linear(self.dropout(x)).masked_fill(~mask[..., None], 0.0)
         step = self.subsampling
         if step == 1:
-            return x, lengths
-        x = nn.functional.pad(x, (0, 0, 0, -x.shape[1] % step))
+            return x, mask
+        missing = -x.shape[1] % step
+        x = nn.functional.pad(x, (0, 0, 0, missing))
+        mask = nn.functional.pad(mask, (0, missing))
         batch, steps, channels = x.shape
         x = x.reshape(batch, steps // step, step * channels)
-        return x, torch.div(lengths + step - 1, step, rounding_mode="floor")
+        return x, mask.view(batch, steps // step, step).any(-1)
 
 
 def _conformer(config: VAVLConfig, input_width: int, blocks: int, *, streams: int = 1) -> Conformer:

@@ -274,11 +274,10 @@ def lengths_to_mask(lengths: Tensor, steps: int) -> Tensor:
     return torch.arange(steps, device=lengths.device) < lengths[:, None]
 
 
-def masked_mean(x: Tensor, lengths: Tensor) -> Tensor:
-    """Mean over the valid steps: ``(B, T, D)`` and ``(B,)`` lengths of at least 1 to ``(B, D)``."""
-    mask = lengths_to_mask(lengths, x.shape[1])
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the valid steps: ``(B, T, D)``, ``(B, T)`` with one True per row, to ``(B, D)``."""
     total = x.masked_fill(~mask[..., None], 0.0).sum(1)
-    return total / lengths[:, None].to(x.dtype)
+    return total / mask.sum(1, keepdim=True).to(x.dtype)
 
 
 def multilayer_perceptron(widths: Sequence[int], dropout: float) -> nn.Sequential:

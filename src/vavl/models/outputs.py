@@ -78,8 +78,7 @@ def present_modality(index: int, rows: dict[Modality, list[int]]) -> Modality:
     present = [modality for modality, indices in rows.items() if index in indices]
     if not present:
         raise InputError(
-            f"acoustic_lengths, visual_lengths: clip {index} of the batch has neither sound nor "
-            "face; leave it out"
+            f"acoustic, visual: clip {index} of the batch has neither sound nor face; leave it out"
         )
     return present[0] if len(present) == 1 else Modality.AUDIOVISUAL
 

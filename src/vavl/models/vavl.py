@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from vavl.config import VAVLConfig
 from vavl.errors import InputError
 from vavl.models.branches import ModalityBranch, SharedLayers
-from vavl.models.conformer import lengths_to_mask, masked_mean, multilayer_perceptron
+from vavl.models.conformer import masked_mean, multilayer_perceptron
+from vavl.models.inputs import checked_sequences
 from vavl.models.outputs import (
     StreamOutput,
     VAVLOutput,
@@ -75,49 +76,61 @@ class VAVL(nn.Module):
         """Features as extracted, ``(B, T, D)``, to zero mean and unit variance."""
         return self.branch(modality).projection.normalise(x)
 
-    def represent(self, modality: Modality, x: Tensor, lengths: Tensor) -> Tensor:
+    def represent(self, modality: Modality, x: Tensor, mask: Tensor) -> Tensor:
         """Mean shared representation of sequences of one modality.
 
         Args:
             modality: ``acoustic`` or ``visual``.
             x: ``(B, T, D)`` normalised features, finite in the padding too.
-            lengths: ``(B,)`` valid steps, each at least 1.
+            mask: ``(B, T)``, True = valid; at least one valid step per clip.
 
         Returns:
             ``(B, width)``.
         """
         branch = self.branch(modality)
-        x, lengths = branch.projection(x, lengths)
-        mask = lengths_to_mask(lengths, x.shape[1])
+        x, mask = branch.projection(x, mask)
         z = branch.encoder(x, mask)
-        return masked_mean(self.shared(z, mask, STREAMS.index(modality)), lengths)
+        return masked_mean(self.shared(z, mask, STREAMS.index(modality)), mask)
 
-    def forward_stream(self, modality: Modality, x: Tensor, lengths: Tensor) -> StreamOutput | None:
+    def forward_stream(self, modality: Modality, x: Tensor, mask: Tensor) -> StreamOutput | None:
         """Runs one modality's branch on the clips of a batch that have this modality.
 
         Args:
             modality: ``acoustic`` or ``visual``.
             x: ``(B, T, D)`` features as extracted.
-            lengths: ``(B,)`` valid steps, 0 for a clip without this modality.
+            mask: ``(B, T)``, True = valid; all False for a clip without this modality.
 
         Returns:
             The branch's output, or None if no clip has this modality.
         """
-        rows = torch.nonzero(lengths > 0).flatten()
+        x, mask, rows = self.present(modality, x, mask)
         if not len(rows):
             return None
-        if len(rows) < len(lengths):
-            x, lengths = x[rows], lengths[rows]
-        steps = int(lengths.max())
-        return self.forward_normalised(
-            modality, self.normalise(modality, x[:, :steps].float()), lengths, rows
-        )
+        return self.forward_normalised(modality, x, mask, rows)
+
+    def present(self, modality: Modality, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised sequences of those clips of a batch that have a modality.
+
+        Args:
+            modality: ``acoustic`` or ``visual``.
+            x: ``(B, T, D)`` features as extracted.
+            mask: ``(B, T)``, True = valid; all False for a clip without this modality.
+
+        Returns:
+            ``(n, t, D)`` normalised, cut to the last step that is valid in any clip; ``(n, t)``;
+            and ``(n,)`` places of the clips in the batch. n may be 0.
+        """
+        rows = torch.nonzero(mask.any(1)).flatten()
+        steps = int(torch.nonzero(mask.any(0)).max()) + 1 if len(rows) else 0
+        if len(rows) < len(mask):
+            x, mask = x[rows], mask[rows]
+        return self.normalise(modality, x[:, :steps].float()), mask[:, :steps], rows
 
     def forward_normalised(
         self,
         modality: Modality,
         x: Tensor,
-        lengths: Tensor,
+        mask: Tensor,
         rows: Tensor,
         target: Tensor | None = None,
     ) -> StreamOutput:
@@ -126,18 +139,18 @@ class VAVL(nn.Module):
         Args:
             modality: ``acoustic`` or ``visual``.
             x: ``(n, T, D)`` normalised features.
-            lengths: ``(n,)`` valid steps, each at least 1.
+            mask: ``(n, T)``, True = valid; at least one valid step per clip.
             rows: ``(n,)`` places of the clips in the batch.
             target: ``(n, D)`` what the reconstruction aims at; None is the mean of ``x``.
         """
         branch = self.branch(modality)
-        representation = self.represent(modality, x, lengths)
+        representation = self.represent(modality, x, mask)
         return StreamOutput(
             rows=rows,
             prediction=branch.head(representation),
             representation=representation,
             reconstruction=branch.reconstruction(representation),
-            target=masked_mean(x, lengths) if target is None else target,
+            target=masked_mean(x, mask) if target is None else target,
         )
 
     def fuse(self, acoustic: Tensor, visual: Tensor) -> Tensor:
@@ -150,6 +163,9 @@ class VAVL(nn.Module):
         acoustic_lengths: Tensor | None = None,
         visual: Tensor | None = None,
         visual_lengths: Tensor | None = None,
+        *,
+        acoustic_mask: Tensor | None = None,
+        visual_mask: Tensor | None = None,
     ) -> VAVLOutput:
         """Predicts from whatever each clip of a batch has.
 
@@ -159,6 +175,9 @@ class VAVL(nn.Module):
                 all clips are valid.
             visual: ``(B, T_v, visual_dim)`` features as extracted, or None.
             visual_lengths: ``(B,)`` valid steps; 0 = this clip has no face. None: all valid.
+            acoustic_mask: ``(B, T_a)`` instead of lengths, True = valid: for sequences with gaps,
+                which keep their place in time.
+            visual_mask: ``(B, T_v)`` likewise, e.g. False where the face is out of sight.
 
         Returns:
             Predictions and reconstructions, see :class:`VAVLOutput`.
@@ -168,12 +187,12 @@ class VAVL(nn.Module):
                 modality, or features that are not finite.
         """
         inputs: dict[Modality, tuple[Tensor, Tensor]] = {}
-        for modality, x, lengths in (
-            (Modality.ACOUSTIC, acoustic, acoustic_lengths),
-            (Modality.VISUAL, visual, visual_lengths),
+        for modality, x, lengths, mask in (
+            (Modality.ACOUSTIC, acoustic, acoustic_lengths, acoustic_mask),
+            (Modality.VISUAL, visual, visual_lengths, visual_mask),
         ):
             if x is not None:
-                inputs[modality] = self._checked(modality, x, lengths)
+                inputs[modality] = checked_sequences(self.config, modality, x, lengths, mask)
         if not inputs:
             raise InputError("acoustic, visual: expected at least one sequence, got neither")
         sizes = {len(x) for x, _ in inputs.values()}
@@ -183,8 +202,8 @@ class VAVL(nn.Module):
             raise InputError("acoustic, visual: expected at least one clip, got an empty batch")
         streams = {
             modality: stream
-            for modality, (x, lengths) in inputs.items()
-            if (stream := self.forward_stream(modality, x, lengths)) is not None
+            for modality, (x, mask) in inputs.items()
+            if (stream := self.forward_stream(modality, x, mask)) is not None
         }
         return self.combine(streams, sizes.pop())
 
@@ -227,41 +246,6 @@ class VAVL(nn.Module):
         log_mean = torch.stack([p[:, :split].log_softmax(1) for p in parts]).logsumexp(0)
         attributes = torch.stack([p[:, split:] for p in parts]).mean(0)
         return torch.cat([log_mean, attributes], dim=1)
-
-    def _checked(
-        self, modality: Modality, x: Tensor, lengths: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """The sequences and their lengths, or an InputError that says what does not fit."""
-        if modality not in self.config.predictions:
-            raise InputError(f"{modality}: this model was trained without {modality} features")
-        dim = self.config.dim(modality)
-        if x.ndim != 3 or x.shape[2] != dim:
-            raise InputError(
-                f"{modality}: expected (B, T, {dim}), got {tuple(x.shape)}; were these features "
-                "extracted with another extractor than the model was trained on?"
-            )
-        if lengths is None:
-            lengths = torch.full((len(x),), x.shape[1], device=x.device)
-        if lengths.shape != (len(x),) or lengths.is_floating_point():
-            raise InputError(
-                f"{modality}_lengths: expected {len(x)} whole numbers of shape ({len(x)},), got "
-                f"{lengths.dtype} of shape {tuple(lengths.shape)}"
-            )
-        if len(lengths) and (int(lengths.min()) < 0 or int(lengths.max()) > x.shape[1]):
-            raise InputError(
-                f"{modality}_lengths: expected values from 0 to {x.shape[1]}, the steps of "
-                f"{modality}, got {lengths.tolist()}"
-            )
-        lengths = lengths.to(x.device)
-        valid = lengths_to_mask(lengths, x.shape[1])
-        finite = x.isfinite().all(-1) | ~valid
-        if not finite.all():
-            clip, step = torch.nonzero(~finite)[0].tolist()
-            raise InputError(
-                f"{modality}: expected finite features, got NaN or infinity in clip {clip} of the "
-                f"batch at step {step}; extract this clip again or leave it out"
-            )
-        return x, lengths
 
     def save_pretrained(self, directory: Path | str) -> None:
         """Writes ``config.json`` and ``model.safetensors`` into a folder, made if needed."""

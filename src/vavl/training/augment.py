@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vavl.config import TrainingConfig
-from vavl.models.conformer import lengths_to_mask, masked_mean
+from vavl.models.conformer import masked_mean
 from vavl.types import STREAMS, Modality
 
 
@@ -47,20 +47,20 @@ class Sequences:
 
     Attributes:
         x: ``(n, T, D)``.
-        lengths: ``(n,)`` valid steps, each at least 1.
+        mask: ``(n, T)``, True = valid; at least one valid step per clip.
         rows: ``(n,)`` their places in the batch, ascending.
         target: ``(n, D)`` mean before masking and noise, which the reconstruction aims at; None
             where that is the mean of ``x``.
     """
 
     x: Tensor
-    lengths: Tensor
+    mask: Tensor
     rows: Tensor
     target: Tensor | None = None
 
     def at(self, keep: Tensor) -> Sequences:
         """Those of the clips where ``(n,)`` ``keep`` is True."""
-        return Sequences(self.x[keep], self.lengths[keep], self.rows[keep])
+        return Sequences(self.x[keep], self.mask[keep], self.rows[keep])
 
 
 def augmented(
@@ -75,9 +75,9 @@ def augmented(
     return {
         modality: replace(
             part,
-            x=add_noise(mask_time(part.x, part.lengths, config.time_masking), noise[modality]),
+            x=add_noise(mask_time(part.x, part.mask, config.time_masking), noise[modality]),
             # The reconstruction aims at the clip, not at the noise on it.
-            target=masked_mean(part.x, part.lengths),
+            target=masked_mean(part.x, part.mask),
         )
         for modality, part in sequences.items()
     }, targets
@@ -88,8 +88,8 @@ def mix_clips(
 ) -> tuple[dict[Modality, Sequences], Targets]:
     """Blends each clip with another one of the batch, sound, face and targets alike.
 
-    A partner has the same modalities; a clip whose drawn partner has not stays as it is. The
-    shorter sequence of a pair is continued by zeros, the mean of normalised features.
+    A partner has the same modalities; a clip whose drawn partner has not stays as it is. Where only
+    one of a pair has a valid step, the other counts as zeros, the mean of normalised features.
 
     Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization" (arXiv 1710.09412); one
     share per batch, drawn from Beta(beta, beta).
@@ -109,10 +109,9 @@ def mix_clips(
         place = torch.empty_like(own)
         place[part.rows] = torch.arange(len(part.rows), device=device)
         other = place[partner[part.rows]]  # (n,)
-        valid = lengths_to_mask(part.lengths, part.x.shape[1])
-        x = part.x.masked_fill(~valid[..., None], 0.0)
-        lengths = torch.maximum(part.lengths, part.lengths[other])
-        mixed[modality] = Sequences(x.lerp(x[other], 1 - share), lengths, part.rows)
+        x = part.x.masked_fill(~part.mask[..., None], 0.0)
+        mask = part.mask | part.mask[other]
+        mixed[modality] = Sequences(x.lerp(x[other], 1 - share), mask, part.rows)
     return mixed, targets.mixed(partner, share)
 
 
@@ -132,18 +131,19 @@ def drop_modalities(
     return {modality: part for modality, part in kept.items() if len(part.rows)}
 
 
-def mask_time(x: Tensor, lengths: Tensor, share: float) -> Tensor:
+def mask_time(x: Tensor, mask: Tensor, share: float) -> Tensor:
     """Sets one random span of each sequence to zero, the mean of normalised features.
 
-    The span covers up to ``share`` of the valid steps, and never all of them.
+    The span covers up to ``share`` of the steps up to the last valid one, and never all of them.
     Source: Park et al. 2019, "SpecAugment" (arXiv 1904.08779).
     """
     if share == 0 or x.shape[1] < 2:
         return x
+    steps = torch.arange(x.shape[1], device=x.device)
+    lengths = (mask * (steps + 1)).amax(1)  # (n,)
     draws = torch.rand(2, len(x), device=x.device)
     spans = torch.minimum((draws[0] * share * lengths).long(), lengths - 1)
     starts = (draws[1] * (lengths - spans + 1)).long()
-    steps = torch.arange(x.shape[1], device=x.device)
     hidden = (steps >= starts[:, None]) & (steps < (starts + spans)[:, None])  # (n, T)
     return x.masked_fill(hidden[..., None], 0.0)
 

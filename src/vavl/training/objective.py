@@ -99,7 +99,7 @@ class Objective(nn.Module):
             return {}
         with frozen(self.model), torch.no_grad():
             representations = [
-                self.model.represent(modality, part.x, part.lengths)
+                self.model.represent(modality, part.x, part.mask)
                 for modality, part in zip(STREAMS, (acoustic, visual), strict=True)
             ]
         fused = self.model.fuse(*representations)
@@ -135,7 +135,7 @@ class Objective(nn.Module):
     ) -> dict[Modality, StreamOutput]:
         return {
             modality: self.model.forward_normalised(
-                modality, part.x, part.lengths, part.rows, part.target
+                modality, part.x, part.mask, part.rows, part.target
             )
             for modality in modalities
             if (part := sequences.get(modality)) is not None
@@ -144,18 +144,12 @@ class Objective(nn.Module):
     def _sequences(self, batch: Batch) -> dict[Modality, Sequences]:
         """Normalised sequences of the clips that have each modality."""
         sequences = {}
-        for modality, x, lengths in (
-            (Modality.ACOUSTIC, batch.acoustic, batch.acoustic_lengths),
-            (Modality.VISUAL, batch.visual, batch.visual_lengths),
+        for modality, x, mask in (
+            (Modality.ACOUSTIC, batch.acoustic, batch.acoustic_mask),
+            (Modality.VISUAL, batch.visual, batch.visual_mask),
         ):
-            if x is None or lengths is None:
-                continue
-            rows = torch.nonzero(lengths > 0).flatten()
-            if not len(rows):
-                continue
-            sequences[modality] = Sequences(
-                self.model.normalise(modality, x[rows]), lengths[rows], rows
-            )
+            if x is not None and mask is not None and mask.any():
+                sequences[modality] = Sequences(*self.model.present(modality, x, mask))
         return sequences
 
     @staticmethod

@@ -44,7 +44,12 @@ def run_model(model: VAVL, dataset: UtteranceDataset) -> Outputs:
     with torch.inference_mode():
         for rows in sorted_batches(dataset.lengths.max(0).tolist(), SCORING_BATCH):
             batch = dataset[rows].to(device)
-            out = model(batch.acoustic, batch.acoustic_lengths, batch.visual, batch.visual_lengths)
+            out = model(
+                batch.acoustic,
+                visual=batch.visual,
+                acoustic_mask=batch.acoustic_mask,
+                visual_mask=batch.visual_mask,
+            )
             outputs.prediction[rows] = out.prediction.float().cpu()
             for modality in Modality:
                 values = getattr(out, modality)

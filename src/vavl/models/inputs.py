@@ -1,0 +1,81 @@
+"""What a model is given, checked: shapes, lengths or masks, finite numbers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vavl.config import VAVLConfig
+from vavl.errors import InputError
+from vavl.models.conformer import lengths_to_mask
+from vavl.types import Modality
+
+
+def checked_sequences(
+    config: VAVLConfig,
+    modality: Modality,
+    x: Tensor,
+    lengths: Tensor | None,
+    mask: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """The sequences of a batch and their mask.
+
+    Args:
+        config: Of the model.
+        modality: ``acoustic`` or ``visual``.
+        x: ``(B, T, D)``.
+        lengths: ``(B,)`` valid steps, or None.
+        mask: ``(B, T)``, True = valid, or None. With neither, all steps are valid.
+
+    Returns:
+        ``(B, T, D)``, finite everywhere, and ``(B, T)``.
+
+    Raises:
+        InputError: What does not fit.
+    """
+    if modality not in config.predictions:
+        raise InputError(f"{modality}: this model was trained without {modality} features")
+    dim = config.dim(modality)
+    if x.ndim != 3 or x.shape[2] != dim:
+        raise InputError(
+            f"{modality}: expected (B, T, {dim}), got {tuple(x.shape)}; were these features "
+            "extracted with another extractor than the model was trained on?"
+        )
+    if mask is None:
+        mask = _mask_of_lengths(modality, x, lengths)
+    elif lengths is not None:
+        raise InputError(f"{modality}_lengths, {modality}_mask: expected one of them, got both")
+    elif mask.shape != x.shape[:2] or mask.dtype != torch.bool:
+        raise InputError(
+            f"{modality}_mask: expected booleans of shape {tuple(x.shape[:2])}, got {mask.dtype} "
+            f"of shape {tuple(mask.shape)}"
+        )
+    mask = mask.to(x.device)
+    finite = x.isfinite().all(-1)
+    if not finite.all():
+        bad = mask & ~finite
+        if bad.any():
+            clip, step = torch.nonzero(bad)[0].tolist()
+            raise InputError(
+                f"{modality}: expected finite features, got NaN or infinity in clip {clip} of the "
+                f"batch at step {step}; extract this clip again or leave it out"
+            )
+        # Where nothing is valid anything may stand, but a NaN times a gradient of 0 is a NaN.
+        x = x.masked_fill(~mask[..., None], 0.0)
+    return x, mask
+
+
+def _mask_of_lengths(modality: Modality, x: Tensor, lengths: Tensor | None) -> Tensor:
+    if lengths is None:
+        return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+    if lengths.shape != (len(x),) or lengths.is_floating_point():
+        raise InputError(
+            f"{modality}_lengths: expected {len(x)} whole numbers of shape ({len(x)},), got "
+            f"{lengths.dtype} of shape {tuple(lengths.shape)}"
+        )
+    if len(lengths) and (int(lengths.min()) < 0 or int(lengths.max()) > x.shape[1]):
+        raise InputError(
+            f"{modality}_lengths: expected values from 0 to {x.shape[1]}, the steps of "
+            f"{modality}, got {lengths.tolist()}"
+        )
+    return lengths_to_mask(lengths.to(x.device), x.shape[1])
