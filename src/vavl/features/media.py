@@ -1,11 +1,12 @@
-"""Reads media files with PyAV: one place that knows containers, codecs and how they break."""
+"""Reads media files with PyAV: the sound, here, and the picture, from :mod:`vavl.features.video`.
+
+Sound and picture of a file share one timeline, whose 0 is where the earlier of the two starts.
+"""
 
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,21 +15,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import InputError, MediaError
+from vavl.features.containers import (
+    MediaInfo,
+    audio_track,
+    check_length,
+    checked_span,
+    media_info,
+    opened,
+    required,
+    track_start_s,
+)
+from vavl.features.frames import VideoFrame, array_frames
+from vavl.features.pictures import folder_frames
+from vavl.features.video import video_frames
 
 if TYPE_CHECKING:
     from av.audio.resampler import AudioResampler
-    from av.audio.stream import AudioStream
-    from av.container import InputContainer
+
+__all__ = [
+    "SAMPLING_RATE_HZ",
+    "MediaInfo",
+    "VideoFrame",
+    "array_frames",
+    "audio_blocks",
+    "folder_frames",
+    "media_info",
+    "read_audio",
+    "resample",
+    "video_frames",
+]
 
 SAMPLING_RATE_HZ = 16_000
 """What every acoustic extractor of vavl expects."""
-
-_SHORTFALL_S = 0.25
-_SHORTFALL_SHARE = 0.01
-"""How much shorter than its header says a track may be; codecs pad and trim by less than this."""
-
-_ESTIMATED_DURATION = frozenset({"mp3", "aac", "amr", "ac3", "ogg"})
-"""Formats without a total in the header: what FFmpeg reports is an estimate from the file size."""
 
 
 def read_audio(
@@ -43,7 +61,9 @@ def read_audio(
     Args:
         path: File in any format FFmpeg reads.
         sampling_rate_hz: Rate of the result; the track is resampled where it differs.
-        start_s: First second to return, from the beginning of the track. Default: 0.
+        start_s: First second to return. Default: 0, the beginning of the track; in a file with a
+            picture that starts before the sound, the beginning of the picture: what lies between
+            is silence.
         end_s: Second to stop before; a time beyond the end means the end. Default: the end.
 
     Returns:
@@ -152,59 +172,30 @@ def _selection(
 ) -> tuple[int, int | None]:
     """First sample, and the one to stop before."""
     _check_rate("sampling_rate_hz", sampling_rate_hz)
-    start = 0.0 if start_s is None else start_s
-    if not (math.isfinite(start) and start >= 0):
-        raise InputError(f"start_s: expected seconds >= 0, got {start_s}")
-    if end_s is None:
-        return round(start * sampling_rate_hz), None
-    if not (math.isfinite(end_s) and end_s > start):
-        raise InputError(f"end_s: expected more than start_s={start:g}, got {end_s}")
-    return round(start * sampling_rate_hz), round(end_s * sampling_rate_hz)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[InputContainer]:
-    """Opens a media file; what FFmpeg has against it becomes a MediaError that names the file."""
-    import av
-
-    if not path.exists():
-        raise MediaError(f"{path}: the file does not exist")
-    if not path.is_file():
-        raise MediaError(f"{path}: expected a file, this is a folder")
-    if path.stat().st_size == 0:
-        raise MediaError(f"{path}: the file is empty (0 bytes)")
-    try:
-        with av.open(str(path)) as container:
-            yield container
-    except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise MediaError(f"{path}: not a media file, or damaged ({reason})") from error
+    start, end = checked_span(start_s, end_s)
+    stop = None if math.isinf(end) else round(end * sampling_rate_hz)
+    return round(start * sampling_rate_hz), stop
 
 
 def _decoded(path: Path, sampling_rate_hz: int) -> Iterator[NDArray[np.float32]]:
     """Mono blocks of the whole track; ends with an error where the track breaks off early."""
     import av
 
-    with _opened(path) as container:
-        if not container.streams.audio:
-            raise MediaError(f"{path}: the file has no audio track")
-        stream = container.streams.audio[0]
+    with opened(path) as container:
+        stream = required(path, audio_track(container), "audio")
+        silence = round(track_start_s(path, container, stream) * sampling_rate_hz)
         resampler = av.AudioResampler(format="fltp", rate=sampling_rate_hz)
         decoded_s = 0.0
         for frame in container.decode(stream):
+            if silence:  # in front of the first samples, so that a track without any stays empty
+                yield np.zeros(silence, np.float32)
+                silence = 0
             decoded_s += frame.samples / frame.sample_rate
             # Time stamps of a damaged file may go backwards, which the resampler would act upon.
             frame.pts = None
             yield from _resampled(resampler, frame)
         yield from _resampled(resampler, None)
-        declared_s = _declared_duration_s(path, container, stream)
-    if declared_s is not None:
-        tolerance_s = _SHORTFALL_S + _SHORTFALL_SHARE * declared_s
-        if decoded_s < declared_s - tolerance_s:
-            raise MediaError(
-                f"{path}: the file is truncated: its header says {declared_s:.2f} s, "
-                f"the audio track ends after {decoded_s:.2f} s"
-            )
+        check_length(path, stream, container, decoded_s)
 
 
 def _resampled(resampler: AudioResampler, frame: object | None) -> Iterator[NDArray[np.float32]]:
@@ -213,36 +204,3 @@ def _resampled(resampler: AudioResampler, frame: object | None) -> Iterator[NDAr
         if resampled.samples:
             # Not mixed by the resampler: its downmix of stereo to float exceeds full scale.
             yield resampled.to_ndarray().mean(axis=0, dtype=np.float32)
-
-
-def _declared_duration_s(
-    path: Path, container: InputContainer, stream: AudioStream
-) -> float | None:
-    """How long the header says the track is; None where it does not say."""
-    names = set(container.format.name.split(","))
-    if names & _ESTIMATED_DURATION:
-        return None
-    if "wav" in names and (declared := _wav_data_bytes(path)) is not None:
-        # FFmpeg quietly shortens the duration to what is there.
-        bytes_per_s = (stream.codec_context.bit_rate or 0) / 8
-        return declared / bytes_per_s if bytes_per_s else None
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    # The duration of the container is that of its longest track.
-    if container.duration is not None and len(container.streams) == 1:
-        return container.duration / 1e6
-    return None
-
-
-def _wav_data_bytes(path: Path) -> int | None:
-    """Size of the sound data by the header of a RIFF file; None for other or unfinished headers."""
-    with path.open("rb") as file:
-        if file.read(12)[:4] != b"RIFF":
-            return None
-        while len(header := file.read(8)) == 8:
-            name, size = struct.unpack("<4sI", header)
-            if name == b"data":
-                # 0 and the largest sizes are what a recorder writes that does not know the length.
-                return size if 0 < size < 0x7FFFFFFF else None
-            file.seek(size + size % 2, 1)
-    return None

@@ -1,0 +1,263 @@
+"""Opens media files: what FFmpeg has against one, and the timeline that its tracks share."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from vavl.errors import InputError, MediaError
+
+if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+Track = TypeVar("Track", "AudioStream", "VideoStream")
+
+LONGEST_GAP_S = 600.0
+"""No track starts so much after the other, and no picture stands so long, in a file that is sound.
+
+It bounds what a damaged time stamp can cost: silence and repeated pictures would fill the gap.
+"""
+
+_SHORTFALL_S = 0.25
+_SHORTFALL_SHARE = 0.01
+"""How much shorter than its header says a track may be; codecs pad and trim by less than this."""
+
+_ESTIMATED_DURATION = frozenset({"mp3", "aac", "amr", "ac3", "ogg"})
+"""Formats without a total in the header: what FFmpeg reports is an estimate from the file size."""
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What the header of a media file says.
+
+    Times are those of the timeline that sound and picture share: 0 is where the earlier of the
+    first audio and the first video track starts.
+
+    Attributes:
+        duration_s: Length of the longest track, or None where the header does not say. Formats
+            without a total (MP3, raw AAC, Ogg) give an estimate.
+        audio_start_s: When the sound starts, or None without an audio track.
+        video_start_s: When the picture starts, or None without a video track.
+        sampling_rate_hz: Of the audio track as stored.
+        width: Of the picture as stored, in pixels, before it is turned.
+        height: Likewise.
+        frame_rate_hz: Mean number of pictures a second, or None where it is not known.
+    """
+
+    duration_s: float | None
+    audio_start_s: float | None = None
+    video_start_s: float | None = None
+    sampling_rate_hz: int | None = None
+    width: int | None = None
+    height: int | None = None
+    frame_rate_hz: float | None = None
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether there is an audio track."""
+        return self.audio_start_s is not None
+
+    @property
+    def has_video(self) -> bool:
+        """Whether there is a video track; the cover of a song is none."""
+        return self.video_start_s is not None
+
+
+def media_info(path: str | PathLike[str]) -> MediaInfo:
+    """Reads the header of a media file; nothing is decoded.
+
+    Args:
+        path: File in any format FFmpeg reads.
+
+    Returns:
+        Tracks and times of the file.
+
+    Raises:
+        MediaError: The file is missing, empty, not media or damaged, or FFmpeg knows no decoder for
+            a track.
+
+    Example:
+        >>> import tempfile, wave
+        >>> path = tempfile.mkdtemp() + "/silence.wav"
+        >>> with wave.open(path, "wb") as file:
+        ...     file.setparams((1, 2, 8000, 0, "NONE", ""))
+        ...     file.writeframes(bytes(2 * 8000))
+        >>> media_info(path)  # doctest: +NORMALIZE_WHITESPACE
+        MediaInfo(duration_s=1.0, audio_start_s=0.0, video_start_s=None, sampling_rate_hz=8000,
+                  width=None, height=None, frame_rate_hz=None)
+    """
+    path = Path(path)
+    with opened(path) as container:
+        audio, video = audio_track(container), video_track(container)
+        duration_s = None if container.duration is None else container.duration / 1e6
+        info = MediaInfo(duration_s)
+        if audio:
+            info = replace(
+                info,
+                audio_start_s=track_start_s(path, container, audio),
+                sampling_rate_hz=required(path, audio, "audio").codec_context.sample_rate,
+            )
+        if video:
+            picture = required(path, video, "video").codec_context
+            info = replace(
+                info,
+                video_start_s=track_start_s(path, container, video),
+                width=picture.width,
+                height=picture.height,
+                frame_rate_hz=float(video.average_rate) if video.average_rate else None,
+            )
+        return info
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[InputContainer]:
+    """Opens a media file; what FFmpeg has against it becomes a MediaError that names the file."""
+    import av
+
+    if not path.exists():
+        raise MediaError(f"{path}: the file does not exist")
+    if not path.is_file():
+        raise MediaError(f"{path}: expected a file, this is a folder")
+    if path.stat().st_size == 0:
+        raise MediaError(f"{path}: the file is empty (0 bytes)")
+    try:
+        with av.open(str(path)) as container:
+            yield container
+    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
+        # An IndexError is what PyAV makes of a track that turns up half way.
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MediaError(f"{path}: not a media file, or damaged ({reason})") from error
+
+
+def audio_track(container: InputContainer) -> AudioStream | None:
+    """The first audio track."""
+    return next(iter(container.streams.audio), None)
+
+
+def video_track(container: InputContainer) -> VideoStream | None:
+    """The first video track that moves: the cover of a song is a track too, of one picture."""
+    from av.stream import Disposition
+
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            return stream
+    return None
+
+
+def required(path: Path, track: Track | None, kind: str) -> Track:
+    """The track, if there is one that can be decoded.
+
+    Raises:
+        MediaError: There is none.
+    """
+    if track is None:
+        raise MediaError(f"{path}: the file has no {kind} track")
+    # Whatever the stubs of PyAV say, it is None where FFmpeg does not know the codec.
+    if track.codec_context is None:
+        raise MediaError(
+            f"{path}: the {kind} track is damaged, or in a format that FFmpeg cannot decode"
+        )
+    return track
+
+
+def zero_s(container: InputContainer) -> float:
+    """The time stamp, in seconds, where the earlier of the audio and video track starts."""
+    tracks = (audio_track(container), video_track(container))
+    return min((_first_stamp_s(track) for track in tracks if track), default=0.0)
+
+
+def track_start_s(path: Path, container: InputContainer, track: AudioStream | VideoStream) -> float:
+    """When a track starts on the timeline of the file, in seconds from :func:`zero_s`.
+
+    Raises:
+        MediaError: So late that the time stamps must be wrong.
+    """
+    start_s = _first_stamp_s(track) - zero_s(container)
+    if start_s > LONGEST_GAP_S:
+        raise MediaError(
+            f"{path}: the {track.type} track starts {start_s:.0f} s after the other, expected at "
+            f"most {LONGEST_GAP_S:.0f} s: its time stamps are damaged"
+        )
+    return start_s
+
+
+def _first_stamp_s(track: AudioStream | VideoStream) -> float:
+    if track.start_time is None or track.time_base is None:
+        return 0.0
+    # What lies before zero is the run-in of a codec, which is decoded but not presented.
+    return max(0.0, float(track.start_time * track.time_base))
+
+
+def checked_span(start_s: float | None, end_s: float | None) -> tuple[float, float]:
+    """The selected span in seconds, [0, infinity) by default.
+
+    Raises:
+        InputError: The times make no sense.
+    """
+    start = 0.0 if start_s is None else start_s
+    if not (math.isfinite(start) and start >= 0):
+        raise InputError(f"start_s: expected seconds >= 0, got {start_s}")
+    if end_s is None:
+        return start, math.inf
+    if not (math.isfinite(end_s) and end_s > start):
+        raise InputError(f"end_s: expected more than start_s={start:g}, got {end_s}")
+    return start, end_s
+
+
+def check_length(
+    path: Path, track: AudioStream | VideoStream, container: InputContainer, reached_s: float
+) -> None:
+    """Checks that a track did not break off early, after ``reached_s`` of its own seconds.
+
+    Raises:
+        MediaError: The header says that it is clearly longer.
+    """
+    declared_s = _declared_duration_s(path, container, track)
+    if declared_s is None:
+        return
+    if reached_s < declared_s - _SHORTFALL_S - _SHORTFALL_SHARE * declared_s:
+        raise MediaError(
+            f"{path}: the file is truncated: its header says {declared_s:.2f} s, "
+            f"the {track.type} track ends after {reached_s:.2f} s"
+        )
+
+
+def _declared_duration_s(
+    path: Path, container: InputContainer, track: AudioStream | VideoStream
+) -> float | None:
+    """How long the header says the track is; None where it does not say."""
+    names = set(container.format.name.split(","))
+    if names & _ESTIMATED_DURATION:
+        return None
+    if "wav" in names and (declared := _wav_data_bytes(path)) is not None:
+        # FFmpeg quietly shortens the duration to what is there.
+        bytes_per_s = (track.codec_context.bit_rate or 0) / 8
+        return declared / bytes_per_s if bytes_per_s else None
+    if track.duration is not None and track.time_base is not None:
+        return float(track.duration * track.time_base)
+    # The duration of the container is that of its longest track.
+    if container.duration is not None and len(container.streams) == 1:
+        return container.duration / 1e6
+    return None
+
+
+def _wav_data_bytes(path: Path) -> int | None:
+    """Size of the sound data by the header of a RIFF file; None for other or unfinished headers."""
+    with path.open("rb") as file:
+        if file.read(12)[:4] != b"RIFF":
+            return None
+        while len(header := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", header)
+            if name == b"data":
+                # 0 and the largest sizes are what a recorder writes that does not know the length.
+                return size if 0 < size < 0x7FFFFFFF else None
+            file.seek(size + size % 2, 1)
+    return None
