@@ -294,41 +294,131 @@ def evaluate(
 
 @app.command
 def predict(
-    files: Positional[tuple[Path, ...]],
+    paths: Positional[tuple[Path, ...]],
     /,
-    model: Annotated[str, arg(aliases=["-m"])],
+    model: Annotated[str, arg(aliases=["-m"])] = "compact",
+    timeline: bool = False,
+    plot: Path | None = None,
+    overlay: Path | None = None,
     format: Literal["table", "json", "csv"] = "table",
+    out: Path | None = None,
+    workers: int = 0,
     device: str = "cpu",
 ) -> int:
-    """Predict the emotion of clips from sound files and arrays of visual features.
+    """Predict the emotion of clips: video or sound files, folders of them, folders of frames.
 
-    NAME.wav (or any sound file), NAME.visual.npy and NAME.acoustic.npy of one folder are taken as
-    one clip. A file that cannot be read is reported, and the others go on.
+    A clip is predicted from whatever it has: sound and face, or one of them. NAME.visual.npy and
+    NAME.acoustic.npy hold features of the clip NAME. A file that cannot be read is reported, and
+    the others go on. With --out, a folder is filled with tables, one line as soon as a clip is
+    done; the same command goes on where it was interrupted.
 
     Args:
-        files: Sound files and .npy arrays.
-        model: A run, a fold of it, a model folder or a hub id.
+        paths: Files and folders.
+        model: The model of the package, a run, a fold of it, a model folder or a hub id.
+        timeline: Predict over time as well, in windows of 2 s every 0.5 s.
+        plot: Picture of the probabilities over time (PNG, SVG or PDF); for a single clip.
+        overlay: Video with the face and the emotion drawn on it (mp4); for a single clip.
         format: What is printed.
+        out: Folder for predictions.jsonl, .csv, .parquet and failures.csv, instead of printing.
+        workers: With --out: processes that work at once; 0 works in this process.
         device: cpu, cuda, ...
     """
-    from vavl.display import print_predictions
+    from vavl.display import print_predictions, print_timelines
     from vavl.errors import InputError
-    from vavl.inference import group_files, load
+    from vavl.inference import find_files, group_files, load, predict_many
 
-    if not files:
-        raise InputError("FILES: expected at least one file, got none")
-    clips = group_files(files)
+    if not paths:
+        raise InputError("PATHS: expected at least one file or folder, got none")
+    clips = group_files(find_files(paths))
+    if (plot or overlay) and (len(clips) > 1 or out):
+        raise InputError(
+            f"--plot, --overlay: expected a single clip and no --out, got {len(clips)} clips"
+        )
+    if out is not None:
+        report = predict_many(
+            clips, out, model=model, timeline=timeline, workers=workers, device=device
+        )
+        print(f"{report.summary()} -> {out}")
+        if report.failed:
+            print(f"  reasons: {out / 'failures.csv'}", file=sys.stderr)
+        return EXIT_PARTIAL if report.failed else EXIT_OK
     recognizer = load(model, device=device)
     predictions, failures = [], []
     for clip in clips:
         try:
-            predictions.append(recognizer.predict_files(clip))
+            if plot or overlay:
+                from vavl.inference.pictures import illustrate
+
+                predictions.append(illustrate(recognizer, clip, plot=plot, overlay=overlay))
+            else:
+                predictions.append(recognizer.predict_files(clip, timeline=timeline))
         except (MediaError, InputError) as error:
             failures.append((clip.name, str(error)))
     print_predictions(predictions, format)
+    if timeline and format == "table":
+        print_timelines(predictions)
     for name, reason in failures:
         print(f"failed: {name}: {reason}", file=sys.stderr)
     return EXIT_PARTIAL if failures else EXIT_OK
+
+
+@app.command
+def stream(
+    source: Positional[Path | None] = None,
+    /,
+    model: Annotated[str, arg(aliases=["-m"])] = "compact",
+    camera: str | None = "/dev/video0",
+    microphone: str | None = "default",
+    video_pipe: str | None = None,
+    audio_pipe: int | None = None,
+    speed: float = 1.0,
+    format: Literal["table", "json"] = "table",
+    device: str = "cpu",
+) -> int:
+    """Predict live: from camera and microphone, a pipe, or a file at its own pace.
+
+    Windows of 2 s, one every 0.5 s, each printed as soon as it is known, with its latency: how long
+    after the end of the window the line is there. Ctrl-C ends it.
+
+    Args:
+        source: File or folder of frames that is played as if it happened now; otherwise a pipe or
+            the devices are read.
+        model: The model of the package, a run, a fold of it, a model folder or a hub id.
+        camera: Device of Video4Linux; None for no picture.
+        microphone: Device of ALSA, e.g. hw:1; None for no sound.
+        video_pipe: WIDTHxHEIGHT@RATE of raw RGB frames (rgb24) on the standard input.
+        audio_pipe: Sampling rate in Hz of raw mono samples (s16le) on the standard input.
+        speed: Of a file: 2 plays twice as fast.
+        format: What is printed: a line of a table, or of JSON.
+        device: cpu, cuda, ...
+    """
+    from contextlib import suppress
+
+    from vavl.display import window_printer
+    from vavl.errors import InputError
+    from vavl.inference import live, load
+    from vavl.inference.sources import pipe_format
+
+    given = {"SOURCE": source, "--video-pipe": video_pipe, "--audio-pipe": audio_pipe}
+    chosen = [name for name, value in given.items() if value is not None]
+    if len(chosen) > 1:
+        raise InputError(f"{', '.join(chosen)}: expected one of them, got {len(chosen)}")
+    recognizer = load(model, device=device)
+    if source is not None:
+        events = live.file_at_real_time(
+            source, speed, audio=recognizer.hears, video=recognizer.sees
+        )
+    elif video_pipe is not None:
+        events = live.pipe(sys.stdin.buffer, *pipe_format(video_pipe))
+    elif audio_pipe is not None:
+        events = live.pcm(sys.stdin.buffer, audio_pipe)
+    else:
+        events = live.device(
+            camera if recognizer.sees else None, microphone if recognizer.hears else None
+        )
+    with suppress(KeyboardInterrupt):  # nothing is left half done: this is how a stream ends
+        live.run_stream(recognizer, events, window_printer(format))
+    return EXIT_OK
 
 
 @app.command

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from vavl.training.loop import EpochCallback
 from vavl.training.run import FoldDirectory
-from vavl.types import Prediction
+from vavl.types import Prediction, TimedPrediction
 
 Format = Literal["table", "json", "csv"]
 
@@ -68,7 +68,9 @@ def print_predictions(predictions: Sequence[Prediction], form: Format) -> None:
 
 
 def _print_table(predictions: Sequence[Prediction]) -> None:
-    table = Table("clip", "emotion", "probability", "others", "attributes", "from", box=None)
+    table = Table(
+        "clip", "emotion", "probability", "others", "attributes", "from", "notes", box=None
+    )
     for prediction in predictions:
         ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
         table.add_row(
@@ -78,8 +80,29 @@ def _print_table(predictions: Sequence[Prediction]) -> None:
             ", ".join(f"{name} {value:.2f}" for name, value in ranked[1:3]),
             ", ".join(f"{name} {value:.2f}" for name, value in prediction.attributes.items()),
             prediction.modality,
+            "; ".join(prediction.warnings),
         )
     Console().print(table)
+
+
+def print_timelines(predictions: Sequence[Prediction]) -> None:
+    """Prints what was predicted over time, a line per window."""
+    for prediction in predictions:
+        table = Table(
+            "from", "to", "emotion", "probability", "attributes", "from", "face", box=None
+        )
+        for window in prediction.timeline:
+            top = max(window.probabilities.values(), default=None)
+            table.add_row(
+                f"{window.start_s:.1f} s",
+                f"{window.end_s:.1f} s",
+                window.label or "",
+                "" if top is None else f"{top:.3f}",
+                ", ".join(f"{name} {value:.2f}" for name, value in window.attributes.items()),
+                window.modality or "nothing to go by",
+                "" if window.face_share is None else f"{window.face_share:.0%}",
+            )
+        Console().print(prediction.name, table, sep="\n")
 
 
 def _print_json(predictions: Sequence[Prediction]) -> None:
@@ -104,3 +127,24 @@ _PRINTERS: dict[str, Callable[[Sequence[Prediction]], None]] = {
     "json": _print_json,
     "csv": _print_csv,
 }
+
+
+def window_printer(form: Literal["table", "json"]) -> Callable[[TimedPrediction, float], None]:
+    """What prints a window of a live stream on a line of its own, at once."""
+    if form == "table":
+        print(f"{'from':>8} {'to':>8}  {'emotion':<12} {'prob.':>6}  {'by':<16} {'latency':>8}")
+
+    def show(window: TimedPrediction, latency_s: float) -> None:
+        top = None if window.label is None else window.probabilities[window.label]
+        if form == "json":
+            line = json.dumps({**asdict(window), "probability": top, "latency_s": latency_s})
+        else:
+            attributes = ", ".join(f"{name} {v:.2f}" for name, v in window.attributes.items())
+            line = (
+                f"{window.start_s:>7.1f}s {window.end_s:>7.1f}s  {window.label or '':<12} "
+                f"{'' if top is None else f'{top:.3f}':>6}  "
+                f"{window.modality or 'nothing to go by':<16} {latency_s:>7.2f}s  {attributes}"
+            ).rstrip()
+        print(line, flush=True)
+
+    return show

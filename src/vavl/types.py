@@ -115,6 +115,30 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class TimedPrediction:
+    """What the model says about a span of a clip.
+
+    Attributes:
+        start_s: Beginning of the span in seconds.
+        end_s: Its end.
+        modality: What the prediction was made from; None where there is nothing to go by: neither
+            sound nor a face.
+        label: Most probable category, or None for a model of attributes only, or for no modality.
+        probabilities: Category to probability, summing to 1; empty without categories.
+        attributes: Attribute to value in [0, 1]; empty without attributes.
+        face_share: Share of the span in which a face is seen, or None without a picture.
+    """
+
+    start_s: float
+    end_s: float
+    modality: Modality | None
+    label: str | None
+    probabilities: dict[str, float]
+    attributes: dict[str, float]
+    face_share: float | None = None
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What the model says about one clip.
 
@@ -125,6 +149,9 @@ class Prediction:
         probabilities: Category to probability, summing to 1; empty without categories.
         attributes: Attribute to value in [0, 1]; empty without attributes.
         duration_s: Length of the clip in seconds, or None where it is not known.
+        face_share: Share of the clip in which a face is seen, or None without a picture.
+        warnings: What may be wrong with the clip, e.g. silence, no face, several people.
+        timeline: Predictions over time, where they were asked for.
     """
 
     name: str
@@ -133,3 +160,6 @@ class Prediction:
     probabilities: dict[str, float]
     attributes: dict[str, float]
     duration_s: float | None = None
+    face_share: float | None = None
+    warnings: tuple[str, ...] = ()
+    timeline: tuple[TimedPrediction, ...] = ()

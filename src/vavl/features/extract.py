@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vavl.data.manifest import Manifest
 from vavl.data.store import StoreWriter
 from vavl.errors import InputError
-from vavl.features.clips import ClipTask, Outcome, one_line, run_here, run_in_processes
 from vavl.features.registry import (
     Extractor,
     build_extractor,
@@ -19,6 +22,7 @@ from vavl.features.registry import (
     rebuild_extractor,
 )
 from vavl.features.visual import ArrayFeatures
+from vavl.processes import Failure, one_line, run_here, run_in_processes, shown
 
 __all__ = [
     "ExtractionReport",
@@ -132,15 +136,15 @@ def extract(
     tasks = _tasks(manifest, extractor)
     if isinstance(extractor, ArrayFeatures):
         extractor = extractor.sized(task.path for task in tasks)
-    done, failed = 0, {}
+    done = 0
+    failed: dict[str, str] = {}
     with StoreWriter(out, extractor.spec, clips_per_shard) as writer:
         todo = [task for task in tasks if task.utterance_id not in writer.completed]
-        outcomes = (
-            run_in_processes(todo, extractor, workers) if workers else run_here(todo, extractor)
-        )
+        job = _Extraction(extractor)
+        outcomes = run_in_processes(todo, job, workers) if workers else run_here(todo, job)
         with closing(outcomes):  # stops the processes at once, whatever happens here
-            for task, outcome in _shown(todo, outcomes, progress):
-                if not isinstance(outcome, str):
+            for task, outcome in shown(todo, outcomes, what="extracting", progress=progress):
+                if not isinstance(outcome, Failure):
                     try:
                         writer.write(task.utterance_id, outcome)
                         done += 1
@@ -159,40 +163,41 @@ def extract(
     )
 
 
-def _tasks(manifest: Manifest, extractor: Extractor) -> list[ClipTask]:
+class _ClipTask(NamedTuple):
+    """What to read for one utterance."""
+
+    utterance_id: str
+    path: Path
+    start_s: float | None
+    end_s: float | None
+
+
+class _Extraction:
+    """Extracts the features of one clip after another."""
+
+    def __init__(self, extractor: Extractor) -> None:
+        self._extractor = extractor
+
+    def load(self) -> None:
+        load = getattr(self._extractor, "load", None)
+        if load is not None:
+            load()
+
+    def __call__(self, task: _ClipTask) -> NDArray[np.float32]:
+        return self._extractor.extract_file(task.path, task.start_s, task.end_s)
+
+
+def _tasks(manifest: Manifest, extractor: Extractor) -> list[_ClipTask]:
     tasks = []
     for utterance in sorted(manifest, key=lambda utterance: utterance.utterance_id):
         path = manifest.path(utterance, extractor.source_field)
         if path is not None:
-            tasks.append(ClipTask(utterance.utterance_id, path, utterance.start_s, utterance.end_s))
+            tasks.append(
+                _ClipTask(utterance.utterance_id, path, utterance.start_s, utterance.end_s)
+            )
     if not tasks:
         raise InputError(
             f"manifest: none of the {len(manifest)} utterances has {extractor.source_field}, "
             "which this extractor reads"
         )
     return tasks
-
-
-def _shown(
-    tasks: Sequence[ClipTask], outcomes: Iterator[Outcome], progress: bool
-) -> Iterator[tuple[ClipTask, Outcome]]:
-    """Pairs tasks with their outcomes, behind a progress bar."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[failures]}"))
-    failures = 0
-    with Progress(*columns, *times, console=Console(stderr=True), disable=not progress) as bar:
-        row = bar.add_task("extracting", total=len(tasks), failures="")
-        for task, outcome in zip(tasks, outcomes, strict=True):
-            yield task, outcome
-            failures += isinstance(outcome, str)
-            bar.update(row, advance=1, failures=f"{failures} failed" if failures else "")

@@ -178,7 +178,11 @@ def similarity_transform(
 
 
 def align(
-    frames: NDArray[np.uint8], faces: Sequence[Face], size: int, margin: float = 0.0
+    frames: NDArray[np.uint8],
+    faces: Sequence[Face],
+    size: int,
+    margin: float = 0.0,
+    goal: NDArray[np.floating] | None = None,
 ) -> NDArray[np.uint8]:
     """Crops one face out of each frame, turned and scaled so that its landmarks meet the template.
 
@@ -190,6 +194,8 @@ def align(
         faces: N faces, the n-th in the n-th frame.
         size: Side of the crops in pixels.
         margin: As in :func:`template`.
+        goal: ``(5, 2)`` where the landmarks shall lie in the crop, x and y in pixels, in place of
+            that template; the margin is then without effect.
 
     Returns:
         ``(N, size, size, 3)`` uint8.
@@ -210,7 +216,7 @@ def align(
             f"faces: expected one for each of the {len(frames)} frames, got {len(faces)}; to crop "
             "several out of one frame, repeat it: frames[indices]"
         )
-    goal = template(size, margin)
+    goal = template(size, margin) if goal is None else goal
     crops = np.empty((len(frames), size, size, 3), np.uint8)
     if not len(frames):
         return crops

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vavl.errors import InputError, MediaError
 from vavl.features.faces import check_frames
 
-_CLOSE_S = 1e-3
+CLOSE_S = 1e-3
 """A picture counts as shown at a time that it misses by less: Matroska rounds to milliseconds."""
 
 
@@ -114,11 +114,11 @@ def _sampled(
     for shot in shots:
         length_s = shot.stop_s
         if rate_hz is None:
-            chosen = start_s - _CLOSE_S <= shot.start_s < end_s - _CLOSE_S
+            chosen = start_s - CLOSE_S <= shot.start_s < end_s - CLOSE_S
             times = [shot.start_s] if chosen else []
         else:
             first = number
-            while start_s + number / rate_hz < min(shot.stop_s, end_s) - _CLOSE_S:
+            while start_s + number / rate_hz < min(shot.stop_s, end_s) - CLOSE_S:
                 number += 1
             times = [start_s + step / rate_hz for step in range(first, number)]
         if times:

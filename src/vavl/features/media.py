@@ -159,7 +159,7 @@ def resample(
     )
     frame.sample_rate = sampling_rate_hz
     resampler = av.AudioResampler(format="fltp", rate=to_hz)
-    return np.concatenate([*_resampled(resampler, frame), *_resampled(resampler, None)])
+    return np.concatenate([*resampled_blocks(resampler, frame), *resampled_blocks(resampler, None)])
 
 
 def _check_rate(name: str, rate_hz: int) -> None:
@@ -193,12 +193,14 @@ def _decoded(path: Path, sampling_rate_hz: int) -> Iterator[NDArray[np.float32]]
             decoded_s += frame.samples / frame.sample_rate
             # Time stamps of a damaged file may go backwards, which the resampler would act upon.
             frame.pts = None
-            yield from _resampled(resampler, frame)
-        yield from _resampled(resampler, None)
+            yield from resampled_blocks(resampler, frame)
+        yield from resampled_blocks(resampler, None)
         check_length(path, stream, container, decoded_s)
 
 
-def _resampled(resampler: AudioResampler, frame: object | None) -> Iterator[NDArray[np.float32]]:
+def resampled_blocks(
+    resampler: AudioResampler, frame: object | None
+) -> Iterator[NDArray[np.float32]]:
     """Resamples a decoded frame, or with None what the resampler still holds, and mixes to mono."""
     for resampled in resampler.resample(frame):  # type: ignore[arg-type]
         if resampled.samples:

@@ -16,6 +16,8 @@ from vavl.data.shards import describe
 from vavl.data.utterance import MediaField
 from vavl.errors import InputError, all_problems
 from vavl.features.acoustic import LogMel
+from vavl.features.face_models import compact_face_features
+from vavl.features.pitch import LogMelPitch
 from vavl.features.speech_encoder import PAPER_PRESET, SpeechEncoder, Wav2Vec2LargeRobust12
 from vavl.features.visual import ArrayFeatures
 from vavl.types import STREAMS, FeatureSpec, Modality
@@ -49,10 +51,14 @@ _HUB_PREFIX = "hf:"
 _BUILDERS: dict[Modality, dict[str, Callable[..., Extractor]]] = {
     Modality.ACOUSTIC: {
         "logmel": LogMel,
+        "logmel-pitch": LogMelPitch,
         PAPER_PRESET: Wav2Vec2LargeRobust12,
         "arrays": partial(ArrayFeatures, Modality.ACOUSTIC),
     },
-    Modality.VISUAL: {"arrays": partial(ArrayFeatures, Modality.VISUAL)},
+    Modality.VISUAL: {
+        "compact-face": compact_face_features,
+        "arrays": partial(ArrayFeatures, Modality.VISUAL),
+    },
 }
 
 
@@ -61,7 +67,7 @@ def extractor_names(modality: Modality | str) -> tuple[str, ...]:
 
     Example:
         >>> extractor_names("visual")
-        ('arrays',)
+        ('compact-face', 'arrays')
     """
     names = tuple(_BUILDERS[_checked(modality)])
     return (*names, "hf:ID_OR_FOLDER") if modality == Modality.ACOUSTIC else names
@@ -72,8 +78,9 @@ def build_extractor(modality: Modality | str, name: str, **parameters: Any) -> E
 
     Args:
         modality: ``acoustic`` or ``visual``.
-        name: ``"logmel"``, ``"hf:ID_OR_FOLDER"``, ``"wav2vec2-large-robust-12"`` (acoustic), or
-            ``"arrays"`` (both).
+        name: ``"logmel"``, ``"logmel-pitch"``, ``"hf:ID_OR_FOLDER"``,
+            ``"wav2vec2-large-robust-12"`` (acoustic),
+            ``"compact-face"`` (visual), or ``"arrays"`` (both).
         **parameters: Those of :class:`vavl.features.acoustic.LogMel`,
             :class:`vavl.features.speech_encoder.SpeechEncoder`,
             :class:`vavl.features.speech_encoder.Wav2Vec2LargeRobust12` and

@@ -1,12 +1,14 @@
 """Models on disk and on the Hugging Face hub.
 
 A folder holds ``config.json`` (sizes and outputs), ``model.safetensors`` (weights and the
-normalisation of the features) and, for a model that shall read media, ``features.json`` (how the
-features of each modality were made).
+normalisation of the features); for a model that shall read media, ``features.json`` (how the
+features of each modality were made); and for one whose probabilities were calibrated,
+``calibration.json`` (a temperature per prediction).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from vavl.types import FeatureSpec, Modality
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 FEATURES_FILE = "features.json"
+CALIBRATION_FILE = "calibration.json"
 
 
 def write_model(directory: Path, config: VAVLConfig, state: Mapping[str, Tensor]) -> None:
@@ -61,7 +64,7 @@ def resolve_model(
                 revision=revision,
                 cache_dir=cache_dir,
                 local_files_only=local_files_only,
-                allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, FEATURES_FILE],
+                allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, FEATURES_FILE, CALIBRATION_FILE],
             )
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -108,6 +111,31 @@ def read_features(folder: Path) -> dict[Modality, FeatureSpec]:
         return {Modality(name): FeatureSpec.from_dict(spec) for name, spec in content.items()}
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path}: damaged ({type(error).__name__}: {error})") from None
+
+
+def write_calibration(folder: Path, temperatures: Mapping[Modality, float]) -> None:
+    """Writes ``calibration.json``: what the logits of each prediction are divided by."""
+    content = {str(modality): float(value) for modality, value in temperatures.items()}
+    write_json(folder / CALIBRATION_FILE, SCHEMA_VERSION, content)
+
+
+def read_calibration(folder: Path) -> dict[Modality, float]:
+    """Reads ``calibration.json``; empty where there is none.
+
+    Raises:
+        StoreError: Damaged, or written by a release with another schema.
+    """
+    path = folder / CALIBRATION_FILE
+    if not path.is_file():
+        return {}
+    content = read_json(path, SCHEMA_VERSION)
+    try:
+        temperatures = {Modality(name): float(value) for name, value in content.items()}
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"{path}: damaged ({type(error).__name__}: {error})") from None
+    if not all(0 < value < math.inf for value in temperatures.values()):
+        raise StoreError(f"{path}: expected temperatures above 0, got {content}")
+    return temperatures
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:

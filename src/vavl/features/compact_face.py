@@ -1,0 +1,191 @@
+"""compact-face: embeddings and classes of facial expressions from a small network in the package.
+
+A detector's landmarks say where a face is; :func:`crop_faces` brings it into the template that the
+network was trained with, and :class:`CompactFaceFeatures` turns crops into embeddings. See the
+model card in ``docs/models/compact-face.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vavl.errors import InputError, all_problems
+from vavl.features.faces import Face, align
+
+if TYPE_CHECKING:
+    from vavl.features.compact_face_network import CompactFace
+
+NAME = "compact-face"
+CROP_SIZE = 48
+DIM = 256
+CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+"""In the order of the log-probabilities."""
+NOTICE = (
+    "compact-face: weights trained on FER2013, for research and non-commercial use only; see "
+    "docs/models/compact-face.md"
+)
+"""Logged as a warning by this module, once in a process, when the weights are first read."""
+
+_TEMPLATE = ((14.9, 18.2), (33.1, 18.2), (24.0, 28.3), (16.6, 37.4), (31.4, 37.4))
+"""Medians of the landmarks that the detector finds in training faces, made symmetric."""
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)
+"""Luma of ITU-R BT.601, as in JPEG, from which the training faces come."""
+_CROPS_PER_PASS = 64
+
+_log = logging.getLogger(__name__)
+
+
+def crop_template() -> NDArray[np.float64]:
+    """Where the landmarks of a detector lie in a crop, for training and use alike.
+
+    Returns:
+        ``(5, 2)`` x and y in pixels of a 48 x 48 crop, in the order of
+        :data:`vavl.features.faces.LANDMARKS`.
+
+    Example:
+        >>> crop_template()[2].tolist()  # the nose
+        [24.0, 28.3]
+    """
+    return np.array(_TEMPLATE)
+
+
+def crop_faces(frames: NDArray[np.uint8], faces: Sequence[Face]) -> NDArray[np.uint8]:
+    """Crops one face out of each frame, as the network wants it.
+
+    Args:
+        frames: ``(N, H, W, 3)`` RGB, uint8.
+        faces: N faces, the n-th in the n-th frame.
+
+    Returns:
+        ``(N, 48, 48)`` grey, uint8.
+
+    Raises:
+        InputError: As :func:`vavl.features.faces.align`.
+
+    Example:
+        >>> frame = np.full((1, 90, 120, 3), 128, np.uint8)
+        >>> face = Face((20, 20, 68, 68), 1.0, (crop_template() + 20).astype(np.float32))
+        >>> crop_faces(frame, [face]).shape
+        (1, 48, 48)
+    """
+    crops = align(frames, faces, CROP_SIZE, goal=crop_template())
+    return (crops @ _GREY).round().astype(np.uint8)
+
+
+class CompactFaceFeatures:
+    """Embeddings of face crops by the network of the package.
+
+    The weights are read when first needed, once in a process; then :data:`NOTICE` is logged.
+
+    Args:
+        mirrored: Take the mean over the crop and its mirror image, which turns a face to the left
+            into the same embedding as one to the right, is a little more accurate, and doubles the
+            time.
+
+    Example:
+        >>> features = CompactFaceFeatures()
+        >>> embeddings = features.embed(np.zeros((3, 48, 48), np.uint8))
+        >>> embeddings.shape, features.log_probabilities(embeddings).shape
+        ((3, 256), (3, 7))
+    """
+
+    def __init__(self, mirrored: bool = True) -> None:
+        self.mirrored = mirrored
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hexadecimal SHA-256 of the weights file."""
+        return hashlib.sha256(_weights()).hexdigest()
+
+    def load(self) -> None:
+        """Reads the weights now instead of with the first crops."""
+        _pretrained()
+
+    def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embeddings of crops; none depends on the others.
+
+        Args:
+            crops: ``(N, 48, 48)`` grey, uint8, from :func:`crop_faces`; N may be 0.
+
+        Returns:
+            ``(N, 256)``; over the training faces each has mean 0 and deviation 1 or so.
+
+        Raises:
+            InputError: The crops are not of that kind.
+        """
+        import torch
+
+        _check_crops(crops)
+        # A copy, since torch takes neither read-only nor flipped arrays.
+        pixels = torch.from_numpy(np.array(crops, order="C"))
+        network = _pretrained()
+        embeddings = torch.empty(len(crops), DIM)
+        with torch.inference_mode():
+            for start in range(0, len(crops), _CROPS_PER_PASS):
+                part = pixels[start : start + _CROPS_PER_PASS].float()
+                if self.mirrored:
+                    both = network.embed(torch.cat([part, part.flip(-1)]))
+                    embedding = both.view(2, len(part), DIM).mean(dim=0)
+                else:
+                    embedding = network.embed(part)
+                embeddings[start : start + _CROPS_PER_PASS] = embedding
+        return embeddings.numpy()
+
+    def log_probabilities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the network's own classifier says of embeddings.
+
+        Args:
+            embeddings: ``(N, 256)`` from :meth:`embed`, or means of them over time.
+
+        Returns:
+            ``(N, 7)`` natural logarithms of probabilities, in the order of :data:`CLASSES`.
+
+        Raises:
+            InputError: The embeddings are not of that shape.
+        """
+        import torch
+
+        if embeddings.ndim != 2 or embeddings.shape[1] != DIM:
+            raise InputError(f"embeddings: expected (N, {DIM}), got {embeddings.shape}")
+        with torch.inference_mode():
+            scores = _pretrained().classifier(torch.from_numpy(np.array(embeddings, np.float32)))
+            return scores.log_softmax(dim=1).numpy()
+
+
+def _check_crops(crops: NDArray[np.uint8]) -> None:
+    if not isinstance(crops, np.ndarray):
+        raise InputError(
+            f"crops: expected an array (N, {CROP_SIZE}, {CROP_SIZE}) of uint8, got "
+            f"{type(crops).__name__}"
+        )
+    problems = []
+    if crops.dtype != np.uint8:
+        problems.append(f"expected uint8 in 0..255, got {crops.dtype}")
+    if crops.ndim != 3 or crops.shape[1:] != (CROP_SIZE, CROP_SIZE):
+        problems.append(
+            f"expected (N, {CROP_SIZE}, {CROP_SIZE}) in grey, got {crops.shape}; crop_faces makes "
+            "such crops of frames"
+        )
+    if problems:
+        raise InputError(all_problems("crops", problems))
+
+
+def _weights() -> bytes:
+    return (resources.files("vavl.features") / "assets" / "compact_face.safetensors").read_bytes()
+
+
+@cache
+def _pretrained() -> CompactFace:
+    """The network with the weights of the package, ready for inference; read once."""
+    from vavl.features.compact_face_network import load_weights
+
+    _log.warning(NOTICE)
+    return load_weights(_weights())

@@ -1,0 +1,102 @@
+"""Which files belong to one clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vavl.errors import InputError, MediaError
+from vavl.types import STREAMS
+
+MEDIA_SUFFIXES = frozenset(
+    {
+        *(".mp4", ".mkv", ".webm", ".flv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts"),
+        *(".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff"),
+    }
+)
+"""What is taken from a folder. A file that is named itself may have any ending."""
+
+_FEATURES_SUFFIX = ".npy"
+_PICTURES = frozenset({".png", ".jpg", ".jpeg"})
+
+
+@dataclass(frozen=True)
+class ClipFiles:
+    """The files of one clip.
+
+    Attributes:
+        name: What the clip is called.
+        media: Sound or video file, or None.
+        acoustic: ``.npy`` of acoustic features, or None.
+        visual: ``.npy`` of visual features, or None.
+    """
+
+    name: str
+    media: Path | None = None
+    acoustic: Path | None = None
+    visual: Path | None = None
+
+
+def group_files(files: Iterable[Path]) -> list[ClipFiles]:
+    """Puts files together that belong to one clip.
+
+    ``NAME.visual.npy`` and ``NAME.acoustic.npy`` hold features of the clip NAME; together with a
+    sound file ``NAME.wav`` (or any other ending) of the same folder they are one clip.
+
+    Raises:
+        InputError: A ``.npy`` file whose name does not say which modality it holds, or two files
+            for the same part of a clip.
+    """
+    clips: dict[Path, dict[str, Path]] = {}
+    for path in files:
+        if path.suffix.lower() == _FEATURES_SUFFIX:
+            part = Path(path.stem).suffix.lstrip(".")
+            if part not in STREAMS:
+                raise InputError(
+                    f"{path}: expected NAME.acoustic.npy or NAME.visual.npy, so that the name says "
+                    "what the array holds"
+                )
+            clip = path.with_name(Path(path.stem).stem)
+        else:
+            part, clip = "media", path.with_suffix("")
+        parts = clips.setdefault(clip, {})
+        if part in parts or {part, *parts} >= {"media", "acoustic"}:
+            raise InputError(
+                f"{path}: expected one source per modality of clip {clip.name!r}, got also "
+                f"{next(iter(parts.values()))}"
+            )
+        parts[part] = path
+    return [ClipFiles(name=clip.name, **parts) for clip, parts in clips.items()]
+
+
+def find_files(paths: Iterable[Path]) -> list[Path]:
+    """The clips among files and folders: folders are searched with all that is in them.
+
+    A folder that holds pictures and no other media is a clip of its own, frame by frame.
+
+    Raises:
+        MediaError: A folder has nothing in it that could be predicted.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir() or _is_frames(path):
+            found.append(path)
+            continue
+        inside = sorted(
+            file
+            for file in path.rglob("*")
+            if file.suffix.lower() in MEDIA_SUFFIXES | {_FEATURES_SUFFIX} and file.is_file()
+        )
+        if not inside:
+            raise MediaError(
+                f"{path}: no media in this folder; expected files that end in "
+                f"{', '.join(sorted(MEDIA_SUFFIXES))}"
+            )
+        found += inside
+    return found
+
+
+def _is_frames(folder: Path) -> bool:
+    suffixes = {file.suffix.lower() for file in folder.iterdir() if file.is_file()}
+    return bool(suffixes & _PICTURES) and not suffixes & MEDIA_SUFFIXES

@@ -1,0 +1,299 @@
+"""Predictions while sound and picture come in: what a file gives, as early as it can be known.
+
+They come from :mod:`vavl.inference.sources` or :mod:`vavl.inference.devices`, named here as well.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vavl.errors import InputError
+from vavl.features.face_features import FINEST_SIDE, FaceStep
+from vavl.features.frames import CLOSE_S
+from vavl.features.media import SAMPLING_RATE_HZ, VideoFrame
+from vavl.inference.devices import device
+from vavl.inference.recognizer import HOP_S, WINDOW_S
+from vavl.inference.sources import LiveSource, file_at_real_time, pcm, pipe
+from vavl.inference.windows import Window, WindowCutter
+from vavl.types import TimedPrediction
+
+if TYPE_CHECKING:
+    from vavl.inference.recognizer import Recognizer
+
+__all__ = [
+    "LiveRecognizer",
+    "LiveSource",
+    "device",
+    "file_at_real_time",
+    "pcm",
+    "pipe",
+    "run_stream",
+]
+
+_MOST_LAG_S = 60.0
+"""So far sound and picture may be apart: the later of the two is kept in memory."""
+_USUAL_FRAME_S = 1 / 25  # how long a frame is shown that is the only one
+
+
+class LiveRecognizer:
+    """Predicts windows of sound and picture as soon as they are complete.
+
+    Given the same sound and frames, the predictions are those of the timeline of a file. Only of
+    the end of a picture a file may know more: here the last frame is shown as long as the one
+    before it.
+
+    Where both sound and picture are announced, a window is complete when both have reached its end.
+
+    Args:
+        recognizer: Model and extractors.
+        audio: Whether there will be sound.
+        video: Whether there will be a picture.
+        window_s: Length of a window.
+        hop_s: From one window to the next.
+
+    Raises:
+        InputError: Neither sound nor picture, one that the model cannot take, or times that make
+            no sense.
+
+    Example:
+        >>> class Deaf:  # stands for vavl.load()
+        ...     acoustic_extractor = None
+        ...     def predict_window(self, window):
+        ...         return TimedPrediction(window.start_s, window.end_s, None, None, {}, {})
+        >>> live = LiveRecognizer(Deaf(), audio=True, video=False)
+        >>> second = np.zeros(16_000, np.float32)
+        >>> [len(live.add_audio(second)) for _ in range(4)]
+        [0, 1, 2, 2]
+        >>> live.finish()
+        []
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        *,
+        audio: bool,
+        video: bool,
+        window_s: float = WINDOW_S,
+        hop_s: float = HOP_S,
+    ) -> None:
+        if not audio and not video:
+            raise InputError("audio, video: expected sound, a picture or both, got neither")
+        self._recognizer = recognizer
+        self._cutter = WindowCutter(window_s, hop_s, audio=audio, video=video)
+        self._audio_open, self._video_open = audio, video
+        self._latency_s = self._step_s = 0.0
+        if audio:
+            _ = recognizer.acoustic_extractor  # or an error that says why there is none
+        if video:
+            extractor = recognizer.visual_extractor
+            self._stream = extractor.stream()
+            self._sampler = _Sampler(extractor.rate_hz)
+            self._step_s = 1 / extractor.rate_hz
+            self._latency_s = self._stream.latency_frames * self._step_s
+
+    @property
+    def latency_s(self) -> float:
+        """How long after its end a window is predicted at the latest, but for computing.
+
+        It is the look-ahead of the face tracker: a face is settled with the next frame that the
+        detector sees. To this comes how long the source holds back what it has: the time until its
+        next frame, which tells that the one before is no longer on show, and its block of sound.
+        Without a picture there is no look-ahead.
+        """
+        return self._latency_s
+
+    def add_audio(self, samples: NDArray[np.float32]) -> list[TimedPrediction]:
+        """Takes the next sound.
+
+        Args:
+            samples: ``(N,)`` at 16 kHz, full scale [-1, 1]; the first one ever is at 0 s.
+
+        Returns:
+            Predictions of the windows that are complete now.
+
+        Raises:
+            InputError: No sound is expected, it has another shape, or is 60 s ahead of the picture.
+        """
+        self._check_open("audio", self._audio_open)
+        if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+            raise InputError(
+                "samples: expected (N,) floating point numbers in [-1, 1], got "
+                f"{samples.dtype} of shape {samples.shape}"
+            )
+        return self._predicted(self._cutter.add_audio(samples.astype(np.float32, copy=False)))
+
+    def add_frame(self, frame: VideoFrame) -> list[TimedPrediction]:
+        """Takes the next frame.
+
+        Args:
+            frame: On the clock of the sound, later than the one before; at any rate. All frames
+                have one shape.
+
+        Returns:
+            Predictions of the windows that are complete now.
+
+        Raises:
+            InputError: No picture was announced, it has ended, the frame is not later than the
+                one before or not RGB, or it is 60 s ahead of the sound.
+        """
+        self._check_open("video", self._video_open)
+        return self._seen(
+            [step for due in self._sampler.add(frame) for step in self._stream.update(due)]
+        )
+
+    def end_audio(self) -> list[TimedPrediction]:
+        """The sound ends, the picture may go on; returns what is known now."""
+        self._audio_open = False
+        return self._predicted(self._cutter.end_audio())
+
+    def end_video(self) -> list[TimedPrediction]:
+        """The picture ends, the sound may go on; returns what is known now."""
+        if not self._video_open:
+            return []
+        steps = [step for due in self._sampler.finish() for step in self._stream.update(due)]
+        predictions = self._seen([*steps, *self._stream.finish()])
+        self._video_open = False
+        return predictions + self._predicted(self._cutter.end_video())
+
+    def finish(self) -> list[TimedPrediction]:
+        """All ends; returns the rest, the last window ending with the stream."""
+        predictions = self.end_video() + self.end_audio()
+        return predictions + self._predicted(self._cutter.finish())
+
+    def _seen(self, steps: list[FaceStep]) -> list[TimedPrediction]:
+        return self._predicted(self._cutter.add_steps(steps, self._step_s))
+
+    def _predicted(self, windows: list[Window]) -> list[TimedPrediction]:
+        if self._audio_open and self._video_open:
+            ahead_s = self._cutter.heard_s - self._cutter.seen_s
+            if abs(ahead_s) > _MOST_LAG_S:
+                late, other = ("picture", "sound") if ahead_s > 0 else ("sound", "picture")
+                raise InputError(
+                    f"stream: expected sound and picture side by side, the {late} is "
+                    f"{abs(ahead_s):.0f} s behind the {other}; end the {late} or feed both"
+                )
+        return [self._recognizer.predict_window(window) for window in windows]
+
+    def _check_open(self, name: str, is_open: bool) -> None:
+        if not is_open:
+            raise InputError(
+                f"{name}: expected none, got some: it was not announced by {name}=True, or has "
+                "ended"
+            )
+
+
+class _Sampler:
+    """Frames of any rate to those on show at ``k / rate_hz``, as they are taken from a file."""
+
+    def __init__(self, rate_hz: float) -> None:
+        self._rate_hz = rate_hz
+        self._number = 0  # of the next frame to return
+        self._shown: VideoFrame | None = None
+        self._length_s = _USUAL_FRAME_S
+
+    def add(self, frame: VideoFrame) -> list[VideoFrame]:
+        """The frames that are due before this one comes on show."""
+        if frame.pixels.ndim != 3 or frame.pixels.shape[2] != 3 or frame.pixels.dtype != np.uint8:
+            raise InputError(
+                "frame: expected (H, W, 3) RGB pixels, uint8, got "
+                f"{frame.pixels.dtype} of shape {frame.pixels.shape}"
+            )
+        shown = self._shown
+        if shown is not None and not frame.time_s > shown.time_s:
+            raise InputError(
+                f"frame: expected a time after {shown.time_s:.3f} s, got {frame.time_s:.3f} s"
+            )
+        due = self._until(frame.time_s)
+        if shown is not None:
+            self._length_s = frame.time_s - shown.time_s
+        self._shown = frame
+        return due
+
+    def finish(self) -> list[VideoFrame]:
+        """The frames that are due until the last one is over."""
+        return [] if self._shown is None else self._until(self._shown.time_s + self._length_s)
+
+    def _until(self, stop_s: float) -> list[VideoFrame]:
+        if self._shown is None:
+            return []
+        first = self._number
+        while self._number / self._rate_hz < stop_s - CLOSE_S:
+            self._number += 1
+        if first == self._number:
+            return []
+        pixels = _shrunk(self._shown.pixels)
+        return [VideoFrame(step / self._rate_hz, pixels) for step in range(first, self._number)]
+
+
+def _shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A frame no larger than face features take it from a file."""
+    height, width = pixels.shape[:2]
+    scale = FINEST_SIDE / max(height, width)
+    if scale >= 1:
+        return pixels
+    import av
+
+    size = {"width": max(1, round(width * scale)), "height": max(1, round(height * scale))}
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+    small = frame.to_ndarray(**size, format="rgb24", interpolation="AREA")
+    return small.astype(np.uint8, copy=False)
+
+
+def run_stream(
+    recognizer: Recognizer,
+    events: LiveSource,
+    on_prediction: Callable[[TimedPrediction, float], None],
+) -> None:
+    """Predicts from a source until it ends; what the model has no use for is passed over.
+
+    Args:
+        recognizer: Model and extractors.
+        events: Sound and frames, e.g. of :func:`vavl.inference.sources.device`.
+        on_prediction: Called with each prediction and its latency in seconds: how long after the
+            end of its window it is there, everything included. The clock for this is set by the
+            event that came in with the least delay, so that what a camera itself needs is not seen.
+
+    Raises:
+        InputError: The model can take neither the sound nor the picture of the source.
+        MediaError: The source breaks off.
+    """
+    audio, video = events.audio and recognizer.hears, events.video and recognizer.sees
+    if not audio and not video:
+        audio, video = events.audio, events.video  # decides which error says why
+    live = LiveRecognizer(recognizer, audio=audio, video=video)
+    began_s, heard = math.inf, 0
+    for event in events:
+        arrived_s = time.monotonic()
+        predictions: list[TimedPrediction] = []
+        if event[0] == "audio" and audio:
+            if event[1] is None:
+                predictions = live.end_audio()
+            else:
+                heard += len(event[1])
+                began_s = min(began_s, arrived_s - heard / SAMPLING_RATE_HZ)
+                predictions = live.add_audio(event[1])
+        elif event[0] == "frame" and video:
+            if event[1] is None:
+                predictions = live.end_video()
+            else:
+                began_s = min(began_s, arrived_s - event[1].time_s)
+                predictions = live.add_frame(event[1])
+        _hand_on(predictions, began_s, on_prediction)
+    _hand_on(live.finish(), began_s, on_prediction)
+
+
+def _hand_on(
+    predictions: list[TimedPrediction],
+    began_s: float,
+    on_prediction: Callable[[TimedPrediction, float], None],
+) -> None:
+    for prediction in predictions:
+        # The end of a stream may be known before it has come: of the last frame, when it began.
+        on_prediction(prediction, max(0.0, time.monotonic() - began_s - prediction.end_s))

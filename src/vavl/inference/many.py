@@ -1,0 +1,228 @@
+"""Predictions for many clips: in parallel, resumable, with what failed recorded beside the rest."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vavl.atomic import atomic_write
+from vavl.errors import InputError, StoreError
+from vavl.inference.files import ClipFiles
+from vavl.processes import Failure, run_here, run_in_processes, shown
+from vavl.types import Prediction
+
+if TYPE_CHECKING:
+    from vavl.inference.recognizer import Recognizer
+
+RECORDS_FILE = "predictions.jsonl"
+"""One line for each clip that was tried; what a second run goes by."""
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What a batch job did.
+
+    Attributes:
+        predicted: Clips with a prediction, of this run and of runs before.
+        failed: Clip to reason, in one line each.
+        skipped: Clips that were done before.
+    """
+
+    predicted: int
+    failed: dict[str, str]
+    skipped: int
+
+    def summary(self) -> str:
+        """One sentence for a user.
+
+        Example:
+            >>> BatchReport(predicted=3, failed={}, skipped=1).summary()
+            '3 clips predicted (1 of all before)'
+        """
+        parts = f"{self.predicted} clips predicted"
+        if self.skipped:
+            parts += f" ({self.skipped} of all before)"
+        if self.failed:
+            parts += f", {len(self.failed)} failed"
+        return parts
+
+
+class PredictionJob:
+    """Predicts one clip after another; loads its model in the process where it runs.
+
+    Args:
+        model: What :func:`vavl.inference.load` takes; None is the model of the package.
+        timeline: Whether to predict over time as well.
+        device: Where the model runs.
+    """
+
+    def __init__(self, model: str | None, *, timeline: bool = False, device: str = "cpu") -> None:
+        self.model = model
+        self.timeline = timeline
+        self.device = device
+        self._recognizer: Recognizer | None = None
+
+    def load(self) -> None:
+        """Loads the model."""
+        from vavl.inference.loading import load
+
+        if self._recognizer is None:
+            self._recognizer = load(self.model, device=self.device)
+
+    def __call__(self, clip: ClipFiles) -> Prediction:
+        """Predicts a clip."""
+        self.load()
+        assert self._recognizer is not None
+        return self._recognizer.predict_files(clip, timeline=self.timeline)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_recognizer": None}
+
+
+def predict_many(
+    clips: Sequence[ClipFiles],
+    out: Path | str,
+    *,
+    model: str | None = None,
+    timeline: bool = False,
+    workers: int = 0,
+    device: str = "cpu",
+    progress: bool = True,
+) -> BatchReport:
+    """Predicts many clips into a folder; the same call goes on where it was interrupted.
+
+    Written are ``predictions.jsonl`` (all there is to know of each clip, failures among them; each
+    line as soon as the clip is done), and at the end ``predictions.csv`` and
+    ``predictions.parquet`` (a row per clip) and ``failures.csv``. What was done before, failed or
+    not, is not done again unless its files have changed.
+
+    Args:
+        clips: Made by :func:`vavl.inference.group_files`.
+        out: Folder, made if needed.
+        model: What :func:`vavl.inference.load` takes; None is the model of the package.
+        timeline: Whether to predict over time as well.
+        workers: Processes, each with one thread; 0 works in this process.
+        device: Where the model runs.
+        progress: Whether to show a progress bar on standard error.
+
+    Raises:
+        InputError: Two clips of the same name and place, or a negative number of workers.
+        StoreError: The folder holds predictions of another model or kind.
+        VavlError: A worker died, or the model cannot be loaded.
+    """
+    if workers < 0:
+        raise InputError(f"workers: expected 0 or more, got {workers}")
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    records = folder / RECORDS_FILE
+    kind = {"model": model or "compact", "timeline": timeline}
+    known = _read_records(records, kind)
+    todo = [clip for clip in clips if known.get(_key(clip), {}).get("files") != _state(clip)]
+    job = PredictionJob(model, timeline=timeline, device=device)
+    results = run_in_processes(todo, job, workers) if workers else run_here(todo, job)
+    with records.open("a", encoding="utf-8") as file, closing(results):
+        if not file.tell():
+            _append(file, kind)
+        for clip, result in shown(todo, results, what="predicting", progress=progress):
+            record: dict[str, Any] = {"clip": _key(clip), "files": _state(clip)}
+            if isinstance(result, Failure):
+                record["error"] = str(result)
+            else:
+                record["prediction"] = asdict(result)
+            _append(file, record)
+            known[_key(clip)] = record
+    asked = [known[_key(clip)] for clip in clips]
+    _write_tables(folder, asked)
+    failed = {record["clip"]: record["error"] for record in asked if "error" in record}
+    return BatchReport(
+        predicted=len(asked) - len(failed), failed=failed, skipped=len(clips) - len(todo)
+    )
+
+
+def _key(clip: ClipFiles) -> str:
+    """What a clip is known by: the path of its first file, without the ending."""
+    first = clip.media or clip.acoustic or clip.visual
+    return clip.name if first is None else str(first)
+
+
+def _state(clip: ClipFiles) -> list[list[Any]]:
+    """Size and time of each file, which change with its content."""
+    state: list[list[Any]] = []
+    for path in (clip.media, clip.acoustic, clip.visual):
+        try:
+            status = None if path is None else path.stat()
+        except OSError:
+            status = None
+        state.append([] if status is None else [status.st_size, status.st_mtime_ns])
+    return state
+
+
+def _append(file: Any, record: dict[str, Any]) -> None:
+    file.write(json.dumps(record) + "\n")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _read_records(path: Path, kind: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Records by clip; the last of a clip counts. A line cut short by a kill is dropped."""
+    if not path.is_file():
+        return {}
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if len(whole) < len(text):
+        with path.open("rb+") as file:
+            file.truncate(len(whole))
+    try:
+        lines = [json.loads(line) for line in whole.splitlines()]
+        records = {record["clip"]: record for record in lines[1:]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: damaged ({error}); delete it to begin anew") from None
+    if lines and lines[0] != kind:
+        raise StoreError(
+            f"{path} holds other predictions:\n  there:     {lines[0]}\n  asked for: {kind}\n"
+            "Choose another --out, or delete this folder."
+        )
+    return records
+
+
+def _write_tables(folder: Path, records: Sequence[dict[str, Any]]) -> None:
+    """``predictions.csv``, ``predictions.parquet`` and ``failures.csv``."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [_row(record) for record in records if "prediction" in record]
+    columns = list(rows[0]) if rows else ["clip"]
+    with atomic_write(folder / "predictions.csv") as file:
+        _write_csv(file, columns, [list(row.values()) for row in rows])
+    with atomic_write(folder / "predictions.parquet") as file:
+        pq.write_table(pa.table({name: [row[name] for row in rows] for name in columns}), file)
+    failures = [[record["clip"], record["error"]] for record in records if "error" in record]
+    with atomic_write(folder / "failures.csv") as file:
+        _write_csv(file, ["clip", "reason"], failures)
+
+
+def _row(record: dict[str, Any]) -> dict[str, Any]:
+    prediction = record["prediction"]
+    return {
+        "clip": record["clip"],
+        "modality": prediction["modality"],
+        "label": prediction["label"],
+        **prediction["probabilities"],
+        **prediction["attributes"],
+        "duration_s": prediction["duration_s"],
+        "face_share": prediction["face_share"],
+        "warnings": "; ".join(prediction["warnings"]),
+    }
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)

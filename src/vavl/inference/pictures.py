@@ -1,0 +1,295 @@
+"""Pictures of a prediction: a plot over time, and the video with face and emotion drawn on it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from vavl.atomic import atomic_write
+from vavl.errors import InputError
+from vavl.features.face_features import FaceStep
+from vavl.features.media import media_info
+from vavl.inference.files import ClipFiles
+from vavl.inference.overlay import Drawing, SeenFace, write_video
+from vavl.types import Prediction, TimedPrediction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from vavl.inference.recognizer import Recognizer
+
+__all__ = ["PLOT_SUFFIXES", "SeenFace", "draw_overlay", "illustrate", "plot_timeline"]
+
+PLOT_SUFFIXES = (".pdf", ".png", ".svg")
+"""What a plot can be written as."""
+
+_INK, _MUTED, _LINE = "#1c2430", "#5d6876", "#dde2e8"
+# Okabe and Ito, "Color Universal Design", then two more: told apart with every colour vision.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7b8794", "#5b3c88")
+_STYLES = ("-", "--", ":", "-.")
+"""One after the other when the colours are used up."""
+_SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: small and searchable
+    "svg.hashsalt": "vavl",  # the same prediction gives the same bytes
+    "font.size": 10,
+    "axes.edgecolor": _MUTED,
+    "axes.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.titlecolor": _INK,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": _LINE,
+    "text.parse_math": False,  # a clip may be called "$x$"
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "legend.frameon": False,
+    "lines.markersize": 3.5,
+}
+_MARKED = 40
+"""Up to so many windows are marked by points: a clip of one window is nothing but points."""
+
+
+def illustrate(
+    recognizer: Recognizer,
+    clip: ClipFiles,
+    *,
+    plot: Path | None = None,
+    overlay: Path | None = None,
+) -> Prediction:
+    """Predicts a clip over time and draws the pictures that are asked for.
+
+    Of the faces only time and place are kept: memory grows by some 100 bytes a step.
+
+    Args:
+        recognizer: Who predicts.
+        clip: A video file, a sound file or a folder of frames; features cannot be drawn.
+        plot: Where to write the plot, see :func:`plot_timeline`. Default: none.
+        overlay: Where to write the video, see :func:`draw_overlay`. Default: none.
+
+    Returns:
+        The prediction with its timeline.
+
+    Raises:
+        InputError: The clip has features, or for an overlay no picture; or a suffix is unknown.
+            Nothing was predicted then.
+        MediaError: As :meth:`vavl.inference.Recognizer.predict`, or a file cannot be written.
+
+    Example:
+        >>> import vavl
+        >>> clip = ClipFiles("film.mp4", media=Path("film.mp4"))
+        >>> illustrate(vavl.load(), clip, overlay=Path("seen.mp4")).label  # doctest: +SKIP
+        'happy'
+    """
+    if clip.media is None or clip.acoustic is not None or clip.visual is not None:
+        raise InputError(
+            f"plot, overlay: expected a clip with a sound or video file alone, got {clip.name!r} "
+            "with features; give the file they were made from"
+        )
+    if plot is not None:
+        _check_plot(plot)
+    if overlay is not None:
+        _check_overlay(clip.media, overlay)
+    faces: list[SeenFace] = []
+
+    def keep(step: FaceStep) -> None:
+        faces.append(SeenFace(step.time_s, step.face.box if step.face else None))
+
+    prediction = recognizer.predict(clip.media, name=clip.name, timeline=True, on_step=keep)
+    if plot is not None:
+        plot_timeline(prediction, plot)
+    if overlay is not None:
+        draw_overlay(clip.media, overlay, prediction, faces)
+    return prediction
+
+
+def draw_overlay(
+    source: Path, path: Path, prediction: Prediction, faces: Sequence[SeenFace]
+) -> None:
+    """Writes the video again with the face framed and the emotion written beside it.
+
+    Every frame stays at its time, whether the frame rate is constant or not, upright and with
+    square pixels; an odd width or height grows by a pixel. The sound is copied, or encoded as AAC
+    where MP4 does not take its codec. Each frame tells what the window with the nearest centre
+    says. The file appears when it is complete; memory holds a few frames.
+
+    Args:
+        source: Video file, or folder of frames (25 a second).
+        path: Where to write; ends in ``.mp4``.
+        prediction: Of this video, with its timeline.
+        faces: When which face was seen, in the order of time, see
+            :attr:`vavl.inference.overlay.SeenFace.box`; without any, only the text is drawn.
+
+    Raises:
+        InputError: The source has no picture or is the file to write, the suffix is another, or
+            the prediction has no timeline.
+        MediaError: The source cannot be read, or the file cannot be written.
+    """
+    _check_overlay(source, path)
+    drawing = Drawing(_with_timeline(prediction), faces)
+    with atomic_write(path) as temporary:
+        write_video(source, temporary, drawing)
+
+
+def plot_timeline(prediction: Prediction, path: Path) -> None:
+    """Plots probabilities, attributes and the share of the face over time.
+
+    Args:
+        prediction: With its timeline.
+        path: Where to write; ends in one of :data:`PLOT_SUFFIXES`.
+
+    Raises:
+        InputError: Another suffix, or the prediction has no timeline.
+
+    Example:
+        >>> import tempfile
+        >>> from vavl.types import Modality
+        >>> said = (Modality.ACOUSTIC, "sad", {"sad": 0.7, "happy": 0.3}, {})
+        >>> windows = tuple(TimedPrediction(k / 2, k / 2 + 2, *said) for k in range(3))
+        >>> path = Path(tempfile.mkdtemp()) / "clip.svg"
+        >>> plot_timeline(Prediction("clip.wav", *said, duration_s=3.0, timeline=windows), path)
+        >>> "clip.wav: sad 70%, from sound" in path.read_text(encoding="utf-8")
+        True
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    _check_plot(path)
+    timeline = _with_timeline(prediction)
+    # A Figure of its own, not pyplot: no window system, no global state, nothing to close.
+    with mpl.rc_context(_SETTINGS), atomic_write(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        rows = _rows(timeline)
+        heights = [row.height for row in rows]
+        figure = Figure(figsize=(9, 0.9 + sum(heights)), layout="constrained")
+        _draw(figure, rows, heights, prediction)
+        metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
+        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150, metadata=metadata)
+
+
+class _Row(NamedTuple):
+    """One of the plots above each other."""
+
+    label: str
+    height: float
+    series: dict[str, list[float]]
+
+
+def _rows(timeline: Sequence[TimedPrediction]) -> list[_Row]:
+    rows = []
+    for label, values in (
+        ("probability", [window.probabilities for window in timeline]),
+        ("attributes", [window.attributes for window in timeline]),
+    ):
+        names = list(dict.fromkeys(name for window in values for name in window))
+        if names:
+            # A window with nothing to go by is a gap.
+            series = {name: [row.get(name, np.nan) for row in values] for name in names}
+            rows.append(_Row(label, max(2.0, 0.22 * len(names)), series))
+    shares = [window.face_share for window in timeline]
+    if any(share is not None for share in shares):
+        rows.append(_Row("face", 0.35, {"face": [share or 0.0 for share in shares]}))
+    return rows or [_Row("probability", 2.0, {})]
+
+
+def _draw(
+    figure: Figure, rows: Sequence[_Row], heights: Sequence[float], prediction: Prediction
+) -> None:
+    timeline = prediction.timeline
+    centres = [(window.start_s + window.end_s) / 2 for window in timeline]
+    end_s = max(prediction.duration_s or 0.0, timeline[-1].end_s)
+    column = figure.subplots(len(rows), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, row in zip(column, rows, strict=True):
+        if row.label == "face":
+            middles = [(a + b) / 2 for a, b in pairwise(centres)]
+            _strip(axes, [0.0, *middles, end_s], row.series["face"], prediction.face_share)
+        else:
+            _lines(axes, centres, row)
+    column[0].set_title(_title(prediction))
+    column[-1].set_xlim(0, end_s)
+    column[-1].set_xlabel("time (s)")
+
+
+def _lines(axes: Axes, centres: Sequence[float], row: _Row) -> None:
+    means = {name: float(np.nanmean(values)) for name, values in row.series.items()}
+    for number, (name, values) in enumerate(row.series.items()):
+        axes.plot(
+            centres,
+            values,
+            color=_COLOURS[number % len(_COLOURS)],
+            linestyle=_STYLES[number // len(_COLOURS) % len(_STYLES)],
+            marker="o" if len(centres) <= _MARKED else None,
+            label=f"{_readable(name)} {means[name]:.2f}",
+        )
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_ylabel(row.label)
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda n: -list(means.values())[n])
+    axes.legend(
+        [handles[n] for n in order],
+        [labels[n] for n in order],
+        title="mean",
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        labelspacing=0.25,
+    )
+
+
+def _strip(
+    axes: Axes, edges: Sequence[float], shares: Sequence[float], overall: float | None
+) -> None:
+    axes.pcolormesh(edges, [0, 1], [shares], cmap="Greens", vmin=0, vmax=1)
+    axes.grid(visible=False)
+    axes.set_yticks([])
+    axes.set_ylabel("face", rotation=0, ha="right", va="center")
+    overall = float(np.mean(shares)) if overall is None else overall
+    axes.text(1.01, 0.5, f"{overall:.0%}", transform=axes.transAxes, va="center")
+
+
+def _title(prediction: Prediction) -> str:
+    said = "" if prediction.label is None else f": {_readable(prediction.label)}"
+    if prediction.label in prediction.probabilities:
+        said += f" {prediction.probabilities[prediction.label]:.0%}"
+    origin = {"acoustic": "sound", "visual": "the face"}.get(
+        prediction.modality, "sound and the face"
+    )
+    return f"{_readable(prediction.name, 60)}{said}, from {origin}"
+
+
+def _readable(text: str, longest: int = 24) -> str:
+    """A name without characters that XML does not have, and not too long."""
+    clean = "".join(letter if letter.isprintable() else " " for letter in text)
+    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
+
+
+def _with_timeline(prediction: Prediction) -> Sequence[TimedPrediction]:
+    if not prediction.timeline:
+        raise InputError(
+            f"prediction: expected one with a timeline, got none for {prediction.name!r}; predict "
+            "with timeline=True"
+        )
+    return prediction.timeline
+
+
+def _check_plot(path: Path) -> None:
+    if path.suffix.lower() not in PLOT_SUFFIXES:
+        raise InputError(
+            f"plot: expected a file that ends in {', '.join(PLOT_SUFFIXES)}, got {path.name!r}"
+        )
+
+
+def _check_overlay(source: Path, path: Path) -> None:
+    if path.suffix.lower() != ".mp4":
+        raise InputError(f"overlay: expected a file that ends in .mp4, got {path.name!r}")
+    if path.exists() and source.exists() and path.samefile(source):
+        raise InputError(f"overlay: expected another file than the clip itself, got {path}")
+    if not source.is_dir() and not media_info(source).has_video:
+        raise InputError(f"overlay: {source} has no picture; plot= draws what is heard")

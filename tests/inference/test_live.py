@@ -1,0 +1,304 @@
+"""Live recognition gives what a file gives, in time; sources give what is in the file or pipe."""
+
+from __future__ import annotations
+
+import io
+import math
+import sys
+import threading
+import time
+import types
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from vavl.errors import InputError, MediaError
+from vavl.features.face_features import FaceFeatures
+from vavl.features.media import SAMPLING_RATE_HZ, VideoFrame, read_audio, video_frames
+from vavl.inference import devices
+from vavl.inference.live import (
+    LiveRecognizer,
+    LiveSource,
+    device,
+    file_at_real_time,
+    pcm,
+    pipe,
+    run_stream,
+)
+from vavl.inference.sources import pipe_format
+from vavl.inference.windows import Window
+from vavl.types import TimedPrediction
+
+
+class Deaf:
+    """Knows nothing, and remembers the windows it was shown."""
+
+    hears = sees = True
+    acoustic_extractor = None
+
+    def __init__(self, faces: FaceFeatures | None = None) -> None:
+        self.visual_extractor = faces
+        self.windows: list[Window] = []
+
+    def predict_window(self, window: Window) -> TimedPrediction:
+        self.windows.append(window)
+        return TimedPrediction(window.start_s, window.end_s, None, None, {}, {})
+
+
+def streamed(recognizer: object, source: LiveSource) -> list[TimedPrediction]:
+    predictions: list[TimedPrediction] = []
+    run_stream(recognizer, source, lambda prediction, _: predictions.append(prediction))
+    return predictions
+
+
+def assert_same(live: list[TimedPrediction], file: tuple[TimedPrediction, ...]) -> None:
+    assert len(live) == len(file)
+    for ours, theirs in zip(live, file, strict=True):
+        assert (ours.start_s, ours.end_s) == pytest.approx((theirs.start_s, theirs.end_s))
+        assert (ours.modality, ours.label) == (theirs.modality, theirs.label)
+        assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-5)
+        assert ours.attributes == pytest.approx(theirs.attributes, abs=1e-5)
+        assert ours.face_share == pytest.approx(theirs.face_share)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"seconds": 4.3},
+        {"seconds": 4.3, "rate": 30, "name": "film.mkv"},
+        {"seconds": 3.0, "rate": 10, "audio": None},
+        {"seconds": 2.6, "video": None, "name": "film.wav", "audio": "pcm_s16le"},
+        {"seconds": 1.1},
+        {"seconds": 5.0, "times": [k / 25 for k in range(60)]},  # the sound goes on
+        {"seconds": 1.0, "times": [k / 25 for k in range(90)]},  # the picture goes on
+        {"times": [0.0, 0.04, 0.3, 0.31, 1.1, 1.5, 1.54, 2.2, 2.5, 2.54, 2.58]},
+        {"size": (1600, 64), "seconds": 0.6, "audio": None},
+    ],
+)
+def test_a_stream_gives_what_its_file_gives(recognizer, film, settings) -> None:
+    path = film(**settings)
+    expected = recognizer.predict(path, timeline=True).timeline
+    assert_same(streamed(recognizer, file_at_real_time(path, math.inf)), expected)
+    if len(expected) > 2:  # else the comparison would say little
+        happy = [prediction.probabilities["happy"] for prediction in expected]
+        assert max(happy) - min(happy) > 3e-4
+
+
+def test_a_made_up_recognizer_is_shown_the_same_windows(recognizer, film) -> None:
+    path = film(seconds=3.2)
+    deaf = Deaf(recognizer.visual_extractor)
+    live = streamed(deaf, file_at_real_time(path, math.inf))
+    assert [(p.start_s, p.end_s) for p in live] == [
+        *((0.0, 2.0), (0.5, 2.5), (1.0, 3.0)),
+        pytest.approx((1.2, 3.2), abs=0.1),
+    ]
+    sound = read_audio(path)
+    for window in deaf.windows[:3]:
+        first = round(window.start_s * SAMPLING_RATE_HZ)
+        np.testing.assert_array_equal(window.waveform, sound[first : first + 32_000])
+        assert [s.time_s for s in window.steps] == pytest.approx(
+            [k / 12.5 for k in range(50) if window.start_s <= k / 12.5 < window.end_s - 1e-6]
+        )
+
+
+def test_blocks_of_any_size_and_order_give_the_same(recognizer, film) -> None:
+    path = film(seconds=3.0)
+    expected = recognizer.predict(path, timeline=True).timeline
+    live = LiveRecognizer(recognizer, audio=True, video=True)
+    sound, frames = read_audio(path), list(video_frames(path))
+    predictions = []
+    for start in range(0, len(sound), 777):  # all the sound comes before the picture
+        predictions += live.add_audio(sound[start : start + 777])
+    predictions += live.end_audio()
+    assert predictions == []
+    for frame in frames:
+        predictions += live.add_frame(frame)
+    assert_same(predictions + live.finish(), expected)
+
+
+def test_large_frames_are_shrunk_as_from_a_file(recognizer) -> None:
+    pixels = np.zeros((90, 2560, 3), np.uint8)
+    deaf = Deaf(recognizer.visual_extractor)
+    seen = []
+    live = LiveRecognizer(deaf, audio=False, video=True)
+    live._stream.update = lambda frame: seen.append(frame.pixels.shape) or []
+    for number in range(5):
+        live.add_frame(VideoFrame(number / 25, pixels))
+    assert seen == [(45, 1280, 3)] * 2
+
+
+@pytest.mark.parametrize("rate_hz", [25.0, 29.97, 60.0])
+def test_predictions_come_within_the_stated_latency(recognizer, rate_hz) -> None:
+    live = LiveRecognizer(recognizer, audio=True, video=True)
+    assert live.latency_s == pytest.approx(4 / 12.5)
+    assert LiveRecognizer(recognizer, audio=True, video=False).latency_s == 0
+    noise = np.random.default_rng(0).normal(0, 0.1, 1600).astype(np.float32)
+    now_s, heard_s, late = 0.0, 0.0, []
+    for number in range(round(8 * rate_hz)):
+        now_s = number / rate_hz
+        predictions = []
+        while heard_s + 0.1 <= now_s:
+            predictions += live.add_audio(noise)
+            heard_s += 0.1
+        predictions += live.add_frame(VideoFrame(now_s, np.full((32, 48, 3), 150, np.uint8)))
+        late += [now_s - prediction.end_s for prediction in predictions]
+    assert len(late) >= 11
+    # The frame after the one the detector sees, and a block of sound.
+    assert max(late) <= live.latency_s + 2 / rate_hz + 0.001
+    assert max(late) > live.latency_s - 1 / 12.5
+
+
+def test_a_source_plays_at_its_own_pace_and_tells_its_latency(recognizer, film) -> None:
+    path = film(seconds=2.4, rate=10)
+    began_s, latencies = time.monotonic(), []
+    run_stream(recognizer, file_at_real_time(path, 4.0), lambda p, late_s: latencies.append(late_s))
+    assert 0.55 < time.monotonic() - began_s < 5
+    assert len(latencies) == 2
+    events = file_at_real_time(path, 8.0)
+    began_s, arrived = time.monotonic(), []
+    for kind, value in events:
+        if kind == "frame" and value is not None:
+            arrived.append((time.monotonic() - began_s) * 8 - value.time_s)
+    assert min(arrived) > -0.01
+
+
+def test_only_what_the_model_can_take_is_read(recognizer, film) -> None:
+    path = film(seconds=2.5)
+    deaf = Deaf(recognizer.visual_extractor)
+    deaf.hears = False
+    streamed(deaf, file_at_real_time(path, math.inf))
+    assert all(not len(window.waveform) and window.steps for window in deaf.windows)
+    kinds = {kind for kind, _ in file_at_real_time(path, math.inf, video=False)}
+    assert kinds == {"audio"}
+    with pytest.raises(MediaError, match="neither"):
+        file_at_real_time(film("sound.wav", video=None, audio="pcm_s16le"), audio=False)
+    with pytest.raises(InputError, match="speed"):
+        file_at_real_time(path, 0)
+
+
+def test_piped_frames_and_sound_are_those_of_a_file(recognizer, film) -> None:
+    path = film("film.mkv", audio=None, video="ffv1", seconds=2.7)
+    raw = b"".join(frame.pixels.tobytes() for frame in video_frames(path))
+    source = pipe(Trickle(raw + b"cut off"), 96, 64, 25)
+    assert_same(streamed(recognizer, source), recognizer.predict(path, timeline=True).timeline)
+
+    path = film("film.wav", video=None, audio="pcm_s16le", seconds=2.7)
+    with av.open(str(path)) as file:  # stereo: the mean is not exact in 16 bits
+        both = np.concatenate([f.to_ndarray() for f in file.decode(audio=0)], axis=1)
+    mono = both.reshape(-1, 2).mean(axis=1).round().astype("<i2")
+    blocks = [samples for _, samples in pcm(Trickle(mono.tobytes() + b"x"), 44_100)]
+    np.testing.assert_allclose(np.concatenate(blocks), read_audio(path), atol=1e-4)
+
+
+class Trickle(io.RawIOBase):
+    """Gives a few bytes at a time, as a pipe does."""
+
+    def __init__(self, content: bytes) -> None:
+        self._rest = io.BytesIO(content)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._rest.read(min(size, 5000))
+
+
+def test_wrong_input_is_refused(recognizer) -> None:
+    frame = VideoFrame(0.0, np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(InputError, match="neither"):
+        LiveRecognizer(recognizer, audio=False, video=False)
+    live = LiveRecognizer(recognizer, audio=False, video=True)
+    with pytest.raises(InputError, match="audio: expected none"):
+        live.add_audio(np.zeros(10, np.float32))
+    live.add_frame(frame)
+    with pytest.raises(InputError, match=r"after 0\.000 s"):
+        live.add_frame(frame)
+    with pytest.raises(InputError, match="RGB"):
+        live.add_frame(VideoFrame(1.0, np.zeros((32, 32), np.uint8)))
+    live.finish()
+    with pytest.raises(InputError, match="video: expected none"):
+        live.add_frame(VideoFrame(1.0, frame.pixels))
+    both = LiveRecognizer(recognizer, audio=True, video=True)
+    with pytest.raises(InputError, match="samples"):
+        both.add_audio(np.zeros(10, np.int16))
+    with pytest.raises(InputError, match="the picture is 61 s behind"):
+        both.add_audio(np.zeros(61 * 16_000, np.float32))
+    for wrong in ({"width": 0}, {"frame_rate_hz": 0.0}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            pipe(io.BytesIO(), **{"width": 4, "height": 4, "frame_rate_hz": 25.0, **wrong})
+    with pytest.raises(InputError, match="sampling_rate_hz"):
+        pcm(io.BytesIO(), 0)
+    with pytest.raises(InputError, match="640x480@25, got '640x480'"):
+        pipe_format("640x480")
+
+
+def test_devices_run_side_by_side_until_the_reader_stops(monkeypatch) -> None:
+    graphs = {
+        "alsa": "sine=frequency=440:sample_rate=44100:samples_per_frame=1024,arealtime",
+        "v4l2": "testsrc=size=64x48:rate=25,realtime",
+    }
+    opened = []
+
+    def fake(name: str, system: str) -> object:
+        opened.append(name)
+        return av.open(graphs[system], format="lavfi")
+
+    monkeypatch.setattr(devices, "_opened", fake)
+    monkeypatch.setattr(devices, "sys", types.SimpleNamespace(platform="linux"))
+    before = threading.active_count()
+    events = device("/dev/video7", "hw:1").events
+    heard, times = 0, []
+    for kind, value in events:
+        if kind == "audio":
+            heard += len(value)
+        else:
+            times.append(value.time_s)
+            assert value.pixels.shape == (48, 64, 3)
+        if len(times) > 20:
+            break
+    events.close()
+    assert opened == ["hw:1", "/dev/video7"]
+    assert times == sorted(set(times))
+    assert heard / SAMPLING_RATE_HZ == pytest.approx(times[-1], abs=0.3)
+    until_s = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < until_s:
+        time.sleep(0.02)
+    assert threading.active_count() == before
+
+
+def test_a_device_that_ends_is_told_and_lost_sound_is_silence(monkeypatch) -> None:
+    graphs = {"alsa": "sine=duration=0.3:sample_rate=16000", "v4l2": "testsrc=duration=0.2"}
+    monkeypatch.setattr(
+        devices, "_opened", lambda name, system: av.open(graphs[system], format="lavfi")
+    )
+    monkeypatch.setattr(devices, "sys", types.SimpleNamespace(platform="linux"))
+    clock = iter([0.0, *(0.1 * k for k in range(1, 4)), *(5 + 0.1 * k for k in range(999))])
+    monkeypatch.setattr(devices, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    events = list(device(None, "default"))
+    assert events[-1] == ("audio", None)
+    blocks = [value for _, value in events[:-1]]
+    assert 5 < sum(map(len, blocks)) / SAMPLING_RATE_HZ < 6
+    assert max(map(len, blocks)) > 4 * SAMPLING_RATE_HZ
+    assert [kind for kind, _ in device("camera", None)].count("frame") == 6
+
+
+def test_the_sound_system_is_told_where_its_configuration_lies(monkeypatch, tmp_path) -> None:
+    if sys.platform != "linux" or "alsa" not in av.formats_available:
+        pytest.skip("no ALSA")
+    (tmp_path / "alsa.conf").write_text("pcm.quiet { type null }\n")
+    monkeypatch.setenv("ALSA_CONFIG_DIR", "")  # so that it is put back afterwards
+    monkeypatch.delenv("ALSA_CONFIG_DIR")
+    monkeypatch.setattr(devices, "_ALSA_FOLDER", tmp_path)
+    source = device(None, "quiet")
+    assert next(source.events)[0] == "audio"  # of a device that has nothing to say
+    source.events.close()
+
+
+def test_devices_that_are_not_there(monkeypatch) -> None:
+    with pytest.raises(InputError, match="neither"):
+        device(None, None)
+    if sys.platform == "linux":
+        with pytest.raises(InputError, match=r"camera: /dev/none cannot be opened .*v4l2-ctl"):
+            device("/dev/none", None)
+    monkeypatch.setattr(devices, "sys", types.SimpleNamespace(platform="darwin"))
+    with pytest.raises(InputError, match="expected Linux, got darwin"):
+        device(str(Path("/dev/video0")))

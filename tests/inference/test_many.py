@@ -1,0 +1,112 @@
+"""Many clips: failures are recorded and nothing is done twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import wave
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import vavl
+from vavl.errors import MediaError, StoreError
+from vavl.inference import ClipFiles, find_files, group_files, predict_many
+from vavl.inference.many import RECORDS_FILE
+from vavl.models.pretrained import write_features
+from vavl.types import Modality
+
+
+@pytest.fixture(scope="session")
+def model(recognizer: vavl.Recognizer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a model that hears."""
+    folder = tmp_path_factory.mktemp("model")
+    recognizer.model.save_pretrained(folder)
+    write_features(folder, {Modality.ACOUSTIC: recognizer.features[Modality.ACOUSTIC]})
+    return str(folder)
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> list[ClipFiles]:
+    folder = tmp_path / "clips" / "Ä ö"
+    folder.mkdir(parents=True)
+    for number in range(40):
+        path = folder / f"clip {number:03}.wav"
+        if number % 10 == 7:
+            path.write_text("this is no sound")
+            continue
+        samples = np.sin(np.arange(8_000 + 40 * number) / (5 + number)) * 9_000
+        with wave.open(str(path), "wb") as file:
+            file.setparams((1, 2, 16_000, 0, "NONE", ""))
+            file.writeframes(samples.astype("<i2").tobytes())
+    (folder / "notes.txt").write_text("not a clip")
+    return group_files(find_files([tmp_path / "clips"]))
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_failures_are_recorded_and_the_rest_goes_on(
+    clips: list[ClipFiles], model: str, tmp_path: Path, workers: int
+) -> None:
+    out = tmp_path / "out"
+    report = predict_many(clips, out, model=model, workers=workers, progress=False)
+    assert (report.predicted, len(report.failed), report.skipped) == (36, 4, 0)
+    rows, failures = read(out / "predictions.csv"), read(out / "failures.csv")
+    assert len(rows) == pq.read_table(out / "predictions.parquet").num_rows == 36
+    assert [Path(row["clip"]).stem for row in failures] == [f"clip {n:03}" for n in (7, 17, 27, 37)]
+    assert all("MediaError" in row["reason"] for row in failures)
+    assert sum(float(rows[0][name]) for name in ("angry", "happy", "sad")) == pytest.approx(1)
+    again = predict_many(clips, out, model=model, workers=workers, progress=False)
+    assert (again.predicted, len(again.failed), again.skipped) == (36, 4, 40)
+    assert read(out / "predictions.csv") == rows
+
+
+def test_a_killed_run_goes_on_and_a_changed_clip_is_done_again(
+    clips: list[ClipFiles], model: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    predict_many(clips, out, model=model, progress=False)
+    whole = read(out / "predictions.csv")
+    records = out / RECORDS_FILE
+    lines = records.read_bytes().splitlines(keepends=True)
+    records.write_bytes(b"".join(lines[:11]) + lines[11][:20])  # killed while writing
+    report = predict_many(clips, out, model=model, progress=False)
+    assert report.skipped == 10
+    assert read(out / "predictions.csv") == whole
+    broken = clips[7].media
+    assert broken is not None
+    assert clips[8].media is not None
+    broken.write_bytes(clips[8].media.read_bytes())
+    mended = predict_many(clips, out, model=model, progress=False)
+    assert (mended.skipped, len(mended.failed)) == (39, 3)
+
+
+def test_other_predictions_are_not_mixed_in(
+    clips: list[ClipFiles], model: str, tmp_path: Path
+) -> None:
+    predict_many(clips[:2], tmp_path / "out", model=model, progress=False)
+    with pytest.raises(StoreError, match="holds other predictions"):
+        predict_many(clips[:2], tmp_path / "out", model=model, timeline=True, progress=False)
+    (tmp_path / "out" / RECORDS_FILE).write_text(json.dumps({"model": model}) + "\nnot json\n")
+    with pytest.raises(StoreError, match="damaged"):
+        predict_many(clips[:2], tmp_path / "out", model=model, progress=False)
+
+
+def test_folders_are_searched_and_frames_are_one_clip(tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    (frames / "0.png").write_bytes(b"")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.MP4").write_bytes(b"")
+    assert find_files([frames]) == [frames]
+    assert find_files([tmp_path / "deep"]) == [tmp_path / "deep" / "a.MP4"]
+    assert find_files([Path("named.xyz")]) == [Path("named.xyz")]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MediaError, match="no media in this folder"):
+        find_files([tmp_path / "empty"])
