@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,11 @@ def find_and_crop(images: NDArray[np.uint8], how: Paste, seed: int) -> Cropped:
             result.landmarks[numbers[k]] = (face.landmarks - [left, top]) / factor
         if start // _FRAMES_PER_PASS % 50 == 0:
             seconds = time.perf_counter() - started
-            print(f"found {result.found.sum()} of {numbers[-1] + 1} in {seconds:.0f} s", flush=True)
+            print(
+                f"found {result.found.sum()} of {numbers[-1] + 1} in {seconds:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     return result
 
 

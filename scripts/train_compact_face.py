@@ -211,7 +211,11 @@ def main() -> None:
         training.resume(checkpoint)
         print(f"goes on after epoch {training.epochs_done}", flush=True)
     else:
-        settings = {name: str(value) for name, value in vars(options).items()}
+        # Of paths the names: where things lie on this machine is nobody's concern.
+        settings = {
+            name: value.name if isinstance(value, Path) else value
+            for name, value in vars(options).items()
+        }
         (options.out / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
     while training.epochs_done < options.epochs:
         started = time.perf_counter()

@@ -131,9 +131,10 @@ def extract(
 ) -> int:
     """Extract features into stores; run again to resume, or to mend a damaged store.
 
-    Acoustic extractors: logmel, hf:ID_OR_DIR (any transformers speech encoder),
-    wav2vec2-large-robust-12, arrays. Visual extractors: arrays. The stores are OUT/acoustic and
-    OUT/visual.
+    Acoustic extractors: logmel, logmel-pitch, hf:ID_OR_DIR (any transformers speech encoder),
+    wav2vec2-large-robust-12, arrays. Visual extractors: compact-face (faces of a video, no
+    download), hf:ID_OR_DIR (any transformers image model, on faces of a video), arrays. The stores
+    are OUT/acoustic and OUT/visual.
 
     Args:
         manifest: Utterance table, as written by `vavl prepare`.

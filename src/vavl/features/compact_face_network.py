@@ -101,8 +101,7 @@ def _normalised(pixels: Tensor) -> Tensor:
 def load_weights(content: bytes) -> CompactFace:
     """The network with the weights of a safetensors file, ready for inference.
 
-    Batch normalisation is folded into the convolutions before it, which saves a quarter of the
-    time.
+    Batch normalisation is folded into the convolutions before it, which saves time.
     """
     network = CompactFace()
     # Not strict about counters of batches, which only matter in training.

@@ -11,6 +11,7 @@ from vavl.features import compact_face
 from vavl.features.compact_face import CompactFaceFeatures, crop_faces
 from vavl.features.face_features import FACE_RATE_HZ, FaceFeatures
 from vavl.features.faces import Face
+from vavl.features.image_encoder import ImageEncoder, Pooling
 from vavl.features.tracking import MainFaceRule
 
 
@@ -46,4 +47,29 @@ def compact_face_features(
         mirrored: Embed the mirror image too and take the mean: twice the time.
     """
     embedder = CompactFaceEmbedder(mirrored)
+    return FaceFeatures(embedder, None, frame_rate_hz, detect_every, main)
+
+
+def hub_face_features(
+    source: str,
+    revision: str | None = None,
+    frame_rate_hz: float = FACE_RATE_HZ,
+    detect_every: int = 5,
+    main: MainFaceRule | int = "prominent",
+    margin: float = 0.2,
+    pooling: Pooling = "mean",
+) -> FaceFeatures:
+    """Faces of a video through any image model of transformers.
+
+    Args:
+        source: See :class:`vavl.features.image_encoder.ImageEncoder`; likewise ``revision``,
+            ``margin`` and ``pooling``.
+        revision: Branch, tag or commit on the hub.
+        frame_rate_hz: See :class:`vavl.features.face_features.FaceFeatures`; likewise the next two.
+        detect_every: The detector sees every so-manieth frame.
+        main: Which of several faces is taken.
+        margin: What is seen around the face.
+        pooling: How the last hidden state becomes one vector.
+    """
+    embedder = ImageEncoder(source, revision, margin, pooling)
     return FaceFeatures(embedder, None, frame_rate_hz, detect_every, main)

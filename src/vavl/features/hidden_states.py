@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -152,25 +152,11 @@ class WaveformHiddenStates(HiddenStates):
 
     def load(self) -> torch.nn.Module:
         """See :meth:`HiddenStates.load`."""
-        from transformers import AutoModel
-
         configuration = self._configuration()
         configuration.num_hidden_layers = self._layers_needed
         configuration.add_adapter = False  # it would lower the frame rate
-        with _quiet(self.checkpoint):
-            model, info = AutoModel.from_pretrained(
-                self.checkpoint.folder,
-                config=configuration,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-        # Only training reads the mask embedding, and not every checkpoint has it. Whatever else is
-        # missing would be left at random values without a word.
-        missing = [k for k in info["missing_keys"] if not k.endswith("masked_spec_embed")]
-        _refuse(self.checkpoint, missing)
-        return _for_inference(model.float())
+        # Only training reads the mask embedding, and not every checkpoint has it.
+        return load_pretrained(self.checkpoint, configuration, optional=("masked_spec_embed",))
 
     def run(self, model: torch.nn.Module, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :meth:`HiddenStates.run`."""
@@ -256,6 +242,37 @@ class WhisperHiddenStates(HiddenStates):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_mel": None}
+
+
+def load_pretrained(
+    checkpoint: Checkpoint, configuration: Any = None, *, optional: Sequence[str] = ()
+) -> torch.nn.Module:
+    """Loads a model of transformers in single precision, ready for inference.
+
+    Args:
+        checkpoint: Where the weights lie.
+        configuration: In place of that of the checkpoint.
+        optional: Parts of the names of tensors that may be missing, since nothing reads them.
+
+    Raises:
+        InputError: The weights are damaged, or lack something, which would be left at random values
+            without a word.
+    """
+    from transformers import AutoModel
+
+    given = {} if configuration is None else {"config": configuration}
+    with _quiet(checkpoint):
+        model, info = AutoModel.from_pretrained(
+            checkpoint.folder,
+            **given,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    missing = [key for key in info["missing_keys"] if not any(part in key for part in optional)]
+    _refuse(checkpoint, missing)
+    return _for_inference(model.float())
 
 
 def _whisper_encoder_weights(checkpoint: Checkpoint, layers: int) -> dict[str, torch.Tensor]:

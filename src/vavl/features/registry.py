@@ -16,7 +16,7 @@ from vavl.data.shards import describe
 from vavl.data.utterance import MediaField
 from vavl.errors import InputError, all_problems
 from vavl.features.acoustic import LogMel
-from vavl.features.face_models import compact_face_features
+from vavl.features.face_models import compact_face_features, hub_face_features
 from vavl.features.pitch import LogMelPitch
 from vavl.features.speech_encoder import PAPER_PRESET, SpeechEncoder, Wav2Vec2LargeRobust12
 from vavl.features.visual import ArrayFeatures
@@ -60,6 +60,10 @@ _BUILDERS: dict[Modality, dict[str, Callable[..., Extractor]]] = {
         "arrays": partial(ArrayFeatures, Modality.VISUAL),
     },
 }
+_HUB_BUILDERS: dict[Modality, Callable[..., Extractor]] = {
+    Modality.ACOUSTIC: SpeechEncoder,
+    Modality.VISUAL: hub_face_features,
+}
 
 
 def extractor_names(modality: Modality | str) -> tuple[str, ...]:
@@ -67,10 +71,10 @@ def extractor_names(modality: Modality | str) -> tuple[str, ...]:
 
     Example:
         >>> extractor_names("visual")
-        ('compact-face', 'arrays')
+        ('compact-face', 'arrays', 'hf:ID_OR_FOLDER')
     """
     names = tuple(_BUILDERS[_checked(modality)])
-    return (*names, "hf:ID_OR_FOLDER") if modality == Modality.ACOUSTIC else names
+    return (*names, "hf:ID_OR_FOLDER")
 
 
 def build_extractor(modality: Modality | str, name: str, **parameters: Any) -> Extractor:
@@ -95,8 +99,9 @@ def build_extractor(modality: Modality | str, name: str, **parameters: Any) -> E
     """
     modality = _checked(modality)
     builders = _BUILDERS[modality]
-    if modality == Modality.ACOUSTIC and name.startswith(_HUB_PREFIX):
-        return _build(name, partial(SpeechEncoder, name.removeprefix(_HUB_PREFIX)), parameters)
+    if name.startswith(_HUB_PREFIX):
+        builder = partial(_HUB_BUILDERS[modality], name.removeprefix(_HUB_PREFIX))
+        return _build(name, builder, parameters)
     if name not in builders:
         known = ", ".join(extractor_names(modality))
         raise InputError(
@@ -124,8 +129,8 @@ def rebuild_extractor(spec: FeatureSpec, *, source: str | None = None) -> Extrac
     """
     name = spec.extractor
     builder: Callable[..., Extractor] | None = _BUILDERS.get(spec.modality, {}).get(name)
-    if name == "hf" and spec.modality == Modality.ACOUSTIC:
-        builder = SpeechEncoder
+    if name == "hf":
+        builder = _HUB_BUILDERS[spec.modality]
     if builder is None:
         raise InputError(f"extractor: {spec.modality} {name!r} is not known to this vavl")
     known = inspect.signature(builder).parameters

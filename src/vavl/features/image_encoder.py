@@ -1,0 +1,134 @@
+"""Pretrained image models of transformers as embedders of faces."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vavl.errors import InputError
+from vavl.features.faces import Face, align
+from vavl.features.hidden_states import load_pretrained
+from vavl.features.weights import Checkpoint, find_checkpoint
+
+_USUAL_SIZE = 224
+_FACES_PER_PASS = 16
+
+Pooling = Literal["mean", "first"]
+
+
+class ImageEncoder:
+    """Embeds faces with any image model of transformers: ViT, BEiT, DINOv2, ConvNeXt, ResNet, ...
+
+    Faces are brought upright into the template of :func:`vavl.features.faces.template`, at the size
+    that the model wants, and normalised with its mean and deviation. The embedding is the last
+    hidden state, averaged over the picture: always a trained output, which a checkpoint's pooling
+    layer is not.
+
+    Args:
+        source: A folder, or a hub id ``org/name`` or ``org/name@revision``.
+        revision: Branch, tag or commit on the hub.
+        margin: What is seen around the face on each side, as a share of the crop's side.
+        pooling: ``"mean"`` over all positions, or ``"first"``: the class token of a transformer.
+
+    Raises:
+        InputError: The source cannot be had, is no image model, or an argument makes no sense.
+    """
+
+    name = "hf"
+
+    def __init__(
+        self,
+        source: str,
+        revision: str | None = None,
+        margin: float = 0.2,
+        pooling: Pooling = "mean",
+    ) -> None:
+        if pooling not in ("mean", "first"):
+            raise InputError(f"pooling: expected 'mean' or 'first', got {pooling!r}")
+        self._checkpoint = find_checkpoint(source, revision)
+        settings = self._checkpoint.preprocessor_config
+        self._size = _side(self._checkpoint, settings)
+        self._mean, self._std = (
+            np.array(settings.get(key, [0.5, 0.5, 0.5]), np.float32)
+            for key in ("image_mean", "image_std")
+        )
+        if self._mean.shape != (3,) or self._std.shape != (3,) or not (self._std > 0).all():
+            raise InputError(
+                f"{self._checkpoint.source}: expected image_mean and image_std of three channels"
+            )
+        self._margin = margin
+        self._pooling = pooling
+        config = self._checkpoint.config
+        widths = config.get("hidden_sizes")
+        found = widths[-1] if isinstance(widths, list) and widths else config.get("hidden_size")
+        if not isinstance(found, int):
+            raise InputError(
+                f"{self._checkpoint.source}: expected an image model with hidden_size or "
+                f"hidden_sizes, got {self._checkpoint.model_type!r}"
+            )
+        self.dim = found
+        self._model: Any = None
+
+    @property
+    def source(self) -> str:
+        """Where the weights come from."""
+        return self._checkpoint.source
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hash of the weights."""
+        return self._checkpoint.weights_sha256
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What changes the numbers."""
+        return {
+            "margin": self._margin,
+            "pooling": self._pooling,
+            "model_type": self._checkpoint.model_type,
+            "config_sha256": self._checkpoint.config_sha256(),
+        }
+
+    def load(self) -> None:
+        """Reads the weights now instead of with the first face."""
+        if self._model is None:
+            self._model = load_pretrained(self._checkpoint, optional=("pooler.",))
+
+    def embed_faces(self, frames: NDArray[np.uint8], faces: list[Face]) -> NDArray[np.float32]:
+        """Embeds one face of each frame: ``(N, H, W, 3)`` to ``(N, D)``."""
+        import torch
+
+        self.load()
+        crops = align(frames, faces, self._size, self._margin)
+        parts = []
+        for start in range(0, len(crops), _FACES_PER_PASS):
+            pixels = crops[start : start + _FACES_PER_PASS].astype(np.float32) / 255
+            pixels = (pixels - self._mean) / self._std
+            x = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())  # (n, 3, S, S)
+            with torch.inference_mode():
+                hidden = self._model(x).last_hidden_state
+            if hidden.ndim == 4:  # of a convolutional model: (n, D, h, w)
+                hidden = hidden.flatten(2).transpose(1, 2)
+            pooled = hidden[:, 0] if self._pooling == "first" else hidden.mean(1)
+            parts.append(pooled.numpy())
+        return np.concatenate(parts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker process reads the weights from disk: cheaper than sending them.
+        return {**self.__dict__, "_model": None}
+
+
+def _side(checkpoint: Checkpoint, settings: Any) -> int:
+    """Side of the square picture that the model wants."""
+    for size in (
+        settings.get("crop_size"),
+        settings.get("size"),
+        checkpoint.config.get("image_size"),
+    ):
+        if isinstance(size, dict):
+            size = size.get("height") or size.get("shortest_edge")
+        if isinstance(size, int) and size >= 1:
+            return size
+    return _USUAL_SIZE

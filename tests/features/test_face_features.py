@@ -1,0 +1,135 @@
+"""Faces of a video as features: gaps, keys, workers, and image models of transformers."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vavl.errors import InputError, MediaError
+from vavl.features.face_features import FaceFeatures
+from vavl.features.face_models import compact_face_features
+from vavl.features.faces import Face, template
+from vavl.features.frames import array_frames
+from vavl.features.image_encoder import ImageEncoder
+from vavl.features.registry import build_extractor, extractor_names, rebuild_extractor
+
+
+class Bright:
+    """Finds a face in bright frames."""
+
+    def detect(self, frames: np.ndarray) -> list[list[Face]]:
+        landmarks = (template(32) + 4).astype(np.float32)
+        face = Face((4, 4, 36, 36), 0.9, landmarks)
+        return [[face] if frame.mean() > 100 else [] for frame in frames]
+
+
+class Mean:
+    name, dim, parameters, weights_sha256, source = "mean", 3, {"a": 1}, None, None
+
+    def load(self) -> None:
+        pass
+
+    def embed_faces(self, frames: np.ndarray, faces: list[Face]) -> np.ndarray:
+        assert len(frames) == len(faces) > 0
+        return frames.mean((1, 2)).astype(np.float32)
+
+
+def test_steps_without_a_face_are_nan_and_keep_their_place() -> None:
+    frames = np.zeros((20, 40, 40, 3), np.uint8)
+    frames[5:10] = 200
+    features = FaceFeatures(Mean(), Bright(), frame_rate_hz=10, detect_every=1)
+    steps = list(features.steps(array_frames(frames, 10)))
+    shown = [not np.isnan(step.features).any() for step in steps]
+    assert [k for k, seen in enumerate(shown) if seen] == list(range(5, 10))
+    assert all(step.features.tolist() == [200] * 3 for step in steps[5:10])
+    assert [step.face is not None for step in steps] == shown
+    assert steps[7].brightness == pytest.approx(200 / 255)
+
+
+def test_a_folder_of_frames_without_a_face_is_an_error(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for number in range(3):
+        Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / f"{number}.png")
+    features = FaceFeatures(Mean(), Bright())
+    with pytest.raises(MediaError, match="no face was found in any of the"):
+        features.extract_file(tmp_path)
+
+
+def test_everything_that_changes_the_numbers_is_in_the_key() -> None:
+    keys = {
+        compact_face_features(**arguments).spec.key
+        for arguments in (
+            {},
+            {"frame_rate_hz": 25},
+            {"detect_every": 1},
+            {"main": "largest"},
+            {"main": 0},
+            {"mirrored": False},
+        )
+    }
+    assert len(keys) == 6
+
+
+def test_it_is_rebuilt_from_its_description_and_sent_to_other_processes() -> None:
+    features = build_extractor("visual", "compact-face", frame_rate_hz=5, mirrored=False)
+    assert rebuild_extractor(features.spec).spec.key == features.spec.key
+    features.load()
+    assert len(pickle.dumps(features)) < 20_000, "weights are read again, not sent"
+    assert pickle.loads(pickle.dumps(features)).spec.key == features.spec.key
+
+
+@pytest.fixture(scope="session")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny vision transformer with random weights, as transformers saves it."""
+    import torch
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("vit")
+    config = ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        image_size=32,
+        patch_size=16,
+    )
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def test_an_image_model_of_transformers(vit: Path) -> None:
+    import torch
+    from transformers import ViTModel
+
+    assert "hf:ID_OR_FOLDER" in extractor_names("visual")
+    features = build_extractor("visual", f"hf:{vit}", margin=0.0)
+    assert features.spec.dim == 16
+    assert rebuild_extractor(features.spec).spec.key == features.spec.key
+    frames = np.random.default_rng(0).integers(0, 255, (3, 40, 40, 3), dtype=np.uint8)
+    frames[:] = frames[:, :1, :1]  # of one colour each, so that the crop does not matter
+    faces = [Bright().detect(np.full_like(frames[:1], 200))[0][0]] * 3
+    found = ImageEncoder(str(vit), margin=0.0).embed_faces(frames, faces)
+    pixels = torch.from_numpy(frames[:, :32, :32].transpose(0, 3, 1, 2).copy()).float() / 255
+    model = ViTModel.from_pretrained(vit, add_pooling_layer=False).eval()
+    with torch.no_grad():
+        expected = model((pixels - 0.5) / 0.5).last_hidden_state.mean(1).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    first = ImageEncoder(str(vit), pooling="first").embed_faces(frames, faces)
+    assert not np.allclose(first, found, atol=1e-3)
+
+
+def test_what_is_no_image_model_is_named(vit: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="pooling: expected 'mean' or 'first'"):
+        ImageEncoder(str(vit), pooling="last")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="there is none"):
+        build_extractor("visual", f"hf:{tmp_path}/nothing")
+    with pytest.raises(InputError, match="main"):
+        FaceFeatures(Mean(), Bright(), main="tallest")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="frame_rate_hz"):
+        FaceFeatures(Mean(), Bright(), frame_rate_hz=0)
