@@ -60,10 +60,10 @@ def changed_voice(x: NDArray[np.float32], random: np.random.Generator) -> NDArra
         start = int(random.integers(0, max(1, len(x) - steps + 1)))
         x = x[start : start + steps]
     bands, pitch = x[:, :BANDS], x[:, BANDS:].copy()
-    if random.random() < 0.5:  # another microphone: a smooth curve over the bands
+    if random.random() < 0.3:  # another microphone: a smooth curve over the bands
         curve = np.interp(np.arange(BANDS), np.linspace(0, BANDS - 1, 5), random.normal(0, 0.5, 5))
         bands = bands + curve
-    if random.random() < 0.3:  # steady noise, 15 to 45 dB below the voice
+    if random.random() < 0.15:  # steady noise, 15 to 45 dB below the voice
         level = np.log(np.exp(bands).sum(1).mean() / BANDS) - random.uniform(15, 45) / 4.34
         tilt = np.linspace(random.normal(0, 1), random.normal(0, 1), BANDS)
         bands = np.logaddexp(bands, level + tilt + random.normal(0, 0.5, bands.shape))
@@ -71,14 +71,10 @@ def changed_voice(x: NDArray[np.float32], random: np.random.Generator) -> NDArra
     shift = np.log(whole / np.exp(bands).sum(1).mean()) + random.normal(0, 0.1)
     bands = bands + shift
     pitch[:, 2] += shift
-    for _ in range(int(random.integers(0, 3))):
+    if random.random() < 0.3:
         low, width = int(random.integers(0, BANDS)), int(random.integers(1, 9))
         bands[:, low : low + width] = bands.mean()
-    x = np.concatenate([bands, pitch], axis=1)
-    for _ in range(int(random.integers(0, 3))):
-        first, width = int(random.integers(0, len(x))), int(random.integers(1, 25))
-        x[first : first + width] = x.mean(0)
-    return x.astype(np.float32)
+    return np.concatenate([bands, pitch], axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True)

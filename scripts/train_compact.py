@@ -45,24 +45,23 @@ from vavl.types import FeatureSpec, Modality
 
 SPEEDS = (1.0, 0.92, 1.08)
 VIEWS = 4
-FACES_PER_CLASS = 2000
+FACES_PER_CLASS = 1200
 PAIRINGS = 20
 PACKAGE = Path(__file__).parents[1] / "src" / "vavl" / "inference" / "assets" / "compact"
 
 TRAINING = TrainingConfig(
     schedule="joint",
-    epochs=40,
-    batch_size=32,
-    learning_rate=1e-3,
+    epochs=30,
+    batch_size=16,
+    learning_rate=1.5e-3,
     learning_rate_schedule="cosine",
     warmup_epochs=1,
     betas=(0.9, 0.99),
     weight_decay=0.1,
     decoupled_weight_decay=True,
     gradient_clip=5.0,
-    alpha=0.5,
+    alpha=0.2,
     label_smoothing=0.1,
-    mixup=0.3,
     visual_noise=0.3,
 )
 

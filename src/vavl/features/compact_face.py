@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,8 +98,17 @@ class CompactFaceFeatures:
         ((3, 256), (3, 7))
     """
 
+    name = NAME
+    dim = DIM
+    source = None
+
     def __init__(self, mirrored: bool = True) -> None:
         self.mirrored = mirrored
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What changes the numbers."""
+        return {"mirrored": self.mirrored, "crop": CROP_SIZE}
 
     @property
     def weights_sha256(self) -> str:
@@ -109,6 +118,10 @@ class CompactFaceFeatures:
     def load(self) -> None:
         """Reads the weights now instead of with the first crops."""
         _pretrained()
+
+    def embed_faces(self, frames: NDArray[np.uint8], faces: Sequence[Face]) -> NDArray[np.float32]:
+        """Embeds one face of each frame: ``(N, H, W, 3)`` and N faces to ``(N, 256)``."""
+        return self.embed(crop_faces(frames, faces))
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embeddings of crops; none depends on the others.

@@ -112,6 +112,7 @@ class FaceFeatures:
                 f"frame_rate_hz: expected more than 0 and at most 120, got {frame_rate_hz}"
             )
         self.embedder = embedder
+        self.detect_every = detect_every
         self._detector = detector
         self._tracker = partial(FaceTracker, detect_every=detect_every, main=main)
         self._tracker(_Nothing())  # says now what is wrong with the arguments

@@ -1,35 +1,11 @@
-"""Networks that embed faces, as :class:`vavl.features.face_features.FaceFeatures` wants them."""
+"""Extractors of the face in a video: one builder for each kind of network that embeds it."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-from vavl.features import compact_face
-from vavl.features.compact_face import CompactFaceFeatures, crop_faces
+from vavl.features.compact_face import CompactFaceFeatures
 from vavl.features.face_features import FACE_RATE_HZ, FaceFeatures
-from vavl.features.faces import Face
 from vavl.features.image_encoder import ImageEncoder, Pooling
 from vavl.features.tracking import MainFaceRule
-
-
-class CompactFaceEmbedder(CompactFaceFeatures):
-    """The small network of the package, see :mod:`vavl.features.compact_face`."""
-
-    name = compact_face.NAME
-    dim = compact_face.DIM
-    source = None
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """What changes the numbers."""
-        return {"mirrored": self.mirrored, "crop": compact_face.CROP_SIZE}
-
-    def embed_faces(self, frames: NDArray[np.uint8], faces: list[Face]) -> NDArray[np.float32]:
-        """Embeds one face of each frame: ``(N, H, W, 3)`` to ``(N, 256)``."""
-        return self.embed(crop_faces(frames, faces))
 
 
 def compact_face_features(
@@ -46,8 +22,7 @@ def compact_face_features(
         main: Which of several faces is taken.
         mirrored: Embed the mirror image too and take the mean: twice the time.
     """
-    embedder = CompactFaceEmbedder(mirrored)
-    return FaceFeatures(embedder, None, frame_rate_hz, detect_every, main)
+    return FaceFeatures(CompactFaceFeatures(mirrored), None, frame_rate_hz, detect_every, main)
 
 
 def hub_face_features(
