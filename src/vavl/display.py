@@ -68,20 +68,27 @@ def print_predictions(predictions: Sequence[Prediction], form: Format) -> None:
 
 
 def _print_table(predictions: Sequence[Prediction]) -> None:
-    table = Table(
-        "clip", "emotion", "probability", "others", "attributes", "from", "notes", box=None
-    )
+    rows = []
     for prediction in predictions:
         ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-        table.add_row(
-            prediction.name,
-            prediction.label or "",
-            f"{ranked[0][1]:.3f}" if ranked else "",
-            ", ".join(f"{name} {value:.2f}" for name, value in ranked[1:3]),
-            ", ".join(f"{name} {value:.2f}" for name, value in prediction.attributes.items()),
-            prediction.modality,
-            "; ".join(prediction.warnings),
+        rows.append(
+            {
+                "clip": prediction.name,
+                "emotion": prediction.label or "",
+                "probability": f"{ranked[0][1]:.2f}" if ranked else "",
+                "others": ", ".join(f"{name} {value:.2f}" for name, value in ranked[1:3]),
+                "attributes": ", ".join(f"{n} {v:.2f}" for n, v in prediction.attributes.items()),
+                "from": prediction.modality,
+                "notes": "; ".join(prediction.warnings),
+            }
         )
+    table = Table(box=None)
+    # What no clip has is no column: terminals are narrow.
+    columns = [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
+    for name in columns:
+        table.add_column(name, no_wrap=name in ("emotion", "probability", "from"))
+    for row in rows:
+        table.add_row(*(row[name] for name in columns))
     Console().print(table)
 
 
