@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vavl.data.manifest import Manifest, Utterance
+from vavl.data.store import FeatureStore
 from vavl.errors import InputError, MediaError
+from vavl.features.extract import extract
 from vavl.features.face_features import FaceFeatures
 from vavl.features.face_models import compact_face_features
 from vavl.features.faces import Face, template
@@ -57,6 +60,25 @@ def test_a_folder_of_frames_without_a_face_is_an_error(tmp_path: Path) -> None:
     features = FaceFeatures(Mean(), Bright())
     with pytest.raises(MediaError, match="no face was found in any of the"):
         features.extract_file(tmp_path)
+
+
+def test_raw_pictures_to_a_store(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for name, brightness in (("seen", 200), ("dark", 0)):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            pixels = np.full((40, 40, 3), brightness if number else 0, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    manifest = Manifest(
+        [Utterance(name, "c", "ann", video_path=name) for name in ("seen", "dark")], root=tmp_path
+    )
+    features = FaceFeatures(Mean(), Bright(), frame_rate_hz=25, detect_every=1)
+    report = extract(manifest, features, tmp_path / "store", progress=False)
+    assert report.done == 1
+    assert "no face was found" in report.failed["dark"]
+    stored = FeatureStore.open(tmp_path / "store").read("seen")
+    assert np.isnan(stored).tolist() == [[True] * 3, [False] * 3, [False] * 3]
 
 
 def test_everything_that_changes_the_numbers_is_in_the_key() -> None:
