@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -19,9 +19,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from vavl.training.loop import EpochCallback
-from vavl.training.run import FoldDirectory
 from vavl.types import Prediction, TimedPrediction
+
+if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction needs none of it
+    from vavl.training.loop import EpochCallback
+    from vavl.training.run import FoldDirectory
 
 Format = Literal["table", "json", "csv"]
 
