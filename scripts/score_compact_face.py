@@ -22,22 +22,9 @@ import torch
 from compact_face_data import LARGE_FRAMES, SPLITS, find_and_crop, load_split
 from numpy.typing import NDArray
 
+from vavl.evaluation.calibration import expected_calibration_error
 from vavl.features.compact_face import CLASSES, CompactFaceFeatures
 from vavl.metrics import accuracy, class_recalls, confusion_matrix, f1_macro, uar
-
-_BINS = 15
-
-
-def calibration_error(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
-    """Expected calibration error: mean distance of confidence and accuracy over 15 equal bins.
-
-    Source: Guo et al. 2017, "On calibration of modern neural networks", arXiv 1706.04599.
-    """
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
-    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    gaps = np.bincount(bins, weights=confidence - right, minlength=_BINS)
-    return float(np.abs(gaps).sum() / len(labels))
 
 
 def scores(labels: NDArray[np.int64], log_probabilities: NDArray[np.float32]) -> dict[str, Any]:
@@ -50,7 +37,7 @@ def scores(labels: NDArray[np.int64], log_probabilities: NDArray[np.float32]) ->
         "accuracy": round(accuracy(labels, guesses), 4),
         "uar": round(uar(labels, guesses), 4),
         "f1_macro": round(f1_macro(labels, guesses), 4),
-        "ece": round(calibration_error(labels, np.exp(log_probabilities)), 4),
+        "ece": round(expected_calibration_error(labels, np.exp(log_probabilities)), 4),
         "recall": dict(zip(CLASSES, recalls.round(3).tolist(), strict=True)),
         "confusion": confusion.tolist(),
     }

@@ -112,7 +112,7 @@ def predict_many(
         progress: Whether to show a progress bar on standard error.
 
     Raises:
-        InputError: Two clips of the same name and place, or a negative number of workers.
+        InputError: A negative number of workers.
         StoreError: The folder holds predictions of another model or kind.
         VavlError: A worker died, or the model cannot be loaded.
     """

@@ -158,7 +158,7 @@ def cut_clip(
     """Reads sound and picture of a clip in step and cuts them in one or several ways.
 
     Args:
-        cutters: New ones.
+        cutters: New ones, at least one.
         audio: Blocks of samples at 16 kHz, or None without sound.
         steps: What is seen, or None without a picture.
         step_s: From one step to the next.
@@ -167,16 +167,15 @@ def cut_clip(
         Index of the cutter, and its next window.
     """
     done = object()
-    heard_s = seen_s = 0.0
+    first = cutters[0]  # they all know the same
     while audio is not None or steps is not None:
-        if audio is not None and (steps is None or heard_s <= seen_s):
+        if audio is not None and (steps is None or first.heard_s <= first.seen_s):
             block = next(audio, done)
             if block is done:
                 audio = None
                 windows = [cutter.end_audio() for cutter in cutters]
             else:
                 assert isinstance(block, np.ndarray)
-                heard_s += len(block) / SAMPLING_RATE_HZ
                 windows = [cutter.add_audio(block) for cutter in cutters]
         else:
             assert steps is not None
@@ -186,7 +185,6 @@ def cut_clip(
                 windows = [cutter.end_video() for cutter in cutters]
             else:
                 assert isinstance(step, FaceStep)
-                seen_s = step.time_s + step_s
                 windows = [cutter.add_steps([step], step_s) for cutter in cutters]
         for index, complete in enumerate(windows):
             yield from ((index, window) for window in complete)
