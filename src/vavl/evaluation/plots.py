@@ -18,6 +18,7 @@ from vavl.evaluation.bootstrap import Interval
 from vavl.evaluation.fusion import View
 from vavl.evaluation.missing import MissingCurve
 from vavl.evaluation.summary import measure_name
+from vavl.plot_style import INK, LINE, MUTED, SETTINGS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 # Okabe and Ito, "Color Universal Design": told apart with every kind of colour vision. Each stands
 # for a CSS variable of the page, so that one picture serves light and dark.
-_INK, _MUTED, _LINE = "#1c2430", "#5d6876", "#dde2e8"
 _COLOURS = {
     View.ACOUSTIC: "#0072b2",
     View.VISUAL: "#d55e00",
@@ -34,9 +34,9 @@ _COLOURS = {
     View.PRODUCT: "#cc79a7",
 }
 _VARIABLES = {
-    _INK: "--ink",
-    _MUTED: "--muted",
-    _LINE: "--line",
+    INK: "--ink",
+    MUTED: "--muted",
+    LINE: "--line",
     **{c: f"--{v}" for v, c in _COLOURS.items()},
 }
 _MARKERS = {
@@ -50,28 +50,13 @@ _UNITS_PER_INCH = 72
 _WIDTH = 460
 """Width of a picture in SVG units, which are pixels where the page has room for them."""
 
-_SETTINGS: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: small, searchable, in the page's own font
-    "svg.hashsalt": "vavl",  # the same scores give the same bytes
+_SETTINGS = {
+    **SETTINGS,
     "font.size": 11,
-    "axes.edgecolor": _MUTED,
-    "axes.labelcolor": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.titlecolor": _INK,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": _LINE,
     "grid.linewidth": 0.8,
-    "text.color": _INK,
-    "text.parse_math": False,  # a category may be called "$x$"
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "legend.frameon": False,
+    "text.color": INK,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
     "legend.fontsize": 10.5,
     "lines.linewidth": 1.8,
     "lines.markersize": 5,
@@ -93,7 +78,7 @@ def differences(measure: str, baselines: Mapping[View, Interval]) -> str:
     labels = [f"minus {view}" for view in baselines]
     with _figure(58 + 26 * len(baselines)) as (figure, svg):
         axes = figure.subplots()
-        axes.axvline(0, color=_MUTED, linewidth=1.2)
+        axes.axvline(0, color=MUTED, linewidth=1.2)
         _interval_rows(axes, baselines, labels)
         axes.set_xlabel(f"{_label(measure_name(measure))}: audiovisual minus the other")
     return svg(f"Difference in {measure_name(measure)} between the learned fusion and each view")
@@ -110,7 +95,7 @@ def recall_bars(recalls: Mapping[View, Sequence[Interval]], categories: Sequence
             values = [0.0 if np.isnan(i.estimate) else i.estimate for i in per_class]
             axes.barh(rows, values, height * 0.86, color=_COLOURS[view], label=str(view))
             for row, interval in zip(rows, per_class, strict=True):
-                _whisker(axes, interval, float(row), colour=_INK, width=0.9)
+                _whisker(axes, interval, float(row), colour=INK, width=0.9)
         axes.set_yticks(range(len(categories)), [_label(name) for name in categories])
         axes.set_ylim(len(categories) - 0.4, -0.6)
         axes.set_xlim(0, 1)
@@ -150,7 +135,7 @@ def learning_curves(runs: Sequence[Mapping[str, NDArray[np.float64]]], score: st
     """
     from matplotlib.ticker import MaxNLocator
 
-    losses = {"train": (_MUTED, "--"), "development": (_INK, "-")}
+    losses = {"train": (MUTED, "--"), "development": (INK, "-")}
     scores = {str(view): (_COLOURS[view], "-") for view in _COLOURS}
     with _figure(250) as (figure, svg):
         left, right = figure.subplots(1, 2)
@@ -174,7 +159,7 @@ def agreement(
 
     with _figure(340, width=340) as (figure, svg):
         axes = figure.subplots()
-        axes.plot(limits, limits, "--", color=_MUTED, linewidth=1)
+        axes.plot(limits, limits, "--", color=MUTED, linewidth=1)
         if len(targets) <= 250:
             axes.plot(targets, values, "o", color=_COLOURS[view], alpha=0.45, markersize=4)
         else:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from vavl.features.face_features import FaceStep
 from vavl.features.media import media_info
 from vavl.inference.files import ClipFiles
 from vavl.inference.overlay import Drawing, SeenFace, write_video
+from vavl.plot_style import SETTINGS
 from vavl.types import Prediction, TimedPrediction
 
 if TYPE_CHECKING:
@@ -29,31 +30,11 @@ __all__ = ["PLOT_SUFFIXES", "SeenFace", "draw_overlay", "illustrate", "plot_time
 PLOT_SUFFIXES = (".pdf", ".png", ".svg")
 """What a plot can be written as."""
 
-_INK, _MUTED, _LINE = "#1c2430", "#5d6876", "#dde2e8"
 # Okabe and Ito, "Color Universal Design", then two more: told apart with every colour vision.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7b8794", "#5b3c88")
 _STYLES = ("-", "--", ":", "-.")
 """One after the other when the colours are used up."""
-_SETTINGS: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: small and searchable
-    "svg.hashsalt": "vavl",  # the same prediction gives the same bytes
-    "font.size": 10,
-    "axes.edgecolor": _MUTED,
-    "axes.labelcolor": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.titlecolor": _INK,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": _LINE,
-    "text.parse_math": False,  # a clip may be called "$x$"
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
-    "legend.frameon": False,
-    "lines.markersize": 3.5,
-}
+_SETTINGS = {**SETTINGS, "font.size": 10, "lines.markersize": 3.5}
 _MARKED = 40
 """Up to so many windows are marked by points: a clip of one window is nothing but points."""
 
