@@ -27,7 +27,7 @@ def shared() -> Path:
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
     """Six synthetic speakers with twelve clips each: log-mel and action units."""
     folder = tmp_path_factory.mktemp("tiny-corpus")
-    manifest = prepare_synthetic(folder, speakers=6, clips_per_speaker=12)
+    manifest = prepare_synthetic(folder, speakers=6, clips_per_speaker=12, video=False)
     for modality, name in ((Modality.ACOUSTIC, "logmel"), (Modality.VISUAL, "arrays")):
         extractor = build_extractor(modality, name)
         extract(manifest, extractor, folder / "stores" / modality, progress=False)

@@ -5,6 +5,7 @@ The public names are loaded when they are first used, so that ``import vavl`` do
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["VAVL", "Modality", "Prediction", "Recognizer", "VAVLConfig", "__version__", "load"]
 
 __version__ = version("vavl")
+
+# OpenMP's threads wait for work in a busy loop unless told otherwise, before torch is imported.
+# Where another process needs the cores, that makes small networks ten times slower and more.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
     "VAVL": "vavl.models.vavl",

@@ -87,18 +87,30 @@ def prepare_synthetic(
     speakers: int = 12,
     clips_per_speaker: int = 24,
     seed: int = 0,
+    video: bool = True,
+    workers: int = 0,
 ) -> int:
-    """A synthetic corpus, for trying things out: voices and face movements made by rules.
+    """A synthetic corpus, for trying things out: voices and drawn faces made by rules.
 
     Args:
         out: Where clips and the utterance table go.
         speakers: How many speakers.
         clips_per_speaker: How many clips of each.
         seed: Draws everything.
+        video: Draw faces and write videos, which takes most of the time.
+        workers: Processes that make clips; 0 makes them in this one.
     """
     from vavl.data.corpora.synthetic import prepare_synthetic as prepare
 
-    manifest = prepare(out, speakers=speakers, clips_per_speaker=clips_per_speaker, seed=seed)
+    manifest = prepare(
+        out,
+        speakers=speakers,
+        clips_per_speaker=clips_per_speaker,
+        seed=seed,
+        video=video,
+        workers=workers,
+        progress=True,
+    )
     return _report_manifest(manifest, out)
 
 

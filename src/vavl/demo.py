@@ -1,7 +1,8 @@
-"""``vavl demo``: the whole way on a synthetic corpus, from clips to a report and predictions."""
+"""``vavl demo``: the whole way on a synthetic corpus, from videos to a report and predictions."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -17,12 +18,15 @@ from vavl.evaluation.report import write_report
 from vavl.evaluation.run import evaluate_runs
 from vavl.evaluation.summary import print_scores
 from vavl.features.extract import build_extractor, extract
-from vavl.inference import group_files, load
+from vavl.inference import load
+from vavl.inference.files import ClipFiles
+from vavl.inference.pictures import illustrate
 from vavl.training.experiment import train_experiment
 from vavl.training.run import FoldDirectory
 from vavl.types import Modality
 
 SPEAKERS, CLIPS_PER_SPEAKER = 12, 24
+WORKERS = min(4, os.cpu_count() or 1)
 
 
 def demo_experiment(out: Path, seed: int) -> ExperimentConfig:
@@ -58,7 +62,7 @@ def demo_experiment(out: Path, seed: int) -> ExperimentConfig:
 
 
 def run_demo(out: Path, *, seed: int = 0) -> Path:
-    """Makes a corpus, extracts features, trains, evaluates, writes a report and predicts.
+    """Makes a corpus of videos, extracts, trains, evaluates, writes a report and predicts.
 
     Run again on the same folder, it goes on where it was interrupted.
 
@@ -71,21 +75,27 @@ def run_demo(out: Path, *, seed: int = 0) -> Path:
     """
     started = time.perf_counter()
     console = Console()
-    console.rule("1. A synthetic corpus: voices and face movements made by rules, not by people")
+    console.rule("1. A synthetic corpus: voices and drawn faces made by rules, not by people")
     corpus = out / "corpus"
     table = corpus / "manifest.parquet"
     manifest = (
         Manifest.load(table)
         if table.is_file()
         else prepare_synthetic(
-            corpus, speakers=SPEAKERS, clips_per_speaker=CLIPS_PER_SPEAKER, seed=seed
+            corpus,
+            speakers=SPEAKERS,
+            clips_per_speaker=CLIPS_PER_SPEAKER,
+            seed=seed,
+            workers=WORKERS,
+            progress=True,
         )
     )
     console.print(f"{len(manifest)} clips of {len(manifest.speakers)} speakers in {corpus}")
 
-    console.rule("2. Features of sound (log-mel) and face (action units)")
-    for modality, name in ((Modality.ACOUSTIC, "logmel"), (Modality.VISUAL, "arrays")):
-        report = extract(manifest, build_extractor(modality, name), out / "stores" / modality)
+    console.rule("2. Features of sound (log-mel) and of the face found in the video (compact-face)")
+    for modality, name in ((Modality.ACOUSTIC, "logmel"), (Modality.VISUAL, "compact-face")):
+        extractor = build_extractor(modality, name)
+        report = extract(manifest, extractor, out / "stores" / modality, workers=WORKERS)
         console.print(f"{modality}: {report.summary()}")
 
     console.rule("3. Training on speakers apart from those that are tested")
@@ -108,11 +118,18 @@ def run_demo(out: Path, *, seed: int = 0) -> Path:
     console.rule("5. Predictions for one test clip: both modalities, sound alone, face alone")
     files = sample_files(manifest, folds[0], out / "clips")
     recognizer = load(folds[0].path)
-    print_predictions([recognizer.predict_files(clip) for clip in group_files(files)], "table")
+    print_predictions([recognizer.predict(file) for file in files], "table")
     console.print(
         f"Predict yourself: vavl predict {' '.join(map(str, files))} --model {folds[0].path}",
         soft_wrap=True,
     )
+
+    console.rule("6. The same clip by the bundled model, which was trained on real people")
+    plot = out / "compact.png"
+    bundled = illustrate(load(), ClipFiles(files[0].name, media=files[0]), plot=plot)
+    print_predictions([bundled], "table")
+    console.print(f"Over time: {plot}. On your own video: vavl predict VIDEO", soft_wrap=True)
+
     console.print(f"\nDone in {time.perf_counter() - started:.0f} s.")
     console.print(f"Report: {page}", soft_wrap=True)
     return page
@@ -121,16 +138,28 @@ def run_demo(out: Path, *, seed: int = 0) -> Path:
 def sample_files(manifest: Manifest, fold: FoldDirectory, folder: Path) -> list[Path]:
     """Copies one test clip three times: with both modalities, its sound alone, its face alone."""
     utterance = manifest.by_id[Partition.load(fold.partition_file).test[0]]
+    video = manifest.path(utterance, "video_path")
     sound = manifest.path(utterance, "audio_path")
-    face = manifest.path(utterance, "visual_features_path")
+    assert video is not None
     assert sound is not None
-    assert face is not None
     folder.mkdir(parents=True, exist_ok=True)
     emotion = utterance.category
-    copies = {
-        f"{emotion}-both.wav": sound,
-        f"{emotion}-both.visual.npy": face,
-        f"{emotion}-sound-alone.wav": sound,
-        f"{emotion}-face-alone.visual.npy": face,
-    }
-    return [Path(shutil.copyfile(source, folder / name)) for name, source in copies.items()]
+    return [
+        Path(shutil.copyfile(video, folder / f"{emotion}-both.mp4")),
+        Path(shutil.copyfile(sound, folder / f"{emotion}-sound-alone.wav")),
+        _without_sound(video, folder / f"{emotion}-face-alone.mp4"),
+    ]
+
+
+def _without_sound(video: Path, path: Path) -> Path:
+    """Copies the picture of a video as it is."""
+    import av
+
+    with av.open(str(video)) as source, av.open(str(path), "w") as output:
+        track = source.streams.video[0]
+        copy = output.add_stream_from_template(track)
+        for packet in source.demux(track):
+            if packet.dts is not None:
+                packet.stream = copy
+                output.mux(packet)
+    return path

@@ -10,12 +10,13 @@ from functools import cache
 from heapq import merge
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from vavl.encoding import TICKS_PER_S, add_picture_track, timed_picture
 from vavl.errors import MediaError
 from vavl.features.containers import (
     audio_track,
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     TimedPacket = tuple[float, Packet[Any]]
     """When it is to be decoded, in seconds, and the packet."""
 
-_TICKS_PER_S = 60_000
-"""Finer than any frame rate needs, and within the 16 bits that MPEG-4 has for it."""
 _COPIED = frozenset({"aac", "mp3", "ac3", "eac3"})
 """Sound that every player finds its way with in an MP4 file."""
 _AAC_RATES_HZ = frozenset({16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000})
@@ -169,38 +168,17 @@ def write_video(source: Path, path: Path, drawing: Drawing) -> None:
 
 def _picture(source: Path, output: OutputContainer, drawing: Drawing) -> Iterator[TimedPacket]:
     """Adds a video track; yields its packets."""
-    import av
-
     frames = folder_frames(source) if source.is_dir() else video_frames(source)
     stream: VideoStream | None = None
     lengths: list[int] = []
     for frame, length_s in _lasting(frames, _end_s(source)):
         pixels = _even(drawing.draw(frame))
-        stream = stream or _encoder(output, pixels, _rate_hz(source))
-        picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-        picture.pts = round(frame.time_s * _TICKS_PER_S)
-        picture.time_base = Fraction(1, _TICKS_PER_S)
-        lengths.append(round(length_s * _TICKS_PER_S))
-        yield from _timed(stream.encode(picture), lengths)
+        height, width = pixels.shape[:2]
+        stream = stream or add_picture_track(output, height, width, _rate_hz(source))
+        lengths.append(round(length_s * TICKS_PER_S))
+        yield from _timed(stream.encode(timed_picture(pixels, frame.time_s)), lengths)
     if stream is not None:
         yield from _timed(stream.encode(None), lengths)
-
-
-def _encoder(output: OutputContainer, pixels: NDArray[np.uint8], rate_hz: int) -> VideoStream:
-    import av
-
-    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-    # Without frames out of order the first one is at its time and not after a run-in.
-    options = {"bf": "0"}
-    if codec == "libx264":
-        options |= {"preset": "veryfast", "crf": "20"}
-    stream = cast("VideoStream", output.add_stream(codec, rate=rate_hz, options=options))
-    stream.height, stream.width = pixels.shape[:2]
-    stream.pix_fmt = "yuv420p"
-    if codec == "mpeg4":
-        stream.bit_rate = 4 * pixels.size
-    stream.codec_context.time_base = Fraction(1, _TICKS_PER_S)
-    return stream
 
 
 def _timed(

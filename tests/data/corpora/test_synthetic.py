@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 from vavl.data.corpora import CORPORA, prepare
 from vavl.data.corpora.synthetic import EMOTIONS, LOOKS_LIKE, RATERS, SOUNDS_LIKE, prepare_synthetic
 from vavl.data.corpora.synthetic_face import ACTION_UNITS
+from vavl.data.corpora.synthetic_picture import draw_look, film
 from vavl.data.manifest import Manifest, Utterance
 from vavl.data.partition import speaker_kfold
 from vavl.errors import InputError
+from vavl.features.media import audio_blocks, video_frames
+from vavl.features.mtcnn import MtcnnDetector
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return prepare_synthetic(tmp_path_factory.mktemp("synthetic"))
+    return prepare_synthetic(tmp_path_factory.mktemp("synthetic"), video=False)
 
 
 def sound(manifest: Manifest, utterance: Utterance) -> NDArray[np.float64]:
@@ -110,9 +113,9 @@ def test_the_mouth_moves_with_the_syllables(corpus: Manifest) -> None:
 
 
 def test_the_same_seed_gives_the_same_files_and_another_seed_others(tmp_path: Path) -> None:
-    size = {"speakers": 2, "clips_per_speaker": 6}
+    size = {"speakers": 2, "clips_per_speaker": 2}
     first = prepare_synthetic(tmp_path / "first", **size)
-    second = prepare_synthetic(tmp_path / "second", **size)
+    second = prepare_synthetic(tmp_path / "second", **size, workers=1)
     other = prepare_synthetic(tmp_path / "other", **size, seed=1)
     assert digests(first.root) == digests(second.root)
     assert first.sha256 == second.sha256 != other.sha256
@@ -122,13 +125,53 @@ def test_the_same_seed_gives_the_same_files_and_another_seed_others(tmp_path: Pa
 
 
 def test_a_larger_corpus_holds_the_smaller_one(tmp_path: Path) -> None:
-    small = prepare_synthetic(tmp_path / "small", speakers=1, clips_per_speaker=3)
-    large = prepare_synthetic(tmp_path / "large", speakers=2, clips_per_speaker=4)
+    size = {"speakers": 2, "clips_per_speaker": 4, "video": False}
+    small = prepare_synthetic(tmp_path / "small", **size | {"speakers": 1, "clips_per_speaker": 3})
+    large = prepare_synthetic(tmp_path / "large", **size)
     assert list(small) == list(large.select([u.utterance_id for u in small]))
     ours, theirs = digests(small.root), digests(large.root)
     media = [name for name in ours if name.startswith(("audio/", "visual_features/"))]
     assert len(media) == 6
     assert all(ours[name] == theirs[name] for name in media)
+
+
+def test_a_detector_finds_the_drawn_faces(tmp_path: Path) -> None:
+    manifest = prepare_synthetic(tmp_path, speakers=4, clips_per_speaker=6)
+    found = []
+    for utterance in manifest:
+        path = manifest.path(utterance, "video_path")
+        assert path is not None
+        frames = np.stack([frame.pixels for frame in video_frames(path, frame_rate_hz=2.5)])
+        found += [len(faces) for faces in MtcnnDetector().detect(frames)]
+    assert len(found) > 100
+    assert np.mean(np.equal(found, 1)) >= 0.95
+
+
+def test_a_video_has_the_sound_and_the_length_of_its_clip(tmp_path: Path) -> None:
+    manifest = prepare_synthetic(tmp_path, speakers=1, clips_per_speaker=2)
+    for utterance in manifest:
+        path = manifest.path(utterance, "video_path")
+        assert path is not None
+        times_s = [frame.time_s for frame in video_frames(path)]
+        assert len(times_s) == len(units(manifest, utterance))
+        assert np.allclose(times_s, np.arange(len(times_s)) / 25, atol=1e-3)
+        heard, meant = np.concatenate([*audio_blocks(path)]), sound(manifest, utterance)
+        assert abs(len(heard) - len(meant)) < 0.1 * 16_000
+        length = min(len(heard), len(meant))
+        assert np.corrcoef(heard[:length], meant[:length])[0, 1] > 0.95
+
+
+def test_a_smile_lifts_the_corners_of_the_mouth() -> None:
+    look = draw_look(np.random.default_rng(0), female=False)
+    rest = np.zeros((1, 17))
+    smile = rest.copy()
+    smile[0, ACTION_UNITS.index("AU12_r")] = 2
+    pictures = [next(film(np.random.default_rng(1), look, u)).astype(int) for u in (rest, smile)]
+    changed = np.abs(pictures[1] - pictures[0]).sum(2) > 30
+    rows, columns = np.nonzero(changed)
+    assert changed.any()
+    assert rows.min() > 80  # below the eyes
+    assert columns.min() < 80 < columns.max()  # on both sides
 
 
 def test_bad_arguments_are_all_named(tmp_path: Path) -> None:

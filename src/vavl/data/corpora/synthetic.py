@@ -1,7 +1,8 @@
 """A made-up corpus for demonstrations and tests. Nobody speaks in it, nobody feels anything.
 
-Voices come from a source-filter synthesiser, faces are trajectories of action units, and both are
-drawn at random. What a model scores here says that the machinery works, and nothing about people.
+Voices come from a source-filter synthesiser, faces are trajectories of action units and drawings
+that follow them, and all are drawn at random. What a model scores here says that the machinery
+works, and nothing about people.
 
 The modalities are made to need each other. The voice tells how much activation there is: angry and
 happy, disgusted and afraid, neutral and sad sound alike. The face tells the kind of expression:
@@ -13,8 +14,8 @@ the order of events alone.
 from __future__ import annotations
 
 import json
-import wave
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,10 @@ from vavl.data.corpora.synthetic_face import (
     draw_face,
     unit_vector,
 )
+from vavl.data.corpora.synthetic_media import write_mp4, write_wav
+from vavl.data.corpora.synthetic_picture import Look, draw_look, film
 from vavl.data.corpora.synthetic_voice import (
     ORDER_FIELDS,
-    SAMPLING_RATE_HZ,
     Voice,
     VoiceStyle,
     draw_syllables,
@@ -40,7 +42,8 @@ from vavl.data.corpora.synthetic_voice import (
     synthesize,
 )
 from vavl.data.manifest import Manifest, Utterance
-from vavl.errors import InputError, all_problems
+from vavl.errors import InputError, VavlError, all_problems
+from vavl.processes import Failure, run_here, run_in_processes, shown
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad")
 RATERS = 5
@@ -113,6 +116,9 @@ ATTRIBUTES = {
 }
 ATTRIBUTE_NOISE = 0.07
 
+_LOOK, _SWAY = 0, 1
+"""Streams of random numbers of their own, so that a corpus without videos is otherwise the same."""
+
 
 @dataclass(frozen=True)
 class _Speaker:
@@ -120,6 +126,7 @@ class _Speaker:
     sex: str
     voice: Voice
     face: Face
+    look: Look
     vocal_strength: dict[str, float]  # emotion -> how strongly the voice shows it
     facial_strength: dict[str, float]
 
@@ -134,20 +141,33 @@ class _Clip:
 
 
 def prepare_synthetic(
-    out: Path, *, speakers: int = 12, clips_per_speaker: int = 24, seed: int = 0
+    out: Path,
+    *,
+    speakers: int = 12,
+    clips_per_speaker: int = 24,
+    seed: int = 0,
+    video: bool = True,
+    workers: int = 0,
+    progress: bool = False,
 ) -> Manifest:
     """Makes the synthetic corpus.
 
-    The same arguments give the same files, as far as numpy's arithmetic agrees between platforms;
-    a speaker and a clip stay the same when more of them are asked for.
+    The same arguments give the same files, as far as numpy's arithmetic and, for videos, the
+    encoders agree between platforms; a speaker and a clip stay the same when more of them are asked
+    for.
 
     Args:
         out: Folder for ``manifest.parquet``, ``audio/<id>.wav`` (16 kHz, mono, 16 bit, 1.5 to 3 s),
-            ``visual_features/<id>.npy`` (T, 17) float32 at 25 Hz, and ``synthetic.json``, which
-            names the columns.
+            ``visual_features/<id>.npy`` (T, 17) float32 at 25 Hz, ``video/<id>.mp4`` (a drawn face
+            in 160 x 160 pixels at 25 Hz, with the sound), and ``synthetic.json``, which names the
+            columns.
         speakers: How many speakers, women and men by turns; at least 1.
         clips_per_speaker: How many clips of each; the six emotions take turns. At least 1.
         seed: Draws everything, >= 0.
+        video: Whether to draw faces and write videos, which takes most of the time.
+        workers: Processes that make clips; 0 makes them in this one. Where ``workers`` > 0, a
+            script must keep its calls under ``if __name__ == "__main__":``.
+        progress: Whether to show a progress bar on standard error.
 
     Returns:
         The manifest: the intended emotion as category, votes of five simulated raters who also see
@@ -155,10 +175,12 @@ def prepare_synthetic(
 
     Raises:
         InputError: A number is out of range.
+        VavlError: A clip cannot be written, or a worker process died.
 
     Example:
         >>> import tempfile
-        >>> manifest = prepare_synthetic(Path(tempfile.mkdtemp()), speakers=2, clips_per_speaker=6)
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> manifest = prepare_synthetic(folder, speakers=2, clips_per_speaker=6, video=False)
         >>> len(manifest), manifest.categories, manifest[0].metadata["origin"]
         (12, ('angry', 'disgust', 'fear', 'happy', 'neutral', 'sad'), 'synthetic')
     """
@@ -166,6 +188,7 @@ def prepare_synthetic(
         "speakers": (speakers, 1),
         "clips_per_speaker": (clips_per_speaker, 1),
         "seed": (seed, 0),
+        "workers": (workers, 0),
     }
     problems = [
         f"{name}: expected an integer >= {low}, got {value!r}"
@@ -175,20 +198,46 @@ def prepare_synthetic(
     if problems:
         raise InputError(all_problems("synthetic corpus", problems))
     out = Path(out)
+    places = [(speaker, take) for speaker in range(speakers) for take in range(clips_per_speaker)]
+    job = _Making(out, seed, video)
+    made = run_in_processes(places, job, workers) if workers else run_here(places, job)
     utterances = []
-    for number in range(speakers):
-        speaker = _speaker(_generator(seed, number), number)
-        for take in range(clips_per_speaker):
-            clip = _clip(_generator(seed, number, take), speaker, take)
-            name = clip.utterance.utterance_id
-            _write_wav(out / "audio" / f"{name}.wav", clip.sound)
-            with atomic_write(out / "visual_features" / f"{name}.npy") as temporary:
-                np.save(temporary, clip.units)
-            utterances.append(clip.utterance)
+    with closing(made):
+        for (speaker, take), utterance in shown(places, made, what="making", progress=progress):
+            if isinstance(utterance, Failure):
+                raise VavlError(f"clip {take + 1} of speaker {speaker + 1} in {out}: {utterance}")
+            utterances.append(utterance)
     _write_description(out / "synthetic.json", seed)
     manifest = Manifest(utterances, root=out)
     manifest.save(out / "manifest.parquet")
     return manifest
+
+
+@dataclass(frozen=True)
+class _Making:
+    """Makes the files of one clip after another."""
+
+    out: Path
+    seed: int
+    video: bool
+
+    def load(self) -> None:
+        pass
+
+    def __call__(self, place: tuple[int, int]) -> Utterance:
+        number, take = place
+        speaker = _speaker(self.seed, number)
+        clip = _clip(_generator(self.seed, number, take), speaker, take)
+        utterance, name = clip.utterance, clip.utterance.utterance_id
+        write_wav(self.out / "audio" / f"{name}.wav", clip.sound)
+        with atomic_write(self.out / "visual_features" / f"{name}.npy") as temporary:
+            np.save(temporary, clip.units)
+        if not self.video:
+            return utterance
+        path = f"video/{name}.mp4"
+        sway = _generator(self.seed, number, take, _SWAY)
+        write_mp4(self.out / path, film(sway, speaker.look, clip.units), clip.sound)
+        return replace(utterance, video_path=path)
 
 
 def _generator(seed: int, *place: int) -> np.random.Generator:
@@ -196,13 +245,15 @@ def _generator(seed: int, *place: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=place)))
 
 
-def _speaker(rng: np.random.Generator, number: int) -> _Speaker:
+def _speaker(seed: int, number: int) -> _Speaker:
+    rng = _generator(seed, number)
     female = number % 2 == 0
     return _Speaker(
         name=f"speaker-{number + 1:02d}",
         sex="female" if female else "male",
         voice=draw_voice(rng, female=female),
         face=draw_face(rng),
+        look=draw_look(_generator(seed, number, 0, _LOOK), female=female),
         vocal_strength={e: float(np.exp(rng.normal(0.0, SPEAKER_SCATTER))) for e in EMOTIONS},
         facial_strength={e: float(np.exp(rng.normal(0.0, SPEAKER_SCATTER))) for e in EMOTIONS},
     )
@@ -286,15 +337,6 @@ def _face_style(
     course = np.array(FACE_COURSES[emotion]) * (1 - order_share)
     apex, spread = course + np.array(FACE_COURSES[seen]) * order_share
     return FaceStyle(units, apex=float(apex + rng.normal(0.0, APEX_SCATTER)), spread=float(spread))
-
-
-def _write_wav(path: Path, sound: NDArray[np.float64]) -> None:
-    samples = np.round(sound * 32767).astype("<i2")
-    with atomic_write(path) as temporary, wave.open(str(temporary), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLING_RATE_HZ)
-        file.writeframes(samples.tobytes())
 
 
 def _write_description(path: Path, seed: int) -> None:
