@@ -14,6 +14,8 @@ import av
 import numpy as np
 import pytest
 
+import vavl
+from vavl.data.corpora.synthetic import prepare_synthetic
 from vavl.errors import InputError, MediaError
 from vavl.features.face_features import FaceFeatures
 from vavl.features.media import SAMPLING_RATE_HZ, VideoFrame, read_audio, video_frames
@@ -29,7 +31,7 @@ from vavl.inference.live import (
 )
 from vavl.inference.sources import pipe_format
 from vavl.inference.windows import Window
-from vavl.types import TimedPrediction
+from vavl.types import Modality, TimedPrediction
 
 
 class Deaf:
@@ -84,6 +86,25 @@ def test_a_stream_gives_what_its_file_gives(recognizer, film, settings) -> None:
     if len(expected) > 2:  # else the comparison would say little
         happy = [prediction.probabilities["happy"] for prediction in expected]
         assert max(happy) - min(happy) > 3e-4
+
+
+def test_the_bundled_model_streams_what_it_says_of_a_drawn_face(tmp_path: Path) -> None:
+    manifest = prepare_synthetic(tmp_path, speakers=1, clips_per_speaker=1)
+    path = manifest.path(manifest[0], "video_path")
+    recognizer = vavl.load()
+    expected = recognizer.predict(path, timeline=True).timeline
+    assert [window.modality for window in expected] == [Modality.AUDIOVISUAL] * len(expected)
+    assert_same(streamed(recognizer, file_at_real_time(path, math.inf)), expected)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["single_face.mp4", "WolfgangLanger_Pexels.mp4"])
+def test_the_bundled_model_streams_what_it_says_of_a_real_face(shared: Path, name: str) -> None:
+    path = shared / "samples" / name
+    recognizer = vavl.load()
+    expected = recognizer.predict(path, timeline=True).timeline
+    assert {window.face_share for window in expected} == {1.0}
+    assert_same(streamed(recognizer, file_at_real_time(path, math.inf)), expected)
 
 
 def test_a_made_up_recognizer_is_shown_the_same_windows(recognizer, film) -> None:
