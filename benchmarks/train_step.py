@@ -14,8 +14,8 @@ import time
 import torch
 
 from vavl.config import TrainingConfig, VAVLConfig
-from vavl.models.vavl import VAVL
-from vavl.training.objective import SCHEDULES, Objective
+from vavl.models.vavl import SCHEDULES, VAVL
+from vavl.training.objective import Objective
 from vavl.training.run import git_revision, package_versions
 from vavl.types import Batch
 
@@ -35,8 +35,8 @@ def make_batch(clips: int, steps: tuple[int, int], dims: tuple[int, int]) -> Bat
 def step_seconds(objective: Objective, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
     """Seconds of all steps of the objective's schedule on one batch."""
     started = time.perf_counter()
-    for parts in SCHEDULES[objective.config.schedule]:
-        losses = objective(batch, parts)
+    for step in objective.steps:
+        losses = objective(batch, step)
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()

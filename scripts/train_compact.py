@@ -39,7 +39,7 @@ from vavl.metrics import accuracy, confusion_matrix, uar
 from vavl.models.pretrained import write_calibration, write_features, write_model
 from vavl.models.vavl import VAVL
 from vavl.training.loop import learning_rate
-from vavl.training.objective import SCHEDULES, Objective
+from vavl.training.objective import Objective
 from vavl.training.setup import make_optimizer
 from vavl.types import FeatureSpec, Modality
 
@@ -161,9 +161,7 @@ def train(data: Data, settings: TrainingConfig, show: Callable[[str], None]) -> 
         ):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(settings, epoch + step / steps)
-            loss = torch.stack(
-                list(objective(batch, SCHEDULES[settings.schedule][0]).values())
-            ).sum()
+            loss = torch.stack(list(objective(batch, objective.steps[0]).values())).sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip or 5.0)

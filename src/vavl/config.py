@@ -1,4 +1,4 @@
-"""Typed, frozen configuration: each default stands here once.
+"""Typed, frozen configuration of experiments: each default stands here once.
 
 TOML files are read with :func:`load_experiment`; an unknown key is an error that names the nearest
 known one, and every problem of a file is reported in one error. Importing this module does not
@@ -7,181 +7,60 @@ import torch.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from vavl.errors import InputError, all_problems
-from vavl.types import STREAMS, Modality
+from vavl.configuration import Configuration, unknown_name, validated
+from vavl.errors import InputError
+from vavl.model_config import SCHEMA_VERSION, ModelConfig, VAVLConfig
+from vavl.types import Modality, what_it_takes
 
-SCHEMA_VERSION = 1
-"""Version of the stored configuration of a model (``config.json``)."""
+__all__ = [
+    "MODEL_CONFIGS",
+    "SCHEMA_VERSION",
+    "Configuration",
+    "DataConfig",
+    "ExperimentConfig",
+    "ModelConfig",
+    "TrainingConfig",
+    "VAVLConfig",
+    "load_experiment",
+    "model_config_class",
+    "set_dotted",
+    "to_toml",
+    "unknown_name",
+    "validated",
+]
+
+MODEL_CONFIGS: dict[str, type[ModelConfig]] = {
+    name: config
+    for config in (VAVLConfig,)
+    for name in config.names()
+}
+"""The sizes of every model, by its name."""
 
 
-class Configuration(BaseModel):
-    """Base of all configurations: frozen, no unknown keys, docstrings as descriptions."""
+def model_config_class(name: str, subject: str = "model.name") -> type[ModelConfig]:
+    """The configuration of a model of that name.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    Args:
+        name: Name of a model.
+        subject: Where the name stands, for the error.
 
-
-class VAVLConfig(Configuration):
-    """Sizes of a VAVL model and the names of its outputs.
-
-    The defaults of the sizes are those of the paper. Use :meth:`preset` for a known set.
+    Raises:
+        InputError: There is no such model.
 
     Example:
-        >>> config = VAVLConfig.preset(
-        ...     "small", acoustic_dim=512, visual_dim=35, categories=["happy", "sad"]
-        ... )
-        >>> config.outputs
-        2
+        >>> model_config_class("vavl").__name__
+        'VAVLConfig'
     """
-
-    acoustic_dim: int = Field(ge=1)
-    """Features per step of the acoustic sequence."""
-    visual_dim: int = Field(ge=1)
-    """Features per step of the visual sequence."""
-    categories: tuple[str, ...] = ()
-    """Names of the emotion categories, in the order of the outputs."""
-    attributes: tuple[str, ...] = ()
-    """Names of the emotional attributes (outputs in [0, 1]), after the categories."""
-    predictions: tuple[Modality, ...] = tuple(Modality)
-    """Predictions that were trained. Without the audio-visual one, clips with both modalities get
-    the average of the two; a modality that is missing here is refused."""
-
-    projection_channels: int = Field(default=50, ge=1)
-    """Channels of the bias-free projection of each input frame."""
-    acoustic_subsampling: int = Field(default=1, ge=1, le=4)
-    """Steps of the acoustic sequence that are joined into one before the encoder."""
-    visual_subsampling: int = Field(default=1, ge=1, le=4)
-    """Steps of the visual sequence that are joined into one before the encoder."""
-    width: int = Field(default=512, ge=2)
-    """Width of the conformers and of the representations."""
-    encoder_blocks: int = Field(default=3, ge=1)
-    """Conformer blocks of each modality encoder."""
-    shared_blocks: int = Field(default=2, ge=0)
-    """Conformer blocks common to both modalities; 0 leaves the shared layers out."""
-    residual: bool = True
-    """Whether the residual connection bridges the shared layers."""
-    heads: int = Field(default=8, ge=1)
-    """Attention heads; must divide ``width``."""
-    expansion: int = Field(default=4, ge=1)
-    """Inner width of the feed-forward modules as a multiple of ``width``."""
-    kernel: int = Field(default=31, ge=1)
-    """Taps of the depthwise convolution, odd."""
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Dropout in the conformers."""
-    input_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout of single features of the normalised input frames; the paper has none."""
-    head_widths: tuple[int, ...] = (512, 256)
-    """Hidden widths of the prediction and reconstruction heads."""
-    head_dropout: float = Field(default=0.2, ge=0, lt=1)
-    """Dropout after the first layer of each head."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        problems = []
-        if not self.categories and not self.attributes:
-            problems.append("categories, attributes: expected at least one output, got none")
-        names = (*self.categories, *self.attributes)
-        if len(set(names)) < len(names):
-            problems.append(f"categories, attributes: expected distinct names, got {names}")
-        if len(self.categories) == 1:
-            problems.append("categories: expected none or at least two, got one")
-        if self.width % self.heads or self.width % 2:
-            problems.append(
-                f"width: expected an even multiple of heads={self.heads}, got {self.width}"
-            )
-        if self.kernel % 2 == 0:
-            problems.append(f"kernel: expected an odd number of taps, got {self.kernel}")
-        if not set(STREAMS) & set(self.predictions):
-            problems.append("predictions: expected acoustic or visual among them, got neither")
-        if not self.head_widths:
-            problems.append("head_widths: expected at least one hidden width, got none")
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
-
-    @property
-    def outputs(self) -> int:
-        """Number of outputs: the categories, then the attributes."""
-        return len(self.categories) + len(self.attributes)
-
-    def dim(self, modality: Modality) -> int:
-        """Features per step that the model expects of a modality."""
-        return self.acoustic_dim if modality is Modality.ACOUSTIC else self.visual_dim
-
-    def subsampling(self, modality: Modality) -> int:
-        """Steps joined into one before the encoder of a modality."""
-        if modality is Modality.ACOUSTIC:
-            return self.acoustic_subsampling
-        return self.visual_subsampling
-
-    @classmethod
-    def preset(
-        cls,
-        name: str,
-        *,
-        acoustic_dim: int,
-        visual_dim: int,
-        categories: Sequence[str] = (),
-        attributes: Sequence[str] = (),
-        **overrides: Any,
-    ) -> Self:
-        """A named set of sizes for given inputs and outputs.
-
-        Args:
-            name: ``"paper"`` (53.9 M parameters for 1024/1408 inputs and 6 categories) or
-                ``"small"`` (1 to 3 M, trains on two CPU cores).
-            acoustic_dim: Features per acoustic step.
-            visual_dim: Features per visual step.
-            categories: Names of the categories.
-            attributes: Names of the attributes.
-            **overrides: Any other field of this class.
-
-        Raises:
-            InputError: Unknown preset, unknown field or a value out of range.
-        """
-        if name not in MODEL_PRESETS:
-            raise InputError(unknown_name("preset", name, MODEL_PRESETS))
-        steps = ("acoustic_subsampling", "visual_subsampling")
-        if name == "paper" and any(overrides.get(step, 1) != 1 for step in steps):
-            raise InputError(
-                f"{', '.join(steps)}: the preset 'paper' has no subsampling; take preset 'small'"
-            )
-        return validated(
-            cls,
-            {
-                "acoustic_dim": acoustic_dim,
-                "visual_dim": visual_dim,
-                "categories": tuple(categories),
-                "attributes": tuple(attributes),
-                **MODEL_PRESETS[name],
-                **overrides,
-            },
-            "VAVLConfig",
-        )
-
-
-MODEL_PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "small": {
-        "projection_channels": 64,
-        "acoustic_subsampling": 4,
-        "width": 128,
-        "encoder_blocks": 1,
-        "shared_blocks": 1,
-        "heads": 4,
-        "kernel": 7,
-        "dropout": 0.2,
-        "head_widths": (128, 64),
-        "head_dropout": 0.3,
-    },
-}
+    if name not in MODEL_CONFIGS:
+        raise InputError(unknown_name(subject, name, MODEL_CONFIGS))
+    return MODEL_CONFIGS[name]
 
 
 class DataConfig(Configuration):
@@ -219,7 +98,8 @@ class TrainingConfig(Configuration):
     """How the model is trained."""
 
     schedule: Literal["alternating", "joint"] = "joint"
-    """The paper's three steps per batch, or one pass with the fusion head on detached inputs."""
+    """The paper's three steps per batch, or one pass with the fusion head on detached inputs; of
+    VAVL alone: each other model has one step of its own."""
     epochs: int = Field(default=20, ge=1)
     """Passes over the training clips."""
     batch_size: int = Field(default=32, ge=1)
@@ -239,7 +119,7 @@ class TrainingConfig(Configuration):
     gradient_clip: float | None = Field(default=None, gt=0)
     """Largest norm of the gradient of a step; None leaves it alone."""
     alpha: float | None = Field(default=None, ge=0)
-    """Weight of the reconstruction loss; None takes the published 2 (categories) or 1."""
+    """Weight of VAVL's reconstruction loss; None takes the published 2 (categories) or 1."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target spread evenly over the categories."""
     class_weights: bool = False
@@ -277,7 +157,7 @@ class ExperimentConfig(Configuration):
     """Folder that holds the runs."""
     data: DataConfig
     model: dict[str, Any] = Field(default_factory=lambda: {"preset": "small"})
-    """``preset`` and any size of :class:`VAVLConfig` that differs from it."""
+    """``name`` of the model (default ``vavl``), ``preset`` and any size that differs from it."""
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
@@ -285,9 +165,7 @@ class ExperimentConfig(Configuration):
         # The data say the dimensions and names later; everything else is checked before a run
         # is begun, so that a misspelt size leaves nothing behind.
         try:
-            self.build_model_config(
-                acoustic_dim=1, visual_dim=1, categories=("a", "b"), attributes=()
-            )
+            self.check_model()
         except InputError as error:
             raise ValueError(f"model: {error}") from None
         if self.training.patience is not None and self.training.selection == "last":
@@ -299,6 +177,12 @@ class ExperimentConfig(Configuration):
         """Where the run is written."""
         return self.runs_dir / self.name
 
+    def check_model(self, trained: Sequence[Modality] = tuple(Modality)) -> None:
+        """Raises InputError where :meth:`build_model_config` would for any data of that kind."""
+        self.build_model_config(
+            acoustic_dim=1, visual_dim=1, categories=("a", "b"), attributes=(), trained=trained
+        )
+
     def build_model_config(
         self,
         *,
@@ -306,63 +190,39 @@ class ExperimentConfig(Configuration):
         visual_dim: int,
         categories: Sequence[str],
         attributes: Sequence[str],
-        predictions: Sequence[Modality] = tuple(Modality),
-    ) -> VAVLConfig:
-        """The model's configuration, once the data have said the dimensions and the outputs."""
+        trained: Sequence[Modality] = tuple(Modality),
+    ) -> ModelConfig:
+        """The model's configuration, once the data have said the dimensions and the outputs.
+
+        Args:
+            acoustic_dim: Features per acoustic step.
+            visual_dim: Features per visual step.
+            categories: Names of the categories.
+            attributes: Names of the attributes.
+            trained: Predictions that the training clips can train; those that the model is not
+                able to are left out.
+
+        Raises:
+            InputError: A name or size does not fit, or the clips train nothing of the model.
+        """
         sizes = dict(self.model)
-        return VAVLConfig.preset(
+        cls = model_config_class(str(sizes.pop("name", "vavl")))
+        possible = cls.possible_predictions()
+        predictions = tuple(p for p in possible if p in trained)
+        if not predictions:
+            raise InputError(
+                f"model.name: expected training clips with {what_it_takes(possible)} for "
+                f"{'/'.join(cls.names())}, got none; check data.acoustic and data.visual, or take "
+                "another model"
+            )
+        return cls.preset(
             sizes.pop("preset", "small"),
             acoustic_dim=acoustic_dim,
             visual_dim=visual_dim,
             categories=categories,
             attributes=attributes,
-            **{"predictions": tuple(predictions), **sizes},
+            **{"predictions": predictions, **sizes},
         )
-
-
-ConfigurationT = TypeVar("ConfigurationT", bound=Configuration)
-
-
-def unknown_name(kind: str, name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    """Says that a name is unknown, and which one was probably meant."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(sorted(known))}"
-    return f"{kind}: unknown name {name!r}; {hint}"
-
-
-def validated(
-    cls: type[ConfigurationT], content: Mapping[str, Any], subject: str
-) -> ConfigurationT:
-    """Builds a configuration, or raises one InputError that lists every problem of the content."""
-    try:
-        return cls.model_validate(dict(content))
-    except ValidationError as error:
-        problems = [_describe(cls, dict(problem)) for problem in error.errors()]
-        raise InputError(all_problems(subject, problems)) from None
-
-
-def _describe(cls: type[Configuration], problem: dict[str, Any]) -> str:
-    """One line about one problem that pydantic found."""
-    location = [str(part) for part in problem["loc"]]
-    key = ".".join(location) or "configuration"
-    if problem["type"] == "extra_forbidden":
-        known = list(_section(cls, location[:-1]).model_fields)
-        return unknown_name(".".join(location[:-1]) or "configuration", location[-1], known)
-    if problem["type"] == "missing":
-        return f"{key}: expected a value, got none"
-    message = problem["msg"].removeprefix("Value error, ")
-    if not location:
-        return message
-    return f"{key}: {message}, got {problem['input']!r}"
-
-
-def _section(cls: type[Configuration], path: Sequence[str]) -> type[Configuration]:
-    """The configuration class of a nested section."""
-    for part in path:
-        annotation = cls.model_fields[part].annotation
-        if isinstance(annotation, type) and issubclass(annotation, Configuration):
-            cls = annotation
-    return cls
 
 
 def load_experiment(

@@ -7,25 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from vavl.config import (
+    MODEL_CONFIGS,
     Configuration,
     DataConfig,
     ExperimentConfig,
     TrainingConfig,
-    VAVLConfig,
     unknown_name,
 )
 from vavl.errors import InputError
 
 # The model's dimensions and outputs follow from the data.
-_MODEL_KEYS = (
-    "preset",
-    *(
-        name
-        for name in VAVLConfig.model_fields
-        if name not in ("acoustic_dim", "visual_dim", "categories", "attributes")
-    ),
-)
-_TEXT_KEYS = ("name", "runs_dir", "training.device")
+_GIVEN_BY_DATA = ("acoustic_dim", "visual_dim", "categories", "attributes")
+_TEXT_KEYS = ("name", "runs_dir", "training.device", "model.name")
+_SHORT = {"model": "model.name"}
 _SECTIONS: dict[str, type[Configuration]] = {"data": DataConfig, "training": TrainingConfig}
 
 
@@ -36,9 +30,23 @@ def known_keys() -> dict[str, str]:
         del keys[section]
     for section, cls in _SECTIONS.items():
         keys |= {f"{section}.{name}": _description(cls, name) for name in cls.model_fields}
-    for name in _MODEL_KEYS:
-        text = "Named set of sizes." if name == "preset" else _description(VAVLConfig, name)
-        keys[f"model.{name}"] = text
+    return keys | _model_keys()
+
+
+def _model_keys() -> dict[str, str]:
+    """The sizes of all models; a size that not all of them have says whose it is."""
+    keys = {
+        "model.name": f"The model: {', '.join(MODEL_CONFIGS)} (default: vavl)",
+        "model.preset": "Named set of sizes.",
+    }
+    sizes = {name: "" for cls in MODEL_CONFIGS.values() for name in cls.model_fields}
+    for size in sizes:
+        if size == "name" or size in _GIVEN_BY_DATA:
+            continue
+        having = [name for name, cls in MODEL_CONFIGS.items() if size in cls.model_fields]
+        text = _description(MODEL_CONFIGS[having[0]], size)
+        whose = "" if len(having) == len(MODEL_CONFIGS) else f" [{', '.join(having)}]"
+        keys[f"model.{size}"] = text + whose
     return keys
 
 
@@ -110,10 +118,13 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def full_key(name: str) -> str:
-    """The dotted key that a name stands for: itself, or the one key that ends with it."""
+    """The dotted key that a name stands for: itself, or the one key that ends with it.
+
+    ``model`` stands for ``model.name``.
+    """
     keys = known_keys()
-    if name in keys:
-        return name
+    if name in keys or name in _SHORT:
+        return _SHORT.get(name, name)
     matches = [key for key in keys if key.rpartition(".")[2] == name]
     if len(matches) > 1:
         raise InputError(f"--{name}: stands for several keys; name one of {', '.join(matches)}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
@@ -27,6 +27,17 @@ class Modality(StrEnum):
 
 STREAMS = (Modality.ACOUSTIC, Modality.VISUAL)
 """The modalities that are read from a clip, in the order used everywhere."""
+
+
+def what_it_takes(predictions: Iterable[Modality]) -> str:
+    """In words, what a clip must have for one of these predictions at least.
+
+    Example:
+        >>> what_it_takes(Modality), what_it_takes([Modality.AUDIOVISUAL])
+        ('sound or a face', 'sound and a face together')
+    """
+    words = {Modality.ACOUSTIC: "sound", Modality.VISUAL: "a face"}
+    return " or ".join(words[p] for p in predictions if p in words) or "sound and a face together"
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,10 @@ import vavl
 from vavl.config import TrainingConfig
 from vavl.losses import attribute_loss, category_loss, concordance_correlation
 from vavl.models.conformer import lengths_to_mask, masked_mean
-from vavl.models.vavl import VAVL
-from vavl.training.augment import (
-    Sequences,
-    Targets,
-    augmented,
-    drop_modalities,
-    mask_time,
-    mix_clips,
-)
-from vavl.training.objective import SCHEDULES, Objective
+from vavl.models.sequences import Sequences, drop_modalities
+from vavl.models.vavl import SCHEDULES, VAVL
+from vavl.training.augment import Targets, augmented, mask_time, mix_clips
+from vavl.training.objective import Objective
 from vavl.types import STREAMS, Batch, Modality
 
 ACOUSTIC, VISUAL, AUDIOVISUAL = Modality.ACOUSTIC, Modality.VISUAL, Modality.AUDIOVISUAL
@@ -62,11 +56,18 @@ def make_batch(acoustic_lengths: list[int], visual_lengths: list[int]) -> Batch:
 PAIRED = make_batch([12, 5, 9, 12], [5, 5, 1, 2])
 
 
+def losses_of(
+    trained: Objective, batch: Batch, parts: frozenset[Modality]
+) -> dict[Modality, Tensor]:
+    """The losses of VAVL's step for these predictions."""
+    return trained(batch, trained.model.step(parts, alpha=2.0))
+
+
 def step(trained: Objective, batch: Batch, parts: frozenset[Modality]) -> dict[str, bool]:
     """Runs one optimiser step; returns which parts of the state it changed."""
     before = {name: value.clone() for name, value in trained.model.state_dict().items()}
     optimizer = torch.optim.Adam(trained.parameters(), lr=1e-2, weight_decay=1e-2)
-    loss = sum(trained(batch, parts).values())
+    loss = sum(losses_of(trained, batch, parts).values())
     assert isinstance(loss, torch.Tensor)
     loss.backward()
     optimizer.step()
@@ -94,7 +95,7 @@ def test_each_step_changes_its_part_alone(parts: set[Modality], expected: set[st
 
 def test_the_fusion_loss_of_the_joint_step_does_not_move_the_trunk() -> None:
     trained = objective()
-    losses = trained(PAIRED, SCHEDULES["joint"][0])
+    losses = trained(PAIRED, *trained.steps)
     assert set(losses) == {ACOUSTIC, VISUAL, AUDIOVISUAL}
     losses[AUDIOVISUAL].backward()
     touched = {n.split(".")[0] for n, p in trained.model.named_parameters() if p.grad is not None}
@@ -117,8 +118,8 @@ def test_unpaired_batches_train_without_any_paired_item(schedule: str) -> None:
         make_batch([0, 0, 0], [5, 5, 1]),
         make_batch([12, 0, 9, 0], [0, 5, 0, 1]),
     ):
-        for parts in SCHEDULES[schedule]:
-            losses = trained(batch, parts)
+        for each in trained.steps:
+            losses = trained(batch, each)
             assert AUDIOVISUAL not in losses
             assert all(loss.isfinite() for loss in losses.values())
             if losses:
@@ -127,9 +128,7 @@ def test_unpaired_batches_train_without_any_paired_item(schedule: str) -> None:
 
 def test_one_valid_frame_in_the_batch() -> None:
     trained = objective()
-    for parts in SCHEDULES["joint"]:
-        losses = trained(make_batch([1], [0]), parts)
-        losses[ACOUSTIC].backward()
+    trained(make_batch([1], [0]), *trained.steps)[ACOUSTIC].backward()
     grads = [p.grad for p in trained.parameters() if p.grad is not None]
     assert grads
     assert all(grad.isfinite().all() for grad in grads)
@@ -138,14 +137,14 @@ def test_one_valid_frame_in_the_batch() -> None:
 def test_one_frame_of_one_modality_beside_many_of_the_other() -> None:
     """The shared layers' statistics of one stream move while the other's are still needed."""
     trained = objective()
-    losses = trained(make_batch([1], [5]), SCHEDULES["joint"][0])
+    losses = trained(make_batch([1], [5]), *trained.steps)
     torch.stack(list(losses.values())).sum().backward()
     assert all(p.grad.isfinite().all() for p in trained.parameters() if p.grad is not None)
 
 
 def test_the_reconstruction_aims_at_the_clip_and_not_at_the_noise() -> None:
     trained = objective(acoustic_noise=5.0, visual_noise=5.0, time_masking=0.9)
-    sequences = trained._sequences(PAIRED)
+    sequences = trained.model.sequences(PAIRED)
     expected = {m: masked_mean(part.x, part.mask) for m, part in sequences.items()}
     noisy, _ = augmented(sequences, Targets(PAIRED.category_targets, None), trained.config)
     for modality, part in noisy.items():
@@ -156,10 +155,11 @@ def test_the_reconstruction_aims_at_the_clip_and_not_at_the_noise() -> None:
 
 def test_steps_equal_joint_losses_without_randomness() -> None:
     """The three steps and the one step minimise the same numbers (dropout off)."""
-    trained = objective().eval()
-    joint = trained(PAIRED, SCHEDULES["joint"][0])
-    for parts in SCHEDULES["alternating"]:
-        for modality, loss in trained(PAIRED, parts).items():
+    trained = objective("alternating").eval()
+    joint = losses_of(trained, PAIRED, frozenset(Modality))
+    assert len(trained.steps) == len(STREAMS) + 1
+    for each in trained.steps:
+        for modality, loss in trained(PAIRED, each).items():
             assert torch.allclose(loss, joint[modality], atol=1e-5)
 
 

@@ -14,10 +14,10 @@ from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
 from vavl.data.store import FeatureStore
-from vavl.errors import StoreError, all_problems
+from vavl.errors import InputError, StoreError, all_problems
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.scores import Evaluation, evaluate_tables
-from vavl.models.vavl import VAVL
+from vavl.models.registry import load_model
 from vavl.training.run import (
     FoldDirectory,
     check_provenance,
@@ -27,7 +27,7 @@ from vavl.training.run import (
     open_stores,
 )
 from vavl.training.scoring import run_model
-from vavl.types import Modality
+from vavl.types import Modality, what_it_takes
 
 
 def predict_fold(
@@ -37,12 +37,15 @@ def predict_fold(
 ) -> PredictionTable:
     """Outputs of a trained fold on its test split, computed once and kept beside the weights.
 
+    Clips that lack a modality that the model needs are left out.
+
     Raises:
         StoreError: A file of the fold is missing or damaged.
+        InputError: No test clip has what the model needs.
     """
     if fold.predictions_file.is_file():
         return PredictionTable.load(fold.predictions_file)
-    model = VAVL.from_pretrained(fold.path)
+    model = load_model(fold.path)
     partition = Partition.load(fold.partition_file)
     dataset = UtteranceDataset(
         manifest,
@@ -51,21 +54,27 @@ def predict_fold(
         categories=model.config.categories,
         attributes=model.config.attributes,
     )
-    outputs = {m: output.numpy() for m, output in run_model(model, dataset).by_modality.items()}
+    found = run_model(model, dataset)
+    rows = np.flatnonzero(found.predicted)
+    if not len(rows):
+        raise InputError(
+            f"{fold.path}: expected test clips with {what_it_takes(model.config.predictions)}, "
+            f"got none among {len(dataset)}"
+        )
+    outputs = {m: output[rows].numpy() for m, output in found.by_modality.items()}
     split = len(dataset.categories)
-    count = len(dataset)
     attributes = (
-        np.empty((count, 0), dtype=np.float32)
+        np.empty((len(rows), 0), dtype=np.float32)
         if dataset.attribute_targets is None
-        else dataset.attribute_targets.numpy()
+        else dataset.attribute_targets[rows].numpy()
     )
     table = PredictionTable(
         categories=dataset.categories,
         attributes=dataset.attributes,
-        utterance_ids=tuple(dataset.ids),
-        speakers=tuple(dataset.speakers),
-        partitions=(partition.name,) * count,
-        category_targets=dataset.labels.numpy(),
+        utterance_ids=tuple(dataset.ids[row] for row in rows),
+        speakers=tuple(dataset.speakers[row] for row in rows),
+        partitions=(partition.name,) * len(rows),
+        category_targets=dataset.labels[rows].numpy(),
         attribute_targets=attributes,
         logits={m: output[:, :split] for m, output in outputs.items()} if split else {},
         attribute_outputs=(
@@ -122,8 +131,8 @@ def evaluate_runs(runs: Sequence[Path], *, replicates: int = 2000, seed: int = 0
             tested = len(Partition.load(fold.partition_file).test)
             if len(table) < tested:
                 remarks.append(
-                    f"{fold.path}: {tested - len(table)} of {tested} test clips have no features "
-                    "and are not scored."
+                    f"{fold.path}: {tested - len(table)} of {tested} test clips lack features that "
+                    "the model needs and are not scored."
                 )
             tables.append(table)
             seeds.append(config.training.seed)

@@ -14,7 +14,7 @@ from vavl.models.pretrained import (
     read_features,
     resolve_model,
 )
-from vavl.models.vavl import VAVL
+from vavl.models.registry import load_model
 from vavl.training.run import folds_of_run
 
 COMPACT = "compact"
@@ -68,9 +68,7 @@ def load(
         source, revision=revision, cache_dir=None, local_files_only=local_files_only
     )
     features = read_features(folder) if (folder / FEATURES_FILE).is_file() else {}
-    return Recognizer(
-        VAVL.from_pretrained(folder), features, read_calibration(folder), device=device
-    )
+    return Recognizer(load_model(folder), features, read_calibration(folder), device=device)
 
 
 def _compact_folder() -> Path:

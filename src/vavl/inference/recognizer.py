@@ -21,8 +21,8 @@ from vavl.inference.clip import ClipStreams, streams_of_arrays, streams_of_file
 from vavl.inference.files import ClipFiles
 from vavl.inference.quality import SILENCE_DBFS, Quality, level_dbfs
 from vavl.inference.windows import Window, WindowCutter, cut_clip
-from vavl.models.vavl import VAVL
-from vavl.types import FeatureSpec, Modality, Prediction, TimedPrediction
+from vavl.models.base import EmotionModel
+from vavl.types import FeatureSpec, Modality, Prediction, TimedPrediction, what_it_takes
 
 LONGEST_S = 10.0
 """Longer clips are predicted in consecutive parts of so many seconds, and the parts averaged."""
@@ -49,7 +49,7 @@ class Recognizer:
 
     def __init__(
         self,
-        model: VAVL,
+        model: EmotionModel,
         features: Mapping[Modality, FeatureSpec] | None = None,
         temperatures: Mapping[Modality, float] | None = None,
         *,
@@ -164,10 +164,6 @@ class Recognizer:
         if any(shown):
             sequences[Modality.VISUAL] = np.stack([step.features for step in window.steps])
         face_share = sum(shown) / len(shown) if shown else None
-        if not sequences:
-            return TimedPrediction(
-                window.start_s, window.end_s, None, None, {}, {}, face_share=face_share
-            )
         modality, probabilities, attributes = self._run(sequences)
         return TimedPrediction(
             start_s=window.start_s,
@@ -208,7 +204,9 @@ class Recognizer:
             predictions[index].append(self.predict_window(window))
         parts = [part for part in predictions[0] if part.modality is not None]
         if not parts:
-            raise MediaError(f"{name}: nothing to go by: {', '.join(quality.warnings)}")
+            raise MediaError(
+                f"{name}: nothing to go by: {', '.join(quality.warnings)}; expected {self._needs}"
+            )
         probabilities = _means([part.probabilities for part in parts])
         modalities = [part.modality for part in parts]
         return Prediction(
@@ -240,6 +238,11 @@ class Recognizer:
         if visual is not None:
             sequences[Modality.VISUAL] = _as_array(visual)
         modality, probabilities, attributes = self._run(sequences)
+        if modality is None:
+            raise InputError(
+                f"acoustic, visual: expected {self._needs}, which this model takes, got "
+                f"{' and '.join(sequences)} features alone"
+            )
         return Prediction(
             name=name,
             modality=modality,
@@ -251,8 +254,13 @@ class Recognizer:
 
     def _run(
         self, sequences: Mapping[Modality, NDArray[np.floating]]
-    ) -> tuple[Modality, dict[str, float], dict[str, float]]:
-        """What one clip is predicted from, its probabilities and its attributes."""
+    ) -> tuple[Modality | None, dict[str, float], dict[str, float]]:
+        """What one clip is predicted from, its probabilities and its attributes.
+
+        None, and nothing else, for a clip that lacks what the model needs.
+        """
+        if not sequences:
+            return None, {}, {}
         inputs: dict[str, Tensor] = {}
         for modality, sequence in sequences.items():
             if sequence.ndim != 2 or not len(sequence):
@@ -269,6 +277,8 @@ class Recognizer:
         with torch.inference_mode():
             out = self.model(**inputs)
         modality = out.modality[0]
+        if modality is None:
+            return None, {}, {}
         values = out.prediction[0].float().cpu()
         split = len(self.categories)
         logits = values[:split] / self.temperatures.get(modality, 1.0)
@@ -277,6 +287,11 @@ class Recognizer:
             dict(zip(self.categories, logits.softmax(0).tolist(), strict=True)),
             dict(zip(self.attributes, values[split:].clamp(0, 1).tolist(), strict=True)),
         )
+
+    @property
+    def _needs(self) -> str:
+        """What a clip must have, in words."""
+        return what_it_takes(self.model.config.predictions)
 
     def _duration_s(self, sequences: Mapping[Modality, NDArray[np.floating]]) -> float | None:
         """Length of the clip by its longest sequence of known frame rate."""

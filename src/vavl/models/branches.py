@@ -1,36 +1,32 @@
-"""The parts that VAVL is put together from: what belongs to one modality, and what is shared."""
+"""The parts that models of conformers are put together from."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from vavl.config import VAVLConfig
+from vavl.model_config import ConformerConfig
+from vavl.models.base import Normalisation
 from vavl.models.conformer import Conformer, multilayer_perceptron
 from vavl.models.dropout import Dropout
 from vavl.types import STREAMS, Modality
 
 
-class InputProjection(nn.Module):
+class InputProjection(Normalisation):
     """Normalises frames, projects them to a few channels and joins neighbouring ones.
 
-    The mean and scale of the training speakers are buffers, so that they travel with the weights.
+    Args:
+        dim: Features per step.
+        channels: What each step is projected to, without a bias.
+        subsampling: Neighbouring steps that are joined into one.
+        dropout: Share of the features that is dropped in training.
     """
 
-    mean: Tensor
-    scale: Tensor
-
     def __init__(self, dim: int, channels: int, subsampling: int, dropout: float) -> None:
-        super().__init__()
+        super().__init__(dim)
         self.subsampling = subsampling
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("scale", torch.ones(dim))
         self.dropout = Dropout(dropout)
         self.linear = nn.Linear(dim, channels, bias=False)
-
-    def normalise(self, x: Tensor) -> Tensor:
-        """Zero mean and unit variance per dimension, by the statistics of the training speakers."""
-        return (x - self.mean) * self.scale
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Maps normalised ``(B, T, D)`` to ``(B, ceil(T / s), s * channels)`` and a new mask.
@@ -50,7 +46,20 @@ class InputProjection(nn.Module):
         return x, mask.view(batch, steps // step, step).any(-1)
 
 
-def _conformer(config: VAVLConfig, input_width: int, blocks: int, *, streams: int = 1) -> Conformer:
+def input_projection(config: ConformerConfig, modality: Modality) -> InputProjection:
+    """The way into a model of conformers for the frames of one modality."""
+    return InputProjection(
+        config.dim(modality),
+        config.projection_channels,
+        config.subsampling(modality),
+        config.input_dropout,
+    )
+
+
+def make_conformer(
+    config: ConformerConfig, input_width: int, blocks: int, *, streams: int = 1
+) -> Conformer:
+    """A stack of conformer blocks of the configured sizes."""
     return Conformer(
         input_width,
         config.width,
@@ -63,22 +72,28 @@ def _conformer(config: VAVLConfig, input_width: int, blocks: int, *, streams: in
     )
 
 
+def make_head(config: ConformerConfig, inputs: int, outputs: int) -> nn.Sequential:
+    """A head of the configured widths."""
+    return multilayer_perceptron((inputs, *config.head_widths, outputs), config.head_dropout)
+
+
 class ModalityBranch(nn.Module):
-    """All that belongs to one modality: projection, encoder and its two heads."""
+    """Projection, encoder and prediction head of one modality."""
+
+    def __init__(self, config: ConformerConfig, modality: Modality, blocks: int) -> None:
+        super().__init__()
+        joined = config.subsampling(modality) * config.projection_channels
+        self.projection = input_projection(config, modality)
+        self.encoder = make_conformer(config, joined, blocks)
+        self.head = make_head(config, config.width, config.outputs)
+
+
+class ReconstructingBranch(ModalityBranch):
+    """As VAVL has it: with a second head that rebuilds the mean of the modality's input."""
 
     def __init__(self, config: VAVLConfig, modality: Modality) -> None:
-        super().__init__()
-        dim = config.dim(modality)
-        subsampling = config.subsampling(modality)
-        self.projection = InputProjection(
-            dim, config.projection_channels, subsampling, config.input_dropout
-        )
-        self.encoder = _conformer(
-            config, subsampling * config.projection_channels, config.encoder_blocks
-        )
-        hidden = (config.width, *config.head_widths)
-        self.head = multilayer_perceptron((*hidden, config.outputs), config.head_dropout)
-        self.reconstruction = multilayer_perceptron((*hidden, dim), config.head_dropout)
+        super().__init__(config, modality, config.encoder_blocks)
+        self.reconstruction = make_head(config, config.width, config.dim(modality))
 
 
 class SharedLayers(nn.Module):
@@ -88,7 +103,7 @@ class SharedLayers(nn.Module):
         super().__init__()
         self.residual = config.residual
         self.conformer = (
-            _conformer(config, config.width, config.shared_blocks, streams=len(STREAMS))
+            make_conformer(config, config.width, config.shared_blocks, streams=len(STREAMS))
             if config.shared_blocks
             else None
         )

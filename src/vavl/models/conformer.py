@@ -38,6 +38,16 @@ class FeedForward(nn.Module):
         return self.dropout(self.contract(hidden))
 
 
+def sinusoids(places: Tensor, width: int) -> Tensor:
+    """Sines and cosines of ``(n,)`` float32 places in time: ``(n, width)``, alternating."""
+    rates = torch.exp(
+        torch.arange(0, width, 2, device=places.device, dtype=torch.float32)
+        * (-math.log(10000.0) / width)
+    )
+    angles = places[:, None] * rates  # (n, width / 2)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
 def relative_positions(
     steps: int, width: int, *, device: torch.device, dtype: torch.dtype
 ) -> Tensor:
@@ -46,11 +56,7 @@ def relative_positions(
     Sine and cosine alternate over the width. Source: Dai et al. 2019, section 3.3.
     """
     distances = torch.arange(steps - 1, -steps, -1, device=device, dtype=torch.float32)
-    rates = torch.exp(
-        torch.arange(0, width, 2, device=device, dtype=torch.float32) * (-math.log(10000.0) / width)
-    )
-    angles = distances[:, None] * rates  # (2T - 1, width / 2)
-    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).to(dtype)
+    return sinusoids(distances, width).to(dtype)
 
 
 class RelativeSelfAttention(nn.Module):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vavl.config import VAVLConfig
+from vavl.config import ModelConfig
 from vavl.errors import InputError
 from vavl.models.conformer import lengths_to_mask
 from vavl.types import Modality
 
 
 def checked_sequences(
-    config: VAVLConfig,
+    config: ModelConfig,
     modality: Modality,
     x: Tensor,
     lengths: Tensor | None,
@@ -33,7 +33,7 @@ def checked_sequences(
     Raises:
         InputError: What does not fit.
     """
-    if modality not in config.predictions:
+    if modality not in config.inputs:
         raise InputError(f"{modality}: this model was trained without {modality} features")
     dim = config.dim(modality)
     if x.ndim != 3 or x.shape[2] != dim:

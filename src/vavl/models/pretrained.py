@@ -15,7 +15,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from vavl.atomic import atomic_write, read_json, write_json
-from vavl.config import SCHEMA_VERSION, VAVLConfig, validated
+from vavl.config import SCHEMA_VERSION, ModelConfig, model_config_class, validated
 from vavl.errors import StoreError
 from vavl.types import FeatureSpec, Modality
 
@@ -25,7 +25,7 @@ FEATURES_FILE = "features.json"
 CALIBRATION_FILE = "calibration.json"
 
 
-def write_model(directory: Path, config: VAVLConfig, state: Mapping[str, Tensor]) -> None:
+def write_model(directory: Path, config: ModelConfig, state: Mapping[str, Tensor]) -> None:
     """Writes a model into a folder, made if needed; each file appears whole or not at all."""
     from safetensors.torch import save_file
 
@@ -82,15 +82,17 @@ def _checked_folder(folder: Path) -> Path:
     return folder
 
 
-def read_model_config(folder: Path) -> VAVLConfig:
-    """Reads ``config.json``.
+def read_model_config(folder: Path) -> ModelConfig:
+    """Reads ``config.json``; without a name, as in files of the first releases, it is VAVL's.
 
     Raises:
         StoreError: Missing, not JSON, or written by a release with another schema.
         InputError: Values that do not fit.
     """
     path = folder / CONFIG_FILE
-    return validated(VAVLConfig, read_json(path, SCHEMA_VERSION), str(path))
+    content = read_json(path, SCHEMA_VERSION)
+    cls = model_config_class(str(content.get("name", "vavl")), f"{path}: name")
+    return validated(cls, content, str(path))
 
 
 def write_features(folder: Path, features: Mapping[Modality, FeatureSpec]) -> None:

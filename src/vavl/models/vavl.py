@@ -10,28 +10,71 @@ input. With both modalities, ``MLP_av([r_a ; r_v])`` predicts from the two.
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from vavl.config import VAVLConfig
-from vavl.errors import InputError
-from vavl.models.branches import ModalityBranch, SharedLayers
-from vavl.models.conformer import masked_mean, multilayer_perceptron
-from vavl.models.inputs import checked_sequences
-from vavl.models.outputs import (
-    StreamOutput,
-    VAVLOutput,
-    paired_representations,
-    present_modality,
-    spread_rows,
-)
-from vavl.models.pretrained import load_weights, read_model_config, resolve_model, write_model
+from vavl.config import TrainingConfig, VAVLConfig
+from vavl.models.base import EmotionModel, Losses, Normalisation, Step, TaskLoss
+from vavl.models.branches import ReconstructingBranch, SharedLayers, make_head
+from vavl.models.conformer import masked_mean
+from vavl.models.outputs import ModelOutput, Rows, combined, spread_rows
+from vavl.models.sequences import Sequences, paired
 from vavl.types import STREAMS, Modality
 
+Parts = frozenset[Modality]
 
-class VAVL(nn.Module):
+SCHEDULES: dict[str, tuple[Parts, ...]] = {
+    "alternating": (
+        frozenset({Modality.VISUAL}),
+        frozenset({Modality.ACOUSTIC}),
+        frozenset({Modality.AUDIOVISUAL}),
+    ),
+    "joint": (frozenset(Modality),),
+}
+"""The steps of each schedule: which predictions each step trains. The alternating one is the
+paper's (section III): per batch a step for the visual branch, one for the acoustic branch, and one
+for the fusion head alone."""
+
+
+@dataclass(frozen=True)
+class StreamOutput:
+    """What one modality's branch says about the n clips of a batch that have this modality.
+
+    Attributes:
+        rows: ``(n,)`` their places in the batch, ascending.
+        prediction: ``(n, outputs)``.
+        representation: ``(n, width)`` mean of the shared representation over time.
+        reconstruction: ``(n, D)``.
+        target: ``(n, D)`` what the reconstruction aims at: the mean normalised input.
+    """
+
+    rows: Tensor
+    prediction: Tensor
+    representation: Tensor
+    reconstruction: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True)
+class VAVLOutput(ModelOutput):
+    """The predictions, and what is rebuilt of the input.
+
+    Attributes:
+        acoustic_reconstruction: ``(B, acoustic_dim)`` or None.
+        visual_reconstruction: ``(B, visual_dim)`` or None.
+    """
+
+    acoustic_reconstruction: Tensor | None
+    visual_reconstruction: Tensor | None
+
+
+class VAVL(EmotionModel):
     """Versatile audio-visual learning: see the module's docstring and :class:`VAVLConfig`.
 
     Example:
@@ -45,36 +88,23 @@ class VAVL(nn.Module):
         (torch.Size([1, 2]), 'acoustic')
     """
 
-    def __init__(self, config: VAVLConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.acoustic = ModalityBranch(config, Modality.ACOUSTIC)
-        self.visual = ModalityBranch(config, Modality.VISUAL)
-        self.shared = SharedLayers(config)
-        self.fusion = multilayer_perceptron(
-            (2 * config.width, *config.head_widths, config.outputs), config.head_dropout
-        )
+    config_class = VAVLConfig
+    config: VAVLConfig
 
-    def branch(self, modality: Modality) -> ModalityBranch:
+    def __init__(self, config: VAVLConfig) -> None:
+        super().__init__(config)
+        self.acoustic = ReconstructingBranch(config, Modality.ACOUSTIC)
+        self.visual = ReconstructingBranch(config, Modality.VISUAL)
+        self.shared = SharedLayers(config)
+        self.fusion = make_head(config, 2 * config.width, config.outputs)
+
+    def branch(self, modality: Modality) -> ReconstructingBranch:
         """The part of the model that belongs to one modality alone."""
         return self.acoustic if modality is Modality.ACOUSTIC else self.visual
 
-    def set_normalisation(self, modality: Modality, mean: Tensor, std: Tensor) -> None:
-        """Stores the per-dimension statistics of the training speakers' features.
-
-        Args:
-            modality: ``acoustic`` or ``visual``.
-            mean: ``(D,)``.
-            std: ``(D,)``; dimensions that never vary are left unscaled.
-        """
-        projection = self.branch(modality).projection
-        std = std.to(projection.scale)
-        projection.mean.copy_(mean)
-        projection.scale.copy_(torch.where(std > 1e-6, 1.0 / std.clamp_min(1e-6), 1.0))
-
-    def normalise(self, modality: Modality, x: Tensor) -> Tensor:
-        """Features as extracted, ``(B, T, D)``, to zero mean and unit variance."""
-        return self.branch(modality).projection.normalise(x)
+    def normalisation(self, modality: Modality) -> Normalisation:
+        """See the base class."""
+        return self.branch(modality).projection
 
     def represent(self, modality: Modality, x: Tensor, mask: Tensor) -> Tensor:
         """Mean shared representation of sequences of one modality.
@@ -92,189 +122,140 @@ class VAVL(nn.Module):
         z = branch.encoder(x, mask)
         return masked_mean(self.shared(z, mask, STREAMS.index(modality)), mask)
 
-    def forward_stream(self, modality: Modality, x: Tensor, mask: Tensor) -> StreamOutput | None:
-        """Runs one modality's branch on the clips of a batch that have this modality.
-
-        Args:
-            modality: ``acoustic`` or ``visual``.
-            x: ``(B, T, D)`` features as extracted.
-            mask: ``(B, T)``, True = valid; all False for a clip without this modality.
-
-        Returns:
-            The branch's output, or None if no clip has this modality.
-        """
-        x, mask, rows = self.present(modality, x, mask)
-        if not len(rows):
-            return None
-        return self.forward_normalised(modality, x, mask, rows)
-
-    def present(self, modality: Modality, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised sequences of those clips of a batch that have a modality.
-
-        Args:
-            modality: ``acoustic`` or ``visual``.
-            x: ``(B, T, D)`` features as extracted.
-            mask: ``(B, T)``, True = valid; all False for a clip without this modality.
-
-        Returns:
-            ``(n, t, D)`` normalised, cut to the last step that is valid in any clip; ``(n, t)``;
-            and ``(n,)`` places of the clips in the batch. n may be 0.
-        """
-        rows = torch.nonzero(mask.any(1)).flatten()
-        steps = int(torch.nonzero(mask.any(0)).max()) + 1 if len(rows) else 0
-        if len(rows) < len(mask):
-            x, mask = x[rows], mask[rows]
-        return self.normalise(modality, x[:, :steps].float()), mask[:, :steps], rows
-
-    def forward_normalised(
-        self,
-        modality: Modality,
-        x: Tensor,
-        mask: Tensor,
-        rows: Tensor,
-        target: Tensor | None = None,
-    ) -> StreamOutput:
-        """As :meth:`forward_stream`, for normalised features of clips that all have them.
-
-        Args:
-            modality: ``acoustic`` or ``visual``.
-            x: ``(n, T, D)`` normalised features.
-            mask: ``(n, T)``, True = valid; at least one valid step per clip.
-            rows: ``(n,)`` places of the clips in the batch.
-            target: ``(n, D)`` what the reconstruction aims at; None is the mean of ``x``.
-        """
-        branch = self.branch(modality)
-        representation = self.represent(modality, x, mask)
-        return StreamOutput(
-            rows=rows,
-            prediction=branch.head(representation),
-            representation=representation,
-            reconstruction=branch.reconstruction(representation),
-            target=masked_mean(x, mask) if target is None else target,
-        )
-
     def fuse(self, acoustic: Tensor, visual: Tensor) -> Tensor:
         """Audio-visual prediction ``(B, outputs)`` from two representations ``(B, width)``."""
         return self.fusion(torch.cat([acoustic, visual], dim=-1))
 
-    def forward(
-        self,
-        acoustic: Tensor | None = None,
-        acoustic_lengths: Tensor | None = None,
-        visual: Tensor | None = None,
-        visual_lengths: Tensor | None = None,
-        *,
-        acoustic_mask: Tensor | None = None,
-        visual_mask: Tensor | None = None,
-    ) -> VAVLOutput:
-        """Predicts from whatever each clip of a batch has.
+    def streams(
+        self, sequences: Mapping[Modality, Sequences], modalities: Iterable[Modality] = STREAMS
+    ) -> dict[Modality, StreamOutput]:
+        """What the branches of some modalities say about the clips that have them."""
+        found = {}
+        for modality in modalities:
+            if modality not in sequences:
+                continue
+            part, branch = sequences[modality], self.branch(modality)
+            representation = self.represent(modality, part.x, part.mask)
+            found[modality] = StreamOutput(
+                rows=part.rows,
+                prediction=branch.head(representation),
+                representation=representation,
+                reconstruction=branch.reconstruction(representation),
+                target=masked_mean(part.x, part.mask) if part.target is None else part.target,
+            )
+        return found
 
-        Args:
-            acoustic: ``(B, T_a, acoustic_dim)`` features as extracted, or None.
-            acoustic_lengths: ``(B,)`` valid steps; 0 = this clip has no sound. None: all steps of
-                all clips are valid.
-            visual: ``(B, T_v, visual_dim)`` features as extracted, or None.
-            visual_lengths: ``(B,)`` valid steps; 0 = this clip has no face. None: all valid.
-            acoustic_mask: ``(B, T_a)`` instead of lengths, True = valid: for sequences with gaps,
-                which keep their place in time.
-            visual_mask: ``(B, T_v)`` likewise, e.g. False where the face is out of sight.
+    def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Rows]:
+        """See the base class."""
+        return self._predictions(self.streams(sequences))
 
-        Returns:
-            Predictions and reconstructions, see :class:`VAVLOutput`.
+    def _predictions(self, streams: Mapping[Modality, StreamOutput]) -> dict[Modality, Rows]:
+        found = {m: Rows(stream.rows, stream.prediction) for m, stream in streams.items()}
+        pair = paired_representations(streams)
+        if pair is not None and Modality.AUDIOVISUAL in self.config.predictions:
+            rows, acoustic, visual = pair
+            found[Modality.AUDIOVISUAL] = Rows(rows, self.fuse(acoustic, visual))
+        return found
 
-        Raises:
-            InputError: Wrong shape or dimension, lengths out of range, a clip without any
-                modality, or features that are not finite.
-        """
-        inputs: dict[Modality, tuple[Tensor, Tensor]] = {}
-        for modality, x, lengths, mask in (
-            (Modality.ACOUSTIC, acoustic, acoustic_lengths, acoustic_mask),
-            (Modality.VISUAL, visual, visual_lengths, visual_mask),
-        ):
-            if x is not None:
-                inputs[modality] = checked_sequences(self.config, modality, x, lengths, mask)
-        if not inputs:
-            raise InputError("acoustic, visual: expected at least one sequence, got neither")
-        sizes = {len(x) for x, _ in inputs.values()}
-        if len(sizes) > 1:
-            raise InputError(f"acoustic, visual: expected the same number of clips, got {sizes}")
-        if 0 in sizes:
-            raise InputError("acoustic, visual: expected at least one clip, got an empty batch")
-        streams = {
-            modality: stream
-            for modality, (x, mask) in inputs.items()
-            if (stream := self.forward_stream(modality, x, mask)) is not None
-        }
-        return self.combine(streams, sizes.pop())
+    def answer(self, sequences: Mapping[Modality, Sequences], batch: int) -> VAVLOutput:
+        """Predictions and reconstructions of a batch of B clips."""
+        streams = self.streams(sequences)
+        output = combined(self._predictions(streams), sequences, batch, self.config)
 
-    def combine(self, streams: dict[Modality, StreamOutput], batch: int) -> VAVLOutput:
-        """Puts the branches' outputs together for B clips, and fuses those that have both."""
-        rows = {modality: stream.rows.tolist() for modality, stream in streams.items()}
-        modality = [present_modality(index, rows) for index in range(batch)]
-        fused_rows, representations = paired_representations(streams)
-        learned = Modality.AUDIOVISUAL in self.config.predictions
-        fused = self.fuse(*representations) if len(fused_rows) and learned else None
-
-        def spread(name: str, modality: Modality) -> Tensor | None:
+        def rebuilt(modality: Modality) -> Tensor | None:
             if modality not in streams:
                 return None
-            stream = streams[modality]
-            return spread_rows(getattr(stream, name), stream.rows, batch)
+            return spread_rows(streams[modality].reconstruction, streams[modality].rows, batch)
 
-        first = next(iter(streams.values())).prediction
-        prediction = first.new_empty(batch, first.shape[1])
-        for stream in streams.values():
-            prediction = prediction.index_copy(0, stream.rows, stream.prediction)
-        if fused is not None:
-            prediction = prediction.index_copy(0, fused_rows, fused)
-        elif len(fused_rows):
-            prediction = prediction.index_copy(0, fused_rows, self._average(streams, fused_rows))
         return VAVLOutput(
-            acoustic=spread("prediction", Modality.ACOUSTIC),
-            visual=spread("prediction", Modality.VISUAL),
-            audiovisual=None if fused is None else spread_rows(fused, fused_rows, batch),
-            acoustic_reconstruction=spread("reconstruction", Modality.ACOUSTIC),
-            visual_reconstruction=spread("reconstruction", Modality.VISUAL),
-            prediction=prediction,
-            modality=modality,
+            **vars(output),
+            acoustic_reconstruction=rebuilt(Modality.ACOUSTIC),
+            visual_reconstruction=rebuilt(Modality.VISUAL),
         )
 
-    def _average(self, streams: dict[Modality, StreamOutput], rows: Tensor) -> Tensor:
-        """Mean of the two predictions ``(n, outputs)``: of probabilities, and of attributes."""
-        split = len(self.config.categories)
-        parts = [s.prediction[torch.isin(s.rows, rows)] for s in streams.values()]
-        log_mean = torch.stack([p[:, :split].log_softmax(1) for p in parts]).logsumexp(0)
-        attributes = torch.stack([p[:, split:] for p in parts]).mean(0)
-        return torch.cat([log_mean, attributes], dim=1)
+    def steps(self, settings: TrainingConfig) -> tuple[Step, ...]:
+        """The steps of the configured schedule."""
+        # The published weights of the reconstruction: 2 for categories, 1 for attributes.
+        default_alpha = 2.0 if self.config.categories else 1.0
+        alpha = default_alpha if settings.alpha is None else settings.alpha
+        return tuple(self.step(parts, alpha) for parts in SCHEDULES[settings.schedule])
 
-    def save_pretrained(self, directory: Path | str) -> None:
-        """Writes ``config.json`` and ``model.safetensors`` into a folder, made if needed."""
-        write_model(Path(directory), self.config, self.state_dict())
+    def step(self, parts: Parts, alpha: float) -> Step:
+        """One step of a schedule.
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: Path | str,
-        *,
-        revision: str | None = None,
-        cache_dir: Path | str | None = None,
-        local_files_only: bool = False,
-    ) -> VAVL:
-        """Loads a model from a folder or from the Hugging Face hub, in evaluation mode.
+        A step for the audio-visual prediction alone leaves encoders and shared layers frozen and in
+        evaluation mode. In a step for several predictions the fusion head sees representations
+        that are cut off from the graph, so that it does not move the trunk either.
 
         Args:
-            source: Folder written by :meth:`save_pretrained`, or a hub id ``"owner/name"``.
-            revision: Branch, tag or commit on the hub; pin a commit for reproducible work.
-            cache_dir: Where downloads are kept; None is the hub library's default.
-            local_files_only: Never ask the network (``HF_HUB_OFFLINE=1`` does the same).
-
-        Raises:
-            StoreError: No such folder or hub id, a damaged file, weights that do not fit the
-                configuration, or a schema version this release does not read.
+            parts: Which predictions the step trains.
+            alpha: Weight of the reconstruction.
         """
-        folder = resolve_model(
-            source, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only
-        )
-        model = cls(read_model_config(folder))
-        load_weights(model, folder)
-        return model.eval()
+        if parts == {Modality.AUDIOVISUAL}:
+            return self._fusion_losses
+        return partial(self._branch_losses, parts=parts, alpha=alpha)
+
+    def _branch_losses(
+        self,
+        sequences: Mapping[Modality, Sequences],
+        task: TaskLoss,
+        *,
+        parts: Parts,
+        alpha: float,
+    ) -> Losses:
+        streams = self.streams(sequences, [m for m in STREAMS if m in parts])
+        losses = {
+            modality: task(stream.prediction, stream.rows)
+            + alpha * F.mse_loss(stream.reconstruction, stream.target)
+            for modality, stream in streams.items()
+        }
+        pair = paired_representations(streams)
+        if pair is not None and Modality.AUDIOVISUAL in parts:
+            rows, acoustic, visual = pair
+            fused = self.fuse(acoustic.detach(), visual.detach())
+            losses[Modality.AUDIOVISUAL] = task(fused, rows)
+        return losses
+
+    def _fusion_losses(self, sequences: Mapping[Modality, Sequences], task: TaskLoss) -> Losses:
+        """The loss of the fusion head alone, on the clips that have both modalities."""
+        pair = paired(sequences)
+        if pair is None:
+            return {}
+        with frozen(self.acoustic, self.visual, self.shared), torch.no_grad():
+            representations = [
+                self.represent(modality, part.x, part.mask)
+                for modality, part in zip(STREAMS, pair, strict=True)
+            ]
+        return {Modality.AUDIOVISUAL: task(self.fuse(*representations), pair[0].rows)}
+
+
+def paired_representations(
+    streams: Mapping[Modality, StreamOutput],
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The clips with both modalities, or None if no clip has both.
+
+    Returns:
+        ``(n,)`` rows, and two ``(n, width)`` representations: acoustic and visual.
+    """
+    if len(streams) < len(STREAMS):
+        return None
+    acoustic, visual = (streams[modality] for modality in STREAMS)
+    in_visual = torch.isin(acoustic.rows, visual.rows)
+    in_acoustic = torch.isin(visual.rows, acoustic.rows)
+    rows = acoustic.rows[in_visual]
+    if not len(rows):
+        return None
+    return rows, acoustic.representation[in_visual], visual.representation[in_acoustic]
+
+
+@contextmanager
+def frozen(*trunk: nn.Module) -> Iterator[None]:
+    """Puts some modules into evaluation mode for a while."""
+    modes = [module.training for module in trunk]
+    for module in trunk:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module, mode in zip(trunk, modes, strict=True):
+            module.train(mode)

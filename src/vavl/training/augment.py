@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vavl.config import TrainingConfig
 from vavl.models.conformer import masked_mean
+from vavl.models.sequences import Sequences, drop_modalities
 from vavl.types import STREAMS, Modality
 
 
@@ -39,28 +40,6 @@ class Targets:
             for part in (self.categories, self.attributes)
         ]
         return Targets(*blended)
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """Normalised sequences of the n clips of a batch that have a modality.
-
-    Attributes:
-        x: ``(n, T, D)``.
-        mask: ``(n, T)``, True = valid; at least one valid step per clip.
-        rows: ``(n,)`` their places in the batch, ascending.
-        target: ``(n, D)`` mean before masking and noise, which the reconstruction aims at; None
-            where that is the mean of ``x``.
-    """
-
-    x: Tensor
-    mask: Tensor
-    rows: Tensor
-    target: Tensor | None = None
-
-    def at(self, keep: Tensor) -> Sequences:
-        """Those of the clips where ``(n,)`` ``keep`` is True."""
-        return Sequences(self.x[keep], self.mask[keep], self.rows[keep])
 
 
 def augmented(
@@ -113,22 +92,6 @@ def mix_clips(
         mask = part.mask | part.mask[other]
         mixed[modality] = Sequences(x.lerp(x[other], 1 - share), mask, part.rows)
     return mixed, targets.mixed(partner, share)
-
-
-def drop_modalities(
-    sequences: dict[Modality, Sequences], chance: float
-) -> dict[Modality, Sequences]:
-    """Takes the sound or the face, evenly, from some of the clips that have both."""
-    if len(sequences) < len(STREAMS):
-        return sequences
-    acoustic, visual = (sequences[modality] for modality in STREAMS)
-    paired = acoustic.rows[torch.isin(acoustic.rows, visual.rows)]
-    draw = torch.rand(len(paired), device=paired.device)
-    kept = {
-        Modality.ACOUSTIC: acoustic.at(~torch.isin(acoustic.rows, paired[draw < chance / 2])),
-        Modality.VISUAL: visual.at(~torch.isin(visual.rows, paired[draw >= 1 - chance / 2])),
-    }
-    return {modality: part for modality, part in kept.items() if len(part.rows)}
 
 
 def mask_time(x: Tensor, mask: Tensor, share: float) -> Tensor:

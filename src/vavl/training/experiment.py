@@ -18,6 +18,7 @@ from vavl.training.run import (
     record_provenance,
 )
 from vavl.training.setup import output_names
+from vavl.types import STREAMS, Modality
 
 FoldCallback = Callable[[FoldDirectory, bool], EpochCallback | None]
 """Called before each fold with its folder and whether it is finished already."""
@@ -49,6 +50,8 @@ def train_experiment(
     # What can be wrong is found before anything is written.
     open_variants(config, stores)
     output_names(config, manifest)
+    both = len(stores) == len(STREAMS)
+    config.check_model((*stores, Modality.AUDIOVISUAL) if both else tuple(stores))
     open_run(config)
     record_provenance(config, manifest, stores)
     folds = []

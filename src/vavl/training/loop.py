@@ -21,18 +21,18 @@ from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError
+from vavl.models.base import EmotionModel
 from vavl.models.pretrained import write_features
-from vavl.models.vavl import VAVL
 from vavl.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vavl.training.log import EpochLog
-from vavl.training.objective import SCHEDULES, Objective
+from vavl.training.objective import Objective
 from vavl.training.run import SCHEMA_VERSION, FoldDirectory
 from vavl.training.scoring import development_report
 from vavl.training.setup import (
-    build_model,
     class_weights,
     make_datasets,
     make_fabric,
+    make_model,
     make_optimizer,
 )
 from vavl.types import Batch, Modality
@@ -49,7 +49,7 @@ def train_fold(
     fold: FoldDirectory,
     *,
     on_epoch: EpochCallback | None = None,
-) -> VAVL:
+) -> EmotionModel:
     """Trains one model on one partition, or goes on where an interrupted training stopped.
 
     Args:
@@ -65,11 +65,11 @@ def train_fold(
     """
     settings = config.training
     fabric = make_fabric(settings)
-    partition.save(fold.partition_file)
-    write_features(fold.path, {modality: store.spec for modality, store in stores.items()})
-
     train, development = make_datasets(config, manifest, stores, partition)
-    model = build_model(config, train, stores)
+    model = make_model(config, train, stores)
+    partition.save(fold.partition_file)
+    read = {m: store.spec for m, store in stores.items() if m in model.config.inputs}
+    write_features(fold.path, read)
     objective = Objective(model, settings, class_weights(train) if settings.class_weights else None)
     optimizer = make_optimizer(model, settings)
     objective, optimizer = fabric.setup(objective, optimizer)
@@ -91,8 +91,8 @@ def train_fold(
             value = selection_value(report, settings, progress.epoch)
             if math.isnan(value):
                 raise InputError(
-                    "data: expected known targets of some development clips, got none; label them, "
-                    'or set training.selection = "last"'
+                    "data: expected known targets of some development clips that the model can "
+                    'predict, got none; label them, or set training.selection = "last"'
                 )
             if value > progress.best_value:
                 progress.best_value, progress.best_epoch = value, progress.epoch
@@ -142,8 +142,8 @@ def train_epoch(
         rate = learning_rate(settings, epoch + index / len(loader))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        for parts in SCHEDULES[settings.schedule]:
-            losses = objective(batch, parts)
+        for step in objective.steps:
+            losses = objective(batch, step)
             if not losses:  # no clip of this batch has what the step trains
                 continue
             optimizer.zero_grad(set_to_none=True)

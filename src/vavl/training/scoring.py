@@ -12,10 +12,10 @@ from torch import Tensor
 
 from vavl.data.dataset import UtteranceDataset, sorted_batches
 from vavl.metrics import accuracy, ccc, uar
-from vavl.models.vavl import VAVL
+from vavl.models.base import EmotionModel
 from vavl.training.augment import Targets
 from vavl.training.objective import Objective
-from vavl.types import Modality
+from vavl.types import STREAMS, Batch, Modality
 
 SCORING_BATCH = 64
 """Clips per batch without gradients; any other number gives the same outputs."""
@@ -27,36 +27,48 @@ class Outputs:
 
     Attributes:
         by_modality: Modality to ``(N, outputs)``, rows of NaN where a clip lacks what it takes.
-        prediction: ``(N, outputs)`` from whatever each clip has.
+        prediction: ``(N, outputs)`` from whatever each clip has; rows of NaN where that is not what
+            the model needs.
+        predicted: ``(N,)`` True where the clip has what the model needs.
     """
 
     by_modality: dict[Modality, Tensor]
     prediction: Tensor
+    predicted: Tensor
 
 
-def run_model(model: VAVL, dataset: UtteranceDataset) -> Outputs:
+def run_model(model: EmotionModel, dataset: UtteranceDataset) -> Outputs:
     """Outputs of a model in evaluation mode for all clips of a data set."""
     device = next(model.parameters()).device
     shape = (len(dataset), model.config.outputs)
-    outputs = Outputs({m: torch.full(shape, torch.nan) for m in Modality}, torch.empty(shape))
+    outputs = Outputs(
+        by_modality={m: torch.full(shape, torch.nan) for m in Modality},
+        prediction=torch.full(shape, torch.nan),
+        predicted=torch.zeros(len(dataset), dtype=torch.bool),
+    )
+    lengths = dataset.lengths[[STREAMS.index(m) for m in model.config.inputs]].max(0)  # (N,)
+    readable = np.flatnonzero(lengths)
     training = model.training
     model.eval()
     with torch.inference_mode():
-        for rows in sorted_batches(dataset.lengths.max(0).tolist(), SCORING_BATCH):
+        for places in sorted_batches(lengths[readable].tolist(), SCORING_BATCH):
+            rows = readable[places].tolist()
             batch = dataset[rows].to(device)
-            out = model(
-                batch.acoustic,
-                visual=batch.visual,
-                acoustic_mask=batch.acoustic_mask,
-                visual_mask=batch.visual_mask,
-            )
+            out = model(**_inputs(model, batch))
             outputs.prediction[rows] = out.prediction.float().cpu()
+            outputs.predicted[rows] = torch.tensor([m is not None for m in out.modality])
             for modality in Modality:
                 values = getattr(out, modality)
                 if values is not None:
                     outputs.by_modality[modality][rows] = values.float().cpu()
     model.train(training)
     return outputs
+
+
+def _inputs(model: EmotionModel, batch: Batch) -> dict[str, Tensor | None]:
+    """What a model reads of a batch."""
+    names = [name for m in model.config.inputs for name in (str(m), f"{m}_mask")]
+    return {name: getattr(batch, name) for name in names}
 
 
 def development_report(objective: Objective, dataset: UtteranceDataset) -> dict[str, Any]:

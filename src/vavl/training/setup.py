@@ -14,7 +14,8 @@ from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError
-from vavl.models.vavl import VAVL
+from vavl.models.base import EmotionModel
+from vavl.models.registry import build_model
 from vavl.training.run import open_variants
 from vavl.types import STREAMS, Modality
 
@@ -82,26 +83,28 @@ def output_names(
     return tuple(categories), data.attributes
 
 
-def build_model(
+def make_model(
     config: ExperimentConfig,
     train: UtteranceDataset,
     stores: Mapping[Modality, FeatureStore],
-) -> VAVL:
-    """A fresh model with the normalisation of the training speakers' features."""
+) -> EmotionModel:
+    """A fresh model with the normalisation of the training speakers' features.
+
+    Raises:
+        InputError: The training clips lack what the model learns from.
+    """
     # A modality without a store keeps a branch of the smallest size, which the model never uses.
     dims = {m: stores[m].spec.dim if m in stores else 1 for m in STREAMS}
-    model = VAVL(
+    model = build_model(
         config.build_model_config(
             acoustic_dim=dims[Modality.ACOUSTIC],
             visual_dim=dims[Modality.VISUAL],
             categories=train.categories,
             attributes=train.attributes,
-            predictions=trained_predictions(train),
+            trained=trained_predictions(train),
         )
     )
-    for modality in STREAMS:
-        if modality not in model.config.predictions:
-            continue
+    for modality in model.config.inputs:
         model.set_normalisation(modality, *train.feature_statistics(modality))
     return model
 
@@ -122,7 +125,7 @@ def class_weights(train: UtteranceDataset) -> Tensor | None:
     return weights / weights.mean()
 
 
-def make_optimizer(model: VAVL, settings: TrainingConfig) -> torch.optim.Optimizer:
+def make_optimizer(model: EmotionModel, settings: TrainingConfig) -> torch.optim.Optimizer:
     """Adam as in the paper, or AdamW, which leaves biases and norms without decay."""
     if not settings.decoupled_weight_decay:
         return torch.optim.Adam(
