@@ -14,6 +14,16 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from vavl.baseline_config import (
+    AcousticConformerConfig,
+    AuxFormerConfig,
+    AveragingConfig,
+    ConcatenationConfig,
+    MulTConfig,
+    SFAVConfig,
+    UAVMConfig,
+    VisualConformerConfig,
+)
 from vavl.configuration import Configuration, unknown_name, validated
 from vavl.errors import InputError
 from vavl.model_config import SCHEMA_VERSION, ModelConfig, VAVLConfig
@@ -38,7 +48,17 @@ __all__ = [
 
 MODEL_CONFIGS: dict[str, type[ModelConfig]] = {
     name: config
-    for config in (VAVLConfig,)
+    for config in (
+        VAVLConfig,
+        AcousticConformerConfig,
+        VisualConformerConfig,
+        AveragingConfig,
+        ConcatenationConfig,
+        MulTConfig,
+        AuxFormerConfig,
+        UAVMConfig,
+        SFAVConfig,
+    )
     for name in config.names()
 }
 """The sizes of every model, by its name."""
@@ -55,8 +75,8 @@ def model_config_class(name: str, subject: str = "model.name") -> type[ModelConf
         InputError: There is no such model.
 
     Example:
-        >>> model_config_class("vavl").__name__
-        'VAVLConfig'
+        >>> model_config_class("mult").possible_predictions()
+        (<Modality.AUDIOVISUAL: 'audiovisual'>,)
     """
     if name not in MODEL_CONFIGS:
         raise InputError(unknown_name(subject, name, MODEL_CONFIGS))

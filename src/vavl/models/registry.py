@@ -4,13 +4,37 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vavl.baseline_config import (
+    AcousticConformerConfig,
+    AuxFormerConfig,
+    AveragingConfig,
+    ConcatenationConfig,
+    MulTConfig,
+    SFAVConfig,
+    UAVMConfig,
+    VisualConformerConfig,
+)
 from vavl.config import ModelConfig, VAVLConfig
+from vavl.models.auxformer import AuxFormer
 from vavl.models.base import EmotionModel
+from vavl.models.concatenation import Concatenation
+from vavl.models.conformers import Conformers
+from vavl.models.mult import MulT
 from vavl.models.pretrained import read_model_config, resolve_model
+from vavl.models.sfav import SFAV
+from vavl.models.uavm import UAVM
 from vavl.models.vavl import VAVL
 
 BUILDERS: dict[type[ModelConfig], type[EmotionModel]] = {
     VAVLConfig: VAVL,
+    AcousticConformerConfig: Conformers,
+    VisualConformerConfig: Conformers,
+    AveragingConfig: Conformers,
+    ConcatenationConfig: Concatenation,
+    MulTConfig: MulT,
+    AuxFormerConfig: AuxFormer,
+    UAVMConfig: UAVM,
+    SFAVConfig: SFAV,
 }
 """The model of each configuration; the names of the models stand in the configurations."""
 
@@ -19,12 +43,12 @@ def build_model(config: ModelConfig) -> EmotionModel:
     """A model with fresh weights.
 
     Example:
-        >>> from vavl.config import VAVLConfig
-        >>> config = VAVLConfig.preset(
+        >>> from vavl.baseline_config import MulTConfig
+        >>> config = MulTConfig.preset(
         ...     "small", acoustic_dim=80, visual_dim=17, categories=["happy", "sad"]
         ... )
         >>> type(build_model(config)).__name__
-        'VAVL'
+        'MulT'
     """
     return BUILDERS[type(config)](config)
 

@@ -1,0 +1,186 @@
+"""SFAV: convolutions over time, in which each modality says which steps of the other matter.
+
+Source: Chumachenko, Iosifidis and Gabbouj 2022, "Self-attention fusion for audiovisual emotion
+recognition with incomplete data" (arXiv 2201.11095), the variant with intermediate attention fusion
+and its modality dropout, with the sizes of the published code.
+
+Two convolution blocks encode each modality. Attention from the steps of one modality over those of
+the other, averaged over the former, weighs the latter: no features cross over. Two more blocks
+follow, the mean over time, and one linear layer on both. In training each clip counts four times:
+as it is, with the two modalities scaled by c and 1 - c for a random c, without its sound, and
+without its face. A missing modality is one step of zeros.
+
+Differs from the published code: features come from an extractor, where it trains its face network
+along; padding and gaps are masked in the convolutions, their batch normalisation, the attention and
+the mean, and convolutions keep the length; the weights of the steps are scaled to a mean of 1,
+where their sum is as large as the other modality is long; the values of the attention, which this
+variant never uses, are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vavl.baseline_config import SFAVConfig
+from vavl.models.base import EmotionModel, Losses, Normalisation, TaskLoss
+from vavl.models.conformer import MaskedBatchNorm, masked_mean
+from vavl.models.outputs import Rows
+from vavl.models.sequences import Pair, Sequences, completed, stacked, subsampled
+from vavl.models.transformer import by_head
+from vavl.types import STREAMS, Modality
+
+
+class ConvolutionBlock(nn.Module):
+    """Convolution over time, batch normalisation, ReLU, and the larger of neighbouring steps.
+
+    Args:
+        inputs: Width of the input.
+        outputs: Width of the output.
+        kernel: Taps, odd.
+        pooled: Whether each step becomes the larger of itself and the next one.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, pooled: bool) -> None:
+        super().__init__()
+        self.pooled = pooled
+        self.convolution = nn.Conv1d(inputs, outputs, kernel, padding=kernel // 2)
+        self.batch_norm = MaskedBatchNorm(outputs)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Maps ``(B, T, inputs)`` to ``(B, T, outputs)``, zero where ``(B, T)`` mask is False."""
+        x = x.masked_fill(~mask[..., None], 0.0)
+        x = self.convolution(x.transpose(1, 2)).transpose(1, 2)
+        x = F.relu(self.batch_norm(x, mask)).masked_fill(~mask[..., None], 0.0)
+        # Nothing is below zero here, so that a step that is not valid never is the larger one.
+        return torch.maximum(x, F.pad(x[:, 1:], (0, 0, 0, 1))) if self.pooled else x
+
+
+class StepWeights(nn.Module):
+    """How much the steps of a sequence matter to another one.
+
+    Args:
+        queries: Width of the other sequence, and of the attention.
+        keys: Width of the sequence that is weighed.
+        heads: Attention heads.
+    """
+
+    def __init__(self, queries: int, keys: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(queries, queries, bias=False)
+        self.key = nn.Linear(keys, queries, bias=False)
+
+    def forward(self, other: Tensor, other_mask: Tensor, x: Tensor, mask: Tensor) -> Tensor:
+        """``(B, S)`` weights of the steps of ``(B, S, keys)`` ``x``, with a mean of 1.
+
+        Args:
+            other: ``(B, T, queries)``.
+            other_mask: ``(B, T)``.
+            x: ``(B, S, keys)``.
+            mask: ``(B, S)``.
+        """
+        query, key = by_head(self.query(other), self.heads), by_head(self.key(x), self.heads)
+        scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])  # (B, heads, T, S)
+        shares = scores.masked_fill(~mask[:, None, None], -math.inf).softmax(-1).mean(1)
+        return masked_mean(shares, other_mask) * mask.sum(1, keepdim=True)
+
+
+class SFAV(EmotionModel):
+    """See the module's docstring and :class:`vavl.baseline_config.SFAVConfig`."""
+
+    config_class = SFAVConfig
+
+    def __init__(self, config: SFAVConfig) -> None:
+        super().__init__(config)
+        channels = {
+            Modality.ACOUSTIC: config.acoustic_channels,
+            Modality.VISUAL: config.visual_channels,
+        }
+
+        def blocks(modality: Modality) -> nn.ModuleList:
+            widths = (config.dim(modality), *channels[modality])
+            pooled = modality is Modality.ACOUSTIC
+            return nn.ModuleList(
+                ConvolutionBlock(widths[i], widths[i + 1], config.kernel, pooled=pooled)
+                for i in range(4)
+            )
+
+        self.normalisations = nn.ModuleDict({str(m): Normalisation(config.dim(m)) for m in STREAMS})
+        self.blocks = nn.ModuleDict({str(m): blocks(m) for m in STREAMS})
+        self.weights = nn.ModuleDict(
+            {
+                str(m): StepWeights(channels[other][1], channels[m][1], config.heads)
+                for m, other in zip(STREAMS, STREAMS[::-1], strict=True)
+            }
+        )
+        self.head = nn.Linear(sum(channels[m][3] for m in STREAMS), config.outputs)
+
+    def normalisation(self, modality: Modality) -> Normalisation:
+        """See the base class."""
+        return cast(Normalisation, self.normalisations[modality])
+
+    def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Rows]:
+        """See the base class."""
+        sequences = subsampled(sequences, self.config)
+        pairs = {m: completed({m: part}, self.config) for m, part in sequences.items()}
+        both = self.pair(sequences)
+        if both is not None:
+            pairs[Modality.AUDIOVISUAL] = both
+        return {m: Rows(pair[0].rows, self._network(*pair)) for m, pair in pairs.items()}
+
+    def losses(self, sequences: Mapping[Modality, Sequences], task: TaskLoss) -> Losses:
+        """The mean of the task losses of the clips as they are, scaled, and with one modality."""
+        sequences = subsampled(sequences, self.config)
+        cases = [(m, completed({m: part}, self.config)) for m, part in sequences.items()]
+        both = self.pair(sequences)
+        if both is not None:
+            cases += [(Modality.AUDIOVISUAL, both), (Modality.AUDIOVISUAL, _scaled(*both))]
+        if not cases:
+            return {}
+        # One batch of all cases, so that they share the statistics of the batch normalisation.
+        acoustic, visual = (stacked([pair[side] for _, pair in cases]) for side in range(2))
+        sizes = [len(pair[0].rows) for _, pair in cases]
+        outputs = torch.split(self._network(acoustic, visual), sizes)
+        losses: Losses = {}
+        for (modality, pair), values in zip(cases, outputs, strict=True):
+            loss = task(values, pair[0].rows) / len(cases)
+            losses[modality] = losses[modality] + loss if modality in losses else loss
+        return losses
+
+    def _network(self, acoustic: Sequences, visual: Sequences) -> Tensor:
+        """``(n, outputs)`` for n clips."""
+        x = {Modality.ACOUSTIC: acoustic.x, Modality.VISUAL: visual.x}
+        mask = {Modality.ACOUSTIC: acoustic.mask, Modality.VISUAL: visual.mask}
+        for m in STREAMS:
+            x[m] = self._passed(m, x[m], mask[m], slice(0, 2))
+        weights = {
+            m: self.weights[m](x[other], mask[other], x[m], mask[m])
+            for m, other in zip(STREAMS, STREAMS[::-1], strict=True)
+        }
+        means = [
+            masked_mean(
+                self._passed(m, x[m] * weights[m][..., None], mask[m], slice(2, 4)), mask[m]
+            )
+            for m in STREAMS
+        ]
+        return self.head(torch.cat(means, dim=1))
+
+    def _passed(self, modality: Modality, x: Tensor, mask: Tensor, which: slice) -> Tensor:
+        for block in cast(nn.ModuleList, self.blocks[modality])[which]:
+            x = block(x, mask)
+        return x
+
+
+def _scaled(acoustic: Sequences, visual: Sequences) -> Pair:
+    """Sound scaled by c and face by 1 - c, for a random c in [0, 1) of each clip."""
+    share = torch.rand(len(acoustic.rows), 1, 1, device=acoustic.x.device)
+    return (
+        Sequences(acoustic.x * share, acoustic.mask, acoustic.rows),
+        Sequences(visual.x * (1 - share), visual.mask, visual.rows),
+    )

@@ -1,0 +1,202 @@
+"""Each model through the whole way: train, resume, evaluate, load, predict."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+from tiny import TinyCorpus
+
+import vavl
+from vavl.config import MODEL_CONFIGS, ExperimentConfig, load_experiment, to_toml
+from vavl.data.manifest import Manifest
+from vavl.errors import InputError, MediaError
+from vavl.evaluation.fusion import View
+from vavl.evaluation.run import evaluate_runs
+from vavl.features.extract import build_extractor, extract
+from vavl.inference.windows import Window
+from vavl.overrides import parse_assignments
+from vavl.training import loop
+from vavl.training.experiment import train_experiment
+from vavl.types import STREAMS, Modality
+
+BASELINES = [name for name in MODEL_CONFIGS if name != "vavl"]
+
+SIZES: dict[str, dict[str, object]] = {
+    "mult": {"width": 8, "heads": 2},
+    "auxformer": {"width": 8, "heads": 2, "auxiliary_widths": [12, 8]},
+    "uavm": {"width": 16},
+    "sfav": {"acoustic_channels": [8, 8, 8, 8], "visual_channels": [8, 8, 8, 8]},
+}
+CONFORMER = {"width": 16, "heads": 2, "kernel": 5, "head_widths": [12, 8]}
+
+
+def experiment(
+    corpus: TinyCorpus, runs_dir: Path, name: str, **overrides: object
+) -> ExperimentConfig:
+    model = {"name": name, "preset": "small", **SIZES.get(name, CONFORMER)}
+    return corpus.experiment(runs_dir, model=model, **overrides)
+
+
+class Killed(Exception):
+    """Stands for a power cut."""
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_the_whole_way(
+    tiny_corpus: TinyCorpus, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = experiment(tiny_corpus, tmp_path / "whole", name, data__attributes=["arousal"])
+    [fold] = train_experiment(config, only=["fold-0"])
+    possible = MODEL_CONFIGS[name].possible_predictions()
+    read = MODEL_CONFIGS[name](**json_of(fold.path / "config.json")).inputs
+    assert set(json_of(fold.path / "features.json")) == set(read)
+    assert set(possible) <= set(fold.history()[-1]["development"])
+
+    scores = evaluate_runs([config.run_dir], replicates=20).evaluation
+    scored = {score.view for score in scores.scores}
+    assert {View(modality) for modality in possible} <= scored
+    assert not {View(m) for m in set(STREAMS) - set(possible)} & scored
+
+    recognizer = vavl.load(fold.path)
+    random = np.random.default_rng(0)
+    features = {Modality.ACOUSTIC: random.normal(size=(40, 80)), Modality.VISUAL: np.ones((9, 17))}
+    both = recognizer.predict(**{str(m): features[m] for m in read})
+    assert both.modality == (Modality.AUDIOVISUAL if len(read) > 1 else read[0])
+    assert sum(both.probabilities.values()) == pytest.approx(1)
+    assert 0 <= both.attributes["arousal"] <= 1
+    for modality in read:
+        if modality in possible:
+            assert recognizer.predict(**{str(modality): features[modality]}).modality == modality
+        else:
+            with pytest.raises(InputError, match=f"sound and a face together.*{modality} features"):
+                recognizer.predict(**{str(modality): features[modality]})
+
+    # Killed in the second epoch, and begun again: bit for bit the same weights.
+    broken = experiment(tiny_corpus, tmp_path / "broken", name, data__attributes=["arousal"])
+    original, calls = loop.train_epoch, 0
+
+    def dies_in_the_second_epoch(*args: object) -> dict[str, float]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise Killed
+        return original(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "train_epoch", dies_in_the_second_epoch)
+    with pytest.raises(Killed):
+        train_experiment(broken, only=["fold-0"])
+    [resumed] = train_experiment(broken, only=["fold-0"])
+    expected, found = (load_file(f.path / "model.safetensors") for f in (fold, resumed))
+    assert all(found[key].equal(value) for key, value in expected.items())
+
+
+def json_of(path: Path) -> dict[str, object]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["schema_version"]
+    return content
+
+
+@pytest.mark.parametrize("name", ["averaging", "mult", "auxformer", "uavm", "sfav"])
+def test_it_learns(tiny_corpus: TinyCorpus, tmp_path: Path, name: str) -> None:
+    config = experiment(
+        tiny_corpus,
+        tmp_path,
+        name,
+        training__epochs=12,
+        training__learning_rate=4e-3,
+    )
+    [fold] = train_experiment(config, only=["fold-0"])
+    losses = [record["train"]["loss"] for record in fold.history()]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.fixture(scope="module")
+def partly_paired(tiny_corpus: TinyCorpus, tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
+    """Every third clip has no face."""
+    folder = tmp_path_factory.mktemp("partly-paired")
+    manifest = Manifest(
+        [
+            replace(u, visual_features_path=None) if index % 3 == 0 else u
+            for index, u in enumerate(tiny_corpus.manifest)
+        ],
+        root=tiny_corpus.manifest.root,
+    )
+    manifest.save(folder / "manifest.parquet")
+    manifest = Manifest.load(folder / "manifest.parquet")
+    shutil.copytree(tiny_corpus.folder / "stores" / "acoustic", folder / "stores" / "acoustic")
+    visual = build_extractor(Modality.VISUAL, "arrays")
+    extract(manifest, visual, folder / "stores" / "visual", progress=False)
+    return TinyCorpus(manifest, folder)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_clips_without_a_face(partly_paired: TinyCorpus, tmp_path: Path, name: str) -> None:
+    """Clips that a model cannot predict are left out of its scores, and the report says so."""
+    config = experiment(partly_paired, tmp_path, name, training__epochs=1)
+    [fold] = train_experiment(config, only=["fold-0"])
+    evaluation = evaluate_runs([config.run_dir], replicates=20).evaluation
+    test = json.loads(fold.partition_file.read_text())["test"]
+    faceless = [i for i in test if partly_paired.manifest.by_id[i].visual_features_path is None]
+    needs_face = Modality.ACOUSTIC not in MODEL_CONFIGS[name].possible_predictions()
+    left_out = len(faceless) if needs_face else 0
+    assert evaluation.clips == len(test) - left_out
+    told = [r for r in evaluation.remarks if "lack features that the model needs" in r]
+    assert [f"{left_out} of {len(test)}" in r for r in told] == ([True] if left_out else [])
+
+
+def test_a_model_without_its_modality_is_refused_before_a_run_begins(
+    tiny_corpus: TinyCorpus, tmp_path: Path
+) -> None:
+    for name, lacking in (
+        ("mult", "data__visual"),
+        ("concatenation", "data__acoustic"),
+        ("visual-conformer", "data__visual"),
+    ):
+        config = experiment(tiny_corpus, tmp_path, name, **{lacking: None})
+        with pytest.raises(InputError, match=rf"model\.name: expected training clips .* {name}"):
+            train_experiment(config)
+        assert not config.run_dir.exists()
+
+
+@pytest.mark.parametrize("name", ["averaging", "auxformer", "uavm", "sfav"])
+def test_one_modality_alone(tiny_corpus: TinyCorpus, tmp_path: Path, name: str) -> None:
+    config = experiment(tiny_corpus, tmp_path, name, data__visual=None, training__epochs=1)
+    [fold] = train_experiment(config, only=["fold-0"])
+    recognizer = vavl.load(fold.path)
+    assert recognizer.model.config.predictions == (Modality.ACOUSTIC,)
+    assert recognizer.predict(acoustic=np.ones((40, 80))).modality is Modality.ACOUSTIC
+    assert evaluate_runs([config.run_dir], replicates=20).evaluation.score("acoustic", "uar")
+
+
+def test_media_without_what_the_model_needs(tiny_corpus: TinyCorpus, tmp_path: Path) -> None:
+    config = experiment(tiny_corpus, tmp_path, "mult", training__epochs=1)
+    [fold] = train_experiment(config, only=["fold-0"])
+    recognizer = vavl.load(fold.path)
+    sound = np.sin(np.arange(32_000) / 9).astype(np.float32) * 0.2
+    with pytest.raises(MediaError, match=r"nothing to go by: .*expected sound and a face together"):
+        recognizer.predict(audio=sound)
+    window = recognizer.predict_window(Window(0.0, 2.0, sound, ()))
+    assert (window.modality, window.label) == (None, None)
+
+
+def test_the_model_is_chosen_by_one_word(tiny_corpus: TinyCorpus, tmp_path: Path) -> None:
+    path = tmp_path / "experiment.toml"
+    path.write_text(
+        'name = "x"\n[data]\nmanifest = "m.parquet"\nacoustic = "a"\n[model]\npreset = "small"\n'
+    )
+    for assignment in ("model=mult", "model.name=mult"):
+        config = load_experiment(path, parse_assignments([assignment]))
+        assert config.model == {"preset": "small", "name": "mult"}
+    stored = tmp_path / "stored.toml"
+    stored.write_text(to_toml(config))
+    assert load_experiment(stored) == config
+    with pytest.raises(InputError, match=r"model: model\.name: unknown name 'mul'; did you mean"):
+        load_experiment(path, {"model.name": "mul"})
+    with pytest.raises(InputError, match="unknown name 'residual'"):
+        load_experiment(path, {"model.name": "mult", "model.residual": False})
