@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+import torch
+from torch import nn
+
 from vavl.config import ExperimentConfig, set_dotted, validated
 from vavl.data.manifest import Manifest
+from vavl.training import loop
 
 
 @dataclass(frozen=True)
@@ -40,3 +45,32 @@ class TinyCorpus:
         for key, value in overrides.items():
             set_dotted(content, key.replace("__", "."), value)
         return validated(ExperimentConfig, content, "tiny experiment")
+
+
+class Killed(Exception):
+    """Stands for a power cut."""
+
+
+def kill_in_the_second_epoch(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The second epoch from now on that is trained dies; the list grows by each that is begun."""
+    original = loop.train_epoch
+    begun: list[int] = []
+
+    def train_epoch(*arguments: object) -> dict[str, float]:
+        begun.append(len(begun) + 1)
+        if len(begun) == 2:
+            raise Killed
+        return original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "train_epoch", train_epoch)
+    return begun
+
+
+def with_statistics(model: nn.Module) -> None:
+    """Gives a fresh model statistics that differ from the initial ones, as after training."""
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            if name.endswith(("running_mean", "mean")):
+                buffer.normal_()
+            elif name.endswith(("running_var", "scale")):
+                buffer.uniform_(0.5, 2.0)

@@ -22,13 +22,17 @@ from vavl.types import Modality
 _TOGETHER = (Modality.AUDIOVISUAL,)
 
 
-class ConformersConfig(ConformerConfig):
-    """Sizes of conformers that share nothing: one for each modality that is read."""
+class DeepConformerConfig(ConformerConfig):
+    """Sizes of conformers as deep as VAVL's encoder and shared layers together."""
 
     presets: ClassVar[Presets] = {"paper": {}, "small": {**SMALL_CONFORMER, "blocks": 2}}
 
     blocks: int = Field(default=5, ge=1)
-    """Conformer blocks of each encoder: as many as VAVL has on the way of a modality."""
+    """Conformer blocks of each encoder."""
+
+
+class ConformersConfig(DeepConformerConfig):
+    """Conformers that share nothing: one for each modality that is read."""
 
 
 class AcousticConformerConfig(ConformersConfig):
@@ -51,7 +55,7 @@ class AveragingConfig(ConformersConfig):
     name: Literal["averaging"] = "averaging"
 
 
-class ConcatenationConfig(ConformersConfig):
+class ConcatenationConfig(DeepConformerConfig):
     """Early fusion: one conformer over frames of both modalities."""
 
     name: Literal["concatenation"] = "concatenation"
@@ -173,3 +177,16 @@ class SFAVConfig(ModelConfig):
                     f"heads={self.heads}, got {channels}"
                 )
         return problems
+
+
+BASELINES: tuple[type[ModelConfig], ...] = (
+    AcousticConformerConfig,
+    VisualConformerConfig,
+    AveragingConfig,
+    ConcatenationConfig,
+    MulTConfig,
+    AuxFormerConfig,
+    UAVMConfig,
+    SFAVConfig,
+)
+"""All of them, as they are listed for people."""

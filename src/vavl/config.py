@@ -14,16 +14,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vavl.baseline_config import (
-    AcousticConformerConfig,
-    AuxFormerConfig,
-    AveragingConfig,
-    ConcatenationConfig,
-    MulTConfig,
-    SFAVConfig,
-    UAVMConfig,
-    VisualConformerConfig,
-)
+from vavl.baseline_config import BASELINES
 from vavl.configuration import Configuration, unknown_name, validated
 from vavl.errors import InputError
 from vavl.model_config import SCHEMA_VERSION, ModelConfig, VAVLConfig
@@ -46,21 +37,9 @@ __all__ = [
     "validated",
 ]
 
-MODEL_CONFIGS: dict[str, type[ModelConfig]] = {
-    name: config
-    for config in (
-        VAVLConfig,
-        AcousticConformerConfig,
-        VisualConformerConfig,
-        AveragingConfig,
-        ConcatenationConfig,
-        MulTConfig,
-        AuxFormerConfig,
-        UAVMConfig,
-        SFAVConfig,
-    )
-    for name in config.names()
-}
+_MODELS: tuple[type[ModelConfig], ...] = (VAVLConfig, *BASELINES)
+
+MODEL_CONFIGS = {name: config for config in _MODELS for name in config.names()}
 """The sizes of every model, by its name."""
 
 

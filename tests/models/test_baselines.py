@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import with_statistics
 from torch import Tensor, nn
 
 import vavl
@@ -18,7 +19,7 @@ from vavl.errors import InputError, StoreError
 from vavl.models.base import EmotionModel
 from vavl.models.conformer import lengths_to_mask
 from vavl.models.crossmodal import TransformerEncoder
-from vavl.models.registry import BUILDERS, build_model, load_model
+from vavl.models.registry import MODELS, build_model, load_model
 from vavl.models.sequences import Sequences, completed, stacked, subsampled
 from vavl.models.sfav import StepWeights
 from vavl.models.transformer import TransformerLayer
@@ -59,12 +60,7 @@ def sized(name: str, **overrides: Any) -> ModelConfig:
 def tiny(name: str, **overrides: Any) -> EmotionModel:
     torch.manual_seed(0)
     model = build_model(sized(name, **overrides)).eval()
-    with torch.no_grad():  # as after training: statistics that differ from the initial ones
-        for buffer_name, buffer in model.named_buffers():
-            if buffer_name.endswith(("running_mean", "mean")):
-                buffer.normal_()
-            elif buffer_name.endswith(("running_var", "scale")):
-                buffer.uniform_(0.5, 2.0)
+    with_statistics(model)
     return model
 
 
@@ -77,11 +73,10 @@ def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_each_configuration_has_its_builder() -> None:
-    assert set(BUILDERS) == set(MODEL_CONFIGS.values())
+def test_each_configuration_has_one_model() -> None:
     assert list(MODEL_CONFIGS) == NAMES
-    for config, model in BUILDERS.items():
-        assert issubclass(config, model.config_class)
+    for config in MODEL_CONFIGS.values():
+        assert len([m for m in MODELS if issubclass(config, m.config_class)]) == 1
         assert {"paper", "small"} <= set(config.presets)
 
 
@@ -337,6 +332,24 @@ def test_published_sizes_have_these_parameters(name: str) -> None:
     )
     with torch.device("meta"):
         assert parameters(build_model(config)) == PUBLISHED[name]
+
+
+def test_the_table_of_the_docs_is_true() -> None:
+    page = Path(__file__).parents[2] / "docs" / "models" / "baselines.md"
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `")
+    ]
+    words = {ACOUSTIC: "sound", VISUAL: "face", AUDIOVISUAL: "both"}
+    expected = []
+    for name, cls in MODEL_CONFIGS.items():
+        small = cls.preset("small", acoustic_dim=512, visual_dim=35, categories=tuple("abcdefgh"))
+        with torch.device("meta"):
+            count = parameters(build_model(small))
+        able = ", ".join(words[p] for p in cls.possible_predictions())
+        expected.append([f"`{name}`", f"{PUBLISHED[name]:,}", f"{count:,}", able])
+    assert [[name, paper, small, able] for name, _, paper, small, able in rows] == expected
 
 
 @pytest.mark.parametrize(("activation", "bias"), [("relu", True), ("gelu", False)])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import with_statistics
 from torch import nn
 
 import vavl
@@ -25,12 +26,7 @@ def tiny(**overrides: object) -> vavl.VAVL:
         "small", acoustic_dim=6, visual_dim=4, categories=CATEGORIES, **settings
     )
     model = vavl.VAVL(config).eval()
-    with torch.no_grad():  # as after training: statistics that differ from the initial ones
-        for name, buffer in model.named_buffers():
-            if name.endswith(("running_mean", "mean")):
-                buffer.normal_()
-            elif name.endswith(("running_var", "scale")):
-                buffer.uniform_(0.5, 2.0)
+    with_statistics(model)
     return model
 
 

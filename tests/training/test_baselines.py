@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from tiny import TinyCorpus
+from tiny import Killed, TinyCorpus, kill_in_the_second_epoch
 
 import vavl
 from vavl.config import MODEL_CONFIGS, ExperimentConfig, load_experiment, to_toml
@@ -20,8 +20,7 @@ from vavl.evaluation.fusion import View
 from vavl.evaluation.run import evaluate_runs
 from vavl.features.extract import build_extractor, extract
 from vavl.inference.windows import Window
-from vavl.overrides import parse_assignments
-from vavl.training import loop
+from vavl.overrides import as_assignments, parse_assignments
 from vavl.training.experiment import train_experiment
 from vavl.types import STREAMS, Modality
 
@@ -41,10 +40,6 @@ def experiment(
 ) -> ExperimentConfig:
     model = {"name": name, "preset": "small", **SIZES.get(name, CONFORMER)}
     return corpus.experiment(runs_dir, model=model, **overrides)
-
-
-class Killed(Exception):
-    """Stands for a power cut."""
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -79,16 +74,7 @@ def test_the_whole_way(
 
     # Killed in the second epoch, and begun again: bit for bit the same weights.
     broken = experiment(tiny_corpus, tmp_path / "broken", name, data__attributes=["arousal"])
-    original, calls = loop.train_epoch, 0
-
-    def dies_in_the_second_epoch(*args: object) -> dict[str, float]:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise Killed
-        return original(*args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(loop, "train_epoch", dies_in_the_second_epoch)
+    kill_in_the_second_epoch(monkeypatch)
     with pytest.raises(Killed):
         train_experiment(broken, only=["fold-0"])
     [resumed] = train_experiment(broken, only=["fold-0"])
@@ -190,6 +176,8 @@ def test_the_model_is_chosen_by_one_word(tiny_corpus: TinyCorpus, tmp_path: Path
     path.write_text(
         'name = "x"\n[data]\nmanifest = "m.parquet"\nacoustic = "a"\n[model]\npreset = "small"\n'
     )
+    arguments = as_assignments(["x.toml", "--model", "mult"], ["folds"])
+    assert arguments == ["x.toml", "--set", "model.name=mult"]
     for assignment in ("model=mult", "model.name=mult"):
         config = load_experiment(path, parse_assignments([assignment]))
         assert config.model == {"preset": "small", "name": "mult"}

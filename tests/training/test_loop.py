@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import TinyCorpus
+from tiny import Killed, TinyCorpus, kill_in_the_second_epoch
 
 import vavl
 from vavl.config import TrainingConfig
@@ -31,10 +31,6 @@ def weights(fold: FoldDirectory) -> dict[str, torch.Tensor]:
     return load_file(fold.path / "model.safetensors")
 
 
-class Killed(Exception):
-    """Stands for a power cut."""
-
-
 def test_resumed_equals_uninterrupted_bit_for_bit(
     tiny_corpus: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,17 +45,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
     [expected] = train_experiment(whole, only=["fold-0"])
 
     broken = tiny_corpus.experiment(tmp_path / "broken", **options)
-    calls = 0
-    original = loop.train_epoch
-
-    def dies_in_the_second_epoch(*args: object) -> dict[str, float]:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise Killed
-        return original(*args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(loop, "train_epoch", dies_in_the_second_epoch)
+    begun = kill_in_the_second_epoch(monkeypatch)
     with pytest.raises(Killed):
         train_experiment(broken, only=["fold-0"])
     fold = FoldDirectory(broken.run_dir / "fold-0")
@@ -68,7 +54,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
     with pytest.raises(StoreError, match="no finished fold"):
         folds_of_run(broken.run_dir)
     train_experiment(broken, only=["fold-0"])
-    assert calls == 4, "one epoch before, the one that died, and the two that were left"
+    assert len(begun) == 4, "one epoch before, the one that died, and the two that were left"
     assert not fold.checkpoint_file.exists()
     resumed = weights(fold)
     for name, value in weights(expected).items():

@@ -16,8 +16,8 @@ Differs from the published code: visual features are projected as the acoustic o
 have the right width); a modality is lost clip by clip instead of for a whole batch, as one step of
 zeros instead of a sequence of them, and in the main network alone, so that no auxiliary network
 learns from zeros; crossmodal attention hides padding and gaps alone, because what the code hides
-beyond that depends on the padded lengths of the batch; one dropout rate serves attention, hidden
-units and layers; weights begin as torch has it. As there, self-attention sees earlier steps alone
+beyond that depends on the padded lengths of the batch; positions, dropout rates and first weights
+are those of our MulT. As there, self-attention sees earlier steps alone
 and has no positions.
 """
 

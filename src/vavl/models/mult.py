@@ -9,8 +9,9 @@ the modality. The two last steps predict together. There is no prediction withou
 
 Differs from the paper: two modalities instead of three, so that each is rewritten by one other. The
 published code hides later frames from earlier ones, by a rule that depends on the padded lengths of
-the batch; here, as in the paper's text, nothing but padding and gaps is hidden. One dropout rate
-serves attention, hidden units and layers, and weights begin as torch has it.
+the batch; here nothing but padding and gaps is hidden. Sines and cosines of the positions alternate
+(there all cosines stand behind all sines). One dropout rate serves attention, hidden units and
+layers, and weights begin as torch has it.
 """
 
 from __future__ import annotations

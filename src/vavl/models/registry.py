@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vavl.baseline_config import (
-    AcousticConformerConfig,
-    AuxFormerConfig,
-    AveragingConfig,
-    ConcatenationConfig,
-    MulTConfig,
-    SFAVConfig,
-    UAVMConfig,
-    VisualConformerConfig,
-)
-from vavl.config import ModelConfig, VAVLConfig
+from vavl.config import ModelConfig
 from vavl.models.auxformer import AuxFormer
 from vavl.models.base import EmotionModel
 from vavl.models.concatenation import Concatenation
@@ -25,18 +15,21 @@ from vavl.models.sfav import SFAV
 from vavl.models.uavm import UAVM
 from vavl.models.vavl import VAVL
 
-BUILDERS: dict[type[ModelConfig], type[EmotionModel]] = {
-    VAVLConfig: VAVL,
-    AcousticConformerConfig: Conformers,
-    VisualConformerConfig: Conformers,
-    AveragingConfig: Conformers,
-    ConcatenationConfig: Concatenation,
-    MulTConfig: MulT,
-    AuxFormerConfig: AuxFormer,
-    UAVMConfig: UAVM,
-    SFAVConfig: SFAV,
-}
-"""The model of each configuration; the names of the models stand in the configurations."""
+MODELS: tuple[type[EmotionModel], ...] = (
+    VAVL,
+    Conformers,
+    Concatenation,
+    MulT,
+    AuxFormer,
+    UAVM,
+    SFAV,
+)
+"""Every model; each says which configurations are its own, and these have the names."""
+
+
+def model_class(config: type[ModelConfig]) -> type[EmotionModel]:
+    """The model that a kind of configuration is for."""
+    return next(model for model in MODELS if issubclass(config, model.config_class))
 
 
 def build_model(config: ModelConfig) -> EmotionModel:
@@ -50,7 +43,7 @@ def build_model(config: ModelConfig) -> EmotionModel:
         >>> type(build_model(config)).__name__
         'MulT'
     """
-    return BUILDERS[type(config)](config)
+    return model_class(type(config))(config)
 
 
 def load_model(
@@ -69,4 +62,4 @@ def load_model(
     folder = resolve_model(
         source, revision=revision, cache_dir=None, local_files_only=local_files_only
     )
-    return BUILDERS[type(read_model_config(folder))].from_pretrained(folder)
+    return model_class(type(read_model_config(folder))).from_pretrained(folder)

@@ -57,11 +57,11 @@ def drop_modalities(
     if len(sequences) < len(STREAMS):
         return sequences
     acoustic, visual = (sequences[modality] for modality in STREAMS)
-    paired = acoustic.rows[torch.isin(acoustic.rows, visual.rows)]
-    draw = torch.rand(len(paired), device=paired.device)
+    both = acoustic.rows[torch.isin(acoustic.rows, visual.rows)]
+    draw = torch.rand(len(both), device=both.device)
     kept = {
-        Modality.ACOUSTIC: acoustic.at(~torch.isin(acoustic.rows, paired[draw < chance / 2])),
-        Modality.VISUAL: visual.at(~torch.isin(visual.rows, paired[draw >= 1 - chance / 2])),
+        Modality.ACOUSTIC: acoustic.at(~torch.isin(acoustic.rows, both[draw < chance / 2])),
+        Modality.VISUAL: visual.at(~torch.isin(visual.rows, both[draw >= 1 - chance / 2])),
     }
     return {modality: part for modality, part in kept.items() if len(part.rows)}
 

@@ -19,6 +19,7 @@ variant never uses, are left out.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import cast
@@ -59,6 +60,23 @@ class ConvolutionBlock(nn.Module):
         x = F.relu(self.batch_norm(x, mask)).masked_fill(~mask[..., None], 0.0)
         # Nothing is below zero here, so that a step that is not valid never is the larger one.
         return torch.maximum(x, F.pad(x[:, 1:], (0, 0, 0, 1))) if self.pooled else x
+
+
+class TwoBlocks(nn.Module):
+    """Two convolution blocks, one after the other; ``widths`` are the input's and the outputs'."""
+
+    def __init__(self, widths: tuple[int, int, int], kernel: int, *, pooled: bool) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            ConvolutionBlock(inputs, outputs, kernel, pooled=pooled)
+            for inputs, outputs in itertools.pairwise(widths)
+        )
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """See :class:`ConvolutionBlock`."""
+        for block in self.blocks:
+            x = block(x, mask)
+        return x
 
 
 class StepWeights(nn.Module):
@@ -103,22 +121,22 @@ class SFAV(EmotionModel):
             Modality.VISUAL: config.visual_channels,
         }
 
-        def blocks(modality: Modality) -> nn.ModuleList:
-            widths = (config.dim(modality), *channels[modality])
-            pooled = modality is Modality.ACOUSTIC
-            return nn.ModuleList(
-                ConvolutionBlock(widths[i], widths[i + 1], config.kernel, pooled=pooled)
-                for i in range(4)
-            )
+        def blocks(modality: Modality, *widths: int) -> TwoBlocks:
+            pooled = modality is Modality.ACOUSTIC  # as published
+            first, second, third = widths
+            return TwoBlocks((first, second, third), config.kernel, pooled=pooled)
 
         self.normalisations = nn.ModuleDict({str(m): Normalisation(config.dim(m)) for m in STREAMS})
-        self.blocks = nn.ModuleDict({str(m): blocks(m) for m in STREAMS})
+        self.early = nn.ModuleDict(
+            {str(m): blocks(m, config.dim(m), *channels[m][:2]) for m in STREAMS}
+        )
         self.weights = nn.ModuleDict(
             {
                 str(m): StepWeights(channels[other][1], channels[m][1], config.heads)
                 for m, other in zip(STREAMS, STREAMS[::-1], strict=True)
             }
         )
+        self.late = nn.ModuleDict({str(m): blocks(m, *channels[m][1:]) for m in STREAMS})
         self.head = nn.Linear(sum(channels[m][3] for m in STREAMS), config.outputs)
 
     def normalisation(self, modality: Modality) -> Normalisation:
@@ -153,28 +171,17 @@ class SFAV(EmotionModel):
             losses[modality] = losses[modality] + loss if modality in losses else loss
         return losses
 
-    def _network(self, acoustic: Sequences, visual: Sequences) -> Tensor:
-        """``(n, outputs)`` for n clips."""
-        x = {Modality.ACOUSTIC: acoustic.x, Modality.VISUAL: visual.x}
-        mask = {Modality.ACOUSTIC: acoustic.mask, Modality.VISUAL: visual.mask}
-        for m in STREAMS:
-            x[m] = self._passed(m, x[m], mask[m], slice(0, 2))
-        weights = {
-            m: self.weights[m](x[other], mask[other], x[m], mask[m])
-            for m, other in zip(STREAMS, STREAMS[::-1], strict=True)
-        }
-        means = [
-            masked_mean(
-                self._passed(m, x[m] * weights[m][..., None], mask[m], slice(2, 4)), mask[m]
-            )
-            for m in STREAMS
-        ]
+    def _network(self, *pair: Sequences) -> Tensor:
+        """``(n, outputs)`` from sound and face of n clips."""
+        early = [self.early[m](part.x, part.mask) for m, part in zip(STREAMS, pair, strict=True)]
+        means = []
+        for m, x, part, other, other_part in zip(
+            STREAMS, early, pair, early[::-1], pair[::-1], strict=True
+        ):
+            weights = self.weights[m](other, other_part.mask, x, part.mask)
+            x = self.late[m](x * weights[..., None], part.mask)
+            means.append(masked_mean(x, part.mask))
         return self.head(torch.cat(means, dim=1))
-
-    def _passed(self, modality: Modality, x: Tensor, mask: Tensor, which: slice) -> Tensor:
-        for block in cast(nn.ModuleList, self.blocks[modality])[which]:
-            x = block(x, mask)
-        return x
 
 
 def _scaled(acoustic: Sequences, visual: Sequences) -> Pair:
