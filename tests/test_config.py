@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from vavl.config import ExperimentConfig, VAVLConfig, load_experiment, to_toml
+from vavl.config import (
+    MODEL_CONFIGS,
+    ExperimentConfig,
+    VAVLConfig,
+    load_experiment,
+    to_toml,
+)
 from vavl.errors import InputError
 from vavl.overrides import as_assignments, known_keys, parse_assignments
 
@@ -28,6 +34,16 @@ def test_every_shipped_configuration_is_valid(path: Path) -> None:
     config.build_model_config(
         acoustic_dim=512, visual_dim=35, categories=["a", "b"], attributes=config.data.attributes
     )
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_configuration_trains_any_model(path: Path) -> None:
+    for name, cls in MODEL_CONFIGS.items():
+        config = load_experiment(path, {"model.name": name})
+        model = config.build_model_config(
+            acoustic_dim=512, visual_dim=35, categories=["a", "b"], attributes=()
+        )
+        assert (type(model), model.name) == (cls, name)
 
 
 def test_there_are_shipped_configurations() -> None:

@@ -251,6 +251,16 @@ def test_whatever_a_batch_has_trains_or_is_left_out(name: str, batch: Batch) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_mixed_precision(name: str) -> None:
+    trained = objective(name)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for step in trained.steps:
+            losses = trained(make_batch([12, 5, 9, 0], [5, 5, 0, 2]), step)
+            torch.stack([loss.float() for loss in losses.values()]).sum().backward()
+    assert all(p.grad.isfinite().all() for p in trained.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_save_and_load(name: str, tmp_path: Path) -> None:
     model = tiny(name)
     model.save_pretrained(tmp_path)

@@ -204,9 +204,8 @@ class Recognizer:
             predictions[index].append(self.predict_window(window))
         parts = [part for part in predictions[0] if part.modality is not None]
         if not parts:
-            raise MediaError(
-                f"{name}: nothing to go by: {', '.join(quality.warnings)}; expected {self._needs}"
-            )
+            found = ", ".join(quality.warnings) or "the clip has less than the model takes"
+            raise MediaError(f"{name}: nothing to go by: {found}; expected {self._needs}")
         probabilities = _means([part.probabilities for part in parts])
         modalities = [part.modality for part in parts]
         return Prediction(

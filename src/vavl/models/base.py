@@ -47,7 +47,7 @@ class Normalisation(nn.Module):
         """Zero mean and unit variance per dimension, by the statistics of the training speakers."""
         return (x - self.mean) * self.scale
 
-    def set(self, mean: Tensor, std: Tensor) -> None:
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Stores ``(D,)`` statistics; dimensions that never vary are left unscaled."""
         std = std.to(self.scale)
         self.mean.copy_(mean)
@@ -109,7 +109,7 @@ class EmotionModel(nn.Module, ABC):
             mean: ``(D,)``.
             std: ``(D,)``; dimensions that never vary are left unscaled.
         """
-        self.normalisation(modality).set(mean, std)
+        self.normalisation(modality).set_statistics(mean, std)
 
     def normalise(self, modality: Modality, x: Tensor) -> Tensor:
         """Features as extracted, ``(B, T, D)``, to zero mean and unit variance."""

@@ -67,7 +67,7 @@ class TransformerEncoder(nn.Module):
         if source is not None:
             keys, seen = self._embedded(source[0]), source[1][:, None]
         elif self.causal:
-            earlier = torch.ones(2 * (x.shape[1],), dtype=torch.bool, device=x.device).tril()
+            earlier = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
             # Steps that are not valid see themselves: they count nowhere, but must stay finite.
             seen = (seen & earlier) | earlier.logical_and(earlier.T)  # (B, T, T)
         for layer in self.layers:

@@ -96,7 +96,7 @@ class TransformerLayer(nn.Module):
         return self._added(x, self.dropout(self.contract(hidden)))
 
     def _added(self, x: Tensor, update: Tensor) -> Tensor:
-        return x + update if self.gate is None else x.lerp(update, 1 - self.gate)
+        return x + update if self.gate is None else self.gate * x + (1 - self.gate) * update
 
 
 def with_positions(x: Tensor) -> Tensor:
