@@ -122,7 +122,7 @@ class ModelConfig(Configuration):
 
         Args:
             name: ``"paper"`` (of VAVL: 53.9 M parameters for 1024/1408 inputs and 6 categories) or
-                ``"small"`` (0.3 to 3 M, trains on two CPU cores).
+                ``"small"`` (0.4 to 3 M, trains on two CPU cores).
             acoustic_dim: Features per acoustic step.
             visual_dim: Features per visual step.
             categories: Names of the categories.

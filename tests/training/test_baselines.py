@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+from small_models import TINY
 from tiny import Killed, TinyCorpus, kill_in_the_second_epoch
 
 import vavl
@@ -26,19 +27,11 @@ from vavl.types import STREAMS, Modality
 
 BASELINES = [name for name in MODEL_CONFIGS if name != "vavl"]
 
-SIZES: dict[str, dict[str, object]] = {
-    "mult": {"width": 8, "heads": 2},
-    "auxformer": {"width": 8, "heads": 2, "auxiliary_widths": [12, 8]},
-    "uavm": {"width": 16},
-    "sfav": {"acoustic_channels": [8, 8, 8, 8], "visual_channels": [8, 8, 8, 8]},
-}
-CONFORMER = {"width": 16, "heads": 2, "kernel": 5, "head_widths": [12, 8]}
-
 
 def experiment(
     corpus: TinyCorpus, runs_dir: Path, name: str, **overrides: object
 ) -> ExperimentConfig:
-    model = {"name": name, "preset": "small", **SIZES.get(name, CONFORMER)}
+    model = {"name": name, "preset": "small", **TINY[name]}
     return corpus.experiment(runs_dir, model=model, **overrides)
 
 

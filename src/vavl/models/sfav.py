@@ -121,14 +121,13 @@ class SFAV(EmotionModel):
             Modality.VISUAL: config.visual_channels,
         }
 
-        def blocks(modality: Modality, *widths: int) -> TwoBlocks:
+        def blocks(modality: Modality, widths: tuple[int, int, int]) -> TwoBlocks:
             pooled = modality is Modality.ACOUSTIC  # as published
-            first, second, third = widths
-            return TwoBlocks((first, second, third), config.kernel, pooled=pooled)
+            return TwoBlocks(widths, config.kernel, pooled=pooled)
 
         self.normalisations = nn.ModuleDict({str(m): Normalisation(config.dim(m)) for m in STREAMS})
         self.early = nn.ModuleDict(
-            {str(m): blocks(m, config.dim(m), *channels[m][:2]) for m in STREAMS}
+            {str(m): blocks(m, (config.dim(m), *channels[m][:2])) for m in STREAMS}
         )
         self.weights = nn.ModuleDict(
             {
@@ -136,7 +135,7 @@ class SFAV(EmotionModel):
                 for m, other in zip(STREAMS, STREAMS[::-1], strict=True)
             }
         )
-        self.late = nn.ModuleDict({str(m): blocks(m, *channels[m][1:]) for m in STREAMS})
+        self.late = nn.ModuleDict({str(m): blocks(m, channels[m][1:]) for m in STREAMS})
         self.head = nn.Linear(sum(channels[m][3] for m in STREAMS), config.outputs)
 
     def normalisation(self, modality: Modality) -> Normalisation:
