@@ -11,7 +11,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -55,9 +55,9 @@ class VAVLConfig(Configuration):
 
     projection_channels: int = Field(default=50, ge=1)
     """Channels of the bias-free projection of each input frame."""
-    acoustic_subsampling: int = Field(default=1, ge=1, le=4)
+    acoustic_subsampling: int = Field(default=1, ge=1, le=16)
     """Steps of the acoustic sequence that are joined into one before the encoder."""
-    visual_subsampling: int = Field(default=1, ge=1, le=4)
+    visual_subsampling: int = Field(default=1, ge=1, le=16)
     """Steps of the visual sequence that are joined into one before the encoder."""
     width: int = Field(default=512, ge=2)
     """Width of the conformers and of the representations."""
@@ -199,6 +199,10 @@ class DataConfig(Configuration):
     """Categories to predict; None takes all that occur in the manifest, () predicts none."""
     attributes: tuple[str, ...] = ()
     """Attributes to predict, e.g. ``["arousal", "valence"]``."""
+    paired_share: float = Field(default=1.0, ge=0, le=1)
+    """Share of the training clips with both modalities that keep them together."""
+    unpaired: Literal["keep", "drop"] = "keep"
+    """What becomes of the others: their sound and their face train apart, or are left out."""
     category_targets: Literal["label", "votes"] = "label"
     """Train on the one label of each clip, or on the distribution of the raters' votes."""
     partition: Literal["folds", "kfold", "file"] = "kfold"
@@ -357,11 +361,14 @@ def _describe(cls: type[Configuration], problem: dict[str, Any]) -> str:
 
 
 def _section(cls: type[Configuration], path: Sequence[str]) -> type[Configuration]:
-    """The configuration class of a nested section."""
+    """The configuration class of a nested section, also within a table or a list of sections."""
     for part in path:
-        annotation = cls.model_fields[part].annotation
-        if isinstance(annotation, type) and issubclass(annotation, Configuration):
-            cls = annotation
+        field = cls.model_fields.get(part)
+        if field is None:  # a name in a table, or a number in a list
+            continue
+        for candidate in (field.annotation, *get_args(field.annotation)):
+            if isinstance(candidate, type) and issubclass(candidate, Configuration):
+                cls = candidate
     return cls
 
 

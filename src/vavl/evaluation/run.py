@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from vavl.config import ExperimentConfig, load_experiment
-from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
 from vavl.data.store import FeatureStore
 from vavl.errors import StoreError, all_problems
+from vavl.evaluation.gaps import ClipsWithGaps, Gaps
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.scores import Evaluation, evaluate_tables
 from vavl.models.vavl import VAVL
@@ -34,22 +34,31 @@ def predict_fold(
     fold: FoldDirectory,
     manifest: Manifest,
     stores: dict[Modality, FeatureStore],
+    gaps: Gaps | None = None,
 ) -> PredictionTable:
     """Outputs of a trained fold on its test split, computed once and kept beside the weights.
+
+    Args:
+        fold: A finished fold.
+        manifest: Utterance table.
+        stores: Feature stores, as in training.
+        gaps: Steps of the test clips that the model does not get to see.
 
     Raises:
         StoreError: A file of the fold is missing or damaged.
     """
-    if fold.predictions_file.is_file():
-        return PredictionTable.load(fold.predictions_file)
+    file = predictions_file(fold, gaps)
+    if file.is_file():
+        return PredictionTable.load(file)
     model = VAVL.from_pretrained(fold.path)
     partition = Partition.load(fold.partition_file)
-    dataset = UtteranceDataset(
+    dataset = ClipsWithGaps(
         manifest,
         partition.test,
         stores,
         categories=model.config.categories,
         attributes=model.config.attributes,
+        gaps=gaps or Gaps(),
     )
     outputs = {m: output.numpy() for m, output in run_model(model, dataset).by_modality.items()}
     split = len(dataset.categories)
@@ -72,8 +81,15 @@ def predict_fold(
             {m: output[:, split:] for m, output in outputs.items()} if dataset.attributes else {}
         ),
     )
-    table.save(fold.predictions_file)
+    table.save(file)
     return table
+
+
+def predictions_file(fold: FoldDirectory, gaps: Gaps | None) -> Path:
+    """Where the outputs on the test split are kept, with or without gaps in the clips."""
+    if gaps is None:
+        return fold.predictions_file
+    return fold.path / f"predictions-{gaps.name}.parquet"
 
 
 @dataclass(frozen=True)

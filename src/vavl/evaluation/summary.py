@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,9 @@ VIEW_NAMES = {
     View.PRODUCT: "product",
 }
 """What a view is called in tables."""
+
+FEW_SPEAKERS = 20
+"""Below this many speakers a percentile interval is a rough guide."""
 
 _COLUMNS = 4
 _VIEW_PHRASES = {
@@ -150,11 +153,14 @@ def notes(evaluation: Evaluation) -> tuple[str, ...]:
             )
     if evaluation.speakers < 2:
         found.append("One speaker says nothing about others: there are no intervals.")
-    elif evaluation.speakers < 20:
-        found.append(
-            f"With only {evaluation.speakers} speakers percentile intervals tend to be too narrow."
-        )
+    elif evaluation.speakers < FEW_SPEAKERS:
+        found.append(few_speakers(evaluation.speakers))
     return (*found, *evaluation.remarks)
+
+
+def few_speakers(speakers: int) -> str:
+    """What to say about intervals over so few speakers."""
+    return f"With only {speakers} speakers percentile intervals tend to be too narrow."
 
 
 def print_scores(evaluation: Evaluation, console: Console) -> None:
@@ -202,11 +208,11 @@ def print_scores(evaluation: Evaluation, console: Console) -> None:
 
 def to_markdown(evaluation: Evaluation, title: str) -> str:
     """Score tables, folds and paired differences as Markdown."""
-    lines = [f"# {_cell_text(title)}", "", " ".join(map(_cell_text, notes(evaluation)))]
+    lines = [f"# {cell_text(title)}", "", " ".join(map(cell_text, notes(evaluation)))]
     for scores in score_tables(evaluation):
         names = [measure_name(measure) for measure in scores.measures]
         lines += ["", f"## {scores.title}, pooled", ""]
-        lines += _markdown_row(["view", *names])
+        lines += markdown_row(["view", *names])
         lines += ["|---|" + "---:|" * len(names)]
         for view in scores.views:
             cells = []
@@ -214,7 +220,7 @@ def to_markdown(evaluation: Evaluation, title: str) -> str:
                 score = scores.scores.get((view, measure))
                 shown = f" ({limits(score.pooled)})" if score and limits(score.pooled) else ""
                 cells.append(f"{number(score.pooled.estimate)}{shown}" if score else "")
-            lines += _markdown_row([VIEW_NAMES[view], *cells])
+            lines += markdown_row([VIEW_NAMES[view], *cells])
         if len(evaluation.partitions) > 1:
             lines += ["", f"## {scores.title}, by fold"]
             for measure in scores.measures:
@@ -222,7 +228,7 @@ def to_markdown(evaluation: Evaluation, title: str) -> str:
     if evaluation.differences:
         lines += ["", "## Paired differences", ""]
         lines += [
-            f"- {_cell_text(difference_sentence(difference, evaluation.confidence))}"
+            f"- {cell_text(difference_sentence(difference, evaluation.confidence))}"
             for difference in evaluation.differences
         ]
     return "\n".join(lines) + "\n"
@@ -288,21 +294,22 @@ def _rows(evaluation: Evaluation) -> Iterator[dict[str, object]]:
 
 def _fold_rows(evaluation: Evaluation, scores: ScoreTable, measure: str) -> list[str]:
     folds = evaluation.partitions
-    lines = _markdown_row([measure_name(measure), *folds, "mean ± SD"])
+    lines = markdown_row([measure_name(measure), *folds, "mean ± SD"])
     lines += ["|---|" + "---:|" * (len(folds) + 1)]
     for view in scores.views:
         score = scores.scores.get((view, measure))
         if score:
             cells = [number(score.folds[f].estimate) if f in score.folds else "" for f in folds]
-            lines += _markdown_row([VIEW_NAMES[view], *cells, _spread(score).replace("\n", " ")])
+            lines += markdown_row([VIEW_NAMES[view], *cells, _spread(score).replace("\n", " ")])
     return lines
 
 
-def _markdown_row(cells: list[str]) -> list[str]:
-    return ["| " + " | ".join(_cell_text(cell) for cell in cells) + " |"]
+def markdown_row(cells: Sequence[str]) -> list[str]:
+    """A row of a Markdown table, as a list of one line."""
+    return ["| " + " | ".join(cell_text(cell) for cell in cells) + " |"]
 
 
-def _cell_text(text: str) -> str:
+def cell_text(text: str) -> str:
     """Text that cannot end a table cell or a line, nor start markup."""
     escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
     return " ".join(escaped.split())

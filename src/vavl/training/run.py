@@ -154,16 +154,19 @@ def configuration_differences(
         ignored: Further dotted keys that may differ.
     """
     free = {"runs_dir", "training.device", "training.threads", *ignored}
-    lines = _differences(before.model_dump(mode="json"), now.model_dump(mode="json"))
+    lines = differing_lines(before.model_dump(mode="json"), now.model_dump(mode="json"))
     return [line for line in lines if line.partition(":")[0] not in free]
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+def differing_lines(
+    before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
+) -> list[str]:
+    """One line for each dotted key whose value differs between two nested mappings."""
     lines = []
     for key in sorted({*before, *now}):
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            lines += _differences(old, new, f"{prefix}{key}.")
+            lines += differing_lines(old, new, f"{prefix}{key}.")
         elif old != new:
             lines.append(f"{prefix}{key}: was {old!r}, now {new!r}")
     return lines

@@ -1,0 +1,118 @@
+"""Doing what is left of a study: each task trains one fold with one seed."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from vavl.atomic import atomic_write
+from vavl.config import to_toml
+from vavl.data.manifest import Manifest
+from vavl.evaluation.run import predict_fold, predictions_file
+from vavl.processes import Failure, run_here, run_in_processes, shown
+from vavl.studies.config import StudyConfig, load_study
+from vavl.studies.plan import Plan, Task
+from vavl.training.experiment import train_experiment
+from vavl.training.run import check_provenance, differing_lines, open_stores
+
+STUDY_FILE = "study.toml"
+
+
+@dataclass(frozen=True)
+class TaskJob:
+    """Trains and predicts; what is done already is left as it is."""
+
+    def load(self) -> None:
+        """One thread: the numbers must not depend on how many tasks run at a time."""
+        torch.set_num_threads(1)
+
+    def __call__(self, task: Task) -> None:
+        """Does one task."""
+        (fold,) = train_experiment(task.experiment, only=[task.fold])
+        manifest = Manifest.load(task.experiment.data.manifest)
+        stores = open_stores(task.experiment)
+        for gaps in task.gaps:
+            predict_fold(fold, manifest, stores, gaps)
+
+
+def is_done(task: Task) -> bool:
+    """Whether a task has left its model and all its predictions."""
+    fold = task.directory
+    return fold.finished and all(predictions_file(fold, gaps).is_file() for gaps in task.gaps)
+
+
+def run_tasks(
+    plan: Plan, *, workers: int | None = None, progress: bool = True
+) -> list[tuple[Task, str]]:
+    """Does all tasks that are not done yet; a task that fails harms no other.
+
+    Args:
+        plan: The study.
+        workers: Processes that train at a time; None takes one per CPU core, and 0 trains in this
+            process.
+        progress: Whether to show a bar on standard error.
+
+    Returns:
+        The tasks that failed, with the reason. Run again, they are tried again.
+
+    Raises:
+        StoreError: The study's folder holds runs on other data.
+        VavlError: A worker process died.
+    """
+    check_data(plan)
+    todo = [task for task in plan.tasks if not is_done(task)]
+    workers = min(len(todo), usable_cores() if workers is None else workers)
+    job = TaskJob()
+    results = run_in_processes(todo, job, workers, abandon=True) if workers else run_here(todo, job)
+    with closing(results):
+        done = shown(todo, results, what=plan.study.name, progress=progress)
+        return [(task, str(result)) for task, result in done if isinstance(result, Failure)]
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_data(plan: Plan) -> None:
+    """Raises StoreError unless the data are those that the finished runs were made with."""
+    for experiment in {task.experiment.run_dir: task.experiment for task in plan.tasks}.values():
+        if (experiment.run_dir / "provenance.json").is_file():
+            manifest = Manifest.load(experiment.data.manifest)
+            check_provenance(experiment.run_dir, manifest, open_stores(experiment))
+
+
+def begin(plan: Plan) -> list[str]:
+    """Keeps the study as it was begun; returns how its analysis was changed since, if it was.
+
+    The reference, metrics, hypotheses and the meaning of the variants are to be written down before
+    anything is trained. Changes are allowed, and told by the report.
+    """
+    path = plan.folder / STUDY_FILE
+    if not path.is_file() or not any(task.directory.finished for task in plan.tasks):
+        with atomic_write(path) as temporary:
+            temporary.write_text(to_toml(plan.study), encoding="utf-8")
+        return []
+    before = load_study(path)
+    return differing_lines(_analysis(before), _analysis(plan.study))
+
+
+def _analysis(study: StudyConfig) -> dict[str, Any]:
+    content = study.model_dump(mode="json")
+    # Where files lie, and wording, may change freely.
+    for name in ("base", "set", "title", "question"):
+        del content[name]
+    return {
+        **content,
+        "sweeps": {sweep["name"]: sweep for sweep in content["sweeps"]},
+        "hypotheses": {
+            f"{h['variant']} against {h['against']}, {h['metric']}": h["expect"]
+            for h in content["hypotheses"]
+        },
+    }
