@@ -311,6 +311,7 @@ def study(
     /,
     out: Path = Path("studies"),
     workers: int | None = None,
+    seeds: tuple[int, ...] = (),
     dry_run: bool = False,
     set: tuple[str, ...] = (),
 ) -> int:
@@ -342,6 +343,7 @@ def study(
         file: The study (TOML).
         out: Folder that holds studies.
         workers: Models that are trained at a time; by default one per CPU core.
+        seeds: Seeds instead of the study's own, e.g. 0 for a first look.
         dry_run: List what would be trained, and how long it may take; nothing is written.
         set: Overrides of the base experiment for all variants, as KEY=VALUE, e.g.
             data.manifest=corpus/manifest.parquet.
@@ -351,7 +353,7 @@ def study(
     from vavl.studies.config import load_study
     from vavl.studies.plan import make_plan
 
-    plan = make_plan(load_study(file, parse_assignments(set)), out)
+    plan = make_plan(load_study(file, parse_assignments(set), seeds), out)
     if dry_run:
         from vavl.studies.estimate import estimates
 

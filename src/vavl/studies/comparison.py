@@ -218,7 +218,8 @@ def compare(
         test=test,
         test_adjusted=test.p,
         effect=standardised_difference(differences),
-        ahead=float(np.mean((np.sign(differences) + 1) / 2)),
+        # Rounded, so that a tie is a tie whatever the order of the sums.
+        ahead=float(np.mean((np.sign(differences.round(9)) + 1) / 2)),
         speakers=scope.speakers,
         clips=int(rows.sum()),
         margin=margin,

@@ -7,13 +7,13 @@ file, so that it can be written down, and committed, before anything is trained.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from vavl.config import Configuration, unknown_name, validated
+from vavl.config import Configuration, set_dotted, unknown_name, validated
 from vavl.errors import InputError
 from vavl.evaluation.fusion import View
 
@@ -61,8 +61,8 @@ class VariantConfig(Configuration):
     """What is taken away from the test clips."""
 
 
-class SweepConfig(Configuration):
-    """One variant for each value of one setting, drawn as a curve."""
+class SweepConfig(VariantConfig):
+    """One variant for each value of one setting, alike in all else, drawn as a curve."""
 
     name: Name
     """The variants are called ``NAME VALUE``."""
@@ -70,8 +70,6 @@ class SweepConfig(Configuration):
     """``set.KEY`` of the experiment, or ``test.KEY``, e.g. ``set.training.alpha``."""
     values: tuple[float, ...] = Field(min_length=2)
     """The values, in the order of the curve."""
-    variant: str | None = None
-    """Variant that all of them start from; by default the base experiment."""
     label: str = ""
     """What the axis of the curve says; by default the key."""
 
@@ -86,6 +84,17 @@ class SweepConfig(Configuration):
     def variants(self) -> dict[str, float]:
         """Names of the variants and their values."""
         return {f"{self.name} {value:g}": value for value in self.values}
+
+    def variant(self, value: float) -> VariantConfig:
+        """The variant at a value.
+
+        Raises:
+            InputError: The value is out of range.
+        """
+        content = self.model_dump(include=set(VariantConfig.model_fields))
+        # Whole numbers stay whole: a size of 2.0 is no size.
+        set_dotted(content, self.key, int(value) if value.is_integer() else value)
+        return validated(VariantConfig, content, f"sweep {self.name!r} at {value:g}")
 
 
 class HypothesisConfig(Configuration):
@@ -164,7 +173,6 @@ class StudyConfig(Configuration):
         if len(set(self.seeds)) < len(self.seeds):
             yield f"seeds: expected distinct ones, got {list(self.seeds)}"
         wanted = {"reference": self.reference}
-        wanted |= {f"sweeps.{s.name}.variant": s.variant for s in self.sweeps if s.variant}
         for number, hypothesis in enumerate(self.hypotheses):
             place, other = f"hypotheses.{number}", hypothesis.against or self.reference
             wanted |= {f"{place}.variant": hypothesis.variant, f"{place}.against": other}
@@ -173,18 +181,20 @@ class StudyConfig(Configuration):
             if hypothesis.metric is not None and hypothesis.metric not in self.metrics:
                 yield unknown_name(f"{place}.metric", hypothesis.metric, self.metrics)
         for place, name in wanted.items():
-            known = self.variants if place.startswith("sweeps.") else names
-            if name not in known:
-                yield unknown_name(place, name, known)
+            if name not in names:
+                yield unknown_name(place, name, names)
 
 
-def load_study(path: Path | str, overrides: Mapping[str, Any] | None = None) -> StudyConfig:
+def load_study(
+    path: Path | str, overrides: Mapping[str, Any] | None = None, seeds: Sequence[int] = ()
+) -> StudyConfig:
     """Reads a study file; its base is looked for beside it.
 
     Args:
         path: TOML file.
         overrides: Dotted keys of the experiment to values, which hold for all variants and win
             over the file, e.g. ``{"data.manifest": "corpus/manifest.parquet"}``.
+        seeds: Seeds instead of those of the file.
 
     Raises:
         InputError: The file is missing or is not TOML, or some keys or values do not fit: all of
@@ -197,6 +207,8 @@ def load_study(path: Path | str, overrides: Mapping[str, Any] | None = None) -> 
         raise InputError(f"study: expected a TOML file, found none at {path}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"study: {path} cannot be read as TOML: {error}") from None
+    if seeds:
+        content["seeds"] = tuple(seeds)
     study = validated(StudyConfig, content, str(path))
     common = dict(flattened(study.set)) | dict(overrides or {})
     return study.model_copy(update={"base": path.parent / study.base, "set": common})

@@ -146,8 +146,13 @@ def make_plan(study: StudyConfig, out: Path) -> Plan:
     base = load_experiment(study.base)
     variants: dict[str, Variant] = {}
     problems: list[str] = []
-    for name, config in _all_variants(study).items():
+    configs: dict[str, VariantConfig | tuple[SweepConfig, float]] = dict(study.variants)
+    for sweep in study.sweeps:
+        configs |= {name: (sweep, value) for name, value in sweep.variants().items()}
+    for name, config in configs.items():
         try:
+            if isinstance(config, tuple):
+                config = config[0].variant(config[1])
             variants[name] = _variant(name, config, base, study, folder)
         except VavlError as error:
             problems.append(f"variant {name!r}: {error}")
@@ -178,24 +183,6 @@ def make_plan(study: StudyConfig, out: Path) -> Plan:
         for sharing in by_key.values()
     ]
     return Plan(study, folder, variants, partitions, tuple(tasks))
-
-
-def _all_variants(study: StudyConfig) -> dict[str, VariantConfig]:
-    """The variants of the study, and those of its sweeps."""
-    variants = dict(study.variants)
-    for sweep in study.sweeps:
-        start = study.variants[sweep.variant] if sweep.variant else VariantConfig()
-        for name, value in sweep.variants().items():
-            variants[name] = _swept(sweep, start, value)
-    return variants
-
-
-def _swept(sweep: SweepConfig, start: VariantConfig, value: float) -> VariantConfig:
-    content = start.model_dump(mode="python")
-    content["about"] = ""
-    # Whole numbers stay whole: a size of 2.0 is no size.
-    set_dotted(content, sweep.key, int(value) if value.is_integer() else value)
-    return validated(VariantConfig, content, f"sweep {sweep.name!r}")
 
 
 def _variant(
