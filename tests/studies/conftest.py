@@ -42,20 +42,21 @@ expect = "> 0"
 Write = Callable[..., Path]
 
 
-@pytest.fixture
-def write(tiny_corpus: TinyCorpus, tmp_path: Path) -> Write:
+@pytest.fixture(scope="session")
+def write(tiny_corpus: TinyCorpus, tmp_path_factory: pytest.TempPathFactory) -> Write:
     """``write(text)``: a study file with that text, beside a base of one epoch."""
+    base = tiny_corpus.experiment(Path("unused"), training__epochs=1)
 
     def write_study(text: str = STUDY) -> Path:
-        base = tiny_corpus.experiment(tmp_path / "unused", training__epochs=1)
-        (tmp_path / "tiny.toml").write_text(to_toml(base), encoding="utf-8")
-        (tmp_path / "study.toml").write_text(text, encoding="utf-8")
-        return tmp_path / "study.toml"
+        folder = tmp_path_factory.mktemp("study")
+        (folder / "tiny.toml").write_text(to_toml(base), encoding="utf-8")
+        (folder / "study.toml").write_text(text, encoding="utf-8")
+        return folder / "study.toml"
 
     return write_study
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def study(write: Write) -> StudyConfig:
     """The study above."""
     return load_study(write())

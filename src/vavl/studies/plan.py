@@ -26,6 +26,8 @@ from vavl.data.partition import Partition
 from vavl.errors import InputError, VavlError, all_problems
 from vavl.evaluation.fusion import View
 from vavl.evaluation.gaps import Gaps
+from vavl.evaluation.quantities import ccc_name
+from vavl.metrics import CATEGORY_MEASURES
 from vavl.studies.config import (
     ConditionConfig,
     StudyConfig,
@@ -162,7 +164,7 @@ def make_plan(study: StudyConfig, out: Path) -> Plan:
     folds: dict[str, dict[str, Partition]] = {}
     for key, sharing in by_key.items():
         try:
-            folds[key] = _checked_folds(sharing[0].experiment, study.folds)
+            folds[key] = _checked_folds(sharing[0].experiment, study)
         except VavlError as error:
             problems.append(f"variant {sharing[0].name!r}: {error}")
     if problems:
@@ -202,16 +204,21 @@ def _variant(
     return Variant(name, config.about, located, config.view, config.test)
 
 
-def _checked_folds(config: ExperimentConfig, chosen: Sequence[str]) -> dict[str, Partition]:
-    """The chosen partitions of an experiment, once its data have been found to fit."""
+def _checked_folds(config: ExperimentConfig, study: StudyConfig) -> dict[str, Partition]:
+    """The study's partitions of an experiment, once its data have been found to fit."""
     manifest = Manifest.load(config.data.manifest)
     open_variants(config, open_stores(config))
-    output_names(config, manifest)
+    categories, attributes = output_names(config, manifest)
     partitions = {partition.name: partition for partition in make_partitions(config, manifest)}
-    unknown = sorted(set(chosen) - set(partitions))
-    if unknown:
-        raise InputError(f"folds: expected some of {list(partitions)}, got {unknown}")
-    return {name: partitions[name] for name in (chosen or partitions)}
+    measures = [*(CATEGORY_MEASURES if categories else ()), *map(ccc_name, attributes)]
+    for what, asked, known in (
+        ("folds", study.folds, list(partitions)),
+        ("metrics", study.metrics, measures),
+    ):
+        unknown = sorted(set(asked) - set(known))
+        if unknown:
+            raise InputError(f"{what}: expected some of {', '.join(known)}, got {unknown}")
+    return {name: partitions[name] for name in (study.folds or partitions)}
 
 
 def _tested(partitions: dict[str, Partition]) -> dict[str, frozenset[str]]:

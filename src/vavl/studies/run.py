@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +22,7 @@ from vavl.training.experiment import train_experiment
 from vavl.training.run import check_provenance, differing_lines, open_stores
 
 STUDY_FILE = "study.toml"
+FAILURES_FILE = "failures.csv"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,23 @@ def run_tasks(
     results = run_in_processes(todo, job, workers, abandon=True) if workers else run_here(todo, job)
     with closing(results):
         done = shown(todo, results, what=plan.study.name, progress=progress)
-        return [(task, str(result)) for task, result in done if isinstance(result, Failure)]
+        failures = [(task, str(result)) for task, result in done if isinstance(result, Failure)]
+    record_failures(plan, failures)
+    return failures
+
+
+def record_failures(plan: Plan, failures: Sequence[tuple[Task, str]]) -> None:
+    """Writes ``failures.csv``, or removes an earlier one where nothing failed."""
+    path = plan.folder / FAILURES_FILE
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["variants", "seed", "fold", "reason"])
+        for task, reason in failures:
+            seed = task.experiment.training.seed
+            writer.writerow(["; ".join(task.variants), seed, task.fold, reason])
 
 
 def usable_cores() -> int:
