@@ -29,6 +29,14 @@ def test_shipped_studies_and_all_their_variants_are_valid(path: Path) -> None:
         type(base).model_validate(content)
 
 
+def test_the_example_of_the_documentation_is_a_study(write: Write) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "studies.md").read_text("utf-8")
+    example = text.partition("```toml\n")[2].partition("```")[0]
+    study = load_study(write(example))
+    assert study.reference in study.variants
+    assert len(study.sweeps[0].variants()) == 4
+
+
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [

@@ -148,7 +148,7 @@ def test_gaps_are_predicted_by_the_models_that_are_there(write: Write, copied: P
     tables = {v.name: v for v in results.variants}
     assert tables["no sound 0"].scores == tables["vavl"].scores
     assert tables["no sound 0.9"].by_seed != tables["vavl"].by_seed
-    assert len(list(plan.tasks[0].directory.path.glob("predictions*.parquet"))) == 3
+    assert len(list(plan.tasks[0].directory.path.glob("predictions-gaps*.parquet"))) == 2
 
 
 def test_changed_data_are_refused(study: StudyConfig, copied: Path) -> None:

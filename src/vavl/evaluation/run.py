@@ -11,7 +11,7 @@ import numpy as np
 
 from vavl.config import ExperimentConfig, load_experiment
 from vavl.data.manifest import Manifest
-from vavl.data.partition import Partition
+from vavl.data.partition import Partition, Split
 from vavl.data.store import FeatureStore
 from vavl.errors import StoreError, all_problems
 from vavl.evaluation.gaps import ClipsWithGaps, Gaps
@@ -35,33 +35,35 @@ def predict_fold(
     manifest: Manifest,
     stores: dict[Modality, FeatureStore],
     gaps: Gaps | None = None,
+    split: Split = "test",
 ) -> PredictionTable:
-    """Outputs of a trained fold on its test split, computed once and kept beside the weights.
+    """Outputs of a trained fold on one of its splits, computed once and kept beside the weights.
 
     Args:
         fold: A finished fold.
         manifest: Utterance table.
         stores: Feature stores, as in training.
-        gaps: Steps of the test clips that the model does not get to see.
+        gaps: Steps of the clips that the model does not get to see.
+        split: Which clips; scores on any other split than ``test`` are for diagnosis alone.
 
     Raises:
         StoreError: A file of the fold is missing or damaged.
     """
-    file = predictions_file(fold, gaps)
+    file = predictions_file(fold, gaps, split)
     if file.is_file():
         return PredictionTable.load(file)
     model = VAVL.from_pretrained(fold.path)
     partition = Partition.load(fold.partition_file)
     dataset = ClipsWithGaps(
         manifest,
-        partition.test,
+        getattr(partition, split),
         stores,
         categories=model.config.categories,
         attributes=model.config.attributes,
         gaps=gaps or Gaps(),
     )
     outputs = {m: output.numpy() for m, output in run_model(model, dataset).by_modality.items()}
-    split = len(dataset.categories)
+    classes = len(dataset.categories)
     count = len(dataset)
     attributes = (
         np.empty((count, 0), dtype=np.float32)
@@ -76,20 +78,20 @@ def predict_fold(
         partitions=(partition.name,) * count,
         category_targets=dataset.labels.numpy(),
         attribute_targets=attributes,
-        logits={m: output[:, :split] for m, output in outputs.items()} if split else {},
+        logits={m: output[:, :classes] for m, output in outputs.items()} if classes else {},
         attribute_outputs=(
-            {m: output[:, split:] for m, output in outputs.items()} if dataset.attributes else {}
+            {m: output[:, classes:] for m, output in outputs.items()} if dataset.attributes else {}
         ),
     )
     table.save(file)
     return table
 
 
-def predictions_file(fold: FoldDirectory, gaps: Gaps | None) -> Path:
-    """Where the outputs on the test split are kept, with or without gaps in the clips."""
-    if gaps is None:
-        return fold.predictions_file
-    return fold.path / f"predictions-{gaps.name}.parquet"
+def predictions_file(fold: FoldDirectory, gaps: Gaps | None = None, split: Split = "test") -> Path:
+    """Where the outputs on a split are kept, with or without gaps in the clips."""
+    plain = fold.predictions_file
+    parts = [plain.stem, *([split] if split != "test" else []), *([gaps.name] if gaps else [])]
+    return plain.with_name(f"{'-'.join(parts)}{plain.suffix}")
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,22 @@ def variant_scores(
     return {measure: scores[measure] for measure in measures}
 
 
+def fold_scores(variant: Predicted, measure: str) -> dict[tuple[str, str], float]:
+    """The score of every single model, by seed and fold."""
+    quantity = quantity_of(variant.tables, measure)
+    rows = quantity.known & quantity.present[variant.view]
+    names = list(dict.fromkeys(variant.tables[0].partitions))
+    places = {name: number for number, name in enumerate(names)}
+    folds = np.array([places[name] for name in variant.tables[0].partitions], np.int64)
+    sums = quantity.sums_by_group(variant.view, rows, folds, len(names))  # (K, F, ...)
+    scores = quantity.scores(sums)[measure]
+    return {
+        (seed, fold): float(scores[k, f])
+        for k, seed in enumerate(variant.seeds)
+        for f, fold in enumerate(names)
+    }
+
+
 def compare(
     names: tuple[str, str],
     variant: Predicted,

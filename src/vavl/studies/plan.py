@@ -27,6 +27,7 @@ from vavl.errors import InputError, VavlError, all_problems
 from vavl.evaluation.fusion import View
 from vavl.evaluation.gaps import Gaps
 from vavl.evaluation.quantities import ccc_name
+from vavl.evaluation.run import predictions_file
 from vavl.metrics import CATEGORY_MEASURES
 from vavl.studies.config import (
     ConditionConfig,
@@ -90,19 +91,29 @@ class Task:
     Attributes:
         experiment: The configuration, seed and place on disk included.
         fold: Name of the fold.
-        gaps: Test conditions under which it predicts; None is the clips as they are.
+        gaps: Gaps in the test clips under which it predicts; None is the clips as they are.
+        on_training: Whether it predicts its training clips as well, for the diagnosis: those of the
+            reference's models of the first seed.
         variants: Names of the variants that are scored on it.
     """
 
     experiment: ExperimentConfig
     fold: str
     gaps: tuple[Gaps | None, ...]
+    on_training: bool
     variants: tuple[str, ...]
 
     @property
     def directory(self) -> FoldDirectory:
         """Where the model is kept."""
         return FoldDirectory(self.experiment.run_dir / self.fold)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every table of predictions that it leaves."""
+        tested = [predictions_file(self.directory, gaps) for gaps in self.gaps]
+        trained = [predictions_file(self.directory, split="train")] if self.on_training else []
+        return (*tested, *trained)
 
     @property
     def name(self) -> str:
@@ -179,7 +190,7 @@ def make_plan(study: StudyConfig, out: Path) -> Plan:
     if problems:
         raise InputError(all_problems(f"study {study.name}", problems))
     tasks = [
-        _task(sharing, seed, fold)
+        _task(sharing, seed, fold, study)
         for seed in study.seeds
         for fold in partitions
         for sharing in by_key.values()
@@ -225,13 +236,15 @@ def _tested(partitions: dict[str, Partition]) -> dict[str, frozenset[str]]:
     return {name: frozenset(partition.test) for name, partition in partitions.items()}
 
 
-def _task(sharing: Sequence[Variant], seed: int, fold: str) -> Task:
+def _task(sharing: Sequence[Variant], seed: int, fold: str, study: StudyConfig) -> Task:
     experiment = sharing[0].experiment
     training = experiment.training.model_copy(update={"seed": seed})
     gaps = dict.fromkeys(variant.gaps for variant in sharing)
+    names = tuple(variant.name for variant in sharing)
     return Task(
         experiment.model_copy(update={"name": f"seed-{seed}", "training": training}),
         fold,
         tuple(gaps),
-        tuple(variant.name for variant in sharing),
+        on_training=study.reference in names and seed == study.seeds[0],
+        variants=names,
     )

@@ -22,6 +22,7 @@ from vavl.evaluation.summary import (
 )
 from vavl.studies import plots
 from vavl.studies.comparison import Comparison
+from vavl.studies.diagnosis import Diagnosis
 from vavl.studies.results import HypothesisResult, StudyResults, VariantResult
 
 READING = f"""\
@@ -85,6 +86,9 @@ def to_markdown(results: StudyResults, pictures: Sequence[str] = ()) -> str:
         lines += [f"## {measure_name(measure)}", "", *_variant_rows(results, measure), ""]
     for name in pictures:
         lines += [f"![{name}]({name}.svg)", ""]
+    if results.diagnosis is not None:
+        title = f"## Diagnosis of {cell_text(results.study.reference)}"
+        lines += [title, "", *_diagnosis_lines(results.diagnosis), ""]
     if results.incomplete:
         lines += ["## Not complete", ""]
         lines += [f"- {cell_text(f'{name}: {why}')}" for name, why in results.incomplete.items()]
@@ -169,6 +173,35 @@ def _cells(results: StudyResults, variant: VariantResult, measure: str) -> list[
         f"{comparison.effect:.2f}",
         f"{comparison.ahead:.0%}",
     ]
+
+
+def _diagnosis_lines(found: Diagnosis) -> Iterator[str]:
+    name = measure_name(found.measure)
+    if found.signs:
+        yield from (f"- **{cell_text(sign)}**" for sign in found.signs)
+    else:
+        yield "- None of the signs that are looked for was found."
+    if found.views:
+        scores = ", ".join(f"{view} {number(score)}" for view, score in found.views.items())
+        yield f"- {name} on the clips that have both modalities: {scores}."
+    yield (
+        f"- {name} on the training clips {number(found.training)}, on held-out speakers "
+        f"{number(found.held_out)} (first seed, mean over folds)."
+    )
+    if found.sides is not None:
+        sides = ", ".join(f"{side} {share:.0%}" for side, share in found.sides.shares.items())
+        yield (
+            f"- The two modalities name different categories in {found.sides.disagreements:.0%} of "
+            f"the clips; there the fusion sides with: {sides or 'neither'}."
+        )
+    if found.groups:
+        yield ""
+        yield from markdown_row(["speakers", name, "speakers", "clips"])
+        yield "|---|---:|---:|---:|"
+        for group in found.groups:
+            score = f"{number(group.score.estimate)} ({limits(group.score)})"
+            label = f"{group.field}: {group.group}"
+            yield from markdown_row([label, score, str(group.speakers), str(group.clips)])
 
 
 def p_value(p: float) -> str:

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-
+from vavl.data.manifest import Manifest
 from vavl.errors import InputError
 from vavl.evaluation.bootstrap import CONFIDENCE
 from vavl.evaluation.fusion import View
@@ -20,12 +19,13 @@ from vavl.studies.comparison import (
     Predicted,
     adjusted,
     compare,
+    fold_scores,
     mean_test_share,
     predicted,
-    quantity_of,
     variant_scores,
 )
 from vavl.studies.config import HypothesisConfig, StudyConfig
+from vavl.studies.diagnosis import Diagnosis, diagnose
 from vavl.studies.plan import Plan, Task, Variant
 from vavl.studies.run import is_done
 
@@ -94,6 +94,7 @@ class StudyResults:
         speakers: Number of their speakers.
         models: Number of models trained.
         changes: How the analysis was changed since the study was begun.
+        diagnosis: Of the reference; None where it is incomplete.
     """
 
     study: StudyConfig
@@ -105,6 +106,7 @@ class StudyResults:
     speakers: int
     models: int
     changes: tuple[str, ...]
+    diagnosis: Diagnosis | None = None
 
     def variant(self, name: str) -> VariantResult | None:
         """A complete variant by name; None where it is incomplete."""
@@ -147,7 +149,7 @@ def collect(
             variant.view,
             variant_scores(variant, study.metrics, replicates=study.replicates),
             {m: c for m, family in comparisons.items() if (c := family.get(name))},
-            {measure: _by_seed(variant, measure) for measure in study.metrics},
+            {measure: fold_scores(variant, measure) for measure in study.metrics},
         )
         for name, variant in found.items()
     ]
@@ -162,6 +164,7 @@ def collect(
         speakers=len({s for p in found.values() for s in p.tables[0].speakers}),
         models=len(plan.tasks),
         changes=tuple(changes),
+        diagnosis=_diagnosis(plan, found),
     )
 
 
@@ -181,6 +184,23 @@ def _predicted(variant: Variant, tasks: Sequence[Task]) -> Predicted:
         return predicted(tables, seeds, variant.view)
     except InputError as error:
         raise InputError(f"variant {variant.name!r}: {error}") from None
+
+
+def _diagnosis(plan: Plan, found: Mapping[str, Predicted]) -> Diagnosis | None:
+    name = plan.study.reference
+    if name not in found:
+        return None
+    tasks = [task for task in plan.tasks_of(plan.variants[name]) if task.on_training]
+    tables = [
+        PredictionTable.load(predictions_file(task.directory, split="train")) for task in tasks
+    ]
+    return diagnose(
+        found[name],
+        predicted(tables, [plan.study.seeds[0]] * len(tables), found[name].view),
+        Manifest.load(tasks[0].experiment.data.manifest),
+        plan.study.metrics[0],
+        replicates=plan.study.replicates,
+    )
 
 
 def _comparisons(plan: Plan, found: Mapping[str, Predicted]) -> dict[str, dict[str, Comparison]]:
@@ -243,19 +263,3 @@ def verdict(hypothesis: HypothesisConfig, comparison: Comparison | None) -> Verd
         return Verdict.OPEN
     above = comparison.difference.estimate > hypothesis.margin
     return Verdict.CONFIRMED if above == hypothesis.above else Verdict.REFUTED
-
-
-def _by_seed(variant: Predicted, measure: str) -> dict[tuple[str, str], float]:
-    """The score of every single model, by seed and fold."""
-    quantity = quantity_of(variant.tables, measure)
-    rows = quantity.known & quantity.present[variant.view]
-    names = list(dict.fromkeys(variant.tables[0].partitions))
-    places = {name: number for number, name in enumerate(names)}
-    folds = np.array([places[name] for name in variant.tables[0].partitions], np.int64)
-    sums = quantity.sums_by_group(variant.view, rows, folds, len(names))  # (K, F, ...)
-    scores = quantity.scores(sums)[measure]
-    return {
-        (seed, fold): float(scores[k, f])
-        for k, seed in enumerate(variant.seeds)
-        for f, fold in enumerate(names)
-    }

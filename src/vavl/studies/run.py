@@ -14,7 +14,7 @@ import torch
 from vavl.atomic import atomic_write
 from vavl.config import to_toml
 from vavl.data.manifest import Manifest
-from vavl.evaluation.run import predict_fold, predictions_file
+from vavl.evaluation.run import predict_fold
 from vavl.processes import Failure, run_here, run_in_processes, shown
 from vavl.studies.config import StudyConfig, load_study
 from vavl.studies.plan import Plan, Task
@@ -40,12 +40,13 @@ class TaskJob:
         stores = open_stores(task.experiment)
         for gaps in task.gaps:
             predict_fold(fold, manifest, stores, gaps)
+        if task.on_training:
+            predict_fold(fold, manifest, stores, split="train")
 
 
 def is_done(task: Task) -> bool:
     """Whether a task has left its model and all its predictions."""
-    fold = task.directory
-    return fold.finished and all(predictions_file(fold, gaps).is_file() for gaps in task.gaps)
+    return task.directory.finished and all(file.is_file() for file in task.files)
 
 
 def run_tasks(
