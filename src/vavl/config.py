@@ -385,18 +385,30 @@ def load_experiment(
         InputError: The file is missing or is not TOML, or some keys or values do not fit: all of
             them are listed.
     """
-    path = Path(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"config: expected a TOML file, found none at {path}") from None
-    except OSError as error:
-        raise InputError(f"config: {path} cannot be read: {error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"config: {path} is not valid TOML: {error}") from None
+    content = read_toml(Path(path), "config")
     for key, value in (overrides or {}).items():
         set_dotted(content, key, value)
     return validated(ExperimentConfig, content, str(path))
+
+
+def read_toml(path: Path, argument: str) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Args:
+        path: The file.
+        argument: What the file was given as, for the error.
+
+    Raises:
+        InputError: The file is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{argument}: expected a TOML file, found none at {path}") from None
+    except OSError as error:
+        raise InputError(f"{argument}: {path} cannot be read: {error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{argument}: {path} is not valid TOML: {error}") from None
 
 
 def set_dotted(content: dict[str, Any], key: str, value: Any) -> None:

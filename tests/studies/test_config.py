@@ -73,7 +73,7 @@ def test_files_that_are_no_study(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="found none"):
         load_study(tmp_path / "none.toml")
     (tmp_path / "broken.toml").write_text("name = ")
-    with pytest.raises(InputError, match="cannot be read as TOML"):
+    with pytest.raises(InputError, match="is not valid TOML"):
         load_study(tmp_path / "broken.toml")
 
 

@@ -6,15 +6,13 @@ file, so that it can be written down, and committed, before anything is trained.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from vavl.config import Configuration, set_dotted, unknown_name, validated
-from vavl.errors import InputError
+from vavl.config import Configuration, read_toml, set_dotted, unknown_name, validated
 from vavl.evaluation.fusion import View
 
 SET, TEST = "set.", "test."
@@ -201,12 +199,7 @@ def load_study(
             them are listed.
     """
     path = Path(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"study: expected a TOML file, found none at {path}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"study: {path} cannot be read as TOML: {error}") from None
+    content = read_toml(path, "study")
     if seeds:
         content["seeds"] = tuple(seeds)
     study = validated(StudyConfig, content, str(path))

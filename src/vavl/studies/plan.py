@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,7 @@ class Variant:
 
     def same_predictions(self, other: Variant) -> bool:
         """Whether the two differ in name alone."""
-        mine, others = (v.condition.model_dump(exclude={"seed"}) for v in (self, other))
-        return (self.key, self.view, mine) == (other.key, other.view, others)
+        return (self.key, self.view, self.condition) == (other.key, other.view, other.condition)
 
 
 @dataclass(frozen=True)
@@ -208,11 +207,10 @@ def _variant(
     if content["training"].get("threads") is None:
         # One: the numbers then do not depend on how many tasks run beside each other.
         content["training"]["threads"] = 1
-    variant = Variant(
-        name, config.about, validated(ExperimentConfig, content, name), config.view, config.test
-    )
-    located = variant.experiment.model_copy(update={"runs_dir": folder / "runs" / variant.key})
-    return Variant(name, config.about, located, config.view, config.test)
+    experiment = validated(ExperimentConfig, content, name)
+    variant = Variant(name, config.about, experiment, config.view, config.test)
+    place = {"runs_dir": folder / "runs" / variant.key}
+    return replace(variant, experiment=experiment.model_copy(update=place))
 
 
 def _checked_folds(config: ExperimentConfig, study: StudyConfig) -> dict[str, Partition]:

@@ -93,7 +93,10 @@ def to_markdown(results: StudyResults, pictures: Sequence[str] = ()) -> str:
         lines += ["## Not complete", ""]
         lines += [f"- {cell_text(f'{name}: {why}')}" for name, why in results.incomplete.items()]
         lines += [""]
-    return "\n".join([*lines, "## How to read", "", READING])
+    lines += ["## How to read", "", READING]
+    if results.made_with:
+        lines += ["## Made with", "", *(f"- {cell_text(line)}" for line in results.made_with), ""]
+    return "\n".join(lines)
 
 
 def notes(results: StudyResults) -> list[str]:

@@ -27,7 +27,7 @@ from vavl.studies.comparison import (
 from vavl.studies.config import HypothesisConfig, StudyConfig
 from vavl.studies.diagnosis import Diagnosis, diagnose
 from vavl.studies.plan import Plan, Task, Variant
-from vavl.studies.run import is_done
+from vavl.studies.run import is_done, made_with
 
 LEVEL = 1 - CONFIDENCE
 """Level of the tests."""
@@ -94,6 +94,7 @@ class StudyResults:
         speakers: Number of their speakers.
         models: Number of models trained.
         changes: How the analysis was changed since the study was begun.
+        made_with: What the models were trained with.
         diagnosis: Of the reference; None where it is incomplete.
     """
 
@@ -106,6 +107,7 @@ class StudyResults:
     speakers: int
     models: int
     changes: tuple[str, ...]
+    made_with: tuple[str, ...]
     diagnosis: Diagnosis | None = None
 
     def variant(self, name: str) -> VariantResult | None:
@@ -164,6 +166,7 @@ def collect(
         speakers=len({s for p in found.values() for s in p.tables[0].speakers}),
         models=len(plan.tasks),
         changes=tuple(changes),
+        made_with=tuple(made_with(plan)),
         diagnosis=_diagnosis(plan, found),
     )
 

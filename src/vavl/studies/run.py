@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from vavl.atomic import atomic_write
+from vavl.atomic import atomic_write, read_json
 from vavl.config import to_toml
 from vavl.data.manifest import Manifest
 from vavl.evaluation.run import predict_fold
@@ -19,7 +19,13 @@ from vavl.processes import Failure, run_here, run_in_processes, shown
 from vavl.studies.config import StudyConfig, load_study
 from vavl.studies.plan import Plan, Task
 from vavl.training.experiment import train_experiment
-from vavl.training.run import check_provenance, differing_lines, open_stores
+from vavl.training.run import (
+    PROVENANCE_FILE,
+    SCHEMA_VERSION,
+    check_provenance,
+    differing_lines,
+    open_stores,
+)
 
 STUDY_FILE = "study.toml"
 FAILURES_FILE = "failures.csv"
@@ -103,9 +109,22 @@ def usable_cores() -> int:
 def check_data(plan: Plan) -> None:
     """Raises StoreError unless the data are those that the finished runs were made with."""
     for experiment in {task.experiment.run_dir: task.experiment for task in plan.tasks}.values():
-        if (experiment.run_dir / "provenance.json").is_file():
+        if (experiment.run_dir / PROVENANCE_FILE).is_file():
             manifest = Manifest.load(experiment.data.manifest)
             check_provenance(experiment.run_dir, manifest, open_stores(experiment))
+
+
+def made_with(plan: Plan) -> list[str]:
+    """What the models were trained with, as their runs recorded it: revisions, versions, system."""
+    lines = []
+    for folder in dict.fromkeys(task.experiment.run_dir for task in plan.tasks):
+        if (folder / PROVENANCE_FILE).is_file():
+            content = read_json(folder / PROVENANCE_FILE, SCHEMA_VERSION)
+            versions = content["versions"]
+            packages = ", ".join(f"{name} {versions[name]}" for name in ("vavl", "torch", "python"))
+            revision = content["git_revision"] or "unknown"
+            lines.append(f"{packages}; revision {revision}; {content['platform']}")
+    return list(dict.fromkeys(lines))
 
 
 def begin(plan: Plan) -> list[str]:
@@ -126,8 +145,10 @@ def begin(plan: Plan) -> list[str]:
 def _analysis(study: StudyConfig) -> dict[str, Any]:
     content = study.model_dump(mode="json")
     # Where files lie, and wording, may change freely.
-    for name in ("base", "set", "title", "question"):
-        del content[name]
+    for part in (content, *content["variants"].values(), *content["sweeps"]):
+        for name in ("base", "title", "question", "about", "label"):
+            part.pop(name, None)
+    del content["set"]
     return {
         **content,
         "sweeps": {sweep["name"]: sweep for sweep in content["sweeps"]},

@@ -41,6 +41,9 @@ from vavl.types import FeatureSpec, Modality
 SCHEMA_VERSION = 1
 """Version of the JSON files of a run."""
 
+PROVENANCE_FILE = "provenance.json"
+"""What else the numbers of a run depend on, beside its configuration."""
+
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 RECORDED_PACKAGES = ("vavl", "torch", "lightning-fabric", "transformers", "safetensors", "numpy")
@@ -180,7 +183,7 @@ def record_provenance(
     Raises:
         StoreError: The manifest or the features are others than those the run was begun with.
     """
-    path = config.run_dir / "provenance.json"
+    path = config.run_dir / PROVENANCE_FILE
     if path.is_file():
         check_provenance(config.run_dir, manifest, stores)
         return
@@ -199,7 +202,7 @@ def check_provenance(
     run_dir: Path, manifest: Manifest, stores: Mapping[Modality, FeatureStore]
 ) -> None:
     """Raises StoreError unless manifest and features are those that a run was begun with."""
-    content = read_json(run_dir / "provenance.json", SCHEMA_VERSION)
+    content = read_json(run_dir / PROVENANCE_FILE, SCHEMA_VERSION)
     problems = []
     if content["manifest_sha256"] != manifest.sha256:
         problems.append("the manifest has other contents")
