@@ -69,7 +69,7 @@ def test_scores_and_sides_by_hand() -> None:
 def test_a_fusion_that_copies_is_named_and_another_is_not() -> None:
     table = make_table()
     copying = with_logits(table, Modality.AUDIOVISUAL, table.logits[Modality.ACOUSTIC])
-    assert any("follows the acoustic prediction in 100%" in s for s in diagnosed(copying).signs)
+    assert any("follows the acoustic prediction in 100 %" in s for s in diagnosed(copying).signs)
     assert not any("follows" in sign for sign in diagnosed(table).signs)
 
 

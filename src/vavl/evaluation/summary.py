@@ -88,6 +88,11 @@ def number(value: float) -> str:
     return text.lstrip("-") if float(text) == 0 else text
 
 
+def percent(share: float) -> str:
+    """``53 %``."""
+    return f"{100 * share:.0f} %"
+
+
 def limits(interval: Interval) -> str:
     """``0.780 to 0.852``, or an empty text where there is no interval."""
     if not math.isfinite(interval.low):
@@ -133,8 +138,8 @@ def notes(evaluation: Evaluation) -> tuple[str, ...]:
     """What a reader has to know before trusting the numbers."""
     clips = "clip" if evaluation.clips == 1 else "clips"
     found = [
-        f"{evaluation.clips:,} {clips} of {_count(evaluation.speakers, 'speaker')} in "
-        f"{_count(len(evaluation.partitions), 'partition')}."
+        f"{evaluation.clips:,} {clips} of {counted(evaluation.speakers, 'speaker')} in "
+        f"{counted(len(evaluation.partitions), 'partition')}."
     ]
     if len(evaluation.seeds) > 1:
         found.append(
@@ -148,7 +153,7 @@ def notes(evaluation: Evaluation) -> tuple[str, ...]:
         elif count:
             verb = "has" if count == 1 else "have"
             found.append(
-                f"{_count(count, 'clip')} {verb} {lack}: for them the fused views use the other "
+                f"{counted(count, 'clip')} {verb} {lack}: for them the fused views use the other "
                 "modality alone."
             )
     if evaluation.speakers < 2:
@@ -324,5 +329,6 @@ def _spread(score: Score) -> str:
     return f"{number(score.fold_mean)}\n± {number(score.fold_std)}"
 
 
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+def counted(number: int, noun: str) -> str:
+    """``1 clip``, ``1,439 clips``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -24,6 +24,7 @@ from vavl.evaluation.bootstrap import Interval, percentile_interval
 from vavl.evaluation.fusion import View
 from vavl.evaluation.quantities import CATEGORY, Quantity, quantities
 from vavl.evaluation.resampling import Scope
+from vavl.evaluation.summary import percent
 from vavl.studies.comparison import Predicted, fold_scores, quantity_of
 from vavl.types import STREAMS
 
@@ -207,6 +208,7 @@ def _signs(views: Mapping[View, float], sides: Sides | None) -> list[str]:
     for name, share in (sides.shares if sides else {}).items():
         if share > COPYING and name != "neither":
             signs.append(
-                f"The fusion follows the {name} prediction in {share:.0%} of the disagreements."
+                f"The fusion follows the {name} prediction in {percent(share)} of the "
+                "disagreements."
             )
     return signs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from vavl.evaluation.results import Score
 from vavl.evaluation.summary import (
     FEW_SPEAKERS,
     cell_text,
+    counted,
     few_speakers,
     limits,
     markdown_row,
     measure_name,
     number,
+    percent,
 )
 from vavl.studies import plots
 from vavl.studies.comparison import Comparison
@@ -28,8 +31,8 @@ from vavl.studies.results import HypothesisResult, StudyResults, VariantResult
 READING = f"""\
 - *mean ± SD*: over folds, seeds averaged within each fold; *SD seeds*: of the pooled score, over
   seeds.
-- *pooled*: over the clips of all folds together, with the {CONFIDENCE:.0%} interval of a bootstrap
-  over speakers; seeds are averaged within each resample.
+- *pooled*: over the clips of all folds together, with the {percent(CONFIDENCE)} interval of a
+  bootstrap over speakers; seeds are averaged within each resample.
 - *difference*: pooled, variant minus reference, from the same resamples of speakers for both; *p*:
   two-sided, from these resamples, after Holm's correction over the variants.
 - *p folds*: corrected resampled t-test over the folds (Nadeau and Bengio 2003), after Holm's
@@ -103,15 +106,17 @@ def notes(results: StudyResults) -> list[str]:
     """What a reader has to know first, in sentences."""
     study = results.study
     found = [
-        f"{len(results.variants)} variants, {len(results.folds)} folds, {len(study.seeds)} seeds "
-        f"({', '.join(map(str, study.seeds))}), {results.models} models; {results.clips:,} test "
-        f"clips of {results.speakers} speakers; {study.replicates:,} resamples of speakers. "
+        f"{counted(len(results.variants), 'variant')}, {counted(len(results.folds), 'fold')}, "
+        f"{counted(len(study.seeds), 'seed')} ({', '.join(map(str, study.seeds))}), "
+        f"{counted(results.models, 'model')}; {counted(results.clips, 'test clip')} of "
+        f"{counted(results.speakers, 'speaker')}; {study.replicates:,} resamples of speakers. "
         f"The reference is *{cell_text(study.reference)}*."
     ]
     if results.speakers < FEW_SPEAKERS:
         found.append(few_speakers(results.speakers))
     if results.incomplete:
-        found.append(f"{len(results.incomplete)} variants are not complete and have no scores.")
+        variants = counted(len(results.incomplete), "variant")
+        found.append(f"Not complete, and without scores: {variants}.")
     if results.changes:
         changes = "; ".join(cell_text(change) for change in results.changes)
         found.append(f"**The analysis was changed after the study was begun**: {changes}.")
@@ -174,7 +179,7 @@ def _cells(results: StudyResults, variant: VariantResult, measure: str) -> list[
         *cells,
         *_decided(comparison),
         f"{comparison.effect:.2f}",
-        f"{comparison.ahead:.0%}",
+        percent(comparison.ahead),
     ]
 
 
@@ -192,10 +197,11 @@ def _diagnosis_lines(found: Diagnosis) -> Iterator[str]:
         f"{number(found.held_out)} (first seed, mean over folds)."
     )
     if found.sides is not None:
-        sides = ", ".join(f"{side} {share:.0%}" for side, share in found.sides.shares.items())
+        sides = ", ".join(f"{side} {percent(share)}" for side, share in found.sides.shares.items())
         yield (
-            f"- The two modalities name different categories in {found.sides.disagreements:.0%} of "
-            f"the clips; there the fusion sides with: {sides or 'neither'}."
+            "- The two modalities name different categories in "
+            f"{percent(found.sides.disagreements)} of the clips; there the fusion sides with: "
+            f"{sides or 'neither'}."
         )
     if found.groups:
         yield ""
@@ -266,7 +272,8 @@ _LATEX = {
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+    escaped = "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", escaped)  # a minus, not a hyphen
 
 
 def to_csv(results: StudyResults) -> str:
