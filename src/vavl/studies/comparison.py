@@ -2,8 +2,10 @@
 
 Each number has one unit of sampling, and it is never a fold or a seed taken for a new sample:
 
-- the interval and its p-value resample *speakers*, the same ones for both variants;
-- the t-test compares *folds*, with their overlap corrected for;
+- the interval and its p-value resample *speakers*, the same ones for both variants, and take the
+  trained models as they are;
+- the t-test compares *folds*, and with them models of other training speakers, with the overlap of
+  the folds corrected for;
 - the effect size is over *speakers*.
 
 Scores of several seeds are averaged first, within each resample, fold or speaker.
