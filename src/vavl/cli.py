@@ -371,7 +371,7 @@ def study(
     for task, reason in failures:
         print(f"failed: {task.name}: {reason}", file=sys.stderr)
     print(f"Report: {report}")
-    return EXIT_PARTIAL if failures else EXIT_OK
+    return EXIT_PARTIAL if results.incomplete else EXIT_OK
 
 
 @app.command

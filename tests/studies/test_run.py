@@ -125,6 +125,21 @@ def test_a_variant_that_fails_is_recorded_and_the_rest_goes_on(
     assert "not complete" not in capsys.readouterr().out
 
 
+def test_a_view_that_models_lack_costs_that_variant_alone(
+    write: Write, copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = """[variants."face, heard"]
+set.data.acoustic = "none"
+view = "acoustic"
+
+[[sweeps]]"""
+    path = write(STUDY.replace("[[sweeps]]", wrong, 1))
+    assert run(["study", str(path), "--out", str(copied), "--workers", "0"]) == EXIT_PARTIAL
+    shown = capsys.readouterr().out
+    assert "not complete: face, heard: view: expected one of visual, got acoustic" in shown
+    assert "without residual" in shown
+
+
 def test_an_extended_study_keeps_its_models_and_tells_of_the_change(
     write: Write, study: StudyConfig, copied: Path
 ) -> None:

@@ -87,7 +87,7 @@ class StudyResults:
     Attributes:
         study: The study.
         variants: Those that are complete.
-        incomplete: The others, with the reason.
+        incomplete: The others, with the reason: models that are missing, or a view that is.
         hypotheses: All of them.
         folds: Names of the folds.
         clips: Number of test clips in all folds.
@@ -129,7 +129,7 @@ def collect(
         changes: How the analysis was changed since the study was begun.
 
     Raises:
-        InputError: A metric that the predictions do not have, or variants that cannot be compared.
+        InputError: Variants that cannot be compared, e.g. of other categories.
     """
     found: dict[str, Predicted] = {}
     incomplete: dict[str, str] = {}
@@ -141,7 +141,10 @@ def collect(
             why = f": {reasons[0]}" if reasons else ""
             incomplete[name] = f"{len(left)} of {len(tasks)} models are missing{why}"
             continue
-        found[name] = _predicted(variant, tasks)
+        try:
+            found[name] = _predicted(variant, tasks)
+        except InputError as error:  # e.g. a view that its models do not have
+            incomplete[name] = str(error)
     study = plan.study
     comparisons = _comparisons(plan, found)
     results = [
@@ -183,10 +186,7 @@ def _predicted(variant: Variant, tasks: Sequence[Task]) -> Predicted:
         for task in tasks
     ]
     seeds = [task.experiment.training.seed for task in tasks]
-    try:
-        return predicted(tables, seeds, variant.view)
-    except InputError as error:
-        raise InputError(f"variant {variant.name!r}: {error}") from None
+    return predicted(tables, seeds, variant.view)
 
 
 def _diagnosis(plan: Plan, found: Mapping[str, Predicted]) -> Diagnosis | None:
