@@ -89,7 +89,7 @@ def test_names_of_runs_are_no_paths(tmp_path: Path) -> None:
         ({"categories": ["a", "a"]}, "distinct"),
         ({"categories": ["a"]}, "at least two"),
         ({"widht": 3}, "did you mean 'width'"),
-        ({"acoustic_subsampling": 9}, "acoustic_subsampling"),
+        ({"acoustic_subsampling": 17}, "acoustic_subsampling"),
     ],
 )
 def test_model_configuration_says_what_is_wrong(overrides: dict[str, object], message: str) -> None:

@@ -306,6 +306,75 @@ def evaluate(
 
 
 @app.command
+def study(
+    file: Positional[Path],
+    /,
+    out: Path = Path("studies"),
+    workers: int | None = None,
+    seeds: tuple[int, ...] = (),
+    dry_run: bool = False,
+    set: tuple[str, ...] = (),
+) -> int:
+    """Compare variants of an experiment on the same folds and seeds; run again to resume.
+
+    A study file (TOML) names a base experiment and its variants, each a few overrides:
+
+        name = "residual"
+        base = "ravdess.toml"           # an experiment, beside this file
+        seeds = [0, 1, 2]
+        reference = "vavl"
+        [variants.vavl]
+        [variants.without-residual]
+        set.model.residual = false
+        [[hypotheses]]                  # written down before it is run
+        claim = "The residual connection helps."
+        variant = "vavl"
+        against = "without-residual"
+        expect = "> 0"
+
+    configs/studies has more, docs/studies.md explains it all. Each variant is trained for each fold
+    and seed, as many at a time as there are workers, on one thread each. Written to OUT/NAME are
+    results.md, .tex and .csv with scores, paired comparisons and the verdict on each hypothesis,
+    folds.csv with the score of every model, and pictures. Variants that differ in nothing but how
+    a prediction is read share their models. A model that fails is recorded, the others go on, and
+    the same command tries it again.
+
+    Args:
+        file: The study (TOML).
+        out: Folder that holds studies.
+        workers: Models that are trained at a time; by default one per CPU core.
+        seeds: Seeds instead of the study's own, e.g. 0 for a first look.
+        dry_run: List what would be trained, and how long it may take; nothing is written.
+        set: Overrides of the base experiment for all variants, as KEY=VALUE, e.g.
+            data.manifest=corpus/manifest.parquet.
+    """
+    from vavl.display import print_estimates, print_study
+    from vavl.overrides import parse_assignments
+    from vavl.studies.config import load_study
+    from vavl.studies.plan import make_plan
+
+    plan = make_plan(load_study(file, parse_assignments(set), seeds), out)
+    if dry_run:
+        from vavl.studies.estimate import estimates
+
+        print_estimates(estimates(plan), workers)
+        return EXIT_OK
+    from vavl.studies.report import write_study
+    from vavl.studies.results import collect
+    from vavl.studies.run import begin, run_tasks
+
+    changes = begin(plan)
+    failures = run_tasks(plan, workers=workers)
+    results = collect(plan, failures, changes)
+    report = write_study(results, plan.folder)
+    print_study(results)
+    for task, reason in failures:
+        print(f"failed: {task.name}: {reason}", file=sys.stderr)
+    print(f"Report: {report}")
+    return EXIT_PARTIAL if results.incomplete else EXIT_OK
+
+
+@app.command
 def predict(
     paths: Positional[tuple[Path, ...]],
     /,

@@ -77,6 +77,10 @@ class DataConfig(Configuration):
     """Categories to predict; None takes all that occur in the manifest, () predicts none."""
     attributes: tuple[str, ...] = ()
     """Attributes to predict, e.g. ``["arousal", "valence"]``."""
+    paired_share: float = Field(default=1.0, ge=0, le=1)
+    """Share of the training clips with both modalities that keep them together."""
+    unpaired: Literal["keep", "drop"] = "keep"
+    """What becomes of the others: their sound and their face train apart, or are left out."""
     category_targets: Literal["label", "votes"] = "label"
     """Train on the one label of each clip, or on the distribution of the raters' votes."""
     partition: Literal["folds", "kfold", "file"] = "kfold"
@@ -237,18 +241,30 @@ def load_experiment(
         InputError: The file is missing or is not TOML, or some keys or values do not fit: all of
             them are listed.
     """
-    path = Path(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"config: expected a TOML file, found none at {path}") from None
-    except OSError as error:
-        raise InputError(f"config: {path} cannot be read: {error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"config: {path} is not valid TOML: {error}") from None
+    content = read_toml(Path(path), "config")
     for key, value in (overrides or {}).items():
         set_dotted(content, key, value)
     return validated(ExperimentConfig, content, str(path))
+
+
+def read_toml(path: Path, argument: str) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Args:
+        path: The file.
+        argument: What the file was given as, for the error.
+
+    Raises:
+        InputError: The file is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{argument}: expected a TOML file, found none at {path}") from None
+    except OSError as error:
+        raise InputError(f"{argument}: {path} cannot be read: {error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{argument}: {path} is not valid TOML: {error}") from None
 
 
 def set_dotted(content: dict[str, Any], key: str, value: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -54,9 +54,12 @@ def _describe(cls: type[Configuration], problem: dict[str, Any]) -> str:
 
 
 def _section(cls: type[Configuration], path: Sequence[str]) -> type[Configuration]:
-    """The configuration class of a nested section."""
+    """The configuration class of a nested section, also within a table or a list of sections."""
     for part in path:
-        annotation = cls.model_fields[part].annotation
-        if isinstance(annotation, type) and issubclass(annotation, Configuration):
-            cls = annotation
+        field = cls.model_fields.get(part)
+        if field is None:  # a name in a table, or a number in a list
+            continue
+        for candidate in (field.annotation, *get_args(field.annotation)):
+            if isinstance(candidate, type) and issubclass(candidate, Configuration):
+                cls = candidate
     return cls

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -22,6 +22,8 @@ from rich.table import Table
 from vavl.types import Prediction, TimedPrediction
 
 if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction needs none of it
+    from vavl.studies.estimate import Estimate
+    from vavl.studies.results import StudyResults
     from vavl.training.loop import EpochCallback
     from vavl.training.run import FoldDirectory
 
@@ -157,3 +159,54 @@ def window_printer(form: Literal["table", "json"]) -> Callable[[TimedPrediction,
         print(line, flush=True)
 
     return show
+
+
+def print_estimates(estimates: Iterable[Estimate], workers: int | None) -> None:
+    """Prints what a study has to train, a line as soon as it is known, and how long it may take."""
+    from vavl.studies.run import usable_cores
+
+    console = Console()
+    total_s, known = 0.0, True
+    for estimate in estimates:
+        names = ", ".join(estimate.variants)
+        line = f"{estimate.left} of {estimate.tasks} models left: {names}"
+        if estimate.problem:
+            line += f"; cannot be trained: {estimate.problem}"
+        elif estimate.left:
+            source = "as those before" if estimate.measured else "from a few batches"
+            line += f"; {estimate.seconds:.0f} s each ({source})"
+            total_s += estimate.left * estimate.seconds
+        known &= not estimate.problem
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    at_a_time = max(1, usable_cores() if workers is None else workers)
+    rest = "" if known else " for those that can be trained"
+    console.print(f"About {total_s / at_a_time / 60:.0f} minutes, {at_a_time} at a time{rest}.")
+
+
+def print_study(results: StudyResults) -> None:
+    """Prints the first metric of a study, and what became of its hypotheses."""
+    from rich.text import Text
+
+    from vavl.evaluation.summary import measure_name, number
+    from vavl.studies.report import verdict_sentence
+
+    console = Console()
+    measure = results.study.metrics[0]
+    table = Table(box=None)
+    table.add_column("variant")
+    columns = (f"{measure_name(measure)}\nmean ± SD over folds", "minus reference", "p (Holm)")
+    for name in columns:
+        table.add_column(Text(name), justify="right")
+    for variant in results.variants:
+        score, comparison = variant.scores[measure], variant.comparisons.get(measure)
+        cells = [f"{number(score.fold_mean)} ± {number(score.fold_std)}"]
+        if comparison is not None:
+            d = comparison.difference
+            cells += [f"{d.estimate:+.3f} ({d.low:+.3f} to {d.high:+.3f})"]
+            cells += [f"{comparison.p_adjusted:.3f}"]
+        table.add_row(Text(variant.name), *map(Text, cells))
+    console.print(table)
+    for name, why in results.incomplete.items():
+        console.print(Text(f"not complete: {name}: {why}"))
+    for result in results.hypotheses:
+        console.print(Text(verdict_sentence(result, results.study.reference)))

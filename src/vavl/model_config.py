@@ -45,9 +45,9 @@ class ModelConfig(Configuration):
     """Predictions that the model makes: those that it is able to and was trained for. A model that
     makes both unimodal ones alone averages the two for clips with both modalities; a modality that
     no prediction needs is refused."""
-    acoustic_subsampling: int = Field(default=1, ge=1, le=4)
+    acoustic_subsampling: int = Field(default=1, ge=1, le=16)
     """Steps of the acoustic sequence that are joined into one before the encoder."""
-    visual_subsampling: int = Field(default=1, ge=1, le=4)
+    visual_subsampling: int = Field(default=1, ge=1, le=16)
     """Steps of the visual sequence that are joined into one before the encoder."""
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
+from multiprocessing.synchronize import Event
 from typing import Any, Protocol, TypeVar
 
 from vavl.errors import VavlError
@@ -63,22 +64,31 @@ def run_here(
 
 
 def run_in_processes(
-    items: Sequence[Item], job: Job[Item, Result], workers: int
+    items: Sequence[Item], job: Job[Item, Result], workers: int, *, abandon: bool = False
 ) -> Generator[Result | Failure, None, None]:
     """Results in the order of the items; only a few items are ever handed out ahead.
+
+    Args:
+        items: All of them.
+        job: What is done with each.
+        workers: How many processes.
+        abandon: Whether a caller who stops early (Ctrl-C) leaves items half done, for long ones
+            that can go on later; otherwise those that were begun are finished first.
 
     Raises:
         VavlError: A worker died, or whatever the job's ``load`` raises.
     """
     waiting = iter(items)
     pending: deque[Future[Result | Failure]] = deque()
+    context = get_context("spawn")  # the same on every platform; safe beside threads
+    stop = context.Event()
     with (
         _one_thread_each(),
         ProcessPoolExecutor(
             min(workers, max(len(items), 1)),
-            mp_context=get_context("spawn"),  # the same on every platform; safe beside threads
+            mp_context=context,
             initializer=_start_worker,
-            initargs=(job,),
+            initargs=(job, stop),
         ) as pool,
     ):
         try:
@@ -94,6 +104,8 @@ def run_in_processes(
                 "same command again, with fewer workers."
             ) from error
         finally:
+            if abandon and pending:
+                stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -152,10 +164,11 @@ _job: Job[Any, Any]
 _startup_error: Exception | None = None
 
 
-def _start_worker(job: Job[Any, Any]) -> None:
+def _start_worker(job: Job[Any, Any], stop: Event) -> None:
     global _job, _startup_error
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops us
     threading.Thread(target=_exit_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_when_told, args=(stop,), daemon=True).start()
     _job = job
     try:
         _job.load()
@@ -170,6 +183,12 @@ def _exit_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+def _exit_when_told(stop: Event) -> None:
+    """What is half done is abandoned; files are whole or not there, so nothing is harmed."""
+    stop.wait()
+    os._exit(1)
 
 
 def _work(item: Any) -> Any:

@@ -81,6 +81,30 @@ def test_batch(manifest: Manifest, stores: dict[Modality, FeatureStore]) -> None
     assert batch.attribute_targets[:, 0].isnan().tolist() == [True, True, False]
 
 
+def test_clips_taken_apart_are_two_items_that_know_nothing_of_each_other(
+    manifest: Manifest, stores: dict[Modality, FeatureStore]
+) -> None:
+    ids = ["both", "sound", "face"]
+    whole = UtteranceDataset(manifest, ids, stores, categories=("happy", "sad"))
+    apart = UtteranceDataset(manifest, ids, stores, categories=("happy", "sad"), apart=ids)
+    assert apart.ids == ["both", "both", "sound", "face"]
+    assert apart.lengths.tolist() == [[5, 0, 2, 0], [0, 1, 0, 4]]
+    assert apart.labels.tolist() == [0, 0, -1, 1]
+    batch, pair = apart[[0, 1]], whole[[0]]
+    assert batch.acoustic is not None
+    assert batch.acoustic_mask is not None
+    assert batch.visual_mask is not None
+    assert batch.acoustic_mask.any(1).tolist() == [True, False]
+    assert batch.visual_mask.any(1).tolist() == [False, True]
+    assert torch.equal(batch.acoustic[0], pair.acoustic[0])  # type: ignore[index]
+    assert torch.equal(batch.visual[1], pair.visual[0])  # type: ignore[index]
+    for modality in (ACOUSTIC, VISUAL):
+        for one, other in zip(
+            apart.feature_statistics(modality), whole.feature_statistics(modality), strict=True
+        ):
+            assert torch.equal(one, other)
+
+
 def test_a_modality_that_no_clip_of_the_batch_has(
     manifest: Manifest, stores: dict[Modality, FeatureStore]
 ) -> None:

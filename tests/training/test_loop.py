@@ -24,6 +24,7 @@ from vavl.training import loop
 from vavl.training.experiment import train_experiment
 from vavl.training.run import FoldDirectory, folds_of_run, make_partitions, open_stores
 from vavl.training.scoring import run_model
+from vavl.training.setup import make_datasets
 from vavl.types import Modality
 
 
@@ -180,6 +181,35 @@ def test_unpaired_corpus_trains_and_has_no_fusion(tiny_corpus: TinyCorpus, tmp_p
     probabilities = (out.acoustic.softmax(1) + out.visual.softmax(1)) / 2
     assert torch.allclose(out.prediction.softmax(1), probabilities, atol=1e-6)
     assert out.modality == [Modality.AUDIOVISUAL]
+
+
+def test_a_share_of_the_pairs_is_torn_apart(tiny_corpus: TinyCorpus, tmp_path: Path) -> None:
+    def training_split(share: float, **options: object) -> UtteranceDataset:
+        config = tiny_corpus.experiment(
+            tmp_path, data__paired_share=share, **{"training__seed": 0, **options}
+        )
+        stores = open_stores(config)
+        partition = make_partitions(config, tiny_corpus.manifest)[0]
+        return make_datasets(config, tiny_corpus.manifest, stores, partition)[0]
+
+    def pairs(dataset: UtteranceDataset) -> set[str]:
+        return {dataset.ids[row] for row in (dataset.lengths > 0).all(0).nonzero()[0]}
+
+    whole = training_split(1.0)
+    before: set[str] = set()
+    for share in (0.0, 0.25, 0.5):
+        part = training_split(share)
+        assert len(pairs(part)) == round(share * len(whole))
+        assert len(part) == 2 * len(whole) - len(pairs(part))
+        assert set(part.ids) == set(whole.ids)
+        assert ((part.lengths > 0).sum(1) == len(whole)).all()  # nothing is lost but the pairing
+        assert before <= pairs(part)
+        before = pairs(part)
+    assert pairs(training_split(0.5, training__seed=1)) != before
+    dropped = training_split(0.5, data__unpaired="drop")
+    assert set(dropped.ids) == pairs(dropped) == before
+    with pytest.raises(InputError, match="no training clip is left"):
+        training_split(0.0, data__unpaired="drop")
 
 
 def test_mixed_paired_and_unpaired_clips(tiny_corpus: TinyCorpus, tmp_path: Path) -> None:

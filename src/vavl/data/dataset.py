@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ class UtteranceDataset(Dataset[Batch]):
         soft: Targets are the distribution of the raters' votes where there are votes.
         variants: Further stores of the same clips, e.g. at other speeds, for training: each time a
             clip is read, one of the stores that have it is drawn (torch's random numbers).
+        apart: Utterances whose sound and face are two items that know nothing of each other; those
+            that have one of them alone stay one item.
 
     Raises:
         InputError: No store is given, or no clip is left.
@@ -46,6 +48,7 @@ class UtteranceDataset(Dataset[Batch]):
         attributes: Sequence[str] = (),
         soft: bool = False,
         variants: Mapping[Modality, Sequence[FeatureStore]] | None = None,
+        apart: Collection[str] = (),
     ) -> None:
         if not stores:
             raise InputError("stores: expected at least one feature store, got none")
@@ -60,9 +63,7 @@ class UtteranceDataset(Dataset[Batch]):
                 f"stores: none of the {len(ids)} utterances of this split has features; were the "
                 "stores extracted from this manifest?"
             )
-        utterances = [manifest.by_id[i] for i in self.ids]
-        self.speakers = [utterance.speaker for utterance in utterances]
-        self.lengths = np.stack(
+        lengths = np.stack(
             [
                 [
                     stores[m].lengths[stores[m].row(i)] if m in stores and i in stores[m] else 0
@@ -71,7 +72,12 @@ class UtteranceDataset(Dataset[Batch]):
                 for m in STREAMS
             ]
         )
+        rows, alone = _items(self.ids, lengths, frozenset(apart))
+        self.ids = [self.ids[row] for row in rows]
+        self.lengths = np.where(alone, 0, lengths[:, rows])
         """``(2, N)`` steps per modality (acoustic, visual), 0 where it is absent."""
+        utterances = [manifest.by_id[i] for i in self.ids]
+        self.speakers = [utterance.speaker for utterance in utterances]
         self.labels = torch.tensor([_label(u, categories) for u in utterances])
         """``(N,)`` the one category that a clip is scored by, -1 where unknown."""
         self.category_targets = (
@@ -159,6 +165,23 @@ class UtteranceDataset(Dataset[Batch]):
         mean = total / count
         std = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
         return torch.from_numpy(origin + mean).float(), torch.from_numpy(std).float()
+
+
+def _items(
+    ids: Sequence[str], lengths: NDArray[np.int64], apart: frozenset[str]
+) -> tuple[list[int], NDArray[np.bool_]]:
+    """Rows of the items among the clips, and ``(2, N)`` True where an item lacks what a clip has.
+
+    A clip that is taken apart stands twice: once without its face, and once without its sound.
+    """
+    both: NDArray[np.bool_] = np.logical_and.reduce(lengths > 0)
+    rows: list[int] = []
+    hidden: list[tuple[bool, bool]] = []
+    for row, utterance_id in enumerate(ids):
+        split = bool(both[row]) and utterance_id in apart
+        rows += [row, row] if split else [row]
+        hidden += [(False, True), (True, False)] if split else [(False, False)]
+    return rows, np.array(hidden, dtype=bool).T
 
 
 def _distribution(utterance: Utterance, categories: Sequence[str], soft: bool) -> Tensor:

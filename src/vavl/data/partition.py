@@ -196,7 +196,7 @@ def speaker_kfold(
     fold_of: dict[str, int] = {}
     # Dealt on from group to group, so that the remainders of all groups spread over the folds.
     for members in groups.values():
-        for speaker in _shuffled(members, seed, "folds"):
+        for speaker in seeded_order(members, seed, "folds"):
             fold_of[speaker] = len(fold_of) % folds
     return [
         _partition(manifest, groups, fold_of, number, development_share, seed)
@@ -245,14 +245,14 @@ def _development_speakers(
     # Largest remainders: each group gives its share, rounded so that the sum is what is wanted.
     exact = {group: wanted * len(members) / available for group, members in training_side.items()}
     taken = {group: math.floor(quota) for group, quota in exact.items()}
-    order = _shuffled(exact, seed, f"{name} remainders")
+    order = seeded_order(exact, seed, f"{name} remainders")
     order.sort(key=lambda group: taken[group] - exact[group])  # stable: the seed decides ties
     for group in order[: wanted - sum(taken.values())]:
         taken[group] += 1
     return frozenset(
         speaker
         for group, members in training_side.items()
-        for speaker in _shuffled(members, seed, f"{name} development")[: taken[group]]
+        for speaker in seeded_order(members, seed, f"{name} development")[: taken[group]]
     )
 
 
@@ -286,10 +286,30 @@ def _share_problems(share: float) -> list[str]:
     return [f"development_share: expected 0 <= share < 1, got {share}"]
 
 
-def _shuffled(names: Iterable[str], seed: int, purpose: str) -> list[str]:
-    """A seeded order that stays the same whatever the platform, the library, the order given."""
+def seeded_order(names: Iterable[str], seed: int, purpose: str) -> list[str]:
+    """A seeded order that stays the same whatever the platform, the library, the order given.
 
-    def key(name: str) -> bytes:
-        return hashlib.sha256(json.dumps([seed, purpose, name]).encode()).digest()
+    Args:
+        names: What is ordered.
+        seed: Another seed, another order.
+        purpose: What the order is for: orders for different purposes have nothing in common.
 
-    return sorted(names, key=key)
+    Example:
+        >>> seeded_order("abcd", 0, "folds") == seeded_order("dcba", 0, "folds")
+        True
+    """
+    return sorted(names, key=lambda name: _digest(name, seed, purpose))
+
+
+def seeded_fraction(name: str, seed: int, purpose: str) -> float:
+    """A number in [0, 1) that looks random and depends on the arguments alone.
+
+    Example:
+        >>> seeded_fraction("clip-1", 0, "gap") == seeded_fraction("clip-1", 0, "gap") < 1
+        True
+    """
+    return int.from_bytes(_digest(name, seed, purpose)[:6], "big") / 2**48
+
+
+def _digest(name: str, seed: int, purpose: str) -> bytes:
+    return hashlib.sha256(json.dumps([seed, purpose, name]).encode()).digest()

@@ -71,6 +71,11 @@ class Quantity:
         return np.stack(per_seed)
 
 
+def ccc_name(attribute: str) -> str:
+    """What the score of an attribute is called."""
+    return f"{attribute}_ccc"
+
+
 def quantities(tables: Sequence[PredictionTable]) -> tuple[Quantity, ...]:
     """Everything that can be scored in tables that differ only in seed.
 
@@ -112,7 +117,7 @@ def _category(table: PredictionTable, outputs: Mapping[View, list[ViewOutputs]])
 def _attribute(
     table: PredictionTable, outputs: Mapping[View, list[ViewOutputs]], column: int
 ) -> Quantity:
-    name = f"{table.attributes[column]}_ccc"
+    name = ccc_name(table.attributes[column])
     outputs = {view: outs for view, outs in outputs.items() if view is not View.PRODUCT}
     targets = table.attribute_targets[:, column].astype(np.float64)
     known = ~np.isnan(targets)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from vavl.config import ExperimentConfig, load_experiment
-from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
-from vavl.data.partition import Partition
+from vavl.data.partition import Partition, Split
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError, StoreError, all_problems
+from vavl.evaluation.gaps import ClipsWithGaps, Gaps
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.scores import Evaluation, evaluate_tables
 from vavl.models.registry import load_model
@@ -34,35 +34,46 @@ def predict_fold(
     fold: FoldDirectory,
     manifest: Manifest,
     stores: dict[Modality, FeatureStore],
+    gaps: Gaps | None = None,
+    split: Split = "test",
 ) -> PredictionTable:
-    """Outputs of a trained fold on its test split, computed once and kept beside the weights.
+    """Outputs of a trained fold on one of its splits, computed once and kept beside the weights.
 
     Clips that lack a modality that the model needs are left out.
 
+    Args:
+        fold: A finished fold.
+        manifest: Utterance table.
+        stores: Feature stores, as in training.
+        gaps: Steps of the clips that the model does not get to see.
+        split: Which clips; scores on any other split than ``test`` are for diagnosis alone.
+
     Raises:
         StoreError: A file of the fold is missing or damaged.
-        InputError: No test clip has what the model needs.
+        InputError: No clip has what the model needs.
     """
-    if fold.predictions_file.is_file():
-        return PredictionTable.load(fold.predictions_file)
+    file = predictions_file(fold, gaps, split)
+    if file.is_file():
+        return PredictionTable.load(file)
     model = load_model(fold.path)
     partition = Partition.load(fold.partition_file)
-    dataset = UtteranceDataset(
+    dataset = ClipsWithGaps(
         manifest,
-        partition.test,
+        getattr(partition, split),
         stores,
         categories=model.config.categories,
         attributes=model.config.attributes,
+        gaps=gaps or Gaps(),
     )
     found = run_model(model, dataset)
     rows = np.flatnonzero(found.predicted)
     if not len(rows):
         raise InputError(
-            f"{fold.path}: expected test clips with {what_it_takes(model.config.predictions)}, "
+            f"{fold.path}: expected {split} clips with {what_it_takes(model.config.predictions)}, "
             f"got none among {len(dataset)}"
         )
     outputs = {m: output[rows].numpy() for m, output in found.by_modality.items()}
-    split = len(dataset.categories)
+    classes = len(dataset.categories)
     attributes = (
         np.empty((len(rows), 0), dtype=np.float32)
         if dataset.attribute_targets is None
@@ -76,13 +87,20 @@ def predict_fold(
         partitions=(partition.name,) * len(rows),
         category_targets=dataset.labels[rows].numpy(),
         attribute_targets=attributes,
-        logits={m: output[:, :split] for m, output in outputs.items()} if split else {},
+        logits={m: output[:, :classes] for m, output in outputs.items()} if classes else {},
         attribute_outputs=(
-            {m: output[:, split:] for m, output in outputs.items()} if dataset.attributes else {}
+            {m: output[:, classes:] for m, output in outputs.items()} if dataset.attributes else {}
         ),
     )
-    table.save(fold.predictions_file)
+    table.save(file)
     return table
+
+
+def predictions_file(fold: FoldDirectory, gaps: Gaps | None = None, split: Split = "test") -> Path:
+    """Where the outputs on a split are kept, with or without gaps in the clips."""
+    plain = fold.predictions_file
+    parts = [plain.stem, *([split] if split != "test" else []), *([gaps.name] if gaps else [])]
+    return plain.with_name(f"{'-'.join(parts)}{plain.suffix}")
 
 
 @dataclass(frozen=True)

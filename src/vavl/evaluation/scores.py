@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from vavl import metrics
 from vavl.errors import InputError
 from vavl.evaluation.alignment import align
-from vavl.evaluation.bootstrap import CONFIDENCE, Interval, percentile_interval, speaker_weights
+from vavl.evaluation.bootstrap import CONFIDENCE, Interval, percentile_interval
 from vavl.evaluation.fusion import View
 from vavl.evaluation.missing import DRAWS, missing_curves
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.quantities import CATEGORY, Floats, Quantity, quantities
+from vavl.evaluation.resampling import Resampling, Scope
 from vavl.evaluation.results import Confusion, Difference, Evaluation, Score
 from vavl.types import STREAMS
 
@@ -68,7 +69,7 @@ def evaluate_tables(
     labels, aligned = align(tables, seeds)
     first = aligned[0]
     scored = quantities(aligned)
-    resampling = _Resampling(first, replicates, seed)
+    resampling = Resampling(first, replicates, seed)
     return Evaluation(
         categories=first.categories,
         attributes=first.attributes,
@@ -80,7 +81,9 @@ def evaluate_tables(
         replicates=replicates,
         confidence=CONFIDENCE,
         draws=DRAWS,
-        scores=tuple(score for q in scored for v in q.views for score in _scores(q, v, resampling)),
+        scores=tuple(
+            score for q in scored for v in q.views for score in view_scores(q, v, resampling)
+        ),
         differences=tuple(d for q in scored for d in _differences(q, resampling.everything)),
         confusions=tuple(
             _confusion(quantity, view, resampling.everything)
@@ -92,50 +95,14 @@ def evaluate_tables(
     )
 
 
-class _Scope:
-    """Some of the clips (all, or a fold), their speakers, and the resamples of these."""
+def view_scores(quantity: Quantity, view: View, resampling: Resampling) -> list[Score]:
+    """Every measure of one view.
 
-    def __init__(
-        self,
-        rows: NDArray[np.bool_],
-        speakers: Sequence[str],
-        replicates: int,
-        seed: tuple[int, ...],
-    ) -> None:
-        self.rows = rows
-        names, index = np.unique(np.asarray(speakers)[rows], return_inverse=True)
-        self.speakers = len(names)
-        self.speaker_of = np.zeros(len(rows), np.int64)
-        self.speaker_of[rows] = index
-        self.weights = speaker_weights(self.speakers, replicates, seed)
-
-    def sums(self, quantity: Quantity, view: View, rows: NDArray[np.bool_]) -> Floats:
-        """Sums per seed and speaker of the scope: ``(K, S, ...)``."""
-        return quantity.sums_by_group(view, rows & self.rows, self.speaker_of, self.speakers)
-
-    def resampled(self, sums: Floats) -> list[Floats]:
-        """For each seed the sums of every resample: ``(R, ...)``."""
-        return [np.tensordot(self.weights, per_speaker, axes=1) for per_speaker in sums]
-
-    def contributing(self, rows: NDArray[np.bool_]) -> int:
-        """Number of speakers with at least one of ``rows``."""
-        return len(np.unique(self.speaker_of[rows & self.rows]))
-
-
-class _Resampling:
-    """The scopes that are scored: everything together, and each fold by itself."""
-
-    def __init__(self, table: PredictionTable, replicates: int, seed: int) -> None:
-        def scope(rows: NDArray[np.bool_], number: int) -> _Scope:
-            return _Scope(rows, table.speakers, replicates, (seed, 0, number))
-
-        partitions = np.asarray(table.partitions)
-        names = dict.fromkeys(table.partitions)
-        self.everything = scope(np.ones(len(table), np.bool_), 0)
-        self.folds = {name: scope(partitions == name, n) for n, name in enumerate(names, start=1)}
-
-
-def _scores(quantity: Quantity, view: View, resampling: _Resampling) -> list[Score]:
+    Args:
+        quantity: What is scored.
+        view: One of the quantity's views.
+        resampling: Resamples of the same clips.
+    """
     rows = quantity.known & quantity.present[view]
     pooled, per_seed = _intervals(quantity, view, rows, resampling.everything)
     folds = {
@@ -165,7 +132,7 @@ def _scores(quantity: Quantity, view: View, resampling: _Resampling) -> list[Sco
 
 
 def _intervals(
-    quantity: Quantity, view: View, rows: NDArray[np.bool_], scope: _Scope
+    quantity: Quantity, view: View, rows: NDArray[np.bool_], scope: Scope
 ) -> tuple[dict[str, Interval], dict[str, Floats]]:
     """Intervals by measure, and the scores of the single seeds."""
     sums = scope.sums(quantity, view, rows)
@@ -180,7 +147,7 @@ def _intervals(
     return intervals, per_seed
 
 
-def _differences(quantity: Quantity, scope: _Scope) -> list[Difference]:
+def _differences(quantity: Quantity, scope: Scope) -> list[Difference]:
     view = View.AUDIOVISUAL
     differences: list[Difference] = []
     for baseline in COMPARISONS:
@@ -202,7 +169,7 @@ def _differences(quantity: Quantity, scope: _Scope) -> list[Difference]:
     return differences
 
 
-def _confusion(quantity: Quantity, view: View, scope: _Scope) -> Confusion:
+def _confusion(quantity: Quantity, view: View, scope: Scope) -> Confusion:
     rows = quantity.known & quantity.present[view]
     sums = scope.sums(quantity, view, rows)
     recalls = metrics.class_recalls(sums.sum(axis=1)).mean(axis=0)  # (C,)

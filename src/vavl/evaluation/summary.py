@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,9 @@ VIEW_NAMES = {
     View.PRODUCT: "product",
 }
 """What a view is called in tables."""
+
+FEW_SPEAKERS = 20
+"""Below this many speakers a percentile interval is a rough guide."""
 
 _COLUMNS = 4
 _VIEW_PHRASES = {
@@ -85,6 +88,11 @@ def number(value: float) -> str:
     return text.lstrip("-") if float(text) == 0 else text
 
 
+def percent(share: float) -> str:
+    """``53 %``."""
+    return f"{100 * share:.0f} %"
+
+
 def limits(interval: Interval) -> str:
     """``0.780 to 0.852``, or an empty text where there is no interval."""
     if not math.isfinite(interval.low):
@@ -130,8 +138,8 @@ def notes(evaluation: Evaluation) -> tuple[str, ...]:
     """What a reader has to know before trusting the numbers."""
     clips = "clip" if evaluation.clips == 1 else "clips"
     found = [
-        f"{evaluation.clips:,} {clips} of {_count(evaluation.speakers, 'speaker')} in "
-        f"{_count(len(evaluation.partitions), 'partition')}."
+        f"{evaluation.clips:,} {clips} of {counted(evaluation.speakers, 'speaker')} in "
+        f"{counted(len(evaluation.partitions), 'partition')}."
     ]
     if len(evaluation.seeds) > 1:
         found.append(
@@ -145,16 +153,19 @@ def notes(evaluation: Evaluation) -> tuple[str, ...]:
         elif count:
             verb = "has" if count == 1 else "have"
             found.append(
-                f"{_count(count, 'clip')} {verb} {lack}: for them the fused views use the other "
+                f"{counted(count, 'clip')} {verb} {lack}: for them the fused views use the other "
                 "modality alone."
             )
     if evaluation.speakers < 2:
         found.append("One speaker says nothing about others: there are no intervals.")
-    elif evaluation.speakers < 20:
-        found.append(
-            f"With only {evaluation.speakers} speakers percentile intervals tend to be too narrow."
-        )
+    elif evaluation.speakers < FEW_SPEAKERS:
+        found.append(few_speakers(evaluation.speakers))
     return (*found, *evaluation.remarks)
+
+
+def few_speakers(speakers: int) -> str:
+    """What to say about intervals over so few speakers."""
+    return f"With only {speakers} speakers percentile intervals tend to be too narrow."
 
 
 def print_scores(evaluation: Evaluation, console: Console) -> None:
@@ -202,11 +213,11 @@ def print_scores(evaluation: Evaluation, console: Console) -> None:
 
 def to_markdown(evaluation: Evaluation, title: str) -> str:
     """Score tables, folds and paired differences as Markdown."""
-    lines = [f"# {_cell_text(title)}", "", " ".join(map(_cell_text, notes(evaluation)))]
+    lines = [f"# {cell_text(title)}", "", " ".join(map(cell_text, notes(evaluation)))]
     for scores in score_tables(evaluation):
         names = [measure_name(measure) for measure in scores.measures]
         lines += ["", f"## {scores.title}, pooled", ""]
-        lines += _markdown_row(["view", *names])
+        lines += markdown_row(["view", *names])
         lines += ["|---|" + "---:|" * len(names)]
         for view in scores.views:
             cells = []
@@ -214,7 +225,7 @@ def to_markdown(evaluation: Evaluation, title: str) -> str:
                 score = scores.scores.get((view, measure))
                 shown = f" ({limits(score.pooled)})" if score and limits(score.pooled) else ""
                 cells.append(f"{number(score.pooled.estimate)}{shown}" if score else "")
-            lines += _markdown_row([VIEW_NAMES[view], *cells])
+            lines += markdown_row([VIEW_NAMES[view], *cells])
         if len(evaluation.partitions) > 1:
             lines += ["", f"## {scores.title}, by fold"]
             for measure in scores.measures:
@@ -222,7 +233,7 @@ def to_markdown(evaluation: Evaluation, title: str) -> str:
     if evaluation.differences:
         lines += ["", "## Paired differences", ""]
         lines += [
-            f"- {_cell_text(difference_sentence(difference, evaluation.confidence))}"
+            f"- {cell_text(difference_sentence(difference, evaluation.confidence))}"
             for difference in evaluation.differences
         ]
     return "\n".join(lines) + "\n"
@@ -288,21 +299,22 @@ def _rows(evaluation: Evaluation) -> Iterator[dict[str, object]]:
 
 def _fold_rows(evaluation: Evaluation, scores: ScoreTable, measure: str) -> list[str]:
     folds = evaluation.partitions
-    lines = _markdown_row([measure_name(measure), *folds, "mean ± SD"])
+    lines = markdown_row([measure_name(measure), *folds, "mean ± SD"])
     lines += ["|---|" + "---:|" * (len(folds) + 1)]
     for view in scores.views:
         score = scores.scores.get((view, measure))
         if score:
             cells = [number(score.folds[f].estimate) if f in score.folds else "" for f in folds]
-            lines += _markdown_row([VIEW_NAMES[view], *cells, _spread(score).replace("\n", " ")])
+            lines += markdown_row([VIEW_NAMES[view], *cells, _spread(score).replace("\n", " ")])
     return lines
 
 
-def _markdown_row(cells: list[str]) -> list[str]:
-    return ["| " + " | ".join(_cell_text(cell) for cell in cells) + " |"]
+def markdown_row(cells: Sequence[str]) -> list[str]:
+    """A row of a Markdown table, as a list of one line."""
+    return ["| " + " | ".join(cell_text(cell) for cell in cells) + " |"]
 
 
-def _cell_text(text: str) -> str:
+def cell_text(text: str) -> str:
     """Text that cannot end a table cell or a line, nor start markup."""
     escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
     return " ".join(escaped.split())
@@ -317,5 +329,6 @@ def _spread(score: Score) -> str:
     return f"{number(score.fold_mean)}\n± {number(score.fold_std)}"
 
 
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+def counted(number: int, noun: str) -> str:
+    """``1 clip``, ``1,439 clips``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

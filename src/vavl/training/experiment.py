@@ -59,7 +59,8 @@ def train_experiment(
         fold = FoldDirectory(config.run_dir / partition.name)
         on_epoch = on_fold(fold, fold.finished) if on_fold is not None else None
         if not fold.finished:
-            fold.predictions_file.unlink(missing_ok=True)
+            for stale in fold.path.glob("predictions*.parquet"):
+                stale.unlink()
             train_fold(config, manifest, stores, partition, fold, on_epoch=on_epoch)
         folds.append(fold)
     return folds

@@ -41,6 +41,9 @@ from vavl.types import FeatureSpec, Modality
 SCHEMA_VERSION = 1
 """Version of the JSON files of a run."""
 
+PROVENANCE_FILE = "provenance.json"
+"""What else the numbers of a run depend on, beside its configuration."""
+
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 RECORDED_PACKAGES = ("vavl", "torch", "lightning-fabric", "transformers", "safetensors", "numpy")
@@ -154,16 +157,19 @@ def configuration_differences(
         ignored: Further dotted keys that may differ.
     """
     free = {"runs_dir", "training.device", "training.threads", *ignored}
-    lines = _differences(before.model_dump(mode="json"), now.model_dump(mode="json"))
+    lines = differing_lines(before.model_dump(mode="json"), now.model_dump(mode="json"))
     return [line for line in lines if line.partition(":")[0] not in free]
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+def differing_lines(
+    before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
+) -> list[str]:
+    """One line for each dotted key whose value differs between two nested mappings."""
     lines = []
     for key in sorted({*before, *now}):
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            lines += _differences(old, new, f"{prefix}{key}.")
+            lines += differing_lines(old, new, f"{prefix}{key}.")
         elif old != new:
             lines.append(f"{prefix}{key}: was {old!r}, now {new!r}")
     return lines
@@ -177,7 +183,7 @@ def record_provenance(
     Raises:
         StoreError: The manifest or the features are others than those the run was begun with.
     """
-    path = config.run_dir / "provenance.json"
+    path = config.run_dir / PROVENANCE_FILE
     if path.is_file():
         check_provenance(config.run_dir, manifest, stores)
         return
@@ -196,7 +202,7 @@ def check_provenance(
     run_dir: Path, manifest: Manifest, stores: Mapping[Modality, FeatureStore]
 ) -> None:
     """Raises StoreError unless manifest and features are those that a run was begun with."""
-    content = read_json(run_dir / "provenance.json", SCHEMA_VERSION)
+    content = read_json(run_dir / PROVENANCE_FILE, SCHEMA_VERSION)
     problems = []
     if content["manifest_sha256"] != manifest.sha256:
         problems.append("the manifest has other contents")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -11,7 +12,7 @@ from torch import Tensor
 from vavl.config import ExperimentConfig, TrainingConfig
 from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
-from vavl.data.partition import Partition
+from vavl.data.partition import Partition, seeded_order
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError
 from vavl.models.base import EmotionModel
@@ -46,9 +47,7 @@ def make_datasets(
     """The training split, and the development split if there is one."""
     categories, attributes = output_names(config, manifest)
 
-    def dataset(
-        ids: tuple[str, ...], variants: Mapping[Modality, Sequence[FeatureStore]] | None = None
-    ) -> UtteranceDataset:
+    def dataset(ids: Sequence[str], **training_only: Any) -> UtteranceDataset:
         return UtteranceDataset(
             manifest,
             ids,
@@ -56,11 +55,33 @@ def make_datasets(
             categories=categories,
             attributes=attributes,
             soft=config.data.category_targets == "votes",
-            variants=variants,
+            **training_only,
         )
 
     development = dataset(partition.development) if partition.development else None
-    return dataset(partition.train, open_variants(config, stores)), development
+    apart = unpaired_clips(config, stores, partition)
+    kept = partition.train
+    if config.data.unpaired == "drop":
+        kept = tuple(name for name in kept if name not in apart)
+        if not kept:
+            raise InputError(
+                'data.paired_share: expected more than 0 with unpaired = "drop", got '
+                f"{config.data.paired_share}: no training clip is left"
+            )
+    return dataset(kept, variants=open_variants(config, stores), apart=apart), development
+
+
+def unpaired_clips(
+    config: ExperimentConfig, stores: Mapping[Modality, FeatureStore], partition: Partition
+) -> frozenset[str]:
+    """The training clips with both modalities whose sound and face are torn apart.
+
+    Drawn by the training seed, so that several seeds average over draws. Of two shares the smaller
+    one's pairs are among the larger one's.
+    """
+    paired = [i for i in partition.train if all(m in stores and i in stores[m] for m in STREAMS)]
+    kept = round(config.data.paired_share * len(paired))
+    return frozenset(seeded_order(paired, config.training.seed, "pairing")[kept:])
 
 
 def output_names(

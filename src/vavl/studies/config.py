@@ -1,0 +1,221 @@
+"""What a study file says: variants, what they are compared by, and what is expected of them.
+
+Everything that decides how the results will be read (reference, metrics, hypotheses) stands in this
+file, so that it can be written down, and committed, before anything is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from vavl.config import Configuration, read_toml, set_dotted, unknown_name, validated
+from vavl.evaluation.fusion import View
+
+SET, TEST = "set.", "test."
+"""Beginnings of the keys that a sweep may vary."""
+
+Name = Annotated[str, Field(pattern=r"^[^\s|\\][^|\\\n]*$", max_length=60)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class ConditionConfig(Configuration):
+    """What is taken away from the test clips, after training."""
+
+    without_acoustic: float = Field(default=0.0, ge=0, le=1)
+    """Share of the test clips with both modalities that lose their sound."""
+    without_visual: float = Field(default=0.0, ge=0, le=1)
+    """Share that lose their face; no clip loses both."""
+    acoustic_gaps: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the steps of each clip's sound that is hidden, in one span."""
+    visual_gaps: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the steps of each clip's face that is hidden, in one span."""
+    seed: int = Field(default=0, ge=0)
+    """Draws the clips and the places."""
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Self:
+        if self.without_acoustic + self.without_visual > 1:
+            raise ValueError(
+                "without_acoustic, without_visual: expected a sum of at most 1, since no clip can "
+                "lose both"
+            )
+        return self
+
+
+class VariantConfig(Configuration):
+    """One way of doing it: a few overrides of the base experiment."""
+
+    about: str = ""
+    """In a few words, what is different; shown in the report."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Overrides of the experiment, e.g. ``set.model.residual = false``; ``"none"`` is no value."""
+    view: View | None = None
+    """Which prediction is scored; by default what the model answers for each clip."""
+    test: ConditionConfig = ConditionConfig()
+    """What is taken away from the test clips."""
+
+
+class SweepConfig(VariantConfig):
+    """One variant for each value of one setting, alike in all else, drawn as a curve."""
+
+    name: Name
+    """The variants are called ``NAME VALUE``."""
+    key: str
+    """``set.KEY`` of the experiment, or ``test.KEY``, e.g. ``set.training.alpha``."""
+    values: tuple[float, ...] = Field(min_length=2)
+    """The values, in the order of the curve."""
+    label: str = ""
+    """What the axis of the curve says; by default the key."""
+
+    @model_validator(mode="after")
+    def _key_leads_somewhere(self) -> Self:
+        if not self.key.startswith((SET, TEST)):
+            raise ValueError(f"key: expected set.KEY or test.KEY, got {self.key!r}")
+        if len(set(self.values)) < len(self.values):
+            raise ValueError(f"values: expected distinct ones, got {list(self.values)}")
+        return self
+
+    def variants(self) -> dict[str, float]:
+        """Names of the variants and their values."""
+        return {f"{self.name} {value:g}": value for value in self.values}
+
+    def variant(self, value: float) -> VariantConfig:
+        """The variant at a value.
+
+        Raises:
+            InputError: The value is out of range.
+        """
+        content = self.model_dump(include=set(VariantConfig.model_fields))
+        # Whole numbers stay whole: a size of 2.0 is no size.
+        set_dotted(content, self.key, int(value) if value.is_integer() else value)
+        return validated(VariantConfig, content, f"sweep {self.name!r} at {value:g}")
+
+
+class HypothesisConfig(Configuration):
+    """A claim about the difference of two variants, written down before they are trained.
+
+    It is *confirmed* where the difference lies on the expected side of the margin and the data can
+    tell it from the margin (bootstrap over speakers, Holm over the hypotheses); *refuted* where it
+    lies on the other side and the data can tell; *open* otherwise.
+    """
+
+    claim: str
+    """In a sentence, what is expected."""
+    variant: str
+    """The variant it is about."""
+    against: str | None = None
+    """What it is compared with; by default the reference."""
+    metric: str | None = None
+    """By which measure; by default the first of the study's."""
+    expect: str = Field(pattern=r"^[<>] *-?[0-9]*\.?[0-9]+$")
+    """The expected difference, variant minus the other: e.g. ``"> 0"``, or ``"> -0.02"`` for "not
+    worse by 0.02 or more"."""
+
+    @property
+    def above(self) -> bool:
+        """Whether the difference is expected above the margin."""
+        return self.expect.startswith(">")
+
+    @property
+    def margin(self) -> float:
+        """What the difference is measured against."""
+        return float(self.expect[1:])
+
+
+class StudyConfig(Configuration):
+    """A study; see ``configs/studies/`` for examples."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the study's folder."""
+    title: str = ""
+    """Heading of the report."""
+    question: str = ""
+    """What the study is to answer."""
+    base: Path
+    """Experiment (TOML) that all variants start from; relative to the study's file."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Overrides of the base that hold for all variants."""
+    seeds: tuple[Seed, ...] = Field(default=(0, 1, 2), min_length=1)
+    """Training seeds; scores are averaged over them within each fold."""
+    folds: tuple[str, ...] = ()
+    """Names of the folds; none means all."""
+    reference: str
+    """The variant that all others are compared with."""
+    metrics: tuple[str, ...] = Field(default=("uar",), min_length=1)
+    """Measures of the comparisons: ``accuracy``, ``uar``, ``f1_macro``, ``f1_micro``,
+    ``ATTRIBUTE_ccc``; the first one is the one that counts."""
+    replicates: int = Field(default=5000, ge=100)
+    """Resamples of speakers."""
+    variants: dict[Name, VariantConfig] = Field(min_length=1)
+    """The variants by name."""
+    sweeps: tuple[SweepConfig, ...] = ()
+    """Further variants, one for each value of a setting."""
+    hypotheses: tuple[HypothesisConfig, ...] = ()
+    """What is expected."""
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        problems = list(self._problems())
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        names = dict.fromkeys([*self.variants, *(n for s in self.sweeps for n in s.variants())])
+        if len(names) < len(self.variants) + sum(len(s.variants()) for s in self.sweeps):
+            yield "variants, sweeps: expected distinct names of all variants"
+        if len(set(self.seeds)) < len(self.seeds):
+            yield f"seeds: expected distinct ones, got {list(self.seeds)}"
+        wanted = {"reference": self.reference}
+        for number, hypothesis in enumerate(self.hypotheses):
+            place, other = f"hypotheses.{number}", hypothesis.against or self.reference
+            wanted |= {f"{place}.variant": hypothesis.variant, f"{place}.against": other}
+            if other == hypothesis.variant:
+                yield f"{place}: expected two variants, got {other!r} twice"
+            if hypothesis.metric is not None and hypothesis.metric not in self.metrics:
+                yield unknown_name(f"{place}.metric", hypothesis.metric, self.metrics)
+        for place, name in wanted.items():
+            if name not in names:
+                yield unknown_name(place, name, names)
+
+
+def load_study(
+    path: Path | str, overrides: Mapping[str, Any] | None = None, seeds: Sequence[int] = ()
+) -> StudyConfig:
+    """Reads a study file; its base is looked for beside it.
+
+    Args:
+        path: TOML file.
+        overrides: Dotted keys of the experiment to values, which hold for all variants and win
+            over the file, e.g. ``{"data.manifest": "corpus/manifest.parquet"}``.
+        seeds: Seeds instead of those of the file.
+
+    Raises:
+        InputError: The file is missing or is not TOML, or some keys or values do not fit: all of
+            them are listed.
+    """
+    path = Path(path)
+    content = read_toml(path, "study")
+    if seeds:
+        content["seeds"] = tuple(seeds)
+    study = validated(StudyConfig, content, str(path))
+    common = dict(flattened(study.set)) | dict(overrides or {})
+    return study.model_copy(update={"base": path.parent / study.base, "set": common})
+
+
+def flattened(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of nested tables; the text ``"none"`` is None, as TOML has no other.
+
+    Example:
+        >>> dict(flattened({"model": {"residual": False}, "data": {"visual": "none"}}))
+        {'model.residual': False, 'data.visual': None}
+    """
+    for key, value in tables.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", None if value == "none" else value

@@ -1,0 +1,248 @@
+"""What a study comes to: variants, the trainings they share, and the tasks that are left.
+
+Two variants with the same overrides share their models: how a prediction is read and what is taken
+from the test clips comes after training. Models are kept by a key of their configuration, so that a
+study that is extended keeps what it has::
+
+    OUT/NAME/
+      study.toml          the study as it was begun
+      runs/KEY/seed-0/    a run, as `vavl train` leaves it: KEY stands for its configuration
+      results.md, .tex, .csv, folds.csv, *.svg, *.pdf
+      failures.csv        tasks that failed, and why
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vavl.config import ExperimentConfig, load_experiment, set_dotted, validated
+from vavl.data.manifest import Manifest
+from vavl.data.partition import Partition
+from vavl.errors import InputError, VavlError, all_problems
+from vavl.evaluation.fusion import View
+from vavl.evaluation.gaps import Gaps
+from vavl.evaluation.quantities import ccc_name
+from vavl.evaluation.run import predictions_file
+from vavl.metrics import CATEGORY_MEASURES
+from vavl.studies.config import (
+    ConditionConfig,
+    StudyConfig,
+    SweepConfig,
+    VariantConfig,
+    flattened,
+)
+from vavl.training.run import FoldDirectory, make_partitions, open_stores, open_variants
+from vavl.training.setup import output_names
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A variant with its experiment.
+
+    Attributes:
+        name: Its name.
+        about: What is different.
+        experiment: Its configuration with the first seed, apart from where it is run.
+        view: Which prediction is scored; None is what the model answers.
+        condition: What is taken away from the test clips.
+    """
+
+    name: str
+    about: str
+    experiment: ExperimentConfig
+    view: View | None
+    condition: ConditionConfig
+
+    @property
+    def key(self) -> str:
+        """What its models are kept by: the same for all variants that share them."""
+        content = self.experiment.model_dump(mode="json", exclude_defaults=True)
+        for name in ("name", "runs_dir"):
+            content.pop(name, None)
+        for name in ("seed", "device", "threads"):
+            content.get("training", {}).pop(name, None)
+        # Settings at their defaults are left out: a later option must not orphan earlier models.
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def gaps(self) -> Gaps | None:
+        """Gaps within the test clips; None without any."""
+        condition = self.condition
+        if not condition.acoustic_gaps and not condition.visual_gaps:
+            return None
+        return Gaps(condition.acoustic_gaps, condition.visual_gaps, condition.seed)
+
+    def same_predictions(self, other: Variant) -> bool:
+        """Whether the two differ in name alone."""
+        return (self.key, self.view, self.condition) == (other.key, other.view, other.condition)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One model: a training of one fold with one seed, and its predictions.
+
+    Attributes:
+        experiment: The configuration, seed and place on disk included.
+        fold: Name of the fold.
+        gaps: Gaps in the test clips under which it predicts; None is the clips as they are.
+        on_training: Whether it predicts its training clips as well, for the diagnosis: those of the
+            reference's models of the first seed.
+        variants: Names of the variants that are scored on it.
+    """
+
+    experiment: ExperimentConfig
+    fold: str
+    gaps: tuple[Gaps | None, ...]
+    on_training: bool
+    variants: tuple[str, ...]
+
+    @property
+    def directory(self) -> FoldDirectory:
+        """Where the model is kept."""
+        return FoldDirectory(self.experiment.run_dir / self.fold)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every table of predictions that it leaves."""
+        tested = [predictions_file(self.directory, gaps) for gaps in self.gaps]
+        trained = [predictions_file(self.directory, split="train")] if self.on_training else []
+        return (*tested, *trained)
+
+    @property
+    def name(self) -> str:
+        """For people: the first variant, the seed and the fold."""
+        return f"{self.variants[0]}, seed {self.experiment.training.seed}, {self.fold}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study with everything resolved.
+
+    Attributes:
+        study: The study.
+        folder: Where everything is written.
+        variants: All variants by name, the study's own first, then those of the sweeps.
+        partitions: The folds that are trained and scored, by name.
+        tasks: Everything that has to be trained, done or not: seed by seed and fold by fold, so
+            that an unfinished study has compared all variants on the same part of it.
+    """
+
+    study: StudyConfig
+    folder: Path
+    variants: dict[str, Variant]
+    partitions: dict[str, Partition]
+    tasks: tuple[Task, ...] = field(repr=False)
+
+    def tasks_of(self, variant: Variant) -> list[Task]:
+        """The tasks that a variant is scored on."""
+        return [task for task in self.tasks if variant.name in task.variants]
+
+
+def make_plan(study: StudyConfig, out: Path) -> Plan:
+    """Resolves a study, and finds what can be wrong before anything is written or trained.
+
+    Args:
+        study: The study.
+        out: Folder that holds studies.
+
+    Raises:
+        InputError: Variants whose configuration, data or folds do not fit, all in one error.
+    """
+    folder = Path(out) / study.name
+    base = load_experiment(study.base)
+    variants: dict[str, Variant] = {}
+    problems: list[str] = []
+    configs: dict[str, VariantConfig | tuple[SweepConfig, float]] = dict(study.variants)
+    for sweep in study.sweeps:
+        configs |= {name: (sweep, value) for name, value in sweep.variants().items()}
+    for name, config in configs.items():
+        try:
+            if isinstance(config, tuple):
+                config = config[0].variant(config[1])
+            variants[name] = _variant(name, config, base, study, folder)
+        except VavlError as error:
+            problems.append(f"variant {name!r}: {error}")
+    by_key: dict[str, list[Variant]] = {}
+    for variant in variants.values():
+        by_key.setdefault(variant.key, []).append(variant)
+    folds: dict[str, dict[str, Partition]] = {}
+    for key, sharing in by_key.items():
+        try:
+            folds[key] = _checked_folds(sharing[0].experiment, study)
+        except VavlError as error:
+            problems.append(f"variant {sharing[0].name!r}: {error}")
+    if problems:
+        raise InputError(all_problems(f"study {study.name}", problems))
+    partitions = folds[variants[study.reference].key]
+    problems = [
+        f"variant {sharing[0].name!r}: expected the folds of the reference "
+        f"({', '.join(partitions)}), got other test clips or {', '.join(folds[key])}"
+        for key, sharing in by_key.items()
+        if _tested(folds[key]) != _tested(partitions)
+    ]
+    if problems:
+        raise InputError(all_problems(f"study {study.name}", problems))
+    tasks = [
+        _task(sharing, seed, fold, study)
+        for seed in study.seeds
+        for fold in partitions
+        for sharing in by_key.values()
+    ]
+    return Plan(study, folder, variants, partitions, tuple(tasks))
+
+
+def _variant(
+    name: str, config: VariantConfig, base: ExperimentConfig, study: StudyConfig, folder: Path
+) -> Variant:
+    content: dict[str, Any] = base.model_dump(mode="python")
+    for key, value in {**study.set, **dict(flattened(config.set))}.items():
+        set_dotted(content, key, value)
+    set_dotted(content, "training.seed", study.seeds[0])
+    if content["training"].get("threads") is None:
+        # One: the numbers then do not depend on how many tasks run beside each other.
+        content["training"]["threads"] = 1
+    experiment = validated(ExperimentConfig, content, name)
+    variant = Variant(name, config.about, experiment, config.view, config.test)
+    place = {"runs_dir": folder / "runs" / variant.key}
+    return replace(variant, experiment=experiment.model_copy(update=place))
+
+
+def _checked_folds(config: ExperimentConfig, study: StudyConfig) -> dict[str, Partition]:
+    """The study's partitions of an experiment, once its data have been found to fit."""
+    manifest = Manifest.load(config.data.manifest)
+    open_variants(config, open_stores(config))
+    categories, attributes = output_names(config, manifest)
+    partitions = {partition.name: partition for partition in make_partitions(config, manifest)}
+    measures = [*(CATEGORY_MEASURES if categories else ()), *map(ccc_name, attributes)]
+    for what, asked, known in (
+        ("folds", study.folds, list(partitions)),
+        ("metrics", study.metrics, measures),
+    ):
+        unknown = sorted(set(asked) - set(known))
+        if unknown:
+            raise InputError(f"{what}: expected some of {', '.join(known)}, got {unknown}")
+    return {name: partitions[name] for name in (study.folds or partitions)}
+
+
+def _tested(partitions: dict[str, Partition]) -> dict[str, frozenset[str]]:
+    return {name: frozenset(partition.test) for name, partition in partitions.items()}
+
+
+def _task(sharing: Sequence[Variant], seed: int, fold: str, study: StudyConfig) -> Task:
+    experiment = sharing[0].experiment
+    training = experiment.training.model_copy(update={"seed": seed})
+    gaps = dict.fromkeys(variant.gaps for variant in sharing)
+    names = tuple(variant.name for variant in sharing)
+    return Task(
+        experiment.model_copy(update={"name": f"seed-{seed}", "training": training}),
+        fold,
+        tuple(gaps),
+        on_training=study.reference in names and seed == study.seeds[0],
+        variants=names,
+    )

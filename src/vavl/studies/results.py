@@ -1,0 +1,268 @@
+"""What came out of a study: scores and comparisons of the variants, and the fate of each claim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from vavl.data.manifest import Manifest
+from vavl.errors import InputError
+from vavl.evaluation.bootstrap import CONFIDENCE
+from vavl.evaluation.fusion import View
+from vavl.evaluation.missing import take_away
+from vavl.evaluation.predictions import PredictionTable
+from vavl.evaluation.results import Score
+from vavl.evaluation.run import predictions_file
+from vavl.studies.comparison import (
+    Comparison,
+    Predicted,
+    adjusted,
+    compare,
+    fold_scores,
+    mean_test_share,
+    predicted,
+    variant_scores,
+)
+from vavl.studies.config import HypothesisConfig, StudyConfig
+from vavl.studies.diagnosis import Diagnosis, diagnose
+from vavl.studies.plan import Plan, Task, Variant
+from vavl.studies.run import is_done, made_with
+
+LEVEL = 1 - CONFIDENCE
+"""Level of the tests."""
+
+
+class Verdict(StrEnum):
+    """What the data say about a claim."""
+
+    CONFIRMED = "confirmed"
+    REFUTED = "refuted"
+    OPEN = "open"
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class VariantResult:
+    """Scores of a variant that is trained and predicted on all folds and seeds.
+
+    Attributes:
+        name: Its name.
+        about: What is different.
+        view: The prediction that was scored.
+        scores: Measure to score.
+        comparisons: Measure to the comparison with the reference, p-values adjusted over the
+            variants; empty for the reference and for a variant that is the reference by another
+            name.
+        by_seed: Measure to ``(seed, fold)`` to the score of that one model.
+    """
+
+    name: str
+    about: str
+    view: View
+    scores: Mapping[str, Score]
+    comparisons: Mapping[str, Comparison]
+    by_seed: Mapping[str, Mapping[tuple[str, str], float]]
+
+
+@dataclass(frozen=True)
+class HypothesisResult:
+    """A claim, the comparison that decides on it, and the verdict.
+
+    Attributes:
+        hypothesis: The claim.
+        comparison: p-values adjusted over the hypotheses; None where a variant is not there.
+        verdict: See :class:`vavl.studies.config.HypothesisConfig`.
+    """
+
+    hypothesis: HypothesisConfig
+    comparison: Comparison | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """Everything that is reported.
+
+    Attributes:
+        study: The study.
+        variants: Those that are complete.
+        incomplete: The others, with the reason: models that are missing, or a view that is.
+        hypotheses: All of them.
+        folds: Names of the folds.
+        clips: Number of test clips in all folds.
+        speakers: Number of their speakers.
+        models: Number of models trained.
+        changes: How the analysis was changed since the study was begun.
+        made_with: What the models were trained with.
+        diagnosis: Of the reference; None where it is incomplete.
+    """
+
+    study: StudyConfig
+    variants: tuple[VariantResult, ...]
+    incomplete: Mapping[str, str]
+    hypotheses: tuple[HypothesisResult, ...]
+    folds: tuple[str, ...]
+    clips: int
+    speakers: int
+    models: int
+    changes: tuple[str, ...]
+    made_with: tuple[str, ...]
+    diagnosis: Diagnosis | None = None
+
+    def variant(self, name: str) -> VariantResult | None:
+        """A complete variant by name; None where it is incomplete."""
+        return next((variant for variant in self.variants if variant.name == name), None)
+
+
+def collect(
+    plan: Plan, failures: Sequence[tuple[Task, str]] = (), changes: Sequence[str] = ()
+) -> StudyResults:
+    """Scores and compares what is there.
+
+    A variant counts when all its folds and seeds are there: scores over different folds or seeds
+    would not be comparable.
+
+    Args:
+        plan: The study.
+        failures: Tasks that failed, with the reason.
+        changes: How the analysis was changed since the study was begun.
+
+    Raises:
+        InputError: Variants that cannot be compared, e.g. of other categories.
+    """
+    found: dict[str, Predicted] = {}
+    incomplete: dict[str, str] = {}
+    for name, variant in plan.variants.items():
+        tasks = plan.tasks_of(variant)
+        left = [task for task in tasks if not is_done(task)]
+        if left:
+            reasons = [reason for task, reason in failures if name in task.variants]
+            why = f": {reasons[0]}" if reasons else ""
+            incomplete[name] = f"{len(left)} of {len(tasks)} models are missing{why}"
+            continue
+        try:
+            found[name] = _predicted(variant, tasks)
+        except InputError as error:  # e.g. a view that its models do not have
+            incomplete[name] = str(error)
+    study = plan.study
+    comparisons = _comparisons(plan, found)
+    results = [
+        VariantResult(
+            name,
+            plan.variants[name].about,
+            variant.view,
+            variant_scores(variant, study.metrics, replicates=study.replicates),
+            {m: c for m, family in comparisons.items() if (c := family.get(name))},
+            {measure: fold_scores(variant, measure) for measure in study.metrics},
+        )
+        for name, variant in found.items()
+    ]
+    tested = [name for partition in plan.partitions.values() for name in partition.test]
+    return StudyResults(
+        study,
+        tuple(results),
+        incomplete,
+        _hypotheses(plan, found),
+        tuple(plan.partitions),
+        clips=len(tested),
+        speakers=len({s for p in found.values() for s in p.tables[0].speakers}),
+        models=len(plan.tasks),
+        changes=tuple(changes),
+        made_with=tuple(made_with(plan)),
+        diagnosis=_diagnosis(plan, found),
+    )
+
+
+def _predicted(variant: Variant, tasks: Sequence[Task]) -> Predicted:
+    condition = variant.condition
+    tables = [
+        take_away(
+            PredictionTable.load(predictions_file(task.directory, variant.gaps)),
+            acoustic=condition.without_acoustic,
+            visual=condition.without_visual,
+            seed=condition.seed,
+        )
+        for task in tasks
+    ]
+    seeds = [task.experiment.training.seed for task in tasks]
+    return predicted(tables, seeds, variant.view)
+
+
+def _diagnosis(plan: Plan, found: Mapping[str, Predicted]) -> Diagnosis | None:
+    name = plan.study.reference
+    if name not in found:
+        return None
+    tasks = [task for task in plan.tasks_of(plan.variants[name]) if task.on_training]
+    tables = [
+        PredictionTable.load(predictions_file(task.directory, split="train")) for task in tasks
+    ]
+    return diagnose(
+        found[name],
+        predicted(tables, [plan.study.seeds[0]] * len(tables), found[name].view),
+        Manifest.load(tasks[0].experiment.data.manifest),
+        plan.study.metrics[0],
+        replicates=plan.study.replicates,
+    )
+
+
+def _comparisons(plan: Plan, found: Mapping[str, Predicted]) -> dict[str, dict[str, Comparison]]:
+    """Measure to variant to its comparison with the reference."""
+    study = plan.study
+    if study.reference not in found:
+        return {}
+    reference = plan.variants[study.reference]
+    others = [name for name in found if not plan.variants[name].same_predictions(reference)]
+    families = {}
+    for measure in study.metrics:
+        family = [_compare(plan, found, (name, study.reference), measure) for name in others]
+        families[measure] = {c.variant: c for c in adjusted(family)}
+    return families
+
+
+def _hypotheses(plan: Plan, found: Mapping[str, Predicted]) -> tuple[HypothesisResult, ...]:
+    study = plan.study
+    names = [(h.variant, h.against or study.reference) for h in study.hypotheses]
+    ready = [set(pair) <= set(found) for pair in names]
+    family = iter(
+        adjusted(
+            [
+                _compare(plan, found, pair, h.metric or study.metrics[0], margin=h.margin)
+                for h, pair, there in zip(study.hypotheses, names, ready, strict=True)
+                if there
+            ]
+        )
+    )
+    results = []
+    for hypothesis, there in zip(study.hypotheses, ready, strict=True):
+        comparison = next(family) if there else None
+        results.append(HypothesisResult(hypothesis, comparison, verdict(hypothesis, comparison)))
+    return tuple(results)
+
+
+def _compare(
+    plan: Plan,
+    found: Mapping[str, Predicted],
+    names: tuple[str, str],
+    measure: str,
+    margin: float = 0.0,
+) -> Comparison:
+    return compare(
+        names,
+        found[names[0]],
+        found[names[1]],
+        measure,
+        test_share=mean_test_share(plan.partitions),
+        replicates=plan.study.replicates,
+        margin=margin,
+    )
+
+
+def verdict(hypothesis: HypothesisConfig, comparison: Comparison | None) -> Verdict:
+    """What a comparison says about a claim."""
+    if comparison is None:
+        return Verdict.NOT_RUN
+    if not comparison.p_adjusted < LEVEL:
+        return Verdict.OPEN
+    above = comparison.difference.estimate > hypothesis.margin
+    return Verdict.CONFIRMED if above == hypothesis.above else Verdict.REFUTED

@@ -1,0 +1,99 @@
+"""What a study file may say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from studies.conftest import STUDY, Write
+
+from vavl.config import load_experiment, set_dotted
+from vavl.errors import InputError
+from vavl.studies.config import HypothesisConfig, flattened, load_study
+
+SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "studies").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", [p for p in SHIPPED if "reference" in p.read_text()], ids=str)
+def test_shipped_studies_and_all_their_variants_are_valid(path: Path) -> None:
+    study = load_study(path)
+    assert study.name == path.stem
+    assert study.hypotheses
+    base = load_experiment(study.base)
+    sets = [v.set for v in study.variants.values()]
+    sets += [s.variant(value).set for s in study.sweeps for value in s.values]
+    for overrides in sets:
+        content = base.model_dump()
+        for key, value in flattened(overrides):
+            set_dotted(content, key, value)
+        type(base).model_validate(content)
+
+
+def test_the_example_of_the_documentation_is_a_study(write: Write) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "studies.md").read_text("utf-8")
+    example = text.partition("```toml\n")[2].partition("```")[0]
+    study = load_study(write(example))
+    assert study.reference in study.variants
+    assert len(study.sweeps[0].variants()) == 4
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ('reference = "vavl"', 'reference = "val"', "did you mean 'vavl'?"),
+        ('against = "average"', 'against = "averages"', "did you mean 'average'?"),
+        ('against = "average"', 'against = "vavl"', "expected two variants"),
+        ('expect = "> 0"', 'expect = "better"', "hypotheses.0.expect"),
+        ('expect = "> 0"', 'expect = "> 0"\nmetric = "wuar"', "did you mean 'uar'?"),
+        ('view = "average"', 'view = "mean"', "variants.average.view"),
+        ('view = "average"', 'viev = "average"', "did you mean 'view'?"),
+        ('key = "test.without_acoustic"', 'key = "without_acoustic"', "set.KEY or test.KEY"),
+        ("values = [0.0, 0.5, 1.0]", "values = [0.0, 0.0]", "distinct"),
+        ('name = "no sound"', 'name = "no | sound"', "sweeps.0.name"),
+        ("seeds = [0, 1]", "seeds = [0, 0]", "distinct"),
+        ("seeds = [0, 1]", "seeds = [-1]", "seeds.0"),
+        ('base = "tiny.toml"', "", "base: expected a value"),
+        ('name = "tiny"', 'name = "../tiny"', "name"),
+    ],
+)
+def test_mistakes_are_named(write: Write, before: str, after: str, message: str) -> None:
+    assert before in STUDY
+    with pytest.raises(InputError, match=r"study\.toml") as caught:
+        load_study(write(STUDY.replace(before, after)))
+    assert message in str(caught.value)
+
+
+def test_all_mistakes_come_in_one_error(write: Write) -> None:
+    text = STUDY.replace('view = "average"', 'viev = "average"').replace("[0, 1]", "[]")
+    with pytest.raises(InputError, match="2 problems"):
+        load_study(write(text))
+
+
+def test_files_that_are_no_study(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found none"):
+        load_study(tmp_path / "none.toml")
+    (tmp_path / "broken.toml").write_text("name = ")
+    with pytest.raises(InputError, match="is not valid TOML"):
+        load_study(tmp_path / "broken.toml")
+
+
+def test_what_is_given_wins_over_the_file(write: Write) -> None:
+    study = load_study(write(), {"training.epochs": 5}, seeds=[7])
+    assert study.set["training.epochs"] == 5
+    assert study.seeds == (7,)
+
+
+def test_conditions_leave_every_clip_something(write: Write) -> None:
+    more = STUDY.replace(
+        'view = "average"', "test.without_acoustic = 0.7\ntest.without_visual = 0.7"
+    )
+    with pytest.raises(InputError, match="no clip can lose both"):
+        load_study(write(more))
+
+
+def test_expectations() -> None:
+    claim = {"claim": "c", "variant": "v"}
+    above = HypothesisConfig(**claim, expect="> -0.02")
+    assert (above.above, above.margin) == (True, -0.02)
+    below = HypothesisConfig(**claim, expect="<.5")
+    assert (below.above, below.margin) == (False, 0.5)

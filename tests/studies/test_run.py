@@ -1,0 +1,199 @@
+"""A whole study on the tiny corpus: killed and resumed, with a variant that fails, extended."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from studies.conftest import STUDY, Write
+
+import vavl
+from vavl.cli import run
+from vavl.errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_PARTIAL, StoreError
+from vavl.studies.config import StudyConfig, load_study
+from vavl.studies.plan import Plan, make_plan
+from vavl.studies.report import write_study
+from vavl.studies.results import StudyResults, Verdict, collect
+from vavl.studies.run import begin, is_done, run_tasks
+
+FILES = ("results.md", "results.tex", "results.csv", "folds.csv", "differences-uar.svg")
+
+
+def finish(study: StudyConfig, out: Path, workers: int = 0) -> tuple[Plan, StudyResults]:
+    plan = make_plan(study, out)
+    changes = begin(plan)
+    results = collect(plan, run_tasks(plan, workers=workers, progress=False), changes)
+    write_study(results, plan.folder)
+    return plan, results
+
+
+@pytest.fixture(scope="module")
+def whole(study: StudyConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the finished study; to be read, or copied."""
+    out = tmp_path_factory.mktemp("whole")
+    finish(study, out)
+    return out
+
+
+@pytest.fixture
+def copied(whole: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    return Path(shutil.copytree(whole, tmp_path / "copy"))
+
+
+def contents(plan: Plan) -> dict[str, bytes]:
+    return {name: (plan.folder / name).read_bytes() for name in FILES}
+
+
+def test_killed_half_way_and_resumed_gives_the_same_table(
+    write: Write, study: StudyConfig, whole: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "vavl", "study", str(write()), "--out", str(tmp_path / "cut")]
+    source = str(Path(vavl.__file__).parents[1])
+    process = subprocess.Popen(
+        [*command, "--workers", "2"],
+        env={**os.environ, "PYTHONPATH": source},
+        stderr=subprocess.DEVNULL,
+    )
+    plan = make_plan(study, tmp_path / "cut")
+    deadline = time.monotonic() + 120
+    while not any(is_done(task) for task in plan.tasks) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = sum(is_done(task) for task in plan.tasks)
+    assert 0 < done < len(plan.tasks)
+    assert not (plan.folder / "results.md").exists()
+    resumed, _ = finish(study, tmp_path / "cut")
+    assert contents(resumed) == contents(make_plan(study, whole))
+
+
+def test_the_report_says_what_the_study_asked(study: StudyConfig, copied: Path) -> None:
+    plan, results = finish(study, copied)
+    assert [v.name for v in results.variants] == list(plan.variants)
+    assert len(plan.tasks) == 8  # two trainings, two folds, two seeds: views share their models
+    with (plan.folder / "results.csv").open(newline="") as file:
+        rows = {(row["variant"], row["metric"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 6 * 2
+    # The reference, and the reference by another name, are compared with nothing.
+    assert rows["vavl", "uar"]["difference"] == rows["no sound 0", "uar"]["difference"] == ""
+    assert rows["no sound 0", "uar"]["pooled"] == rows["vavl", "uar"]["pooled"]
+    assert rows["no sound 1", "uar"]["view"] == "visual"
+    assert float(rows["average", "uar"]["p_holm"]) >= float(rows["average", "uar"]["p"])
+    with (plan.folder / "folds.csv").open(newline="") as file:
+        scores = [r for r in csv.DictReader(file) if (r["variant"], r["metric"]) == ("vavl", "uar")]
+    assert {(r["seed"], r["fold"]) for r in scores} == {
+        (s, f) for s in "01" for f in ("fold-0", "fold-1")
+    }
+    mean = sum(float(row["score"]) for row in scores) / len(scores)
+    assert mean == pytest.approx(float(rows["vavl", "uar"]["fold_mean"]), abs=1e-5)
+    (claim,) = results.hypotheses
+    assert claim.comparison is not None
+    text = (plan.folder / "results.md").read_text("utf-8")
+    assert f"| {claim.verdict} |" in text
+    assert "No bridge over the shared layers." in text
+    assert r"\midrule" in (plan.folder / "results.tex").read_text("utf-8")
+
+
+def test_a_variant_that_fails_is_recorded_and_the_rest_goes_on(
+    write: Write, copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = STUDY.replace(
+        "[[sweeps]]", "[variants.broken]\nset.training.learning_rate=1e30\n\n[[sweeps]]", 1
+    )
+    broken += '\n[[hypotheses]]\nclaim = "Never known."\nvariant = "broken"\nexpect = "> 0"\n'
+    options = ["--out", str(copied), "--workers", "0"]
+    assert run(["study", str(write(broken)), *options]) == EXIT_PARTIAL
+    captured = capsys.readouterr()
+    assert "failed: broken, seed 0, fold-0: InputError: training.learning_rate" in captured.err
+    text = (copied / "tiny" / "results.md").read_text("utf-8")
+    assert "broken: 4 of 4 models are missing: InputError: training.learning_rate" in text
+    assert "| Never known. |" in text
+    assert "| not run |" in text
+    with (copied / "tiny" / "failures.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 4
+    # The study without it finds its models where they are, and leaves no failures behind.
+    assert run(["study", str(write()), *options]) == EXIT_OK
+    assert not (copied / "tiny" / "failures.csv").exists()
+    assert "not complete" not in capsys.readouterr().out
+
+
+def test_a_view_that_models_lack_costs_that_variant_alone(
+    write: Write, copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = """[variants."face, heard"]
+set.data.acoustic = "none"
+view = "acoustic"
+
+[[sweeps]]"""
+    path = write(STUDY.replace("[[sweeps]]", wrong, 1))
+    assert run(["study", str(path), "--out", str(copied), "--workers", "0"]) == EXIT_PARTIAL
+    shown = capsys.readouterr().out
+    assert "not complete: face, heard: view: expected one of visual, got acoustic" in shown
+    assert "without residual" in shown
+
+
+def test_an_extended_study_keeps_its_models_and_tells_of_the_change(
+    write: Write, study: StudyConfig, copied: Path
+) -> None:
+    plan, results = finish(study, copied)
+    assert results.changes == ()
+    times = [task.directory.summary_file.stat().st_mtime_ns for task in plan.tasks]
+    more = STUDY.replace("> 0", "> -0.5").replace(
+        "[[sweeps]]", '[variants.product]\nview = "product"\n\n[[sweeps]]', 1
+    )
+    extended, after = finish(load_study(write(more)), copied)
+    assert [t.directory.summary_file.stat().st_mtime_ns for t in extended.tasks] == times
+    assert any("expect" in change or "> -0.5" in change for change in after.changes)
+    text = (extended.folder / "results.md").read_text("utf-8")
+    assert "**The analysis was changed after the study was begun**" in text
+    assert after.hypotheses[0].verdict in set(Verdict) - {Verdict.NOT_RUN}
+
+
+def test_gaps_are_predicted_by_the_models_that_are_there(write: Write, copied: Path) -> None:
+    gaps = STUDY.replace('key = "test.without_acoustic"', 'key = "test.acoustic_gaps"')
+    plan, results = finish(load_study(write(gaps.replace("1.0]", "0.9]"))), copied)
+    tables = {v.name: v for v in results.variants}
+    assert tables["no sound 0"].scores == tables["vavl"].scores
+    assert tables["no sound 0.9"].by_seed != tables["vavl"].by_seed
+    assert len(list(plan.tasks[0].directory.path.glob("predictions-gaps*.parquet"))) == 2
+
+
+def test_changed_data_are_refused(study: StudyConfig, copied: Path) -> None:
+    plan, _ = finish(study, copied)
+    provenance = plan.tasks[0].experiment.run_dir / "provenance.json"
+    text = provenance.read_text("utf-8")
+    provenance.write_text(text.replace('"manifest_sha256": "', '"manifest_sha256": "0'), "utf-8")
+    with pytest.raises(StoreError, match="the manifest has other contents"):
+        finish(study, copied)
+
+
+def test_a_dry_run_lists_and_writes_nothing(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["study", str(write()), "--out", str(out), "--dry-run", "--seeds", "3"]
+    assert run(arguments) == EXIT_OK
+    shown = capsys.readouterr().out
+    assert "2 of 2 models left: without residual" in shown
+    assert "minutes" in shown
+    assert not out.exists()
+
+
+def test_mistakes_are_found_before_anything_is_written(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = STUDY.replace("model.residual", "model.residuals").replace('"accuracy"', '"f2"')
+    path = write(wrong)
+    assert run(["study", str(path), "--out", str(tmp_path / "out")]) == EXIT_BAD_INPUT
+    message = capsys.readouterr().err
+    assert "did you mean 'residual'?" in message
+    assert "metrics: expected some of accuracy, uar, f1_macro, f1_micro, got ['f2']" in message
+    assert not (tmp_path / "out").exists()
