@@ -9,8 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 from vavl.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Values = TypeVar("Values", float, "NDArray[np.float64]")
 
 
 @dataclass(frozen=True)
@@ -42,13 +49,13 @@ class Scale:
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
 
-    def to_unit(self, value: float) -> float:
-        """A value of the scale as a value in [0, 1]."""
+    def to_unit(self, value: Values) -> Values:
+        """A value of the scale, or an array of them, as a value in [0, 1]."""
         share = (value - self.low) / (self.high - self.low)
         return 1.0 - share if self.reversed else share
 
-    def from_unit(self, value: float) -> float:
-        """A value in [0, 1] as a value of the scale; undoes :meth:`to_unit`."""
+    def from_unit(self, value: Values) -> Values:
+        """A value in [0, 1], or an array of them, as a value of the scale."""
         share = 1.0 - value if self.reversed else value
         return self.low + share * (self.high - self.low)
 

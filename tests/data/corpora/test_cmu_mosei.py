@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -128,10 +129,9 @@ def test_names_that_lead_out_of_the_folder(copy: Path, tmp_path: Path) -> None:
             # HDF5 takes ".." as a name like any other.
             group = file.require_group("All Labels/data").create_group(name)
             group["features"], group["intervals"] = labels[name]
-        stored = file.create_dataset(
-            "All Labels/metadata/dimension names", (1,), h5py.string_dtype()
-        )
-        stored[0] = str(list(MOSEI_DIMENSIONS)).replace("'", '"')
+        metadata = file.create_group("All Labels/metadata")
+        stored = metadata.create_dataset("dimension names", (1,), h5py.string_dtype())
+        stored[0] = json.dumps(MOSEI_DIMENSIONS)
     with pytest.raises(InputError, match=r"'\.\.' is no name of a video(.|\n)*'a b' is no name"):
         prepare_cmu_mosei(copy, tmp_path / "out")
 
