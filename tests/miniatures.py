@@ -42,17 +42,22 @@ def write_sound(path: Path, seed: int, sampling_rate_hz: int = 16_000) -> None:
         file.writeframes(samples.astype("<i2").tobytes())
 
 
-def write_film(path: Path, seed: int, codec: str, rate_hz: int = 25) -> None:
-    """Pictures of one changing brightness in any container that PyAV writes."""
+def write_film(path: Path, frames: np.ndarray, codec: str, rate_hz: int = 25) -> None:
+    """Frames ``(T, H, W, 3)`` in any container that PyAV writes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(seed)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate_hz)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for light in random.integers(90, 220, round(DURATION_S * rate_hz)):
-            pixels = np.full((48, 64, 3), light, np.uint8)
+        stream = container.add_stream(codec, rate=rate_hz, bit_rate=2_000_000)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for pixels in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
         container.mux(stream.encode(None))
+
+
+def flicker(seed: int, rate_hz: int = 25) -> np.ndarray:
+    """``(T, 48, 64, 3)`` frames of one changing brightness."""
+    light = np.random.default_rng(seed).integers(90, 220, round(DURATION_S * rate_hz), np.uint8)
+    return np.broadcast_to(light[:, None, None, None], (len(light), 48, 64, 3)).copy()
 
 
 def crema_d_tables(
@@ -98,7 +103,7 @@ def crema_d(root: Path) -> Path:
         voice = split if task in ("FEA", "DIS") else clear
         votes[clip] = {"voice": voice, "face": clear, "audiovisual": clear}
         write_sound(root / "AudioWAV" / f"{clip}.wav", seed)
-        write_film(root / "VideoFlash" / f"{clip}.flv", seed, "flv")
+        write_film(root / "VideoFlash" / f"{clip}.flv", flicker(seed), "flv")
     crema_d_tables(root, votes, CREMA_D_ACTORS)
     return root
 
@@ -112,7 +117,7 @@ def msp_improv(root: Path) -> Path:
         tail = f"S01{task}-{sex}{session:02d}-{scenario}-{sex}{'FM'[sex == 'F']}01"
         folder = root / f"session{session}" / f"S01{task}" / scenario
         write_sound(folder / f"MSP-IMPROV-{tail}.wav", seed, 44_100)
-        write_film(folder / f"MSP-IMPROV-{tail}.avi", seed, "mpeg4", 30)
+        write_film(folder / f"MSP-IMPROV-{tail}.avi", flicker(seed, 30), "mpeg4", 30)
         ratings = random.integers(1, 6, (3, 4)).astype(float)
         act, val, dom, nat = ratings.mean(axis=0)
         word = {"A": "Angry", "H": "Happy", "N": "Neutral"}[task]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import miniatures
+import numpy as np
 import pytest
 from pretend_faces import pretend_face_features
 
 from vavl import cli
 from vavl.data.manifest import Manifest
 from vavl.data.store import FeatureStore
-from vavl.features.extract import extract
+from vavl.features.extract import build_extractor, extract
+from vavl.features.media import video_frames
 
 
 def configuration(partition: str, targets: str) -> str:
@@ -83,6 +86,23 @@ def test_msp_improv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = train_and_evaluate(configuration("session-4", targets))
     assert {("audiovisual", "arousal_ccc"), ("visual", "dominance_ccc")} <= found
     assert not any(measure.startswith("sentiment") for _, measure in found)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(("name", "codec"), [("clip.flv", "flv"), ("clip.avi", "mpeg4")])
+def test_a_real_face_in_the_formats_of_the_corpora(
+    shared: Path, tmp_path: Path, name: str, codec: str
+) -> None:
+    """Flash video and AVI of a face give about the features of the film they were made of."""
+    film = shared / "samples" / "single_face.mp4"
+    shots = itertools.islice(video_frames(film, max_side=480), 12)
+    frames = np.stack([shot.pixels for shot in shots])
+    frames = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
+    miniatures.write_film(tmp_path / name, frames, codec)
+    extractor = build_extractor("visual", "compact-face")
+    expected = extractor.extract_file(film)[:5].mean(axis=0)
+    found = extractor.extract_file(tmp_path / name)[:5].mean(axis=0)
+    assert np.corrcoef(found, expected)[0, 1] > 0.9
 
 
 def test_cmu_mosei(

@@ -1,8 +1,8 @@
 """Computational sequences, the HDF5 files of the CMU Multimodal SDK: read as data, nothing else.
 
-A file holds ``ROOT/data/VIDEO/features`` (T, D), ``ROOT/data/VIDEO/intervals`` (T, 2) in seconds, and
-``ROOT/metadata/NAME``, each one JSON text. Links that lead elsewhere, data kept in other files and
-anything but numbers are refused, so that a file can neither name other files nor carry objects.
+A file holds ``ROOT/data/VIDEO/features`` (T, D), ``ROOT/data/VIDEO/intervals`` (T, 2) in seconds,
+and ``ROOT/metadata/NAME``, each one JSON text. Links that lead elsewhere, data kept in other files
+and anything but numbers are refused: a file can neither name other files nor carry objects.
 
 Source: A. Zadeh et al., https://github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK.
 """

@@ -27,7 +27,8 @@ _log = logging.getLogger(__name__)
 
 SCALES: Mapping[str, Scale] = MappingProxyType(
     {
-        # The corpus calls it activation, and 1 is very active: this turns it round, once.
+        # The label file calls it activation, and 1 is very active: this turns it round, once. The
+        # tables published with VAVL (EmoAct) are turned round already: see the docs.
         "arousal": Scale(1, 5, reversed=True),
         "valence": Scale(1, 5),
         "dominance": Scale(1, 5),
@@ -165,11 +166,10 @@ def _read_labels(path: Path) -> tuple[dict[str, _Clip], list[str]]:
         UTD-IMPROV-S01A-F01-P-FM01.avi; N; A:3.2; V:3.0; D:2.8 ; N:3.5;
         rater-7; Neutral; Neutral; A:3.0; V:3.0; D:3.0; N:4.0;
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error})") from error
+    # What raters wrote themselves may be in any encoding; it is not used.
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     clips: dict[str, _Clip] = {}
+    unknown = Counter[str]()
     problems: list[str] = []
     current: _Clip | None = None
     for number, line in enumerate(lines, start=1):
@@ -183,11 +183,13 @@ def _read_labels(path: Path) -> tuple[dict[str, _Clip], list[str]]:
                 problems.append(f"{where}: {fields[0]!r} occurs twice")
         elif current is None or len(fields) < 2:
             problems.append(f"{where}: expected the labels of a clip or of a rater, got {line!r}")
-        elif fields[1].lower() not in _CATEGORIES:
-            problems.append(f"{where}: expected one of {', '.join(_CATEGORIES)}, got {fields[1]!r}")
         else:
+            word = fields[1].lower()
+            unknown[word] += word not in _CATEGORIES
             # Some raters of a clip are listed twice; nobody has two votes.
-            current.votes[fields[0]] = fields[1].lower()
+            current.votes[fields[0]] = word if word in _CATEGORIES else "other"
+    if +unknown:
+        _log.warning("MSP-IMPROV: raters' words that count as 'other': %s", dict(+unknown))
     if not clips and not problems:
         problems.append(f"{path.name}: no clips in it")
     return clips, problems
