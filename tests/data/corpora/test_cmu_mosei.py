@@ -149,6 +149,7 @@ def test_other_dimensions(copy: Path, tmp_path: Path) -> None:
         "standard_train_fold = ['a']",
         "standard_train_fold = __import__('os').listdir('.')",
         "standard_train_fold = ['a'",
+        "standard_train_fold = " + "[" * 5000,
         "standard_train_fold = standard_valid_fold = standard_test_fold = [1]",
     ],
 )

@@ -160,7 +160,7 @@ def _read_folds(path: Path) -> dict[str, list[str]]:
             for node in tree.body
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
         }
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(f"{path}: expected lists of videos ({error})") from error
     problems = [
         f"{name}: expected a list of videos"
@@ -263,7 +263,7 @@ def finite_steps(rows: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], 
     return cleaned, int((~known & ~absent).sum())
 
 
-def _utterance(segment: _Segment, paths: dict[str, str]) -> Utterance:
+def _utterance(segment: _Segment, paths: dict[str, Any]) -> Utterance:
     values = segment.labels
     strength = {c: values[d] for d, c in _CATEGORY_OF_DIMENSION.items() if d in values}
     most = max(strength.values(), default=0.0)
@@ -283,5 +283,5 @@ def _utterance(segment: _Segment, paths: dict[str, str]) -> Utterance:
         category=strongest[0] if len(strongest) == 1 else None,
         votes=strength if most > 0 else None,
         attributes=attributes or None,
-        **paths,  # type: ignore[arg-type]
+        **paths,
     )

@@ -171,7 +171,8 @@ def _read_labels(path: Path) -> tuple[dict[str, _Clip], list[str]]:
     clips: dict[str, _Clip] = {}
     unknown = Counter[str]()
     problems: list[str] = []
-    current: _Clip | None = None
+    current: _Clip | None = None  # also where the line of the clip is at fault
+    after_a_clip = False
     for number, line in enumerate(lines, start=1):
         where = f"{path.name} line {number}"
         fields = [part.strip() for part in line.split(";")]
@@ -181,9 +182,10 @@ def _read_labels(path: Path) -> tuple[dict[str, _Clip], list[str]]:
             current = _clip(fields, where, problems)
             if current and clips.setdefault(current.name["key"], current) is not current:
                 problems.append(f"{where}: {fields[0]!r} occurs twice")
-        elif current is None or len(fields) < 2:
+            after_a_clip = True
+        elif not after_a_clip or len(fields) < 2:
             problems.append(f"{where}: expected the labels of a clip or of a rater, got {line!r}")
-        else:
+        elif current is not None:
             word = fields[1].lower()
             unknown[word] += word not in _CATEGORIES
             # Some raters of a clip are listed twice; nobody has two votes.
