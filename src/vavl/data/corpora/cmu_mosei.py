@@ -71,6 +71,7 @@ def prepare_cmu_mosei(
     *,
     acoustic: str = "CMU_MOSEI_COVAREP.csd",
     visual: str = "CMU_MOSEI_VisualFacet42.csd",
+    progress: bool = False,
 ) -> Manifest:
     """CMU-MOSEI: sentiment and six emotions of sentences, with the features of the CMU SDK.
 
@@ -85,6 +86,7 @@ def prepare_cmu_mosei(
         out: Folder for manifest.parquet, partitions/standard.json, left_out.csv and the arrays.
         acoustic: File of the acoustic sequence.
         visual: File of the visual sequence.
+        progress: Whether to show a progress bar on standard error.
 
     Returns:
         The manifest.
@@ -109,7 +111,7 @@ def prepare_cmu_mosei(
         else:
             streams[column] = path
     kept, left_out = [], []
-    for segment, features in _features(segments, streams, out):
+    for segment, features in _features(segments, streams, out, progress=progress):
         media = {
             column: stored_path(path, out)
             for column, place in _RAW.items()
@@ -211,9 +213,12 @@ def _scale(dimension: str) -> Scale:
 
 
 def _features(
-    segments: Sequence[_Segment], streams: dict[str, Path], out: Path
+    segments: Sequence[_Segment], streams: dict[str, Path], out: Path, *, progress: bool
 ) -> list[tuple[_Segment, dict[str, str]]]:
     """Each segment with the arrays written for it, by column of the manifest."""
+    from rich.console import Console
+    from rich.progress import track
+
     by_video: dict[str, list[_Segment]] = {}
     for segment in segments:
         by_video.setdefault(segment.video, []).append(segment)
@@ -224,7 +229,10 @@ def _features(
             column: stack.enter_context(ComputationalSequence(path))
             for column, path in streams.items()
         }
-        for video, mine in by_video.items():
+        videos = track(
+            by_video.items(), "cutting", console=Console(stderr=True), disable=not progress
+        )
+        for video, mine in videos:
             there = {column: csd.read(video) for column, csd in opened.items() if video in csd}
             for segment in mine:
                 written = {}
