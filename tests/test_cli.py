@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tiny import TinyCorpus
 
 from vavl import cli
 from vavl.config import to_toml
+from vavl.data.corpora import CORPORA
 from vavl.training.experiment import train_experiment
 
 
@@ -52,6 +54,24 @@ def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixtur
         cli.main([command, "--help"])
     assert done.value.code == 0
     assert len(capsys.readouterr().out) > 200
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_each_corpus_has_a_command_with_its_options(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    function = CORPORA[name]
+    for spelling in (name, name.replace("_", "-")):
+        with pytest.raises(SystemExit) as done:
+            cli.main(["prepare", spelling, "--help"])
+        assert done.value.code == 0
+        shown = capsys.readouterr().out
+        assert "--progress" not in shown
+        for parameter in set(signature(function).parameters) - {"progress"}:
+            option = "PATH" if parameter == "root" else f"--{parameter.replace('_', '-')}"
+            assert option in shown
+        assert f"data/{name}" in shown
+        assert "Raises" not in shown
 
 
 def test_from_corpus_to_predictions(

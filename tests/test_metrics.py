@@ -173,18 +173,24 @@ def test_ccc_is_symmetric_bounded_by_the_correlation_and_perfect_with_itself(
 
 
 @given(values(), st.integers(0, 2**32 - 1))
-def test_ccc_from_sums_equals_ccc(pair: tuple[np.ndarray, np.ndarray], seed: int) -> None:
+def test_scores_from_sums_equal_those_of_the_items(
+    pair: tuple[np.ndarray, np.ndarray], seed: int
+) -> None:
     targets, predictions = pair
     shift = targets.mean()
     items = metrics.moments(targets - shift, predictions - shift)
     assert items.shape == (targets.size, 6)
     weights = np.random.default_rng(seed).integers(0, 3, (4, targets.size))
-    for weight, value in zip(weights, metrics.ccc_of_moments(weights @ items), strict=True):
-        drawn = np.repeat(np.arange(targets.size), weight)
-        if drawn.size:
-            assert value == pytest.approx(metrics.ccc(targets[drawn], predictions[drawn]), abs=1e-7)
-        else:
-            assert np.isnan(value)
+    for of_moments, score in (
+        (metrics.ccc_of_moments, metrics.ccc),
+        (metrics.pearson_of_moments, metrics.pearson),
+    ):
+        for weight, value in zip(weights, of_moments(weights @ items), strict=True):
+            drawn = np.repeat(np.arange(targets.size), weight)
+            if drawn.size:
+                assert value == pytest.approx(score(targets[drawn], predictions[drawn]), abs=1e-7)
+            else:
+                assert np.isnan(value)
 
 
 def test_unknown_attribute_targets_are_left_out() -> None:
@@ -208,6 +214,7 @@ def test_where_nothing_varies_ccc_is_zero(targets: list[float], predictions: lis
     assert metrics.pearson(targets, predictions) == 0
     sums = metrics.moments(np.array(targets), np.array(predictions)).sum(0)
     assert metrics.ccc_of_moments(sums) == 0
+    assert metrics.pearson_of_moments(sums) == 0
 
 
 @pytest.mark.parametrize(

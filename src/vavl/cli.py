@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
@@ -31,87 +32,52 @@ if TYPE_CHECKING:
 
 
 app = SubcommandApp()
-corpora = SubcommandApp()
-app.command(corpora, name="prepare", help="Make the utterance table of a corpus.")
 
 
-@corpora.command(name="ravdess")
-def prepare_ravdess(root: Positional[Path], /, out: Path = Path("data/ravdess")) -> int:
-    """RAVDESS speech clips: sound and mean facial action units.
-
-    Args:
-        root: Folder with manifest.csv, audio16k/ and visual_au.npz.
-        out: Where the utterance table goes.
-    """
-    from vavl.data.corpora.ravdess import prepare_ravdess as prepare
-
-    return _report_manifest(prepare(root, out), out)
+@app.command
+def prepare() -> int:
+    """Make the utterance table of a corpus; `vavl prepare --help` lists them."""
+    # Stands here for the list of commands: see run().
+    return run(["prepare"])
 
 
-@corpora.command(name="folder")
-def prepare_folder(
-    root: Positional[Path],
-    /,
-    out: Path = Path("data/folder"),
-    csv: Path | None = None,
-    corpus: str = "folder",
-    attributes: tuple[str, ...] = ("arousal", "valence", "dominance"),
-    attribute_range: tuple[float, float] = (0.0, 1.0),
-) -> int:
-    """Your own clips, described by a CSV table (columns: file, speaker, category, ...).
+def _prepare_app(*, brief: bool) -> SubcommandApp:
+    """A command for each corpus, with the options and the help of the function that prepares it."""
+    from vavl.data.corpora import CORPORA
 
-    Args:
-        root: Folder of the clips.
-        out: Where the utterance table goes.
-        csv: The table; by default ROOT/labels.csv.
-        corpus: Name of the corpus in the table.
-        attributes: Columns that are attributes.
-        attribute_range: Values that become 0 and 1, e.g. 1 5.
-    """
-    from vavl.data.corpora.folder import prepare_folder as prepare
-
-    manifest = prepare(
-        root,
-        out,
-        csv=csv,
-        corpus=corpus,
-        attributes=attributes,
-        attribute_range=attribute_range,
-    )
-    return _report_manifest(manifest, out)
+    corpora = SubcommandApp()
+    for name, function in CORPORA.items():
+        command = _prepare_command(name, function)
+        first_line = (command.__doc__ or "").partition("\n\n")[0]
+        corpora.command(name=name, help=first_line if brief else None)(command)
+    return corpora
 
 
-@corpora.command(name="synthetic")
-def prepare_synthetic(
-    out: Path = Path("data/synthetic"),
-    speakers: int = 12,
-    clips_per_speaker: int = 24,
-    seed: int = 0,
-    video: bool = True,
-    workers: int = 0,
-) -> int:
-    """A synthetic corpus, for trying things out: voices and drawn faces made by rules.
+def _prepare_command(name: str, function: Callable[..., Manifest]) -> Callable[..., int]:
+    # Whether to show progress is not asked on the command line: a terminal does.
+    shown = {"progress": True} if "progress" in signature(function).parameters else {}
 
-    Args:
-        out: Where clips and the utterance table go.
-        speakers: How many speakers.
-        clips_per_speaker: How many clips of each.
-        seed: Draws everything.
-        video: Draw faces and write videos, which takes most of the time.
-        workers: Processes that make clips; 0 makes them in this one.
-    """
-    from vavl.data.corpora.synthetic import prepare_synthetic as prepare
+    def command(*positional: Path, out: Path, **options: Any) -> int:
+        return _report_manifest(function(*positional, out=out, **options, **shown), out)
 
-    manifest = prepare(
-        out,
-        speakers=speakers,
-        clips_per_speaker=clips_per_speaker,
-        seed=seed,
-        video=video,
-        workers=workers,
-        progress=True,
-    )
-    return _report_manifest(manifest, out)
+    hints: dict[str, Any] = get_type_hints(function)
+    parameters = []
+    for parameter in signature(function).parameters.values():
+        if parameter.name in shown:
+            continue
+        if parameter.name == "root":
+            made = Parameter("root", Parameter.POSITIONAL_ONLY, annotation=Positional[Path])
+        else:
+            default = Path("data") / name if parameter.name == "out" else parameter.default
+            made = parameter.replace(
+                kind=Parameter.KEYWORD_ONLY, default=default, annotation=hints[parameter.name]
+            )
+        parameters.append(made)
+    # What tyro reads.
+    command.__signature__ = Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": int}
+    command.__doc__ = (function.__doc__ or "").replace("``", "`")
+    return command
 
 
 def _report_manifest(manifest: Manifest, out: Path) -> int:
@@ -532,7 +498,11 @@ def run(arguments: Sequence[str]) -> int:
             from vavl.overrides import as_assignments
 
             arguments = ["train", *as_assignments(arguments[1:], ("folds", "help"))]
-        code: int = app.cli(prog="vavl", description=DESCRIPTION, args=arguments)
+        if arguments and arguments[0] == "prepare":
+            corpora = _prepare_app(brief=arguments[1:] in ([], ["-h"], ["--help"]))
+            code: int = corpora.cli(prog="vavl prepare", args=arguments[1:])
+        else:
+            code = app.cli(prog="vavl", description=DESCRIPTION, args=arguments)
         return code
     except VavlError as error:
         print(f"error: {error}", file=sys.stderr)

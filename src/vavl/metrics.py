@@ -15,7 +15,7 @@ Conventions, the same in all of them:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -276,16 +276,62 @@ def ccc_of_moments(sums: NDArray[Any]) -> NDArray[np.float64]:
         >>> round(float(ccc_of_moments(items.sum(0))), 4)
         0.9756
     """
-    sums = np.asarray(sums, dtype=np.float64)
-    weight = sums[..., 0]
-    t, p, tt, pp, tp = np.moveaxis(_ratio(sums[..., 1:], weight[..., None]), -1, 0)
-    t_variance, p_variance = tt - t * t, pp - p * p
-    spread = np.maximum(t_variance, 0) + np.maximum(p_variance, 0) + (t - p) ** 2
-    # A variance that is only the rounding of its two terms is the variance of a constant.
-    epsilon = 64 * np.finfo(np.float64).eps
-    varies = (t_variance > epsilon * tt) & (p_variance > epsilon * pp)
-    value = _ratio(np.where(varies, 2 * (tp - t * p), 0.0), spread, empty=0.0)
-    return np.where(weight > 0, value, np.nan)
+    spread = _Spread.of_moments(sums)
+    total = spread.target + spread.prediction + spread.bias**2
+    value = _ratio(2 * spread.covariance, total, empty=0.0)
+    return np.where(spread.known, value, np.nan)
+
+
+def pearson_of_moments(sums: NDArray[Any]) -> NDArray[np.float64]:
+    """Pearson's correlation from sums of :func:`moments`, as :func:`ccc_of_moments` gives CCC.
+
+    Args:
+        sums: ``(..., 6)`` sums over items, possibly weighted.
+
+    Returns:
+        ``(...)`` as :func:`pearson`: 0 where the targets or the predictions are constant, NaN where
+        the weight is 0.
+
+    Example:
+        >>> items = moments(np.array([0.0, 0.5, 1.0]), np.array([0.2, 0.3, 0.4]))
+        >>> round(float(pearson_of_moments(items.sum(0))), 6)
+        1.0
+    """
+    spread = _Spread.of_moments(sums)
+    norm = np.sqrt(spread.target) * np.sqrt(spread.prediction)
+    value = np.clip(_ratio(spread.covariance, norm, empty=0.0), -1.0, 1.0)
+    return np.where(spread.known, value, np.nan)
+
+
+class _Spread(NamedTuple):
+    """Population moments of targets and predictions, each of shape ``(...)``."""
+
+    target: NDArray[np.float64]
+    """Variance."""
+    prediction: NDArray[np.float64]
+    """Variance."""
+    covariance: NDArray[np.float64]
+    """0 where either is constant."""
+    bias: NDArray[np.float64]
+    known: NDArray[np.bool_]
+    """Where there is any item."""
+
+    @classmethod
+    def of_moments(cls, sums: NDArray[Any]) -> _Spread:
+        sums = np.asarray(sums, dtype=np.float64)
+        weight = sums[..., 0]
+        t, p, tt, pp, tp = np.moveaxis(_ratio(sums[..., 1:], weight[..., None]), -1, 0)
+        t_variance, p_variance = tt - t * t, pp - p * p
+        # A variance that is only the rounding of its two terms is the variance of a constant.
+        epsilon = 64 * np.finfo(np.float64).eps
+        varies = (t_variance > epsilon * tt) & (p_variance > epsilon * pp)
+        return cls(
+            np.maximum(t_variance, 0),
+            np.maximum(p_variance, 0),
+            np.where(varies, tp - t * p, 0.0),
+            t - p,
+            weight > 0,
+        )
 
 
 def _measure(name: str, targets: ArrayLike, predictions: ArrayLike) -> float:

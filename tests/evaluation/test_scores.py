@@ -4,6 +4,7 @@ import csv
 import doctest
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from vavl.evaluation.missing import SHARES
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.results import Evaluation
 from vavl.evaluation.scores import evaluate_tables
+from vavl.sentiment import SENTIMENT_MEASURES, sentiment_measures
 from vavl.types import Modality
 
 Make = Callable[..., PredictionTable]
@@ -76,6 +78,31 @@ def test_attribute_scores_equal_ccc_on_the_known_clips(table: PredictionTable) -
             assert score.pooled.estimate == pytest.approx(expected)
             known = rows & ~np.isnan(table.attribute_targets[:, column])
             assert score.clips == known.sum()
+
+
+def test_sentiment_has_the_scores_of_its_field_on_the_scale_of_its_raters(make: Make) -> None:
+    table = make(categories=(), attributes=("arousal", "sentiment"), unknown=0.2)
+    # As raters give them: whole thirds, among them 0, which 32 bits in [0, 1] do not hold exactly.
+    ratings = np.round(3 * (6 * table.attribute_targets[:, 1].astype(float) - 3)) / 3
+    stored = table.attribute_targets.copy()
+    stored[:, 1] = (ratings + 3) / 6
+    evaluation = evaluate_tables([replace(table, attribute_targets=stored)], replicates=20)
+    for view in (View.ACOUSTIC, View.AUDIOVISUAL):
+        outputs = 6 * table.attribute_outputs[Modality(view)][:, 1].astype(float) - 3
+        for measure, value in sentiment_measures(ratings, outputs).items():
+            score = evaluation.score(view, measure)
+            assert score.pooled.estimate == pytest.approx(value, abs=1e-4)
+            assert score.pooled.low <= value <= score.pooled.high
+            assert score.quantity == "sentiment"
+    best = evaluation.score(View.AUDIOVISUAL, "sentiment_mae").pooled.estimate
+    assert best < evaluation.score(View.AVERAGE, "sentiment_mae").pooled.estimate
+    assert {score.measure for score in evaluation.scores} == {
+        "arousal_ccc",
+        "sentiment_ccc",
+        *SENTIMENT_MEASURES,
+    }
+    assert {d.measure for d in evaluation.differences} == {"arousal_ccc", "sentiment_ccc"}
+    assert {c.measure for c in evaluation.missing_curves} == {"arousal_ccc", "sentiment_ccc"}
 
 
 def test_intervals_equal_a_plain_bootstrap_over_speakers(table: PredictionTable) -> None:

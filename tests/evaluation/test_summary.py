@@ -105,8 +105,12 @@ def test_the_console_shows_every_score_in_80_columns(table: PredictionTable, wid
     assert shown.count("learned fusion is") == len(evaluation.differences)
 
 
-def test_many_attributes_are_shown_in_several_tables(make: Make) -> None:
-    attributes = tuple(f"emotion-{number}" for number in range(7))
+@pytest.mark.parametrize(
+    "attributes", [tuple(f"emotion-{number}" for number in range(7)), ("sentiment",)]
+)
+def test_many_attributes_are_shown_in_several_tables(
+    make: Make, attributes: tuple[str, ...]
+) -> None:
     evaluation = evaluate_tables([make(categories=(), attributes=attributes)], replicates=5)
     text = io.StringIO()
     print_scores(evaluation, Console(file=text, width=80))

@@ -148,7 +148,7 @@ def given_folds(
     problems += _share_problems(development_share)
     if problems:
         raise InputError(all_problems("given folds", problems))
-    groups = _groups(manifest, balance_by)
+    groups = speaker_groups(manifest, balance_by)
     fold_of = {speaker: min(folds) for speaker, folds in folds_of.items()}
     return [
         _partition(manifest, groups, fold_of, number, development_share, seed) for number in numbers
@@ -192,7 +192,7 @@ def speaker_kfold(
         )
     if problems:
         raise InputError(all_problems("speaker k-fold", problems))
-    groups = _groups(manifest, balance_by)
+    groups = speaker_groups(manifest, balance_by)
     fold_of: dict[str, int] = {}
     # Dealt on from group to group, so that the remainders of all groups spread over the folds.
     for members in groups.values():
@@ -242,21 +242,29 @@ def _development_speakers(
             "spared for development; use fewer folds, more speakers, or development_share=0"
         )
     wanted = min(max(1, round(share * available)), available - 1)
+    return drawn_speakers(training_side, wanted, seed, name, "development")
+
+
+def drawn_speakers(
+    groups: Mapping[str, Sequence[str]], count: int, seed: int, name: str, split: Split
+) -> frozenset[str]:
+    """Draws speakers for a split of the partition ``name``, from each group in proportion."""
     # Largest remainders: each group gives its share, rounded so that the sum is what is wanted.
-    exact = {group: wanted * len(members) / available for group, members in training_side.items()}
+    available = sum(len(members) for members in groups.values())
+    exact = {group: count * len(members) / available for group, members in groups.items()}
     taken = {group: math.floor(quota) for group, quota in exact.items()}
     order = seeded_order(exact, seed, f"{name} remainders")
     order.sort(key=lambda group: taken[group] - exact[group])  # stable: the seed decides ties
-    for group in order[: wanted - sum(taken.values())]:
+    for group in order[: count - sum(taken.values())]:
         taken[group] += 1
     return frozenset(
         speaker
-        for group, members in training_side.items()
-        for speaker in seeded_order(members, seed, f"{name} development")[: taken[group]]
+        for group, members in groups.items()
+        for speaker in seeded_order(members, seed, f"{name} {split}")[: taken[group]]
     )
 
 
-def _groups(manifest: Manifest, balance_by: str | None) -> dict[str, list[str]]:
+def speaker_groups(manifest: Manifest, balance_by: str | None) -> dict[str, list[str]]:
     """Speakers by their value of a metadata field; all in one group without a field."""
     if balance_by is None:
         return {"": list(manifest.speakers)}

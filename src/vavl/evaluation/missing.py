@@ -64,7 +64,7 @@ def missing_curves(quantity: Quantity, *, seed: int) -> tuple[MissingCurve, ...]
     """
     views = [view for view in FUSED if view in quantity.views]
     needed = [*views, *(View(modality) for modality in STREAMS)]
-    if not views or not set(needed) <= set(quantity.views):
+    if not views or not quantity.compared or not set(needed) <= set(quantity.views):
         return ()
     rows = quantity.known.copy()
     for view in needed:

@@ -1,8 +1,8 @@
 """What is scored: the category and each attribute, brought into one form for all that follows.
 
 A score is never computed from the clips themselves but from *sums over clips*: the confusion matrix
-for categories, six moments for an attribute. Sums of speakers add up, which is why resampling
-speakers is one matrix product and not a loop over clips.
+for categories, six moments for an attribute, a few more for sentiment. Sums of speakers add up,
+which is why resampling speakers is one matrix product and not a loop over clips.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl import metrics
+from vavl import metrics, sentiment
 from vavl.evaluation.fusion import View, ViewOutputs, available_views, view_outputs
 from vavl.evaluation.predictions import PredictionTable
+from vavl.scales import SENTIMENT
 
 CATEGORY = "category"
 """Name of the quantity that is scored for a model of categories."""
@@ -32,7 +34,7 @@ class Quantity:
     Attributes:
         name: ``"category"``, or the name of an attribute.
         measures: Names of its scores, e.g. ``("accuracy", ...)`` or ``("arousal_ccc",)``.
-        compared: Those among them that views are compared by.
+        compared: Those among them that views are compared by, possibly none.
         targets: ``(N,)`` class indices or values.
         known: ``(N,)`` True where the target is known.
         predictions: View to ``(K, N)``: class indices or values, one row per seed. Arbitrary where
@@ -84,14 +86,18 @@ def quantities(tables: Sequence[PredictionTable]) -> tuple[Quantity, ...]:
             :func:`vavl.evaluation.alignment.align` brings them.
 
     Returns:
-        The category first, where there are categories; then each attribute.
+        The category first, where there are categories; then each attribute. Sentiment comes twice:
+        with its CCC, and with the scores of its own field.
     """
     first = tables[0]
     outputs = {
         view: [view_outputs(table, view) for table in tables] for view in available_views(first)
     }
     found = [_category(first, outputs)] if first.categories else []
-    found += [_attribute(first, outputs, column) for column in range(len(first.attributes))]
+    for column, name in enumerate(first.attributes):
+        found.append(_attribute(first, outputs, column))
+        if name == sentiment.ATTRIBUTE:
+            found.append(_sentiment(first, outputs, column))
     return tuple(found)
 
 
@@ -118,25 +124,63 @@ def _attribute(
     table: PredictionTable, outputs: Mapping[View, list[ViewOutputs]], column: int
 ) -> Quantity:
     name = ccc_name(table.attributes[column])
-    outputs = {view: outs for view, outs in outputs.items() if view is not View.PRODUCT}
     targets = table.attribute_targets[:, column].astype(np.float64)
     known = ~np.isnan(targets)
     # A shift of both leaves CCC alone; without it the sums of values far from 0 lose digits.
     shift = float(targets[known].mean()) if known.any() else 0.0
-    return Quantity(
-        name=table.attributes[column],
+    return _of_values(
+        table,
+        outputs,
+        column,
+        convert=lambda values: values - shift,
         measures=(name,),
         compared=(name,),
-        targets=targets - shift,
-        known=known,
+        sums=partial(_sums_of_items, items=metrics.moments),
+        scores=lambda sums: {name: metrics.ccc_of_moments(sums)},
+    )
+
+
+def _sentiment(
+    table: PredictionTable, outputs: Mapping[View, list[ViewOutputs]], column: int
+) -> Quantity:
+    def on_the_scale(values: Floats) -> Floats:
+        # Rounded, since 32 bits in [0, 1] put a rater's 0 or 0.5 a little beside it.
+        return np.round(SENTIMENT.from_unit(values), 4)
+
+    return _of_values(
+        table,
+        outputs,
+        column,
+        convert=on_the_scale,
+        measures=sentiment.SENTIMENT_MEASURES,
+        compared=(),
+        sums=partial(_sums_of_items, items=sentiment.sentiment_items),
+        scores=sentiment.measures_of_items,
+    )
+
+
+def _of_values(
+    table: PredictionTable,
+    outputs: Mapping[View, list[ViewOutputs]],
+    column: int,
+    *,
+    convert: Callable[[Floats], Floats],
+    **rest: Any,
+) -> Quantity:
+    """What the views say about an attribute; their product is that of categories alone."""
+    outputs = {view: outs for view, outs in outputs.items() if view is not View.PRODUCT}
+    targets = table.attribute_targets[:, column].astype(np.float64)
+    return Quantity(
+        name=table.attributes[column],
+        targets=convert(targets),
+        known=~np.isnan(targets),
         predictions={
-            v: np.stack([out.attributes[:, column] - shift for out in outs])
+            v: np.stack([convert(out.attributes[:, column]) for out in outs])
             for v, outs in outputs.items()
         },
         present={v: outs[0].present for v, outs in outputs.items()},
         fallback={v: outs[0].fallback for v, outs in outputs.items()},
-        sums=_moment_sums,
-        scores=lambda sums: {name: metrics.ccc_of_moments(sums)},
+        **rest,
     )
 
 
@@ -148,7 +192,13 @@ def _confusions(
     return counted.reshape(count, classes, classes).astype(np.float64)
 
 
-def _moment_sums(targets: Floats, predictions: Floats, groups: Indices, count: int) -> Floats:
-    items = metrics.moments(targets, predictions)  # (n, 6)
-    columns = [np.bincount(groups, weights=column, minlength=count) for column in items.T]
-    return np.stack(columns, axis=1)
+def _sums_of_items(
+    targets: Floats,
+    predictions: Floats,
+    groups: Indices,
+    count: int,
+    *,
+    items: Callable[[Floats, Floats], Floats],
+) -> Floats:
+    columns = items(targets, predictions).T  # (K, n)
+    return np.stack([np.bincount(groups, column, minlength=count) for column in columns], axis=1)

@@ -24,7 +24,8 @@ class Score:
     Attributes:
         quantity: ``"category"``, or the name of an attribute.
         view: What the predictions were made from.
-        measure: One of :data:`vavl.metrics.CATEGORY_MEASURES`, or ``"<attribute>_ccc"``.
+        measure: One of :data:`vavl.metrics.CATEGORY_MEASURES`, ``"<attribute>_ccc"``, or one of
+            :data:`vavl.sentiment.SENTIMENT_MEASURES`.
         pooled: Over the clips of all partitions together; mean over seeds.
         folds: Partition to its own score; mean over seeds.
         fold_mean: Mean of the folds.

@@ -13,6 +13,7 @@ from vavl.evaluation.bootstrap import Interval
 from vavl.evaluation.fusion import View
 from vavl.evaluation.quantities import CATEGORY
 from vavl.evaluation.results import Difference, Evaluation, Score
+from vavl.sentiment import SENTIMENT_MEASURES
 from vavl.types import Modality
 
 if TYPE_CHECKING:
@@ -43,7 +44,15 @@ _MEASURE_NAMES = {
     "uar": "UAR",
     "f1_macro": "F1-macro",
     "f1_micro": "F1-micro",
+    "sentiment_mae": "MAE",
+    "sentiment_correlation": "correlation",
+    "sentiment_accuracy_7": "7-class accuracy",
+    "sentiment_accuracy_2": "2-class accuracy",
+    "sentiment_f1_2": "2-class F1",
+    "sentiment_accuracy_2_with_neutral": "2-class accuracy with neutral",
+    "sentiment_f1_2_with_neutral": "2-class F1 with neutral",
 }
+_TABLES = ("Categories", "Attributes (CCC)", "Sentiment (-3 to 3)")
 
 
 @dataclass(frozen=True)
@@ -64,10 +73,10 @@ class ScoreTable:
 
 
 def score_tables(evaluation: Evaluation) -> tuple[ScoreTable, ...]:
-    """The scores as up to two tables: categories, and attributes."""
+    """The scores as up to three tables: categories, attributes, and sentiment."""
     tables = []
-    for title, wanted in (("Categories", True), ("Attributes (CCC)", False)):
-        mine = [s for s in evaluation.scores if (s.quantity == CATEGORY) is wanted]
+    for title in _TABLES:
+        mine = [score for score in evaluation.scores if _table_of(score) == title]
         if mine:
             tables.append(
                 ScoreTable(
@@ -78,6 +87,12 @@ def score_tables(evaluation: Evaluation) -> tuple[ScoreTable, ...]:
                 )
             )
     return tuple(tables)
+
+
+def _table_of(score: Score) -> str:
+    if score.quantity == CATEGORY:
+        return _TABLES[0]
+    return _TABLES[2] if score.measure in SENTIMENT_MEASURES else _TABLES[1]
 
 
 def number(value: float) -> str:

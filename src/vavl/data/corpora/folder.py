@@ -14,6 +14,7 @@ from vavl.data.corpora.table import TableRow, read_table
 from vavl.data.manifest import Manifest, Utterance, stored_path
 from vavl.data.utterance import utterance_problems
 from vavl.errors import InputError, all_problems
+from vavl.scales import Scale
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +42,7 @@ class _Reading:
     out: Path
     corpus: str
     attributes: Sequence[str]
-    low: float
-    high: float
+    scale: Scale
 
 
 @dataclass
@@ -62,7 +62,7 @@ def prepare_folder(
     attributes: Sequence[str] = ("arousal", "valence", "dominance"),
     attribute_range: tuple[float, float] = (0.0, 1.0),
 ) -> Manifest:
-    r"""Makes a manifest of clips that a CSV table describes, one row per utterance.
+    r"""Your own clips, described by a CSV table with one row per utterance.
 
     Columns, of which only ``speaker`` and one that names a medium are needed:
 
@@ -98,15 +98,13 @@ def prepare_folder(
     """
     root, out = Path(root), Path(out)
     path = root / "labels.csv" if csv is None else Path(csv)
-    low, high = attribute_range
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise InputError(f"attribute_range: expected low < high, got ({low}, {high})")
+    scale = Scale(*attribute_range)
     columns, rows = read_table(path, ["speaker"])
     problems = _column_problems(columns, attributes)
     if problems:
         raise InputError(all_problems(f"table {path}", problems))
 
-    reading = _Reading(root.resolve(), out, corpus, attributes, low, high)
+    reading = _Reading(root.resolve(), out, corpus, attributes, scale)
     utterances = []
     first_row: dict[str, int] = {}
     for row in rows:
@@ -157,16 +155,15 @@ def _parse(row: TableRow, reading: _Reading) -> _Parsed:
     if fold is not None and not fold.is_integer():
         problems.append(f"fold: expected an integer >= 0, got {values['fold']!r}")
         fold = None
-    attributes = {}
+    attributes, scale = {}, reading.scale
     for name in reading.attributes:
         value = _number(name, values.get(name, ""), problems)
-        if value is not None and not reading.low <= value <= reading.high:
+        if value is not None and value not in scale:
             problems.append(
-                f"{name}: expected {reading.low:g} to {reading.high:g} (attribute_range), "
-                f"got {value:g}"
+                f"{name}: expected {scale.low:g} to {scale.high:g} (attribute_range), got {value:g}"
             )
         elif value is not None:
-            attributes[name] = (value - reading.low) / (reading.high - reading.low)
+            attributes[name] = scale.to_unit(value)
     utterance = Utterance(
         utterance_id=values.get("utterance") or _default_id(values),
         corpus=reading.corpus,

@@ -6,7 +6,6 @@ Song (RAVDESS)", PLoS ONE 13(5), 2018; https://zenodo.org/records/1188976 (CC BY
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import logging
 import zipfile
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.atomic import atomic_write
-from vavl.data.corpora.table import TableRow, read_table
+from vavl.data.corpora.table import TableRow, read_table, write_table
 from vavl.data.manifest import Manifest, Utterance, stored_path
 from vavl.errors import InputError, MediaError, all_problems
 
@@ -36,7 +35,7 @@ _COLUMNS = (
 
 
 def prepare_ravdess(root: Path, out: Path) -> Manifest:
-    """Makes a manifest of RAVDESS speech clips with sound and mean action units.
+    """RAVDESS speech clips: sound and mean facial action units.
 
     Two takes of actor 7 have the same sound as published; of clips with identical sound files the
     first is kept. What is left out is logged and listed in ``OUT/left_out.csv``.
@@ -81,11 +80,7 @@ def prepare_ravdess(root: Path, out: Path) -> Manifest:
             np.save(temporary, units[utterance.utterance_id][None, :])  # (1, 35): one step
     with atomic_write(out / "visual_features_columns.txt") as temporary:
         temporary.write_text("\n".join(columns) + "\n", encoding="utf-8")
-    with (
-        atomic_write(out / "left_out.csv") as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        csv.writer(file).writerows([("utterance_id", "same_sound_as"), *left_out])
+    write_table(out / "left_out.csv", ("utterance_id", "same_sound_as"), left_out)
     manifest.save(out / "manifest.parquet")
     return manifest
 

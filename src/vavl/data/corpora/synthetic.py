@@ -150,7 +150,7 @@ def prepare_synthetic(
     workers: int = 0,
     progress: bool = False,
 ) -> Manifest:
-    """Makes the synthetic corpus.
+    """A synthetic corpus, for trying things out: voices and drawn faces made by rules.
 
     The same arguments give the same files, as far as numpy's arithmetic and, for videos, the
     encoders agree between platforms; a speaker and a clip stay the same when more of them are asked

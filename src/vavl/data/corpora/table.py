@@ -1,13 +1,14 @@
-"""CSV files that people and other programs write: read strictly, with rows one can find again."""
+"""CSV files: those of other programs read strictly, with rows one can find again; ours written."""
 
 from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vavl.atomic import atomic_write
 from vavl.errors import InputError, all_problems
 
 
@@ -79,3 +80,12 @@ def _header_problems(columns: tuple[str, ...], required: Iterable[str]) -> list[
         if count > 1 and name
     ]
     return problems
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a comma-separated UTF-8 file with a header, atomically."""
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        csv.writer(file).writerows([header, *rows])
