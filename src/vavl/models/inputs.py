@@ -11,6 +11,41 @@ from vavl.models.conformer import lengths_to_mask
 from vavl.types import Modality
 
 
+def checked_batch(
+    config: VAVLConfig,
+    acoustic: Tensor | None = None,
+    acoustic_lengths: Tensor | None = None,
+    visual: Tensor | None = None,
+    visual_lengths: Tensor | None = None,
+    *,
+    acoustic_mask: Tensor | None = None,
+    visual_mask: Tensor | None = None,
+) -> dict[Modality, tuple[Tensor, Tensor]]:
+    """What a batch has of each modality; the arguments are those of :class:`vavl.VAVL`.
+
+    Returns:
+        By modality: ``(B, T, D)``, finite everywhere, and its mask ``(B, T)``; B is the same.
+
+    Raises:
+        InputError: As :meth:`vavl.VAVL.forward`.
+    """
+    inputs: dict[Modality, tuple[Tensor, Tensor]] = {}
+    for modality, x, lengths, mask in (
+        (Modality.ACOUSTIC, acoustic, acoustic_lengths, acoustic_mask),
+        (Modality.VISUAL, visual, visual_lengths, visual_mask),
+    ):
+        if x is not None:
+            inputs[modality] = checked_sequences(config, modality, x, lengths, mask)
+    if not inputs:
+        raise InputError("acoustic, visual: expected at least one sequence, got neither")
+    sizes = {len(x) for x, _ in inputs.values()}
+    if len(sizes) > 1:
+        raise InputError(f"acoustic, visual: expected the same number of clips, got {sizes}")
+    if 0 in sizes:
+        raise InputError("acoustic, visual: expected at least one clip, got an empty batch")
+    return inputs
+
+
 def checked_sequences(
     config: VAVLConfig,
     modality: Modality,

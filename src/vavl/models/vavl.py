@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from vavl.config import VAVLConfig
-from vavl.errors import InputError
 from vavl.models.branches import ModalityBranch, SharedLayers
 from vavl.models.conformer import masked_mean, multilayer_perceptron
-from vavl.models.inputs import checked_sequences
+from vavl.models.inputs import checked_batch
 from vavl.models.outputs import (
     StreamOutput,
     VAVLOutput,
@@ -186,26 +185,21 @@ class VAVL(nn.Module):
             InputError: Wrong shape or dimension, lengths out of range, a clip without any
                 modality, or features that are not finite.
         """
-        inputs: dict[Modality, tuple[Tensor, Tensor]] = {}
-        for modality, x, lengths, mask in (
-            (Modality.ACOUSTIC, acoustic, acoustic_lengths, acoustic_mask),
-            (Modality.VISUAL, visual, visual_lengths, visual_mask),
-        ):
-            if x is not None:
-                inputs[modality] = checked_sequences(self.config, modality, x, lengths, mask)
-        if not inputs:
-            raise InputError("acoustic, visual: expected at least one sequence, got neither")
-        sizes = {len(x) for x, _ in inputs.values()}
-        if len(sizes) > 1:
-            raise InputError(f"acoustic, visual: expected the same number of clips, got {sizes}")
-        if 0 in sizes:
-            raise InputError("acoustic, visual: expected at least one clip, got an empty batch")
+        inputs = checked_batch(
+            self.config,
+            acoustic,
+            acoustic_lengths,
+            visual,
+            visual_lengths,
+            acoustic_mask=acoustic_mask,
+            visual_mask=visual_mask,
+        )
         streams = {
             modality: stream
             for modality, (x, mask) in inputs.items()
             if (stream := self.forward_stream(modality, x, mask)) is not None
         }
-        return self.combine(streams, sizes.pop())
+        return self.combine(streams, len(next(iter(inputs.values()))[0]))
 
     def combine(self, streams: dict[Modality, StreamOutput], batch: int) -> VAVLOutput:
         """Puts the branches' outputs together for B clips, and fuses those that have both."""
@@ -228,7 +222,8 @@ class VAVL(nn.Module):
         if fused is not None:
             prediction = prediction.index_copy(0, fused_rows, fused)
         elif len(fused_rows):
-            prediction = prediction.index_copy(0, fused_rows, self._average(streams, fused_rows))
+            parts = [s.prediction[torch.isin(s.rows, fused_rows)] for s in streams.values()]
+            prediction = prediction.index_copy(0, fused_rows, self.average(*parts))
         return VAVLOutput(
             acoustic=spread("prediction", Modality.ACOUSTIC),
             visual=spread("prediction", Modality.VISUAL),
@@ -239,10 +234,9 @@ class VAVL(nn.Module):
             modality=modality,
         )
 
-    def _average(self, streams: dict[Modality, StreamOutput], rows: Tensor) -> Tensor:
-        """Mean of the two predictions ``(n, outputs)``: of probabilities, and of attributes."""
+    def average(self, *parts: Tensor) -> Tensor:
+        """Mean of predictions ``(n, outputs)``: of probabilities, and of attributes."""
         split = len(self.config.categories)
-        parts = [s.prediction[torch.isin(s.rows, rows)] for s in streams.values()]
         log_mean = torch.stack([p[:, :split].log_softmax(1) for p in parts]).logsumexp(0)
         attributes = torch.stack([p[:, split:] for p in parts]).mean(0)
         return torch.cat([log_mean, attributes], dim=1)

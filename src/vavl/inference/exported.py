@@ -1,0 +1,142 @@
+"""Exported models: folders that ``vavl export`` writes, run by onnxruntime instead of torch.
+
+A folder holds what a model folder holds (``config.json``, ``features.json``, ``calibration.json``),
+except that the weights are in the graphs, one for each use: ``acoustic.onnx``, ``visual.onnx`` and
+``audiovisual.onnx``; and ``export.json``: the format, what the graphs were checked with, and the
+notice of the weights.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from vavl.atomic import read_json
+from vavl.config import VAVLConfig
+from vavl.errors import StoreError
+from vavl.models.inputs import checked_batch
+from vavl.models.outputs import present_modality
+from vavl.models.pretrained import read_model_config
+from vavl.onnx_files import open_session
+from vavl.types import STREAMS, Modality
+
+EXPORT_FILE = "export.json"
+EXPORT_SCHEMA_VERSION = 1
+"""Version of ``export.json`` and of what the graphs take and give."""
+
+PREDICTION = "prediction"
+"""Name of the output of each graph."""
+
+_log = logging.getLogger(__name__)
+
+
+class Graph(Protocol):
+    """One use of a model, e.g. as an ``onnxruntime.InferenceSession``."""
+
+    def run(self, names: Sequence[str], inputs: Mapping[str, Any]) -> Sequence[Any]:
+        """Named outputs of named inputs, all of them numpy arrays."""
+
+
+@dataclass(frozen=True)
+class ExportedOutput:
+    """What an exported model answers for a batch of B clips, as :class:`vavl.VAVL` does.
+
+    Attributes:
+        prediction: ``(B, outputs)``: category logits, then attributes.
+        modality: B modalities that ``prediction`` was made from.
+    """
+
+    prediction: Tensor
+    modality: list[Modality]
+
+
+class ExportedModel:
+    """The graphs of a model; takes the inputs of :class:`vavl.VAVL` and gives its predictions.
+
+    Args:
+        config: Of the model.
+        graphs: One for each prediction the model makes.
+    """
+
+    def __init__(self, config: VAVLConfig, graphs: Mapping[Modality, Graph]) -> None:
+        self.config = config
+        self.graphs = dict(graphs)
+
+    @classmethod
+    def from_folder(cls, folder: Path, *, threads: int | None = None) -> ExportedModel:
+        """Opens a folder that ``vavl export`` wrote.
+
+        Args:
+            folder: The folder.
+            threads: CPU threads; None takes as many as torch has.
+
+        Raises:
+            StoreError: Missing or damaged files, another schema version, or the format ``torch``.
+            InputError: The extra ``vavl[onnx]`` is not installed.
+        """
+        content = read_json(folder / EXPORT_FILE, EXPORT_SCHEMA_VERSION)
+        if content.get("format") != "onnx":
+            raise StoreError(
+                f"{folder}: expected graphs in the format onnx, got {content.get('format')!r}; "
+                "opening a .pt2 file may run code, so vavl leaves that to you (torch.export.load)"
+            )
+        config = read_model_config(folder)
+        graphs = {}
+        for use in uses(config):
+            path = folder / f"{use}.onnx"
+            if not path.is_file():
+                raise StoreError(f"{folder} lacks {path.name}; was it copied whole?")
+            graphs[use] = open_session(
+                path.read_bytes(), str(path), threads or torch.get_num_threads()
+            )
+        if notice := content.get("notice"):
+            _log.warning(notice)
+        return cls(config, graphs)
+
+    def __call__(self, **inputs: Tensor | None) -> ExportedOutput:
+        """Predicts from whatever each clip of a batch has.
+
+        Args:
+            **inputs: As :meth:`vavl.VAVL.forward` takes them.
+
+        Raises:
+            InputError: As :meth:`vavl.VAVL.forward` does.
+        """
+        batch = checked_batch(self.config, **inputs)
+        rows = {
+            modality: torch.nonzero(mask.any(1)).flatten().tolist()
+            for modality, (_, mask) in batch.items()
+        }
+        clips = len(next(iter(batch.values()))[0])
+        modality = [present_modality(index, rows) for index in range(clips)]
+        prediction = torch.empty(clips, self.config.outputs)
+        for use in set(modality):
+            chosen = torch.tensor([found is use for found in modality])
+            arrays = {}
+            for stream in STREAMS if use is Modality.AUDIOVISUAL else (use,):
+                x, mask = batch[stream]
+                arrays[str(stream)] = x[chosen].float().numpy()
+                arrays[f"{stream}_mask"] = mask[chosen].numpy()
+            [values] = self.graphs[use].run([PREDICTION], arrays)
+            prediction[chosen] = torch.from_numpy(values)
+        return ExportedOutput(prediction, modality)
+
+
+def uses(config: VAVLConfig) -> tuple[Modality, ...]:
+    """What a model can be used for: one graph each.
+
+    A model that never saw both modalities at once averages its two predictions.
+
+    Example:
+        >>> sizes = {"acoustic_dim": 4, "visual_dim": 4, "categories": ("a", "b")}
+        >>> [str(use) for use in uses(VAVLConfig(**sizes, predictions=("acoustic",)))]
+        ['acoustic']
+    """
+    streams = tuple(stream for stream in STREAMS if stream in config.predictions)
+    return (*streams, Modality.AUDIOVISUAL) if streams == STREAMS else streams
