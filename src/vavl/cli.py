@@ -145,8 +145,9 @@ def extract(
 
     Acoustic extractors: logmel, logmel-pitch, hf:ID_OR_DIR (any transformers speech encoder),
     wav2vec2-large-robust-12, arrays. Visual extractors: compact-face (faces of a video, no
-    download), hf:ID_OR_DIR (any transformers image model, on faces of a video), arrays. The stores
-    are OUT/acoustic and OUT/visual.
+    download), efficientnet-b2-affectnet (the paper's, needs vavl[onnx]), hf:ID_OR_DIR (any
+    transformers image model, on faces of a video), arrays. NAME:SOURCE says where weights lie. The
+    stores are OUT/acoustic and OUT/visual.
 
     Args:
         manifest: Utterance table, as written by `vavl prepare`.

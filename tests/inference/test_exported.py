@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -286,7 +287,7 @@ def test_what_makes_no_sense_is_refused_first(
 def test_without_the_extra_its_name_is_told(
     model_folder: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     for action in (
         lambda: export_model(model_folder, tmp_path / "a"),
         lambda: vavl.load(exported),
