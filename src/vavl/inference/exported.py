@@ -115,17 +115,23 @@ class ExportedModel:
         }
         clips = len(next(iter(batch.values()))[0])
         modality = [present_modality(index, rows) for index in range(clips)]
+        if len(set(modality)) == 1:  # nothing to pick out, and nothing to copy
+            return ExportedOutput(self._run(modality[0], batch), modality)
         prediction = torch.empty(clips, self.config.outputs)
         for use in set(modality):
             chosen = torch.tensor([found is use for found in modality])
-            arrays = {}
-            for stream in STREAMS if use is Modality.AUDIOVISUAL else (use,):
-                x, mask = batch[stream]
-                arrays[str(stream)] = x[chosen].float().numpy()
-                arrays[f"{stream}_mask"] = mask[chosen].numpy()
-            [values] = self.graphs[use].run([PREDICTION], arrays)
-            prediction[chosen] = torch.from_numpy(values)
+            part = {stream: (x[chosen], mask[chosen]) for stream, (x, mask) in batch.items()}
+            prediction[chosen] = self._run(use, part)
         return ExportedOutput(prediction, modality)
+
+    def _run(self, use: Modality, batch: Mapping[Modality, tuple[Tensor, Tensor]]) -> Tensor:
+        arrays = {}
+        for stream in STREAMS if use is Modality.AUDIOVISUAL else (use,):
+            x, mask = batch[stream]
+            arrays[str(stream)] = x.float().numpy()
+            arrays[f"{stream}_mask"] = mask.numpy()
+        [values] = self.graphs[use].run([PREDICTION], arrays)
+        return torch.from_numpy(values)
 
 
 def uses(config: VAVLConfig) -> tuple[Modality, ...]:
