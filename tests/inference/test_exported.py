@@ -15,15 +15,12 @@ import pytest
 import torch
 
 import vavl
-from vavl import cli, export
+from vavl import cli
 from vavl.errors import ExportError, InputError, StoreError
-from vavl.export import (
-    UseGraph,
-    check_graph,
-    example_inputs,
-    export_model,
-    quantize_graph,
-)
+from vavl.export import export_model
+from vavl.export import folder as export_folder
+from vavl.export.check import CHECKED_SHAPES, check_graph, example_inputs
+from vavl.export.graphs import UseGraph, quantize_graph
 from vavl.inference.exported import ExportedModel, uses
 from vavl.models.pretrained import write_calibration, write_features
 from vavl.types import Modality
@@ -118,15 +115,14 @@ def test_a_graph_has_named_inputs_and_dynamic_axes(exported: Path) -> None:
         "prediction": ["batch", 4],
     }
     assert (
-        str(Path(export.__file__).parent).encode()
-        not in (exported / "audiovisual.onnx").read_bytes()
+        str(Path(vavl.__file__).parent).encode() not in (exported / "audiovisual.onnx").read_bytes()
     )
 
 
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> Callable[[Modality], None]:
     """Exports one use alone: a graph takes seconds, most of them in torch."""
-    return lambda use: monkeypatch.setattr(export, "uses", lambda _: (use,))
+    return lambda use: monkeypatch.setattr(export_folder, "uses", lambda _: (use,))
 
 
 def test_a_model_without_fusion_averages(tmp_path: Path, only: Callable[[Modality], None]) -> None:
@@ -182,8 +178,7 @@ def test_the_check_sees_padding_that_leaks(recognizer: vavl.Recognizer) -> None:
     with pytest.raises(ExportError):
         check_graph(model, Modality.ACOUSTIC, Graph(leak=True))
     masks = [
-        example_inputs(model, Modality.ACOUSTIC, shape)["acoustic_mask"]
-        for shape in export.CHECKED_SHAPES
+        example_inputs(model, Modality.ACOUSTIC, shape)["acoustic_mask"] for shape in CHECKED_SHAPES
     ]
     assert any((~mask[:, :-1] & mask[:, 1:]).any() for mask in masks)  # gaps, not padding alone
     assert (1, 1) in {tuple(mask.shape) for mask in masks}
@@ -237,8 +232,8 @@ def test_the_notice_of_the_weights_travels(
 ) -> None:
     vavl.load(exported)
     assert not caplog.text
-    monkeypatch.setattr(export, "model_folder", lambda _: model_folder)
-    monkeypatch.setattr(export, "uses", lambda _: ())
+    monkeypatch.setattr(export_folder, "model_folder", lambda _: model_folder)
+    monkeypatch.setattr(export_folder, "uses", lambda _: ())
     report = export_model("compact", tmp_path / "out")
     for path in exported.glob("*.onnx"):
         shutil.copy(path, report.folder)
