@@ -11,26 +11,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from timing import circumstances, interleaved, seconds, spread
 
 import vavl
 from vavl.features.media import audio_blocks, media_info
 from vavl.inference.windows import Window
-from vavl.training.run import git_revision, package_versions
-
-
-def seconds(function: Callable[[], object]) -> float:
-    """Time of one call."""
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
 
 
 def stages(recognizer: vavl.Recognizer, path: Path) -> dict[str, Callable[[], object]]:
@@ -83,28 +73,21 @@ def main() -> None:
     recognizer = vavl.load(options.model)
     first = seconds(lambda: recognizer.predict(options.clip))
     duration_s = recognizer.predict(options.clip).duration_s or float("nan")
-    timed = stages(recognizer, options.clip)
-    times: dict[str, list[float]] = {name: [] for name in timed}
-    for _ in range(options.repeats):
-        for name, function in timed.items():
-            times[name].append(seconds(function))
+    times = interleaved(stages(recognizer, options.clip), repeats=options.repeats)
     result = {
         "clip": options.clip.name,
         "duration_s": round(duration_s, 3),
         "first_prediction_s": round(first, 3),
         "stages": {
             name: {
-                "seconds": round(statistics.median(values), 4),
-                "real_time_factor": round(statistics.median(values) / duration_s, 4),
-                "spread_s": [round(min(values), 4), round(max(values), 4)],
+                "seconds": spread(values),
+                "real_time_factor": round(spread(values)["median"] / duration_s, 4),
             }
             for name, values in times.items()
         },
         "repeats": options.repeats,
         "threads": options.threads,
-        "machine": platform.machine(),
-        "revision": git_revision(),
-        "versions": package_versions(),
+        **circumstances(),
     }
     print(json.dumps(result, indent=2))
 

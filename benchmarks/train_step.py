@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
-import time
+from functools import partial
 
 import torch
+from timing import circumstances, interleaved, ratios, spread
 
 from vavl.config import TrainingConfig, VAVLConfig
 from vavl.models.vavl import SCHEDULES, VAVL
 from vavl.training.objective import Objective
-from vavl.training.run import git_revision, package_versions
 from vavl.types import Batch
 
 
@@ -32,15 +30,13 @@ def make_batch(clips: int, steps: tuple[int, int], dims: tuple[int, int]) -> Bat
     )
 
 
-def step_seconds(objective: Objective, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
-    """Seconds of all steps of the objective's schedule on one batch."""
-    started = time.perf_counter()
+def take_steps(objective: Objective, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
+    """All steps of the objective's schedule on one batch."""
     for step in objective.steps:
         losses = objective(batch, step)
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
-    return time.perf_counter() - started
 
 
 def main() -> None:
@@ -62,25 +58,17 @@ def main() -> None:
     for schedule in SCHEDULES:
         objective = Objective(VAVL(config), TrainingConfig(schedule=schedule)).train()  # type: ignore[arg-type]
         trained[schedule] = objective, torch.optim.Adam(objective.parameters(), lr=1e-4)
-    for objective, optimizer in trained.values():
-        step_seconds(objective, optimizer, batch)
-    seconds: dict[str, list[float]] = {schedule: [] for schedule in SCHEDULES}
-    for _ in range(options.repeats):
-        for schedule, (objective, optimizer) in trained.items():
-            seconds[schedule].append(step_seconds(objective, optimizer, batch))
-    ratios = [a / j for a, j in zip(seconds["alternating"], seconds["joint"], strict=True)]
+    seconds = interleaved(
+        {name: partial(take_steps, *parts, batch) for name, parts in trained.items()},
+        repeats=options.repeats,
+        warm_up=1,
+    )
     result = {
         "benchmark": "train_step",
         "settings": vars(options) | {"dims": dims, "steps": steps},
-        "median_s": {name: statistics.median(values) for name, values in seconds.items()},
-        "alternating_over_joint": {
-            "median": statistics.median(ratios),
-            "min": min(ratios),
-            "max": max(ratios),
-        },
-        "versions": package_versions(),
-        "machine": {"processor": platform.machine(), "system": platform.platform()},
-        "git_revision": git_revision(),
+        "seconds": {name: spread(values) for name, values in seconds.items()},
+        "alternating_over_joint": ratios(seconds["alternating"], seconds["joint"]),
+        **circumstances(),
     }
     print(json.dumps(result, indent=2))
 

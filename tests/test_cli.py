@@ -42,12 +42,13 @@ def test_importing_and_helping_do_not_load_torch() -> None:
     )
     done = in_new_process("-c", code)
     assert done.stderr.strip() == "[]"
-    for command in ("prepare", "extract", "train", "evaluate", "predict", "demo"):
+    for command in ("prepare", "extract", "train", "evaluate", "predict", "export", "demo"):
         assert command in done.stdout
 
 
 @pytest.mark.parametrize(
-    "command", ["extract", "train", "evaluate", "predict", "demo", "keys", "prepare"]
+    "command",
+    ["extract", "train", "evaluate", "predict", "export", "demo", "keys", "prepare"],
 )
 def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,38 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)  # noqa: PTH105 - says what it does; Path.replace is the same call
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Gives a temporary folder beside ``path``, and renames it to ``path`` on success.
+
+    Whatever is raised inside removes the temporary folder with all that is in it.
+
+    Args:
+        path: Where the folder shall lie; it must be empty or not there.
+
+    Yields:
+        The folder to write into.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "results"
+        >>> with atomic_folder(target) as temporary:
+        ...     _ = (temporary / "notes.txt").write_text("complete")
+        >>> [file.name for file in target.iterdir()]
+        ['notes.txt']
+    """
+    path = Path(path)
+    temporary = path.parent / f".{secrets.token_hex(8)}.part"
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.is_dir():
+            path.rmdir()  # not every system replaces an empty folder
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_json(path: Path, schema_version: int, content: Mapping[str, Any]) -> None:

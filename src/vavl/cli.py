@@ -111,8 +111,9 @@ def extract(
 
     Acoustic extractors: logmel, logmel-pitch, hf:ID_OR_DIR (any transformers speech encoder),
     wav2vec2-large-robust-12, arrays. Visual extractors: compact-face (faces of a video, no
-    download), hf:ID_OR_DIR (any transformers image model, on faces of a video), arrays. The stores
-    are OUT/acoustic and OUT/visual.
+    download), efficientnet-b2-affectnet (the paper's, needs vavl[onnx]), hf:ID_OR_DIR (any
+    transformers image model, on faces of a video), arrays. NAME:SOURCE says where weights lie. The
+    stores are OUT/acoustic and OUT/visual.
 
     Args:
         manifest: Utterance table, as written by `vavl prepare`.
@@ -362,7 +363,8 @@ def predict(
 
     Args:
         paths: Files and folders.
-        model: The model of the package, a run, a fold of it, a model folder or a hub id.
+        model: The model of the package, a run, a fold of it, a model folder, an exported one, or
+            a hub id.
         timeline: Predict over time as well, in windows of 2 s every 0.5 s.
         plot: Picture of the probabilities over time (PNG, SVG or PDF); for a single clip.
         overlay: Video with the face and the emotion drawn on it (mp4); for a single clip.
@@ -431,7 +433,8 @@ def stream(
     Args:
         source: File or folder of frames that is played as if it happened now; otherwise a pipe or
             the devices are read.
-        model: The model of the package, a run, a fold of it, a model folder or a hub id.
+        model: The model of the package, a run, a fold of it, a model folder, an exported one, or
+            a hub id.
         camera: Device of Video4Linux; None for no picture.
         microphone: Device of ALSA, e.g. hw:1; None for no sound.
         video_pipe: WIDTHxHEIGHT@RATE of raw RGB frames (rgb24) on the standard input.
@@ -466,6 +469,35 @@ def stream(
         )
     with suppress(KeyboardInterrupt):  # nothing is left half done: this is how a stream ends
         live.run_stream(recognizer, events, window_printer(format))
+    return EXIT_OK
+
+
+@app.command
+def export(
+    model: Positional[str],
+    /,
+    out: Path,
+    format: Literal["onnx", "torch"] = "onnx",
+    quantize: Literal["int8"] | None = None,
+) -> int:
+    """Export a model into graphs that run without vavl's code; needs vavl[onnx].
+
+    One graph for each use: acoustic, visual, audiovisual. Each is checked against the model before
+    anything is written. `vavl predict --model OUT` predicts with them.
+
+    Args:
+        model: The model of the package (compact), a run, a fold of it, a model folder or a hub id.
+        out: Folder to write, which must not hold anything yet.
+        format: onnx for onnxruntime, or torch for programs of torch.export (.pt2).
+        quantize: int8 makes ONNX graphs smaller and faster, and a little less exact.
+    """
+    from vavl.export import export_model
+
+    report = export_model(model, out, format=format, quantize=quantize)
+    for use, size in report.graph_bytes.items():
+        print(f"{use}: {size / 1e6:.1f} MB")
+    print(f"Largest difference from the model: {report.largest_difference:.1g}")
+    print(f"Exported: {report.folder}")
     return EXIT_OK
 
 

@@ -35,6 +35,10 @@ class StoreError(VavlError):
     """A feature store, a shard, a checkpoint or a run directory cannot be used as asked."""
 
 
+class ExportError(VavlError):
+    """An exported model does not predict what the model predicts."""
+
+
 def all_problems(subject: str, problems: Sequence[str], limit: int = 50) -> str:
     """Formats every problem found in one message, so that a user mends them in one go."""
     shown = "\n".join(f"  - {problem}" for problem in problems[:limit])

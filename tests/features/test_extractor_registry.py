@@ -16,7 +16,10 @@ from vavl.types import FeatureSpec, Modality
 
 def test_every_listed_name_can_be_built(tiny_encoder: Callable[..., Path]) -> None:
     folder = str(tiny_encoder("Wav2Vec2Model"))
-    assert extractor_names("visual") == ("compact-face", "arrays", "hf:ID_OR_FOLDER")
+    assert extractor_names("visual") == (
+        *("compact-face", "efficientnet-b2-affectnet", "arrays"),
+        "hf:ID_OR_FOLDER",
+    )
     for name in extractor_names("acoustic"):
         if name == "wav2vec2-large-robust-12":  # needs its own architecture: refuses the tiny one
             with pytest.raises(InputError, match="at least 12 layers"):
@@ -83,6 +86,8 @@ def test_features_of_another_version_are_not_taken_for_the_same() -> None:
         ("acoustic", "logmel", {"normalisation": "none"}, ["did you mean 'normalization'"]),
         ("acoustic", "logmel", {"a": 1, "b": 2}, ["2 problems", "a:", "b:", "max_duration_s"]),
         ("acoustic", "hf:./missing", {}, ["./missing"]),
+        ("acoustic", "hf", {}, ["hf:ID_OR_FOLDER"]),
+        ("acoustic", "logmel:a/folder", {}, ["source: not a parameter"]),
     ],
 )
 def test_what_is_unknown_is_named_with_what_is_near(modality, name, parameters, parts) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vavl.features.compact_face import CompactFaceFeatures
+from vavl.features.efficientnet import EfficientNetB2Affectnet
 from vavl.features.face_features import FACE_RATE_HZ, FaceFeatures
 from vavl.features.image_encoder import ImageEncoder, Pooling
 from vavl.features.tracking import MainFaceRule
@@ -23,6 +24,29 @@ def compact_face_features(
         mirrored: Embed the mirror image too and take the mean: twice the time.
     """
     return FaceFeatures(CompactFaceFeatures(mirrored), None, frame_rate_hz, detect_every, main)
+
+
+def efficientnet_b2_features(
+    source: str | None = None,
+    sha256: str | None = None,
+    frame_rate_hz: float = FACE_RATE_HZ,
+    detect_every: int = 5,
+    main: MainFaceRule | int = "prominent",
+    margin: float = 0.0,
+) -> FaceFeatures:
+    """Faces of a video through the network of the paper: 1408 features, with ``vavl[onnx]``.
+
+    Args:
+        source: See :class:`vavl.features.efficientnet.EfficientNetB2Affectnet`; likewise ``sha256``
+            and ``margin``.
+        sha256: What the hash of the file must be.
+        frame_rate_hz: See :class:`vavl.features.face_features.FaceFeatures`; likewise the next two.
+        detect_every: The detector sees every so-manieth frame.
+        main: Which of several faces is taken.
+        margin: What is seen around the face.
+    """
+    embedder = EfficientNetB2Affectnet(source, sha256, margin)
+    return FaceFeatures(embedder, None, frame_rate_hz, detect_every, main)
 
 
 def hub_face_features(

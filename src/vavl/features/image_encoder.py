@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -12,8 +13,8 @@ from vavl.features.faces import Face, align
 from vavl.features.hidden_states import load_pretrained
 from vavl.features.weights import Checkpoint, find_checkpoint
 
+FACES_PER_PASS = 16
 _USUAL_SIZE = 224
-_FACES_PER_PASS = 16
 
 Pooling = Literal["mean", "first"]
 
@@ -103,12 +104,9 @@ class ImageEncoder:
         self.load()
         crops = align(frames, faces, self._size, self._margin)
         parts = []
-        for start in range(0, len(crops), _FACES_PER_PASS):
-            pixels = crops[start : start + _FACES_PER_PASS].astype(np.float32) / 255
-            pixels = (pixels - self._mean) / self._std
-            x = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())  # (n, 3, S, S)
+        for pixels in normalised_pixels(crops, self._mean, self._std):
             with torch.inference_mode():
-                hidden = self._model(x).last_hidden_state
+                hidden = self._model(torch.from_numpy(pixels)).last_hidden_state
             if hidden.ndim == 4:  # of a convolutional model: (n, D, h, w)
                 hidden = hidden.flatten(2).transpose(1, 2)
             pooled = hidden[:, 0] if self._pooling == "first" else hidden.mean(1)
@@ -118,6 +116,28 @@ class ImageEncoder:
     def __getstate__(self) -> dict[str, Any]:
         # A worker process reads the weights from disk: cheaper than sending them.
         return {**self.__dict__, "_model": None}
+
+
+def normalised_pixels(
+    crops: NDArray[np.uint8],
+    mean: NDArray[np.float32],
+    std: NDArray[np.float32],
+    per_pass: int = FACES_PER_PASS,
+) -> Iterator[NDArray[np.float32]]:
+    """Crops as networks for pictures take them, some at a time.
+
+    Args:
+        crops: ``(N, S, S, 3)`` RGB, uint8.
+        mean: ``(3,)`` of pixels in [0, 1].
+        std: ``(3,)`` likewise.
+        per_pass: How many at a time.
+
+    Yields:
+        ``(n, 3, S, S)``, n at most ``per_pass``.
+    """
+    for start in range(0, len(crops), per_pass):
+        pixels = crops[start : start + per_pass].astype(np.float32) / np.float32(255)
+        yield ((pixels - mean) / std).transpose(0, 3, 1, 2).copy()
 
 
 def _side(checkpoint: Checkpoint, settings: Any) -> int:

@@ -16,7 +16,12 @@ from vavl.data.shards import describe
 from vavl.data.utterance import MediaField
 from vavl.errors import InputError, all_problems
 from vavl.features.acoustic import LogMel
-from vavl.features.face_models import compact_face_features, hub_face_features
+from vavl.features.efficientnet import NAME as EFFICIENTNET
+from vavl.features.face_models import (
+    compact_face_features,
+    efficientnet_b2_features,
+    hub_face_features,
+)
 from vavl.features.pitch import LogMelPitch
 from vavl.features.speech_encoder import PAPER_PRESET, SpeechEncoder, Wav2Vec2LargeRobust12
 from vavl.features.visual import ArrayFeatures
@@ -47,22 +52,21 @@ class Extractor(Protocol):
         """Features ``(T, D)`` of a file, or of a part of it."""
 
 
-_HUB_PREFIX = "hf:"
+_HUB = "hf"
 _BUILDERS: dict[Modality, dict[str, Callable[..., Extractor]]] = {
     Modality.ACOUSTIC: {
         "logmel": LogMel,
         "logmel-pitch": LogMelPitch,
         PAPER_PRESET: Wav2Vec2LargeRobust12,
         "arrays": partial(ArrayFeatures, Modality.ACOUSTIC),
+        _HUB: SpeechEncoder,
     },
     Modality.VISUAL: {
         "compact-face": compact_face_features,
+        EFFICIENTNET: efficientnet_b2_features,
         "arrays": partial(ArrayFeatures, Modality.VISUAL),
+        _HUB: hub_face_features,
     },
-}
-_HUB_BUILDERS: dict[Modality, Callable[..., Extractor]] = {
-    Modality.ACOUSTIC: SpeechEncoder,
-    Modality.VISUAL: hub_face_features,
 }
 
 
@@ -71,10 +75,10 @@ def extractor_names(modality: Modality | str) -> tuple[str, ...]:
 
     Example:
         >>> extractor_names("visual")
-        ('compact-face', 'arrays', 'hf:ID_OR_FOLDER')
+        ('compact-face', 'efficientnet-b2-affectnet', 'arrays', 'hf:ID_OR_FOLDER')
     """
-    names = tuple(_BUILDERS[_checked(modality)])
-    return (*names, "hf:ID_OR_FOLDER")
+    names = _BUILDERS[_checked(modality)]
+    return tuple(f"{name}:ID_OR_FOLDER" if name == _HUB else name for name in names)
 
 
 def build_extractor(modality: Modality | str, name: str, **parameters: Any) -> Extractor:
@@ -82,13 +86,15 @@ def build_extractor(modality: Modality | str, name: str, **parameters: Any) -> E
 
     Args:
         modality: ``acoustic`` or ``visual``.
-        name: ``"logmel"``, ``"logmel-pitch"``, ``"hf:ID_OR_FOLDER"``,
-            ``"wav2vec2-large-robust-12"`` (acoustic),
-            ``"compact-face"`` (visual), or ``"arrays"`` (both).
+        name: ``"logmel"``, ``"logmel-pitch"``, ``"wav2vec2-large-robust-12"`` (acoustic),
+            ``"compact-face"``, ``"efficientnet-b2-affectnet"`` (visual), ``"hf:ID_OR_FOLDER"`` or
+            ``"arrays"`` (both). ``"NAME:SOURCE"`` says where the weights lie, for those that take
+            them from somewhere.
         **parameters: Those of :class:`vavl.features.acoustic.LogMel`,
             :class:`vavl.features.speech_encoder.SpeechEncoder`,
-            :class:`vavl.features.speech_encoder.Wav2Vec2LargeRobust12` and
-            :class:`vavl.features.visual.ArrayFeatures`.
+            :class:`vavl.features.speech_encoder.Wav2Vec2LargeRobust12`,
+            :class:`vavl.features.visual.ArrayFeatures` and of the functions in
+            :mod:`vavl.features.face_models`.
 
     Raises:
         InputError: The name or a parameter is unknown, or a value does not fit.
@@ -99,9 +105,11 @@ def build_extractor(modality: Modality | str, name: str, **parameters: Any) -> E
     """
     modality = _checked(modality)
     builders = _BUILDERS[modality]
-    if name.startswith(_HUB_PREFIX):
-        builder = partial(_HUB_BUILDERS[modality], name.removeprefix(_HUB_PREFIX))
-        return _build(name, builder, parameters)
+    name, _, source = name.partition(":")
+    if name == _HUB and not (source or "source" in parameters):
+        raise InputError("extractor: expected hf:ID_OR_FOLDER, got no id and no folder")
+    if source:
+        parameters = {"source": source, **parameters}
     if name not in builders:
         known = ", ".join(extractor_names(modality))
         raise InputError(
@@ -128,9 +136,7 @@ def rebuild_extractor(spec: FeatureSpec, *, source: str | None = None) -> Extrac
         True
     """
     name = spec.extractor
-    builder: Callable[..., Extractor] | None = _BUILDERS.get(spec.modality, {}).get(name)
-    if name == "hf":
-        builder = _HUB_BUILDERS[spec.modality]
+    builder = _BUILDERS.get(spec.modality, {}).get(name)
     if builder is None:
         raise InputError(f"extractor: {spec.modality} {name!r} is not known to this vavl")
     known = inspect.signature(builder).parameters

@@ -1,4 +1,4 @@
-"""Finds the weights of a pretrained encoder: in a local folder, or on the Hugging Face hub."""
+"""Finds pretrained weights: in local folders and files, on the Hugging Face hub, at an address."""
 
 from __future__ import annotations
 
@@ -92,6 +92,55 @@ def find_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
         raise InputError(f"revision: {source!r} and revision={revision!r} contradict each other")
     folder = _download(repository, revision or pinned or None)
     return _read(folder, f"{repository}@{folder.name}")
+
+
+def find_file(source: str, sha256: str | None = None) -> tuple[Path, str]:
+    """Finds a single file of weights, and downloads it if it is not in the cache yet.
+
+    The cache is that of torch (``TORCH_HOME``); with ``HF_HUB_OFFLINE`` nothing is downloaded.
+
+    Args:
+        source: A local file, or an address that begins with ``https://``.
+        sha256: What the file's SHA-256 must be, in hexadecimal; needed for an address.
+
+    Returns:
+        The local file, and its SHA-256.
+
+    Raises:
+        InputError: There is no such file, or it has another hash.
+    """
+    remote = source.startswith("https://")
+    path = _downloaded(source, sha256) if remote else Path(source).expanduser().resolve()
+    if not path.is_file():
+        raise InputError(f"{source}: expected a file with weights; there is none")
+    found = _sha256((path,))
+    if sha256 is not None and found != sha256.lower():
+        raise InputError(
+            f"{path}: expected the SHA-256 {sha256}, got {found}; is this another file, or a "
+            "damaged one? Remove it, or name the hash of the file that is meant."
+        )
+    return path, found
+
+
+def _downloaded(address: str, sha256: str | None) -> Path:
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+    from torch import hub
+
+    if sha256 is None:
+        raise InputError(f"sha256: expected the hash of what {address} shall be, got none")
+    stem, _, suffix = address.rpartition("/")[2].rpartition(".")
+    path = Path(hub.get_dir()) / "checkpoints" / f"{stem}-{sha256[:8]}.{suffix}"
+    if path.is_file():
+        return path
+    advice = "check the connection and HF_HUB_OFFLINE, or give the file by its local path"
+    if HF_HUB_OFFLINE:
+        raise InputError(f"{address}: not in {path.parent}, and offline mode is on; {advice}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        hub.download_url_to_file(address, str(path), hash_prefix=sha256)
+    except (OSError, RuntimeError) as error:  # no connection; another hash
+        raise InputError(f"{address}: cannot be had ({error}); {advice}") from error
+    return path
 
 
 def _looks_like_path(source: str) -> bool:

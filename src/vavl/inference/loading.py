@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from vavl.errors import StoreError
+from vavl.inference.exported import EXPORT_FILE, ExportedModel
 from vavl.inference.recognizer import Recognizer
 from vavl.models.pretrained import (
     FEATURES_FILE,
@@ -24,7 +25,7 @@ COMPACT_NOTICE = (
     "compact: trained on RAVDESS (CC BY-NC-SA 4.0) and FER2013 (research use): not for commercial "
     "use; see docs/models/compact.md"
 )
-"""Logged as a warning when the model of the package is loaded."""
+"""Logged as a warning when the model of the package is loaded, or what was exported of it."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,9 +40,10 @@ def load(
     """Loads a recogniser.
 
     Args:
-        source: A run or one fold of it, as ``vavl train`` writes them; a model folder; or a hub id
-            ``"owner/name"``. Default: ``"compact"``, the model that comes with the package.
-        device: ``"cpu"``, ``"cuda"`` or any other torch device.
+        source: A run or one fold of it, as ``vavl train`` writes them; a model folder; a folder
+            that ``vavl export`` wrote, which onnxruntime runs; or a hub id ``"owner/name"``.
+            Default: ``"compact"``, the model that comes with the package.
+        device: ``"cpu"``, ``"cuda"`` or any other torch device; exported models run on the CPU.
         revision: Branch, tag or commit on the hub.
         local_files_only: Never ask the network.
 
@@ -54,24 +56,33 @@ def load(
         >>> recognizer.predict("clip.mp4").label  # doctest: +SKIP
         'happy'
     """
+    folder = model_folder(source, revision=revision, local_files_only=local_files_only)
+    features = read_features(folder) if (folder / FEATURES_FILE).is_file() else {}
+    exported = (folder / EXPORT_FILE).is_file()
+    model = ExportedModel.from_folder(folder) if exported else load_model(folder)
+    return Recognizer(model, features, read_calibration(folder), device=device)
+
+
+def model_folder(
+    source: Path | str | None, *, revision: str | None = None, local_files_only: bool = False
+) -> Path:
+    """The folder of the model that :func:`load` would load; the arguments are the same.
+
+    Raises:
+        StoreError: As :func:`load`.
+    """
     if source is None or source == COMPACT:
-        source = _compact_folder()
+        _log.warning(COMPACT_NOTICE)
+        return Path(str(resources.files("vavl.inference") / "assets" / COMPACT))
     folder = Path(source)
+    if (folder / EXPORT_FILE).is_file():
+        return folder
     if (folder / "config.toml").is_file():
         folds = folds_of_run(folder)
         if len(folds) > 1:
             names = ", ".join(str(fold.path) for fold in folds)
             raise StoreError(f"model: {folder} holds a model per fold; load one of {names}")
-        folder = folds[0].path
-        source = folder
-    folder = resolve_model(
+        source = folds[0].path
+    return resolve_model(
         source, revision=revision, cache_dir=None, local_files_only=local_files_only
     )
-    features = read_features(folder) if (folder / FEATURES_FILE).is_file() else {}
-    return Recognizer(load_model(folder), features, read_calibration(folder), device=device)
-
-
-def _compact_folder() -> Path:
-    """Where the model of the package lies; tells on the way what it may be used for."""
-    _log.warning(COMPACT_NOTICE)
-    return Path(str(resources.files("vavl.inference") / "assets" / COMPACT))

@@ -18,6 +18,7 @@ from vavl.features.registry import rebuild_extractor
 from vavl.features.visual import read_array
 from vavl.features.waveform import WaveformExtractor
 from vavl.inference.clip import ClipStreams, streams_of_arrays, streams_of_file
+from vavl.inference.exported import ExportedModel
 from vavl.inference.files import ClipFiles
 from vavl.inference.quality import SILENCE_DBFS, Quality, level_dbfs
 from vavl.inference.windows import Window, WindowCutter, cut_clip
@@ -39,24 +40,31 @@ class Recognizer:
     """A model together with the extractors of its features.
 
     Args:
-        model: Trained model.
+        model: Trained model, or an exported one, which onnxruntime runs.
         features: How the features of each modality were made; without it, only arrays of features
             can be given.
         temperatures: What the logits of each prediction are divided by, so that probabilities mean
             what they say; 1 where it is not given.
-        device: Where the model runs.
+        device: Where the model runs; an exported one runs on the CPU.
+
+    Raises:
+        InputError: Another device for an exported model.
     """
 
     def __init__(
         self,
-        model: EmotionModel,
+        model: EmotionModel | ExportedModel,
         features: Mapping[Modality, FeatureSpec] | None = None,
         temperatures: Mapping[Modality, float] | None = None,
         *,
         device: str = "cpu",
     ) -> None:
         self.device = torch.device(device)
-        self.model = model.to(self.device).eval()
+        if isinstance(model, EmotionModel):
+            model = model.to(self.device).eval()
+        elif self.device.type != "cpu":
+            raise InputError(f"device: expected cpu for an exported model, got {device!r}")
+        self.model = model
         self.features = dict(features or {})
         self.temperatures = dict(temperatures or {})
 
@@ -275,14 +283,14 @@ class Recognizer:
             inputs[f"{modality}_mask"] = known
         with torch.inference_mode():
             out = self.model(**inputs)
-        modality = out.modality[0]
-        if modality is None:
+        source: Modality | None = out.modality[0]
+        if source is None:
             return None, {}, {}
         values = out.prediction[0].float().cpu()
         split = len(self.categories)
-        logits = values[:split] / self.temperatures.get(modality, 1.0)
+        logits = values[:split] / self.temperatures.get(source, 1.0)
         return (
-            modality,
+            source,
             dict(zip(self.categories, logits.softmax(0).tolist(), strict=True)),
             dict(zip(self.attributes, values[split:].clamp(0, 1).tolist(), strict=True)),
         )

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from vavl.config import ModelConfig, TrainingConfig
-from vavl.errors import InputError, StoreError
-from vavl.models.inputs import checked_sequences
+from vavl.errors import StoreError
+from vavl.models.inputs import checked_batch
 from vavl.models.outputs import ModelOutput, Rows, combined
 from vavl.models.pretrained import load_weights, read_model_config, resolve_model, write_model
 from vavl.models.sequences import Pair, Sequences, paired
@@ -178,32 +178,21 @@ class EmotionModel(nn.Module, ABC):
             InputError: Wrong shape or dimension, lengths out of range, a clip without any
                 modality, or features that are not finite.
         """
-        inputs: dict[Modality, tuple[Tensor, Tensor]] = {}
-        for modality, x, lengths, mask in (
-            (Modality.ACOUSTIC, acoustic, acoustic_lengths, acoustic_mask),
-            (Modality.VISUAL, visual, visual_lengths, visual_mask),
-        ):
-            if x is not None:
-                inputs[modality] = checked_sequences(self.config, modality, x, lengths, mask)
-        if not inputs:
-            raise InputError("acoustic, visual: expected at least one sequence, got neither")
-        sizes = {len(x) for x, _ in inputs.values()}
-        if len(sizes) > 1:
-            raise InputError(f"acoustic, visual: expected the same number of clips, got {sizes}")
-        if 0 in sizes:
-            raise InputError("acoustic, visual: expected at least one clip, got an empty batch")
-        empty = ~torch.stack([mask.any(1) for _, mask in inputs.values()]).any(0)
-        if empty.any():
-            raise InputError(
-                f"acoustic, visual: clip {int(torch.nonzero(empty)[0])} of the batch has neither "
-                "sound nor face; leave it out"
-            )
+        inputs = checked_batch(
+            self.config,
+            acoustic,
+            acoustic_lengths,
+            visual,
+            visual_lengths,
+            acoustic_mask=acoustic_mask,
+            visual_mask=visual_mask,
+        )
         sequences = {
             modality: part
             for modality, (x, mask) in inputs.items()
             if (part := self.present(modality, x, mask)) is not None
         }
-        return self.answer(sequences, sizes.pop())
+        return self.answer(sequences, len(next(iter(inputs.values()))[0]))
 
     def answer(self, sequences: Mapping[Modality, Sequences], batch: int) -> ModelOutput:
         """Everything there is to say about a batch of B clips, from at least one modality."""

@@ -11,6 +11,47 @@ from vavl.models.conformer import lengths_to_mask
 from vavl.types import Modality
 
 
+def checked_batch(
+    config: ModelConfig,
+    acoustic: Tensor | None = None,
+    acoustic_lengths: Tensor | None = None,
+    visual: Tensor | None = None,
+    visual_lengths: Tensor | None = None,
+    *,
+    acoustic_mask: Tensor | None = None,
+    visual_mask: Tensor | None = None,
+) -> dict[Modality, tuple[Tensor, Tensor]]:
+    """What a batch has of each modality; the arguments are those of a model.
+
+    Returns:
+        By modality: ``(B, T, D)``, finite everywhere, and its mask ``(B, T)``; B is the same.
+
+    Raises:
+        InputError: As :meth:`vavl.models.base.EmotionModel.forward`.
+    """
+    inputs: dict[Modality, tuple[Tensor, Tensor]] = {}
+    for modality, x, lengths, mask in (
+        (Modality.ACOUSTIC, acoustic, acoustic_lengths, acoustic_mask),
+        (Modality.VISUAL, visual, visual_lengths, visual_mask),
+    ):
+        if x is not None:
+            inputs[modality] = checked_sequences(config, modality, x, lengths, mask)
+    if not inputs:
+        raise InputError("acoustic, visual: expected at least one sequence, got neither")
+    sizes = {len(x) for x, _ in inputs.values()}
+    if len(sizes) > 1:
+        raise InputError(f"acoustic, visual: expected the same number of clips, got {sizes}")
+    if 0 in sizes:
+        raise InputError("acoustic, visual: expected at least one clip, got an empty batch")
+    empty = ~torch.stack([mask.any(1) for _, mask in inputs.values()]).any(0)
+    if empty.any():
+        raise InputError(
+            f"acoustic, visual: clip {int(torch.nonzero(empty)[0])} of the batch has neither "
+            "sound nor face; leave it out"
+        )
+    return inputs
+
+
 def checked_sequences(
     config: ModelConfig,
     modality: Modality,
@@ -51,8 +92,8 @@ def checked_sequences(
             f"of shape {tuple(mask.shape)}"
         )
     mask = mask.to(x.device)
-    finite = x.isfinite().all(-1)
-    if not finite.all():
+    if not x.sum().isfinite():  # a sum is finite only if all its terms are: one quick pass
+        finite = x.isfinite().all(-1)
         bad = mask & ~finite
         if bad.any():
             clip, step = torch.nonzero(bad)[0].tolist()

@@ -103,10 +103,15 @@ def in_common(parts: Sequence[Rows]) -> tuple[Tensor, list[Tensor]]:
 def average(parts: Sequence[Rows], config: ModelConfig) -> Rows:
     """Mean of predictions for the clips that have them all: of probabilities, and of attributes."""
     rows, values = in_common(parts)
+    return Rows(rows, average_values(values, config))
+
+
+def average_values(values: Sequence[Tensor], config: ModelConfig) -> Tensor:
+    """Mean of outputs ``(n, outputs)``: of probabilities, and of attributes."""
     split = len(config.categories)
     log_sum = torch.stack([v[:, :split].log_softmax(1) for v in values]).logsumexp(0)
     attributes = torch.stack([v[:, split:] for v in values]).mean(0)
-    return Rows(rows, torch.cat([log_sum, attributes], dim=1))
+    return torch.cat([log_sum, attributes], dim=1)
 
 
 def mean_outputs(parts: Sequence[Rows]) -> Rows:

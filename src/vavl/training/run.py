@@ -46,7 +46,10 @@ PROVENANCE_FILE = "provenance.json"
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
-RECORDED_PACKAGES = ("vavl", "torch", "lightning-fabric", "transformers", "safetensors", "numpy")
+RECORDED_PACKAGES = (
+    *("vavl", "torch", "lightning-fabric", "transformers", "safetensors", "numpy"),
+    *("onnx", "onnxruntime"),
+)
 
 
 @dataclass(frozen=True)

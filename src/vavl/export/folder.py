@@ -1,0 +1,110 @@
+"""The folder of an exported model: graphs that were checked, and what belongs to them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vavl.atomic import atomic_folder, write_json
+from vavl.errors import InputError
+from vavl.export.check import Program, check_graph
+from vavl.export.graphs import UseGraph, quantize_graph, write_onnx, write_torch
+from vavl.inference.exported import EXPORT_FILE, EXPORT_SCHEMA_VERSION, Graph, uses
+from vavl.inference.loading import COMPACT, COMPACT_NOTICE, model_folder
+from vavl.models.pretrained import CALIBRATION_FILE, CONFIG_FILE, FEATURES_FILE
+from vavl.models.vavl import VAVL
+from vavl.onnx_files import onnx_extra, open_session
+from vavl.training.run import package_versions
+from vavl.types import Modality
+
+Format = Literal["onnx", "torch"]
+Quantization = Literal["int8"]
+
+_SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported.
+
+    Attributes:
+        folder: Where it lies.
+        graph_bytes: Size of the graph of each use.
+        largest_difference: Between the graphs' outputs and the model's, over all checks; of
+            probabilities and attributes for quantised graphs.
+    """
+
+    folder: Path
+    graph_bytes: dict[Modality, int]
+    largest_difference: float
+
+
+def export_model(
+    source: Path | str | None,
+    out: Path,
+    *,
+    format: Format = "onnx",
+    quantize: Quantization | None = None,
+) -> ExportReport:
+    """Exports a model, and checks the files that were written against it.
+
+    Args:
+        source: As for :func:`vavl.load`.
+        out: Folder to write; it must not hold anything yet. Nothing is left there on failure.
+        format: ``"onnx"`` for onnxruntime, or ``"torch"`` for programs of ``torch.export`` (.pt2).
+        quantize: ``"int8"`` keeps the weights of matrix products in 8 bits, and rounds what they
+            are multiplied with on the fly; only for ONNX.
+
+    Raises:
+        InputError: The folder is not empty, arguments contradict each other, or the extra
+            ``vavl[onnx]`` is not installed.
+        StoreError: No usable model at the source.
+        ExportError: A graph does not predict what the model predicts.
+
+    Example:
+        >>> export_model("runs/my-run/fold-0", Path("my-model-onnx"))  # doctest: +SKIP
+    """
+    if quantize is not None and format != "onnx":
+        raise InputError(f"quantize: expected the format onnx for it, got {format!r}")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(f"out: expected a folder that is empty or not there yet, got {out}")
+    if format == "onnx":
+        for module in ("onnx", "onnxscript", "onnxruntime"):
+            onnx_extra(module)
+    folder = model_folder(source)
+    if (folder / EXPORT_FILE).is_file():
+        raise InputError(f"model: expected a model, got {folder}, which was exported already")
+    model = VAVL.from_pretrained(folder)
+    difference, sizes = 0.0, {}
+    with atomic_folder(out) as temporary:
+        for use in uses(model.config):
+            path = temporary / f"{use}{_SUFFIXES[format]}"
+            graph = UseGraph(model, use, zero_padding=quantize is not None).eval()
+            write_torch(graph, path) if format == "torch" else write_onnx(graph, path)
+            found = check_graph(model, use, _open(path, format))
+            if quantize is not None:
+                quantize_graph(path)
+                found = check_graph(model, use, _open(path, format), quantized=True)
+            difference = max(difference, found)
+            sizes[use] = path.stat().st_size
+        for name in (CONFIG_FILE, FEATURES_FILE, CALIBRATION_FILE):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, temporary / name)
+        content = {
+            "format": format,
+            "quantize": quantize,
+            "largest_difference": difference,
+            "notice": COMPACT_NOTICE if source in (None, COMPACT) else None,
+            "versions": package_versions(),
+        }
+        write_json(temporary / EXPORT_FILE, EXPORT_SCHEMA_VERSION, content)
+    return ExportReport(out, sizes, difference)
+
+
+def _open(path: Path, format: Format) -> Graph:
+    if format == "torch":
+        return Program(path)
+    session: Graph = open_session(path.read_bytes(), path.name, threads=1)
+    return session

@@ -1,0 +1,155 @@
+"""Exported models: folders that ``vavl export`` writes, run by onnxruntime instead of torch.
+
+A folder holds what a model folder holds (``config.json``, ``features.json``, ``calibration.json``),
+except that the weights are in the graphs, one for each use: ``acoustic.onnx``, ``visual.onnx`` and
+``audiovisual.onnx``; and ``export.json``: the format, what the graphs were checked with, and the
+notice of the weights.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from vavl.atomic import read_json
+from vavl.config import ModelConfig
+from vavl.errors import StoreError
+from vavl.models.inputs import checked_batch
+from vavl.models.pretrained import read_model_config
+from vavl.onnx_files import open_session
+from vavl.types import STREAMS, Modality
+
+EXPORT_FILE = "export.json"
+EXPORT_SCHEMA_VERSION = 1
+"""Version of ``export.json`` and of what the graphs take and give."""
+
+PREDICTION = "prediction"
+"""Name of the output of each graph."""
+
+_log = logging.getLogger(__name__)
+
+
+class Graph(Protocol):
+    """One use of a model, e.g. as an ``onnxruntime.InferenceSession``."""
+
+    def run(self, names: Sequence[str], inputs: Mapping[str, Any]) -> Sequence[Any]:
+        """Named outputs of named inputs, all of them numpy arrays."""
+
+
+@dataclass(frozen=True)
+class ExportedOutput:
+    """What an exported model answers for a batch of B clips, as :class:`vavl.VAVL` does.
+
+    Attributes:
+        prediction: ``(B, outputs)``: category logits, then attributes.
+        modality: B modalities that ``prediction`` was made from; None for a clip that lacks what
+            the model needs, whose row holds NaN.
+    """
+
+    prediction: Tensor
+    modality: list[Modality | None]
+
+
+class ExportedModel:
+    """The graphs of a model; takes the inputs of :class:`vavl.VAVL` and gives its predictions.
+
+    Args:
+        config: Of the model.
+        graphs: One for each prediction the model makes.
+    """
+
+    def __init__(self, config: ModelConfig, graphs: Mapping[Modality, Graph]) -> None:
+        self.config = config
+        self.graphs = dict(graphs)
+
+    @classmethod
+    def from_folder(cls, folder: Path, *, threads: int | None = None) -> ExportedModel:
+        """Opens a folder that ``vavl export`` wrote.
+
+        Args:
+            folder: The folder.
+            threads: CPU threads; None takes as many as torch has.
+
+        Raises:
+            StoreError: Missing or damaged files, another schema version, or the format ``torch``.
+            InputError: The extra ``vavl[onnx]`` is not installed.
+        """
+        content = read_json(folder / EXPORT_FILE, EXPORT_SCHEMA_VERSION)
+        if content.get("format") != "onnx":
+            raise StoreError(
+                f"{folder}: expected graphs in the format onnx, got {content.get('format')!r}; "
+                "opening a .pt2 file may run code, so vavl leaves that to you (torch.export.load)"
+            )
+        config = read_model_config(folder)
+        graphs = {}
+        for use in uses(config):
+            path = folder / f"{use}.onnx"
+            if not path.is_file():
+                raise StoreError(f"{folder} lacks {path.name}; was it copied whole?")
+            graphs[use] = open_session(
+                path.read_bytes(), str(path), threads or torch.get_num_threads()
+            )
+        if notice := content.get("notice"):
+            _log.warning(notice)
+        return cls(config, graphs)
+
+    def __call__(self, **inputs: Tensor | None) -> ExportedOutput:
+        """Predicts from whatever each clip of a batch has.
+
+        Args:
+            **inputs: As :meth:`vavl.VAVL.forward` takes them.
+
+        Raises:
+            InputError: As :meth:`vavl.VAVL.forward` does.
+        """
+        batch = checked_batch(self.config, **inputs)
+        clips = len(next(iter(batch.values()))[0])
+        present = {stream: mask.any(1).tolist() for stream, (_, mask) in batch.items()}
+        modality = [self._use({s for s in present if present[s][clip]}) for clip in range(clips)]
+        first = modality[0]
+        if first is not None and len(set(modality)) == 1:  # nothing to pick out or to copy
+            return ExportedOutput(self._run(first, batch), modality)
+        prediction = torch.full((clips, self.config.outputs), torch.nan)
+        for use in set(modality):
+            if use is None:
+                continue
+            chosen = torch.tensor([found is use for found in modality])
+            part = {stream: (x[chosen], mask[chosen]) for stream, (x, mask) in batch.items()}
+            prediction[chosen] = self._run(use, part)
+        return ExportedOutput(prediction, modality)
+
+    def _use(self, present: set[Modality]) -> Modality | None:
+        """The graph for a clip that has some modalities: both at once if there is one for both."""
+        if present == set(STREAMS) and Modality.AUDIOVISUAL in self.graphs:
+            return Modality.AUDIOVISUAL
+        return next((stream for stream in STREAMS if stream in present & set(self.graphs)), None)
+
+    def _run(self, use: Modality, batch: Mapping[Modality, tuple[Tensor, Tensor]]) -> Tensor:
+        arrays = {}
+        for stream in STREAMS if use is Modality.AUDIOVISUAL else (use,):
+            x, mask = batch[stream]
+            arrays[str(stream)] = x.float().numpy()
+            arrays[f"{stream}_mask"] = mask.numpy()
+        [values] = self.graphs[use].run([PREDICTION], arrays)
+        return torch.from_numpy(values)
+
+
+def uses(config: ModelConfig) -> tuple[Modality, ...]:
+    """What a model can be used for: one graph each.
+
+    A model that never saw both modalities at once averages its two predictions.
+
+    Example:
+        >>> from vavl.config import VAVLConfig
+        >>> sizes = {"acoustic_dim": 4, "visual_dim": 4, "categories": ("a", "b")}
+        >>> [str(use) for use in uses(VAVLConfig(**sizes, predictions=("acoustic",)))]
+        ['acoustic']
+    """
+    streams = tuple(stream for stream in STREAMS if stream in config.predictions)
+    return (*streams, Modality.AUDIOVISUAL) if streams == STREAMS else streams
