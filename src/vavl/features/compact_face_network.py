@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from vavl.features.compact_face import CLASSES, DIM
 
 _STEM_WIDTH = 32
-_STAGES = ((32, 1), (56, 2), (112, 2), (192, 1))
+_STAGES = ((40, 1), (72, 2), (144, 2), (256, 1))
 """Channels and blocks at 24, 12, 6 and 3 pixels a side: most of the work is at 12 and 6."""
 
 
