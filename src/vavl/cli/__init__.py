@@ -1,0 +1,74 @@
+"""The ``vavl`` command. Thin: each command parses, calls one function, and prints.
+
+Everything heavy is imported inside the commands, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from tyro.extras import SubcommandApp
+
+from vavl import __version__
+from vavl.cli.data import extract, first_line, prepare_app
+from vavl.cli.experiments import evaluate, keys, study, train
+from vavl.cli.use import demo, export, predict, stream
+from vavl.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, VavlError
+
+DESCRIPTION = (
+    "Audio-visual emotion recognition that works with whatever modality is there. Exit codes: 0 "
+    "done, 1 defect in vavl, 2 bad input, 3 done but some items failed, 130 interrupted."
+)
+
+
+def prepare() -> int:
+    """Make the utterance table of a corpus; `vavl prepare --help` lists them."""
+    # Stands here for the list of commands: see run().
+    return run(["prepare"])
+
+
+COMMANDS = (prepare, extract, train, keys, evaluate, study, predict, stream, export, demo)
+_HELP: tuple[list[str], ...] = ([], ["-h"], ["--help"])
+
+
+def _app(*, brief: bool) -> SubcommandApp:
+    """All commands; in the list of them each has one line."""
+    app = SubcommandApp()
+    for command in COMMANDS:
+        app.command(help=first_line(command) if brief else None)(command)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits with one of the codes of :mod:`vavl.errors`."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command; returns its exit code."""
+    try:
+        if list(arguments) == ["--version"]:
+            print(f"vavl {__version__}")
+            return EXIT_OK
+        if arguments and arguments[0] == "train":
+            from vavl.overrides import as_assignments
+
+            arguments = ["train", *as_assignments(arguments[1:], ("folds", "help"))]
+        if arguments and arguments[0] == "prepare":
+            corpora = prepare_app(brief=list(arguments[1:]) in _HELP)
+            code: int = corpora.cli(prog="vavl prepare", args=arguments[1:])
+        else:
+            app = _app(brief=list(arguments) in _HELP)
+            code = app.cli(prog="vavl", description=DESCRIPTION, args=arguments)
+        return code
+    except VavlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone, e.g. `vavl keys | head`: nothing is wrong.
+        sys.stderr.close()
+        return EXIT_OK

@@ -1,0 +1,158 @@
+"""Commands that make data: utterance tables of corpora, and features."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from inspect import Parameter, Signature, signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+
+from tyro.conf import Positional
+from tyro.extras import SubcommandApp
+
+from vavl.errors import EXIT_OK, EXIT_PARTIAL
+
+if TYPE_CHECKING:
+    from vavl.data.manifest import Manifest
+
+
+def prepare_app(*, brief: bool) -> SubcommandApp:
+    """A command for each corpus, with the options and the help of the function that prepares it."""
+    from vavl.data.corpora import CORPORA
+
+    corpora = SubcommandApp()
+    for name, function in CORPORA.items():
+        command = _prepare_command(name, function)
+        corpora.command(name=name, help=first_line(command) if brief else None)(command)
+    return corpora
+
+
+def first_line(command: Callable[..., int]) -> str:
+    """What a list of commands says about one of them."""
+    return (command.__doc__ or "").partition("\n\n")[0]
+
+
+def _prepare_command(name: str, function: Callable[..., Manifest]) -> Callable[..., int]:
+    # Whether to show progress is not asked on the command line: a terminal does.
+    shown = {"progress": True} if "progress" in signature(function).parameters else {}
+
+    def command(*positional: Path, out: Path, **options: Any) -> int:
+        return _report_manifest(function(*positional, out=out, **options, **shown), out)
+
+    hints: dict[str, Any] = get_type_hints(function)
+    parameters = []
+    for parameter in signature(function).parameters.values():
+        if parameter.name in shown:
+            continue
+        if parameter.name == "root":
+            made = Parameter("root", Parameter.POSITIONAL_ONLY, annotation=Positional[Path])
+        else:
+            default = Path("data") / name if parameter.name == "out" else parameter.default
+            made = parameter.replace(
+                kind=Parameter.KEYWORD_ONLY, default=default, annotation=hints[parameter.name]
+            )
+        parameters.append(made)
+    # What tyro reads.
+    command.__signature__ = Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": int}
+    command.__doc__ = (function.__doc__ or "").replace("``", "`")
+    return command
+
+
+def _report_manifest(manifest: Manifest, out: Path) -> int:
+    from collections import Counter
+
+    counts = Counter(utterance.category for utterance in manifest)
+    listed = ", ".join(
+        f"{name or 'unlabelled'} {count}"
+        for name, count in sorted(counts.items(), key=lambda item: str(item[0]))
+    )
+    print(f"{len(manifest)} utterances of {len(manifest.speakers)} speakers ({listed})")
+    print(f"Utterance table: {out / 'manifest.parquet'}")
+    return EXIT_OK
+
+
+def extract(
+    manifest: Positional[Path],
+    /,
+    out: Path,
+    acoustic: str | None = None,
+    visual: str | None = None,
+    layer: int | None = None,
+    normalization: Literal["utterance", "corpus", "none"] = "utterance",
+    partition: Path | None = None,
+    speed: float = 1.0,
+    workers: int = 0,
+    threads: int | None = None,
+) -> int:
+    """Extract features into stores; run again to resume, or to mend a damaged store.
+
+    Acoustic extractors: logmel, logmel-pitch, hf:ID_OR_DIR (any transformers speech encoder),
+    wav2vec2-large-robust-12, arrays. Visual extractors: compact-face (faces of a video, no
+    download), efficientnet-b2-affectnet (the paper's, needs vavl[onnx]), hf:ID_OR_DIR (any
+    transformers image model, on faces of a video), arrays. NAME:SOURCE says where weights lie. The
+    stores are OUT/acoustic and OUT/visual.
+
+    Args:
+        manifest: Utterance table, as written by `vavl prepare`.
+        out: Folder for the stores.
+        acoustic: Extractor of the sound; none leaves it out.
+        visual: Extractor of the face; none leaves it out.
+        layer: Hidden layer to take from an hf: speech encoder; by default the last.
+        normalization: Of the waveform: zero mean and unit variance per clip; by the statistics of
+            the training clips of a partition; or none.
+        partition: For --normalization corpus: the partition (JSON) whose training clips count.
+        speed: Play the sound faster or slower: for stores to augment training with.
+        workers: Worker processes; 0 works in this process.
+        threads: CPU threads of this process.
+    """
+    from vavl.data.manifest import Manifest
+    from vavl.errors import InputError
+    from vavl.features.extract import build_extractor
+    from vavl.features.extract import extract as run_extraction
+    from vavl.types import Modality
+
+    if acoustic is None and visual is None:
+        raise InputError("--acoustic, --visual: expected at least one extractor, got none")
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    table = Manifest.load(manifest)
+    failed = 0
+    for modality, name in ((Modality.ACOUSTIC, acoustic), (Modality.VISUAL, visual)):
+        if name is None:
+            continue
+        parameters: dict[str, Any] = {}
+        if modality is Modality.ACOUSTIC:
+            # Only what was asked for: an extractor that lacks the parameter then says so.
+            if normalization != "utterance":
+                parameters["normalization"] = normalization
+            if normalization == "corpus":
+                parameters |= _corpus_statistics(table, partition)
+            if speed != 1:
+                parameters["speed"] = speed
+            if layer is not None:
+                parameters["layer"] = layer
+        extractor = build_extractor(modality, name, **parameters)
+        report = run_extraction(table, extractor, out / modality, workers=workers)
+        failed += len(report.failed)
+        print(f"{modality}: {report.summary()} -> {out / modality}")
+        if report.failed:
+            print(f"  reasons: {out / modality / 'failures.csv'}", file=sys.stderr)
+    return EXIT_PARTIAL if failed else EXIT_OK
+
+
+def _corpus_statistics(manifest: Manifest, partition: Path | None) -> dict[str, float]:
+    """Waveform statistics of the training clips, as the paper has them."""
+    from vavl.data.partition import Partition
+    from vavl.errors import InputError
+    from vavl.features.waveform import corpus_statistics
+
+    if partition is None:
+        raise InputError("--partition: expected one for --normalization corpus, got none")
+    clips = manifest.select(Partition.load(partition).train)
+    paths = [path for clip in clips if (path := manifest.path(clip, "audio_path")) is not None]
+    statistics = corpus_statistics(paths)
+    return {"corpus_mean": statistics.mean, "corpus_std": statistics.std}

@@ -1,0 +1,168 @@
+"""Commands of research: train, evaluate, compare."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from vavl.errors import EXIT_OK, EXIT_PARTIAL
+
+
+def train(
+    config: Positional[Path],
+    /,
+    set: tuple[str, ...] = (),
+    folds: tuple[str, ...] = (),
+) -> int:
+    """Train the folds of an experiment; run again to resume.
+
+    Every key of the configuration can be overridden: --training.epochs 5, or --epochs 5 where the
+    last word is enough. `vavl keys` lists them all.
+
+    Args:
+        config: Experiment (TOML).
+        set: Overrides as KEY=VALUE; the same as --KEY VALUE.
+        folds: Names of the folds to train, e.g. fold-0; by default all.
+    """
+    from rich.console import Console
+
+    from vavl.config import load_experiment
+    from vavl.display import TrainingDisplay
+    from vavl.overrides import parse_assignments
+    from vavl.training.experiment import train_experiment
+
+    experiment = load_experiment(config, parse_assignments(set))
+    console = Console()
+    with TrainingDisplay(console) as display:
+        train_experiment(experiment, only=folds, on_fold=display.begin)
+    console.print(f"Run: {experiment.run_dir}\nNext: vavl evaluate {experiment.run_dir}")
+    return EXIT_OK
+
+
+def keys() -> int:
+    """List every key of an experiment file, with its meaning and default."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from vavl.overrides import known_keys
+
+    table = Table("key", "meaning", box=None)
+    for key, text in known_keys().items():
+        table.add_row(key, text)
+    Console().print(table)
+    return EXIT_OK
+
+
+def evaluate(
+    runs: Positional[tuple[Path, ...]],
+    /,
+    out: Path | None = None,
+    replicates: int = 2000,
+    seed: int = 0,
+) -> int:
+    """Score runs on their test folds, with intervals, and write a report.
+
+    Runs that differ only in their seed are averaged. Written are report.html, scores.json,
+    scores.csv and scores.md.
+
+    Args:
+        runs: Run folders, as written by `vavl train`, or single folds of them.
+        out: Where the report goes; by default RUN/evaluation of the first run.
+        replicates: Bootstrap resamples (of speakers).
+        seed: Seed of the resamples.
+    """
+    from rich.console import Console
+
+    from vavl.errors import InputError
+    from vavl.evaluation.report import write_report
+    from vavl.evaluation.run import evaluate_runs, run_config
+    from vavl.evaluation.summary import print_scores
+
+    if not runs:
+        raise InputError("RUNS: expected at least one run folder, got none")
+    out = out or runs[0] / "evaluation"
+    scores = evaluate_runs(runs, replicates=replicates, seed=seed)
+    print_scores(scores.evaluation, Console())
+    config = run_config(runs[0])
+    from vavl.config import to_toml
+
+    report = write_report(
+        scores.evaluation,
+        scores.tables,
+        out,
+        histories=scores.histories,
+        config_text=to_toml(config),
+        title=", ".join(dict.fromkeys(run.name for run in runs)),
+    )
+    print(f"Report: {report}")
+    return EXIT_OK
+
+
+def study(
+    file: Positional[Path],
+    /,
+    out: Path = Path("studies"),
+    workers: int | None = None,
+    seeds: tuple[int, ...] = (),
+    dry_run: bool = False,
+    set: tuple[str, ...] = (),
+) -> int:
+    """Compare variants of an experiment on the same folds and seeds; run again to resume.
+
+    A study file (TOML) names a base experiment and its variants, each a few overrides:
+
+        name = "residual"
+        base = "ravdess.toml"           # an experiment, beside this file
+        seeds = [0, 1, 2]
+        reference = "vavl"
+        [variants.vavl]
+        [variants.without-residual]
+        set.model.residual = false
+        [[hypotheses]]                  # written down before it is run
+        claim = "The residual connection helps."
+        variant = "vavl"
+        against = "without-residual"
+        expect = "> 0"
+
+    configs/studies has more, docs/studies.md explains it all. Each variant is trained for each fold
+    and seed, as many at a time as there are workers, on one thread each. Written to OUT/NAME are
+    results.md, .tex and .csv with scores, paired comparisons and the verdict on each hypothesis,
+    folds.csv with the score of every model, and pictures. Variants that differ in nothing but how
+    a prediction is read share their models. A model that fails is recorded, the others go on, and
+    the same command tries it again.
+
+    Args:
+        file: The study (TOML).
+        out: Folder that holds studies.
+        workers: Models that are trained at a time; by default one per CPU core.
+        seeds: Seeds instead of the study's own, e.g. 0 for a first look.
+        dry_run: List what would be trained, and how long it may take; nothing is written.
+        set: Overrides of the base experiment for all variants, as KEY=VALUE, e.g.
+            data.manifest=corpus/manifest.parquet.
+    """
+    from vavl.display import print_estimates, print_study
+    from vavl.overrides import parse_assignments
+    from vavl.studies.config import load_study
+    from vavl.studies.plan import make_plan
+
+    plan = make_plan(load_study(file, parse_assignments(set), seeds), out)
+    if dry_run:
+        from vavl.studies.estimate import estimates
+
+        print_estimates(estimates(plan), workers)
+        return EXIT_OK
+    from vavl.studies.report import write_study
+    from vavl.studies.results import collect
+    from vavl.studies.run import begin, run_tasks
+
+    changes = begin(plan)
+    failures = run_tasks(plan, workers=workers)
+    results = collect(plan, failures, changes)
+    report = write_study(results, plan.folder)
+    print_study(results)
+    for task, reason in failures:
+        print(f"failed: {task.name}: {reason}", file=sys.stderr)
+    print(f"Report: {report}")
+    return EXIT_PARTIAL if results.incomplete else EXIT_OK
