@@ -141,6 +141,7 @@ def train(data: Data, settings: TrainingConfig, show: Callable[[str], None]) -> 
             acoustic_dim=data.specs[Modality.ACOUSTIC].dim,
             visual_dim=data.specs[Modality.VISUAL].dim,
             categories=CLASSES,
+            fusion_base="product",
         )
     )
     voices = data.voices["train"]
@@ -175,11 +176,8 @@ def train(data: Data, settings: TrainingConfig, show: Callable[[str], None]) -> 
             figures = {m: round(uar(labels, x.argmax(1)), 3) for m, (labels, x) in found.items()}
             line += f", development UAR {figures}"
         show(line)
-    model = average.module
-    for parameter in model.parameters():  # as they are shipped: in half precision
-        if parameter.ndim > 1:
-            parameter.data = parameter.data.half().float()
-    return model.eval()
+    trained: VAVL = average.module
+    return trained
 
 
 Scored = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -295,12 +293,15 @@ def main() -> None:
     data = read_data(options.ravdess, options.faces48, options.work)
     settings = TRAINING.model_copy(update={"epochs": options.epochs, "seed": options.seed})
     model = train(data, settings, lambda line: print(line, flush=True))
-    temperatures = fit_temperatures(model, data)
     state = {
         name: value.half() if value.ndim > 1 and value.is_floating_point() else value
         for name, value in model.state_dict().items()
     }
     write_model(options.out, model.config, state)
+    model = VAVL.from_pretrained(
+        options.out
+    )  # what is scored is what is shipped, rounding included
+    temperatures = fit_temperatures(model, data)
     write_features(options.out, data.specs)
     write_calibration(options.out, temperatures)
     splits = ("development",) if options.development else ("development", "test")

@@ -227,6 +227,9 @@ class VAVLConfig(ConformerConfig):
     """Conformer blocks common to both modalities; 0 leaves the shared layers out."""
     residual: bool = True
     """Whether the residual connection bridges the shared layers."""
+    fusion_base: Literal["none", "product"] = "none"
+    """What the fusion head adds to: nothing, as in the paper; or the product of the two unimodal
+    predictions (of attributes the mean), which it then learns to correct."""
 
     def _problems(self) -> list[str]:
         problems = super()._problems()

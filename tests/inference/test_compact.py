@@ -70,7 +70,7 @@ def test_unseen_actors_are_heard_as_recorded(
             truth.append(CLASSES.index(OF_RAVDESS.get(str(clip.category), str(clip.category))))
             guesses.append(CLASSES.index(str(compact.predict(path).label)))
     assert len(truth) == 300
-    assert uar(truth, guesses) == pytest.approx(0.593, abs=0.01)
+    assert uar(truth, guesses) == pytest.approx(0.600, abs=0.01)
 
 
 @pytest.mark.shared

@@ -158,6 +158,23 @@ def test_categories_and_attributes_at_once() -> None:
     assert out.prediction.shape == (2, 4)
 
 
+def test_a_fusion_head_on_a_product_begins_with_the_product() -> None:
+    model = tiny(fusion_base="product", attributes=("arousal",))
+    out = model(acoustic=torch.randn(3, 9, 6), visual=torch.randn(3, 5, 4))
+    said = [p[:, :3].softmax(1) for p in (out.acoustic, out.visual)]
+    product = said[0] * said[1]
+    expected = product / product.sum(1, keepdim=True)
+    torch.testing.assert_close(out.audiovisual[:, :3].softmax(1), expected)
+    mean = (out.acoustic[:, 3] + out.visual[:, 3]) / 2
+    torch.testing.assert_close(out.audiovisual[:, 3], mean)
+    with torch.no_grad():
+        model.fusion[-1].bias[0] += 1
+    representations = torch.randn(2, 3, 16)
+    before = tiny(fusion_base="product", attributes=("arousal",)).fuse(*representations)
+    learned = torch.tensor([1.0, 0.0, 0.0, 0.0])
+    torch.testing.assert_close(model.fuse(*representations), before + learned)
+
+
 def test_without_shared_layers_and_without_residual() -> None:
     assert tiny(shared_blocks=0).shared.conformer is None
     x = torch.randn(1, 9, 6)

@@ -19,7 +19,7 @@ from vavl.types import STREAMS, Batch, Modality
 ACOUSTIC, VISUAL, AUDIOVISUAL = Modality.ACOUSTIC, Modality.VISUAL, Modality.AUDIOVISUAL
 
 
-def objective(schedule: str = "joint", **options: object) -> Objective:
+def objective(schedule: str = "joint", fusion_base: str = "none", **options: object) -> Objective:
     torch.manual_seed(0)
     config = vavl.VAVLConfig.preset(
         "small",
@@ -31,6 +31,7 @@ def objective(schedule: str = "joint", **options: object) -> Objective:
         heads=2,
         kernel=5,
         head_widths=(12, 8),
+        fusion_base=fusion_base,
     )
     return Objective(VAVL(config), TrainingConfig(schedule=schedule, **options)).train()
 
@@ -87,14 +88,18 @@ def step(trained: Objective, batch: Batch, parts: frozenset[Modality]) -> dict[s
         ({ACOUSTIC, VISUAL, AUDIOVISUAL}, {"acoustic", "visual", "shared", "fusion"}),
     ],
 )
-def test_each_step_changes_its_part_alone(parts: set[Modality], expected: set[str]) -> None:
+@pytest.mark.parametrize("base", ["none", "product"])
+def test_each_step_changes_its_part_alone(
+    parts: set[Modality], expected: set[str], base: str
+) -> None:
     """Weights and batch statistics; e.g. the visual step leaves all that is acoustic untouched."""
-    changed = step(objective(), PAIRED, frozenset(parts))
+    changed = step(objective(fusion_base=base), PAIRED, frozenset(parts))
     assert {part for part, moved in changed.items() if moved} == expected
 
 
-def test_the_fusion_loss_of_the_joint_step_does_not_move_the_trunk() -> None:
-    trained = objective()
+@pytest.mark.parametrize("base", ["none", "product"])
+def test_the_fusion_loss_of_the_joint_step_does_not_move_the_trunk(base: str) -> None:
+    trained = objective(fusion_base=base)
     losses = trained(PAIRED, *trained.steps)
     assert set(losses) == {ACOUSTIC, VISUAL, AUDIOVISUAL}
     losses[AUDIOVISUAL].backward()

@@ -114,6 +114,14 @@ def average_values(values: Sequence[Tensor], config: ModelConfig) -> Tensor:
     return torch.cat([log_sum, attributes], dim=1)
 
 
+def product_values(values: Sequence[Tensor], config: ModelConfig) -> Tensor:
+    """Product of outputs ``(n, outputs)``: of probabilities, as logits; of attributes the mean."""
+    split = len(config.categories)
+    logits = torch.stack([v[:, :split].log_softmax(1) for v in values]).sum(0)
+    attributes = torch.stack([v[:, split:] for v in values]).mean(0)
+    return torch.cat([logits, attributes], dim=1)
+
+
 def mean_outputs(parts: Sequence[Rows]) -> Rows:
     """Mean of logits and attributes for the clips that have all predictions."""
     rows, values = in_common(parts)

@@ -23,7 +23,7 @@ from vavl.config import TrainingConfig, VAVLConfig
 from vavl.models.base import EmotionModel, Losses, Normalisation, Step, TaskLoss
 from vavl.models.branches import ReconstructingBranch, SharedLayers, make_head
 from vavl.models.conformer import masked_mean
-from vavl.models.outputs import ModelOutput, Rows, combined, spread_rows
+from vavl.models.outputs import ModelOutput, Rows, combined, product_values, spread_rows
 from vavl.models.sequences import Sequences, paired
 from vavl.types import STREAMS, Modality
 
@@ -97,6 +97,9 @@ class VAVL(EmotionModel):
         self.visual = ReconstructingBranch(config, Modality.VISUAL)
         self.shared = SharedLayers(config)
         self.fusion = make_head(config, 2 * config.width, config.outputs)
+        if config.fusion_base == "product":  # at first there is nothing to correct
+            for parameter in self.fusion[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def branch(self, modality: Modality) -> ReconstructingBranch:
         """The part of the model that belongs to one modality alone."""
@@ -124,7 +127,11 @@ class VAVL(EmotionModel):
 
     def fuse(self, acoustic: Tensor, visual: Tensor) -> Tensor:
         """Audio-visual prediction ``(B, outputs)`` from two representations ``(B, width)``."""
-        return self.fusion(torch.cat([acoustic, visual], dim=-1))
+        fused: Tensor = self.fusion(torch.cat([acoustic, visual], dim=-1))
+        if self.config.fusion_base == "none":
+            return fused
+        said = [self.acoustic.head(acoustic).detach(), self.visual.head(visual).detach()]
+        return fused + product_values(said, self.config)
 
     def streams(
         self, sequences: Mapping[Modality, Sequences], modalities: Iterable[Modality] = STREAMS
