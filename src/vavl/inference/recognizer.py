@@ -22,6 +22,7 @@ from vavl.inference.exported import ExportedModel
 from vavl.inference.files import ClipFiles
 from vavl.inference.quality import SILENCE_DBFS, Quality, level_dbfs
 from vavl.inference.windows import Window, WindowCutter, cut_clip
+from vavl.memory import release_memory
 from vavl.models.base import EmotionModel
 from vavl.types import FeatureSpec, Modality, Prediction, TimedPrediction, what_it_takes
 
@@ -173,6 +174,7 @@ class Recognizer:
             sequences[Modality.VISUAL] = np.stack([step.features for step in window.steps])
         face_share = sum(shown) / len(shown) if shown else None
         modality, probabilities, attributes = self._run(sequences)
+        release_memory()  # a file or a stream may go on for hours
         return TimedPrediction(
             start_s=window.start_s,
             end_s=window.end_s,
