@@ -61,6 +61,7 @@ def evaluate(
     out: Path | None = None,
     replicates: int = 2000,
     seed: int = 0,
+    average_variants: bool = False,
 ) -> int:
     """Score runs on their test folds, with intervals, and write a report.
 
@@ -69,9 +70,12 @@ def evaluate(
 
     Args:
         runs: Run folders, as written by `vavl train`, or single folds of them.
-        out: Where the report goes; by default RUN/evaluation of the first run.
+        out: Where the report goes; by default RUN/evaluation of the first run, or
+            RUN/evaluation-variants.
         replicates: Bootstrap resamples (of speakers).
         seed: Seed of the resamples.
+        average_variants: Average what the model says of each clip over all of its
+            data.acoustic_variants, e.g. over several speeds, at the cost of extracting them all.
     """
     from rich.console import Console
 
@@ -82,8 +86,10 @@ def evaluate(
 
     if not runs:
         raise InputError("RUNS: expected at least one run folder, got none")
-    out = out or runs[0] / "evaluation"
-    scores = evaluate_runs(runs, replicates=replicates, seed=seed)
+    out = out or runs[0] / ("evaluation-variants" if average_variants else "evaluation")
+    scores = evaluate_runs(
+        runs, replicates=replicates, seed=seed, average_variants=average_variants
+    )
     print_scores(scores.evaluation, Console())
     config = run_config(runs[0])
     from vavl.config import to_toml

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,13 @@ from vavl.training.run import (
     folds_of_run,
     make_partitions,
     open_stores,
+    open_variants,
 )
-from vavl.training.scoring import run_model
+from vavl.training.scoring import mean_outputs, run_model
 from vavl.types import Modality, what_it_takes
+
+Variants = Mapping[Modality, Sequence[FeatureStore]]
+"""Further stores of the same clips, e.g. of their sound at other speeds."""
 
 
 def predict_fold(
@@ -36,6 +40,7 @@ def predict_fold(
     stores: dict[Modality, FeatureStore],
     gaps: Gaps | None = None,
     split: Split = "test",
+    variants: Variants | None = None,
 ) -> PredictionTable:
     """Outputs of a trained fold on one of its splits, computed once and kept beside the weights.
 
@@ -47,25 +52,39 @@ def predict_fold(
         stores: Feature stores, as in training.
         gaps: Steps of the clips that the model does not get to see.
         split: Which clips; scores on any other split than ``test`` are for diagnosis alone.
+        variants: Further stores of the same clips, e.g. at other speeds. The output for a clip is
+            then the mean over all of them (logits and attributes alike); a clip that a variant
+            lacks counts there as it is in ``stores``.
 
     Raises:
         StoreError: A file of the fold is missing or damaged.
         InputError: No clip has what the model needs.
     """
-    file = predictions_file(fold, gaps, split)
+    file = predictions_file(fold, gaps, split, variants)
     if file.is_file():
         return PredictionTable.load(file)
     model = load_model(fold.path)
     partition = Partition.load(fold.partition_file)
-    dataset = ClipsWithGaps(
-        manifest,
-        getattr(partition, split),
-        stores,
-        categories=model.config.categories,
-        attributes=model.config.attributes,
-        gaps=gaps or Gaps(),
-    )
+
+    def clips(stores: Mapping[Modality, FeatureStore]) -> ClipsWithGaps:
+        return ClipsWithGaps(
+            manifest,
+            getattr(partition, split),
+            stores,
+            categories=model.config.categories,
+            attributes=model.config.attributes,
+            gaps=gaps or Gaps(),
+        )
+
+    dataset = clips(stores)
     found = run_model(model, dataset)
+    if variants:
+        others = [
+            run_model(model, clips({**stores, modality: store}))
+            for modality, further in variants.items()
+            for store in further
+        ]
+        found = mean_outputs(found, others)
     rows = np.flatnonzero(found.predicted)
     if not len(rows):
         raise InputError(
@@ -96,10 +115,24 @@ def predict_fold(
     return table
 
 
-def predictions_file(fold: FoldDirectory, gaps: Gaps | None = None, split: Split = "test") -> Path:
-    """Where the outputs on a split are kept, with or without gaps in the clips."""
+def predictions_file(
+    fold: FoldDirectory,
+    gaps: Gaps | None = None,
+    split: Split = "test",
+    variants: Variants | None = None,
+) -> Path:
+    """Where the outputs on a split are kept: of each way to look at the clips in a file of its own.
+
+    The variants of a run are those of its configuration, so that one name serves for them.
+    """
     plain = fold.predictions_file
-    parts = [plain.stem, *([split] if split != "test" else []), *([gaps.name] if gaps else [])]
+    parts = [plain.stem]
+    if split != "test":
+        parts.append(split)
+    if gaps:
+        parts.append(gaps.name)
+    if variants:
+        parts.append("variants")
     return plain.with_name(f"{'-'.join(parts)}{plain.suffix}")
 
 
@@ -118,15 +151,24 @@ class RunScores:
     histories: dict[str, list[dict[str, Any]]]
 
 
-def evaluate_runs(runs: Sequence[Path], *, replicates: int = 2000, seed: int = 0) -> RunScores:
+def evaluate_runs(
+    runs: Sequence[Path],
+    *,
+    replicates: int = 2000,
+    seed: int = 0,
+    average_variants: bool = False,
+) -> RunScores:
     """Scores all finished folds of some runs together; runs of other seeds are averaged.
 
     Args:
         runs: Run folders, or folders of single folds, that differ in nothing but their seed.
         replicates: Bootstrap resamples.
         seed: Seed of the resamples.
+        average_variants: The output for a clip is the mean over ``data.acoustic`` and all of
+            ``data.acoustic_variants``, e.g. over the clip at several speeds.
 
     Raises:
+        InputError: There are no variants to average.
         StoreError: A run without a finished fold, data that have changed since training, or runs
             with different settings.
     """
@@ -141,11 +183,21 @@ def evaluate_runs(runs: Sequence[Path], *, replicates: int = 2000, seed: int = 0
         stores = open_stores(config)
         folds = folds_of_run(run)
         check_provenance(folds[0].path.parent, manifest, stores)
+        variants = open_variants(config, stores) if average_variants else {}
+        if average_variants and not variants:
+            raise InputError(
+                f"average_variants: expected stores in data.acoustic_variants of {run}, got none"
+            )
+        remarks += [
+            f"{run}: the output for a clip is the mean over {1 + len(further)} versions of its "
+            f"{modality} features."
+            for modality, further in variants.items()
+        ]
         expected = len(make_partitions(config, manifest))
         if len(folds) < expected and not FoldDirectory(run).finished:
             remarks.append(f"{run}: {len(folds)} of {expected} folds are trained.")
         for fold in folds:
-            table = predict_fold(fold, manifest, stores)
+            table = predict_fold(fold, manifest, stores, variants=variants)
             tested = len(Partition.load(fold.partition_file).test)
             if len(table) < tested:
                 remarks.append(

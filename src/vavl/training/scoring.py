@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,27 @@ def run_model(model: EmotionModel, dataset: UtteranceDataset) -> Outputs:
                     outputs.by_modality[modality][rows] = values.float().cpu()
     model.train(training)
     return outputs
+
+
+def mean_outputs(first: Outputs, others: Sequence[Outputs]) -> Outputs:
+    """The mean of several outputs for the same clips, logits and attributes alike.
+
+    The mean of logits is, normalised, the geometric mean of the probabilities. Where one of the
+    others says nothing about a clip, it counts as the first.
+    """
+
+    def mean(values: Tensor, others: Sequence[Tensor]) -> Tensor:
+        known = [values, *(torch.where(other.isnan(), values, other) for other in others)]
+        return torch.stack(known).mean(0)
+
+    return Outputs(
+        by_modality={
+            m: mean(values, [other.by_modality[m] for other in others])
+            for m, values in first.by_modality.items()
+        },
+        prediction=mean(first.prediction, [other.prediction for other in others]),
+        predicted=first.predicted,
+    )
 
 
 def _inputs(model: EmotionModel, batch: Batch) -> dict[str, Tensor | None]:

@@ -1,0 +1,72 @@
+"""Test-time augmentation: the mean output over several versions of each clip."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import TinyCorpus
+
+from vavl.cli import run
+from vavl.data.store import FeatureStore
+from vavl.errors import InputError
+from vavl.evaluation.run import evaluate_runs, predict_fold
+from vavl.features.extract import build_extractor, extract
+from vavl.training.experiment import train_experiment
+from vavl.training.run import open_stores, open_variants
+from vavl.training.scoring import Outputs, mean_outputs
+from vavl.types import Modality
+
+
+def outputs(*values: float) -> Outputs:
+    rows = torch.tensor([[value, -value] for value in values])
+    return Outputs(
+        by_modality={Modality.ACOUSTIC: rows},
+        prediction=rows,
+        predicted=torch.ones(len(values), dtype=torch.bool),
+    )
+
+
+def test_where_a_variant_says_nothing_it_counts_as_the_first() -> None:
+    nan = float("nan")
+    mean = mean_outputs(outputs(1, 2, nan), [outputs(3, nan, nan), outputs(5, 8, nan)])
+    expected = torch.tensor([[3.0, -3.0], [4.0, -4.0], [nan, nan]])
+    for found in (mean.prediction, mean.by_modality[Modality.ACOUSTIC]):
+        torch.testing.assert_close(found, expected, equal_nan=True)
+
+
+def test_a_run_is_scored_by_the_mean_over_its_variants(
+    tiny_corpus: TinyCorpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faster = tmp_path / "faster"
+    extractor = build_extractor(Modality.ACOUSTIC, "logmel", speed=1.1)
+    extract(tiny_corpus.manifest, extractor, faster, progress=False)
+    config = tiny_corpus.experiment(
+        tmp_path, training__epochs=1, data__acoustic_variants=[str(faster)]
+    )
+    [fold] = train_experiment(config, only=["fold-0"])
+    stores = open_stores(config)
+    plain = predict_fold(fold, tiny_corpus.manifest, stores)
+    alone = predict_fold(fold, tiny_corpus.manifest, stores, variants=open_variants(config, stores))
+    fold.predictions_file.rename(tmp_path / "plain.npz")
+    other = predict_fold(
+        fold, tiny_corpus.manifest, {**stores, Modality.ACOUSTIC: FeatureStore.open(faster)}
+    )
+    (tmp_path / "plain.npz").replace(fold.predictions_file)
+    for modality in Modality:
+        mean = (plain.logits[modality] + other.logits[modality]) / 2
+        np.testing.assert_allclose(alone.logits[modality], mean, atol=1e-6)
+    assert not np.allclose(alone.logits[Modality.ACOUSTIC], plain.logits[Modality.ACOUSTIC])
+
+    scores = evaluate_runs([config.run_dir], replicates=20, average_variants=True)
+    assert any("mean over 2 versions" in remark for remark in scores.evaluation.remarks)
+    assert run(["evaluate", str(config.run_dir), "--average_variants", "--replicates", "20"]) == 0
+    assert "evaluation-variants" in capsys.readouterr().out
+    assert not (config.run_dir / "evaluation").exists()
+
+
+def test_a_run_without_variants_says_so(tiny_corpus: TinyCorpus, tmp_path: Path) -> None:
+    config = tiny_corpus.experiment(tmp_path, training__epochs=1)
+    train_experiment(config, only=["fold-0"])
+    with pytest.raises(InputError, match=r"expected stores in data\.acoustic_variants"):
+        evaluate_runs([config.run_dir], average_variants=True)
