@@ -230,6 +230,9 @@ class VAVLConfig(ConformerConfig):
     fusion_base: Literal["none", "product"] = "none"
     """What the fusion head adds to: nothing, as in the paper; or the product of the two unimodal
     predictions (of attributes the mean), which it then learns to correct."""
+    input_statistics: bool = False
+    """Whether mean and deviation of the input over time are added to each representation, through
+    a linear layer past the conformers; the paper has none."""
 
     def _problems(self) -> list[str]:
         problems = super()._problems()

@@ -96,12 +96,13 @@ def test_one_modality_alone() -> None:
     ),
     extra=st.integers(0, 9),
     seed=st.integers(0, 1000),
+    input_statistics=st.booleans(),
 )
 def test_prediction_depends_on_the_clip_alone(
-    lengths: list[tuple[int, int]], extra: int, seed: int
+    lengths: list[tuple[int, int]], extra: int, seed: int, input_statistics: bool
 ) -> None:
     """Whatever the batch neighbours, the padding, its content, and the order of the batch."""
-    model = tiny()
+    model = tiny(input_statistics=input_statistics)
     generator = torch.Generator().manual_seed(seed)
     n_a, n_v = (torch.tensor(column) for column in zip(*lengths, strict=True))
     acoustic = torch.randn(len(lengths), 23 + extra, 6, generator=generator)
@@ -173,6 +174,28 @@ def test_a_fusion_head_on_a_product_begins_with_the_product() -> None:
     before = tiny(fusion_base="product", attributes=("arousal",)).fuse(*representations)
     learned = torch.tensor([1.0, 0.0, 0.0, 0.0])
     torch.testing.assert_close(model.fuse(*representations), before + learned)
+
+
+def test_input_statistics_are_mean_and_deviation_of_the_valid_steps() -> None:
+    statistics = tiny(input_statistics=True).acoustic.statistics
+    assert statistics is not None
+    x, mask = torch.randn(2, 9, 6), torch.ones(2, 9, dtype=torch.bool)
+    mask[0, 5:] = False
+    clips = [x[0, :5], x[1]]
+    raw = torch.stack([torch.cat([c.mean(0), c.std(0, correction=0)]) for c in clips])
+    norm = statistics.norm
+    scaled = (raw - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
+    expected = statistics.linear(scaled * norm.weight + norm.bias)
+    torch.testing.assert_close(statistics(x, mask), expected)
+
+
+def test_input_statistics_of_one_step_can_be_learned_from() -> None:
+    model = tiny(input_statistics=True).train()
+    model(visual=torch.randn(3, 1, 4)).prediction.square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    assert model.visual.statistics is not None
+    assert model.visual.statistics.linear.weight.grad is not None
+    assert tiny().visual.statistics is None
 
 
 def test_without_shared_layers_and_without_residual() -> None:

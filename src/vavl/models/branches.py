@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from vavl.config import VAVLConfig
 from vavl.model_config import ConformerConfig
 from vavl.models.base import Normalisation
-from vavl.models.conformer import Conformer, multilayer_perceptron
+from vavl.models.conformer import (
+    Conformer,
+    MaskedBatchNorm,
+    masked_mean,
+    multilayer_perceptron,
+)
 from vavl.models.dropout import Dropout
 from vavl.types import STREAMS, Modality
 
@@ -94,6 +100,42 @@ class ReconstructingBranch(ModalityBranch):
     def __init__(self, config: VAVLConfig, modality: Modality) -> None:
         super().__init__(config, modality, config.encoder_blocks)
         self.reconstruction = make_head(config, config.width, config.dim(modality))
+        self.statistics = (
+            InputStatistics(config.dim(modality), config.width) if config.input_statistics else None
+        )
+
+
+class InputStatistics(nn.Module):
+    """Mean and standard deviation of the input over time, mapped past the conformers.
+
+    On frozen features of a small corpus a linear model of these two is hard to beat; this gives the
+    network that way out.
+
+    Args:
+        dim: Features per step.
+        width: What they are mapped to.
+    """
+
+    DROPOUT = 0.5
+    """Strong, for there are more statistics than a small corpus has clips."""
+    _SMALLEST_VARIANCE = 1e-6
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.norm = MaskedBatchNorm(2 * dim)
+        self.dropout = Dropout(self.DROPOUT)
+        self.linear = nn.Linear(2 * dim, width)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Maps normalised ``(B, T, D)``, with a valid step in each clip, to ``(B, width)``."""
+        mean = masked_mean(x, mask)
+        variance = masked_mean((x - mean[:, None]).square(), mask)
+        # Not zero for a clip of one step, where the root has no slope.
+        deviation = variance.clamp_min(self._SMALLEST_VARIANCE).sqrt()
+        statistics = torch.cat([mean, deviation], dim=-1)[:, None]  # (B, 1, 2 D)
+        known = statistics.new_ones(statistics.shape[:2], dtype=torch.bool)
+        mapped: Tensor = self.linear(self.dropout(self.norm(statistics, known)))
+        return mapped[:, 0]
 
 
 class SharedLayers(nn.Module):

@@ -121,9 +121,10 @@ class VAVL(EmotionModel):
             ``(B, width)``.
         """
         branch = self.branch(modality)
-        x, mask = branch.projection(x, mask)
-        z = branch.encoder(x, mask)
-        return masked_mean(self.shared(z, mask, STREAMS.index(modality)), mask)
+        projected, valid = branch.projection(x, mask)
+        z = branch.encoder(projected, valid)
+        mean = masked_mean(self.shared(z, valid, STREAMS.index(modality)), valid)
+        return mean if branch.statistics is None else mean + branch.statistics(x, mask)
 
     def fuse(self, acoustic: Tensor, visual: Tensor) -> Tensor:
         """Audio-visual prediction ``(B, outputs)`` from two representations ``(B, width)``."""
