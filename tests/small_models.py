@@ -21,6 +21,7 @@ CONFORMER = {"width": 16, "heads": 2, "kernel": 5, "head_widths": (12, 8)}
 CROSSMODAL = {"width": 8, "heads": 2}
 TINY: dict[str, dict[str, Any]] = {
     "vavl": CONFORMER,
+    "vavl+": CONFORMER,
     "acoustic-conformer": CONFORMER,
     "visual-conformer": CONFORMER,
     "averaging": CONFORMER,

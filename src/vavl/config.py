@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from vavl.baseline_config import BASELINES
 from vavl.configuration import Configuration, unknown_name, validated
 from vavl.errors import InputError
-from vavl.model_config import SCHEMA_VERSION, ModelConfig, VAVLConfig
+from vavl.model_config import SCHEMA_VERSION, ModelConfig, VAVLConfig, VAVLPlusConfig
 from vavl.types import Modality, what_it_takes
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "ModelConfig",
     "TrainingConfig",
     "VAVLConfig",
+    "VAVLPlusConfig",
     "load_experiment",
     "model_config_class",
     "set_dotted",
@@ -37,7 +38,7 @@ __all__ = [
     "validated",
 ]
 
-_MODELS: tuple[type[ModelConfig], ...] = (VAVLConfig, *BASELINES)
+_MODELS: tuple[type[ModelConfig], ...] = (VAVLConfig, VAVLPlusConfig, *BASELINES)
 
 MODEL_CONFIGS = {name: config for config in _MODELS for name in config.names()}
 """The sizes of every model, by its name."""
