@@ -97,7 +97,7 @@ def test_clips_that_fail_or_kill_are_recorded_and_tried_again(
     out = f"pretend://{tmp_path}/store"
     report = ray_extract(manifest, extractor, out)
     assert report.done == len(NAMES)
-    assert report.failed.pop("die") == "the process that extracted it died 3 times"
+    assert report.failed.pop("die") == "the process that extracts this clip dies at it every time"
     assert extractor.read().count("die") == 3
     alive = manifest.select([*NAMES, *bad])
     local = extract(alive, extractor, tmp_path / "local", progress=False, clips_per_shard=3)

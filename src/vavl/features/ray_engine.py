@@ -15,7 +15,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _MOST_DEATHS = 2
 """How often actors may die at a clip that is being watched before it is left out."""
+
+_DEADLY = Failure("the process that extracts this clip dies at it every time")
 
 _CLIP = {
     "shard": "string",
@@ -84,6 +86,7 @@ def extract_on_ray(
     if not tasks:
         return
     with _cluster(ray):
+        room = _room(ray, threads)
         blocks = _blocks(writer, tasks)
         attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
         dataset = ray.data.from_arrow(blocks).map_batches(
@@ -92,18 +95,18 @@ def extract_on_ray(
             batch_size=None,  # a block
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(
-                size=min(workers or _room(ray, threads), len(blocks)),
+                size=min(workers or room, len(blocks)),
                 max_tasks_in_flight_per_actor=1,  # shards take long: none waits for a busy actor
             ),
             num_cpus=threads,
             runtime_env={"env_vars": dict.fromkeys(THREAD_SETTINGS, str(threads))},
         )
-        for rows in dataset.iter_batches(
-            batch_size=None, batch_format="pyarrow", prefetch_batches=0
-        ):
-            outcomes = _outcomes(writer.folder, rows)
-            writer.adopt(i for i, failure in outcomes.items() if failure is None)
-            yield from outcomes.items()
+        rows = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        with closing(iter(rows)) as batches:  # ends the actors at once, whatever happens here
+            for batch in batches:
+                outcomes = _outcomes(writer.folder, batch)
+                writer.adopt(i for i, failure in outcomes.items() if failure is None)
+                yield from outcomes.items()
 
 
 @contextmanager
@@ -174,35 +177,35 @@ def _table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pya
 
 
 class Attempts:
-    """Knows how often each shard was begun, and which clips the actors died at.
+    """Knows which shards were begun, and which clips the actors died at.
 
     Only a shard that was begun before is watched clip by clip: that costs a call for each.
 
     Example:
         >>> attempts = Attempts()
         >>> attempts.begin("shard-0")
-        (1, frozenset())
+        (False, frozenset())
         >>> for _ in range(2):  # the actor dies, and the next two die at the same clip
         ...     _ = attempts.begin("shard-0")
         ...     attempts.reach("shard-0", "clip-7")
         >>> attempts.begin("shard-0")
-        (4, frozenset({'clip-7'}))
+        (True, frozenset({'clip-7'}))
     """
 
     def __init__(self) -> None:
-        self._begun: Counter[str] = Counter()
+        self._begun: set[str] = set()
         self._reached: dict[str, str] = {}
         self._deaths: Counter[str] = Counter()
 
-    def begin(self, shard: str) -> tuple[int, frozenset[str]]:
-        """Which attempt at a shard this is, from 1, and the clips to leave out."""
-        self._begun[shard] += 1
+    def begin(self, shard: str) -> tuple[bool, frozenset[str]]:
+        """Whether the shard was begun before, and the clips to leave out."""
+        again = shard in self._begun
+        self._begun.add(shard)
         died_at = self._reached.pop(shard, None)
         if died_at is not None:
             self._deaths[died_at] += 1
-        return self._begun[shard], frozenset(
-            clip for clip, deaths in self._deaths.items() if deaths >= _MOST_DEATHS
-        )
+        left_out = (clip for clip, deaths in self._deaths.items() if deaths >= _MOST_DEATHS)
+        return again, frozenset(left_out)
 
     def reach(self, shard: str, utterance_id: str) -> None:
         """Takes note of the clip that is about to be extracted."""
@@ -255,14 +258,13 @@ class _ShardExtraction:
     ) -> dict[str, NDArray[np.float16] | Failure]:
         import ray
 
-        attempt, left_out = ray.get(self._attempts.begin.remote(shard))
+        again, left_out = ray.get(self._attempts.begin.remote(shard))
         outcomes: dict[str, NDArray[np.float16] | Failure] = {}
         for task in tasks:
             if task.utterance_id in left_out:
-                reason = f"the process that extracted it died {attempt - 1} times"
-                outcomes[task.utterance_id] = Failure(reason)
+                outcomes[task.utterance_id] = _DEADLY
                 continue
-            if attempt > 1:
+            if again:
                 ray.get(self._attempts.reach.remote(shard, task.utterance_id))
             outcomes[task.utterance_id] = run_one(self._job, task)
         return outcomes
