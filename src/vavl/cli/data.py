@@ -87,7 +87,7 @@ def extract(
     engine: Literal["local", "ray"] = "local",
     workers: int = 0,
     threads: int | None = None,
-    clips_per_shard: int = 64,
+    clips_per_shard: int | None = None,
 ) -> int:
     """Extract features into stores; run again to resume, or to mend a damaged store.
 
@@ -126,6 +126,11 @@ def extract(
         import torch
 
         torch.set_num_threads(threads)
+    given: dict[str, Any] = {
+        name: value
+        for name, value in (("threads", threads), ("clips_per_shard", clips_per_shard))
+        if value is not None
+    }
     table = Manifest.load(manifest)
     failed = 0
     for modality, name in ((Modality.ACOUSTIC, acoustic), (Modality.VISUAL, visual)):
@@ -144,15 +149,7 @@ def extract(
                 parameters["layer"] = layer
         extractor = build_extractor(modality, name, **parameters)
         store = posixpath.join(out, modality)
-        report = run_extraction(
-            table,
-            extractor,
-            store,
-            engine=engine,
-            workers=workers,
-            threads=1 if threads is None else threads,
-            clips_per_shard=clips_per_shard,
-        )
+        report = run_extraction(table, extractor, store, engine=engine, workers=workers, **given)
         failed += len(report.failed)
         print(f"{modality}: {report.summary()} -> {store}")
         if report.failed:
