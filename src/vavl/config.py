@@ -10,9 +10,9 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from vavl.baseline_config import BASELINES
 from vavl.configuration import Configuration, unknown_name, validated
@@ -63,16 +63,24 @@ def model_config_class(name: str, subject: str = "model.name") -> type[ModelConf
     return MODEL_CONFIGS[name]
 
 
+def _as_text(path: object) -> object:
+    return str(path) if isinstance(path, Path) else path
+
+
+StorePath = Annotated[str, BeforeValidator(_as_text)]
+"""A folder, or an address such as ``s3://bucket/stores/logmel``, which no ``Path`` would keep."""
+
+
 class DataConfig(Configuration):
     """Which clips, which features, which targets and which split."""
 
     manifest: Path
     """Utterance table (Parquet), as written by ``vavl prepare``."""
-    acoustic: Path | None = None
-    """Feature store of the acoustic sequences; None trains without sound."""
-    visual: Path | None = None
-    """Feature store of the visual sequences; None trains without faces."""
-    acoustic_variants: tuple[Path, ...] = ()
+    acoustic: StorePath | None = None
+    """Feature store of the acoustic sequences, or its address; None trains without sound."""
+    visual: StorePath | None = None
+    """Feature store of the visual sequences, or its address; None trains without faces."""
+    acoustic_variants: tuple[StorePath, ...] = ()
     """Further stores of the same sound, e.g. at other speeds; training draws from all of them."""
     categories: tuple[str, ...] | None = None
     """Categories to predict; None takes all that occur in the manifest, () predicts none."""

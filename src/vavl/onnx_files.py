@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
-from vavl.errors import InputError, StoreError
+from vavl.errors import StoreError
+from vavl.extras import extra_module
 
 
 def onnx_extra(module: str) -> Any:
@@ -20,12 +20,7 @@ def onnx_extra(module: str) -> Any:
         >>> onnx_extra("onnx").__name__
         'onnx'
     """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise InputError(
-            f"{module}: needed for ONNX files and not installed ({error}); pip install 'vavl[onnx]'"
-        ) from error
+    return extra_module(module, "onnx", "ONNX files")
 
 
 def read_graph(content: bytes, name: str) -> Any:

@@ -19,12 +19,13 @@ from vavl.errors import VavlError
 _AHEAD = 4
 """Items per worker that are handed out before the first of them is back."""
 _LONGEST_REASON = 500
-_THREAD_SETTINGS = (
+THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+"""What the libraries of numpy and torch take their number of threads from, when they start."""
 
 
 Item = TypeVar("Item")
@@ -60,7 +61,7 @@ def run_here(
     if items:
         job.load()
     for item in items:
-        yield _run(job, item)
+        yield run_one(job, item)
 
 
 def run_in_processes(
@@ -124,6 +125,14 @@ def shown(
         what: What is going on, in front of the bar.
         progress: Whether to show the bar.
     """
+    pairs = zip(items, results, strict=True)
+    return shown_pairs(pairs, len(items), what=what, progress=progress)
+
+
+def shown_pairs(
+    pairs: Iterable[tuple[Item, Result]], total: int, *, what: str, progress: bool = True
+) -> Iterator[tuple[Item, Result]]:
+    """Items with their results, in whatever order they come; otherwise as :func:`shown`."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -138,8 +147,8 @@ def shown(
     times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[failures]}"))
     failures = 0
     with Progress(*columns, *times, console=Console(stderr=True), disable=not progress) as bar:
-        row = bar.add_task(what, total=len(items), failures="")
-        for item, result in zip(items, results, strict=True):
+        row = bar.add_task(what, total=total, failures="")
+        for item, result in pairs:
             yield item, result
             failures += isinstance(result, Failure)
             bar.update(row, advance=1, failures=f"{failures} failed" if failures else "")
@@ -148,8 +157,8 @@ def shown(
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
     """Processes started inside compute with one thread: more would only get in each other's way."""
-    before = {name: os.environ.get(name) for name in _THREAD_SETTINGS}
-    os.environ.update(dict.fromkeys(_THREAD_SETTINGS, "1"))
+    before = {name: os.environ.get(name) for name in THREAD_SETTINGS}
+    os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))
     try:
         yield
     finally:
@@ -194,10 +203,11 @@ def _exit_when_told(stop: Event) -> None:
 def _work(item: Any) -> Any:
     if _startup_error is not None:
         raise _startup_error
-    return _run(_job, item)
+    return run_one(_job, item)
 
 
-def _run(job: Job[Item, Result], item: Item) -> Result | Failure:
+def run_one(job: Job[Item, Result], item: Item) -> Result | Failure:
+    """Does one item of a job that is loaded."""
     try:
         return job(item)
     except Exception as error:  # whatever it is, the other items must not suffer

@@ -332,7 +332,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
 
 def test_parts_of_a_killed_writer_are_removed_when_old(tmp_path: Path) -> None:
     fill(tmp_path, 1)
-    old, young = tmp_path / ".aa.safetensors.part", tmp_path / ".bb.safetensors.part"
+    old, young = tmp_path / ".aa.part.safetensors", tmp_path / ".bb.part.safetensors"
     for part in (old, young):
         part.write_bytes(b"half")
     an_hour_ago = time.time() - 3700

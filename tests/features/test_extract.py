@@ -5,73 +5,26 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
+from extraction import (
+    MANY,
+    NAMES,
+    LoggingExtractor,
+    WithoutWeights,
+    contents,
+    is_alive,
+    make_manifest,
+    wait_until,
+)
 
 from vavl.data.manifest import Manifest, Utterance
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError, StoreError, VavlError
 from vavl.features.extract import ExtractionReport, build_extractor, extract
 from vavl.features.visual import ArrayFeatures
-from vavl.types import FeatureSpec, Modality
-
-
-@dataclass
-class LoggingExtractor:
-    """Reads arrays, and notes each clip it reads in a file, so that repeated work shows."""
-
-    log: Path
-    delay_s: float = 0.0
-    parameters: dict[str, str] = field(default_factory=dict)
-    source_field: str = "visual_features_path"
-
-    @property
-    def spec(self) -> FeatureSpec:
-        return FeatureSpec(Modality.VISUAL, "logging", 2, None, self.parameters)
-
-    def extract_file(self, path: Path, start_s=None, end_s=None) -> np.ndarray:
-        with self.log.open("a") as file:
-            file.write(f"{path.stem} {os.getpid()}\n")
-        time.sleep(self.delay_s)
-        match path.stem:
-            case "crash":
-                raise RuntimeError("broken\nin two lines")
-            case "nan":
-                return np.array([[1.0, np.nan]])
-            case "overflow":
-                return np.array([[1.0, 7e4]])
-            case "wide":
-                return np.ones((2, 3))
-            case "die":
-                os._exit(9)
-        return np.load(path)
-
-    def read(self) -> list[str]:
-        return [line.split()[0] for line in self.log.read_text().splitlines()]
-
-
-class WithoutWeights(LoggingExtractor):
-    def load(self) -> None:
-        raise InputError("the weights are damaged")
-
-
-def make_manifest(folder: Path, names: list[str]) -> Manifest:
-    utterances = []
-    for number, name in enumerate(names):
-        np.save(folder / f"{name}.npy", np.full((1 + number % 3, 2), number, np.float32))
-        utterances.append(Utterance(name, "test", "ann", visual_features_path=f"{name}.npy"))
-    return Manifest(utterances, root=folder)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-NAMES = [f"clip-{number:02d}" for number in range(10)]
 
 
 def test_features_of_all_clips_in_the_order_of_their_ids(tmp_path: Path) -> None:
@@ -254,12 +207,10 @@ def test_the_progress_bar_goes_to_standard_error(tmp_path: Path, capfd) -> None:
     assert "1 failed" in captured.err
 
 
-MANY = [f"clip-{number:03d}" for number in range(300)]
-
 SLOW_JOB = """
 import sys
 from pathlib import Path
-from test_extract import MANY, LoggingExtractor, make_manifest
+from extraction import MANY, LoggingExtractor, make_manifest
 from vavl.features.extract import extract
 
 if __name__ == "__main__":
@@ -277,7 +228,7 @@ def test_a_killed_job_goes_on_where_it_stopped(tmp_path: Path, workers: int) -> 
     script.write_text(SLOW_JOB)
     job = subprocess.Popen(
         [sys.executable, str(script), str(tmp_path), str(workers)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     wait_until(lambda: len(list(store.glob("shard-*.json"))) >= 2, job)
     job.kill()  # SIGKILL: no handler runs
@@ -299,21 +250,3 @@ def test_a_killed_job_goes_on_where_it_stopped(tmp_path: Path, workers: int) -> 
     extract(manifest, extractor, tmp_path / "once", progress=False, clips_per_shard=16)
     ours = {name: data for name, data in contents(store).items() if not name.endswith(".part")}
     assert ours == contents(tmp_path / "once")
-
-
-def wait_until(condition, job: subprocess.Popen[bytes] | None = None, limit_s: float = 60) -> None:
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        assert job is None or job.poll() is None, "the job ended early"
-        time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    status = Path(f"/proc/{pid}/stat")
-    # An orphan that nobody collects stays listed as a zombie.
-    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")

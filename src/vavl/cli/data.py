@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import sys
 from collections.abc import Callable
 from inspect import Parameter, Signature, signature
@@ -76,15 +77,17 @@ def _report_manifest(manifest: Manifest, out: Path) -> int:
 def extract(
     manifest: Positional[Path],
     /,
-    out: Path,
+    out: str,
     acoustic: str | None = None,
     visual: str | None = None,
     layer: int | None = None,
     normalization: Literal["utterance", "corpus", "none"] = "utterance",
     partition: Path | None = None,
     speed: float = 1.0,
+    engine: Literal["local", "ray"] = "local",
     workers: int = 0,
     threads: int | None = None,
+    clips_per_shard: int | None = None,
 ) -> int:
     """Extract features into stores; run again to resume, or to mend a damaged store.
 
@@ -96,7 +99,7 @@ def extract(
 
     Args:
         manifest: Utterance table, as written by `vavl prepare`.
-        out: Folder for the stores.
+        out: Folder for the stores, or an address that fsspec knows, e.g. s3://bucket/stores.
         acoustic: Extractor of the sound; none leaves it out.
         visual: Extractor of the face; none leaves it out.
         layer: Hidden layer to take from an hf: speech encoder; by default the last.
@@ -104,8 +107,12 @@ def extract(
             the training clips of a partition; or none.
         partition: For --normalization corpus: the partition (JSON) whose training clips count.
         speed: Play the sound faster or slower: for stores to augment training with.
-        workers: Worker processes; 0 works in this process.
-        threads: CPU threads of this process.
+        engine: local, or ray: on the cluster that RAY_ADDRESS names, or else on this machine
+            (needs vavl[ray]).
+        workers: Worker processes; 0 works in this process. With ray the actors; 0 is as many as
+            the cluster has room for.
+        threads: CPU threads of this process; with ray of each actor, by default 1.
+        clips_per_shard: Clips per file; what is lost at most when a process is killed.
     """
     from vavl.data.manifest import Manifest
     from vavl.errors import InputError
@@ -115,10 +122,15 @@ def extract(
 
     if acoustic is None and visual is None:
         raise InputError("--acoustic, --visual: expected at least one extractor, got none")
-    if threads is not None:
+    if threads is not None and engine == "local":
         import torch
 
         torch.set_num_threads(threads)
+    given: dict[str, Any] = {
+        name: value
+        for name, value in (("threads", threads), ("clips_per_shard", clips_per_shard))
+        if value is not None
+    }
     table = Manifest.load(manifest)
     failed = 0
     for modality, name in ((Modality.ACOUSTIC, acoustic), (Modality.VISUAL, visual)):
@@ -136,11 +148,12 @@ def extract(
             if layer is not None:
                 parameters["layer"] = layer
         extractor = build_extractor(modality, name, **parameters)
-        report = run_extraction(table, extractor, out / modality, workers=workers)
+        store = posixpath.join(out, modality)
+        report = run_extraction(table, extractor, store, engine=engine, workers=workers, **given)
         failed += len(report.failed)
-        print(f"{modality}: {report.summary()} -> {out / modality}")
+        print(f"{modality}: {report.summary()} -> {store}")
         if report.failed:
-            print(f"  reasons: {out / modality / 'failures.csv'}", file=sys.stderr)
+            print(f"  reasons: {store}/failures.csv", file=sys.stderr)
     return EXIT_PARTIAL if failed else EXIT_OK
 
 

@@ -8,24 +8,28 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
-import time
-from collections.abc import Mapping
-from contextlib import suppress
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from vavl.atomic import atomic_write
-from vavl.errors import StoreError
+from vavl.data.store_folder import StoreFolder
+from vavl.errors import InputError, StoreError
 from vavl.types import FeatureSpec
 
 STORE_SCHEMA_VERSION = 1
 FRAMES = "frames"
+_SPEC = "store.json"
+_FAILURES = "failures.csv"
 _FAILURE_COLUMNS = ("utterance_id", "reason")
+_SIDECAR = re.compile(r"(shard-.*)\.json")
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Shard:
     """A sidecar: what lies where in one safetensors file.
 
     Attributes:
-        data_path: The safetensors file.
+        name: Of both files, without their endings.
         ids: Ids of the clips, in order.
         starts: First row of each clip.
         lengths: Rows of each clip.
@@ -41,29 +45,42 @@ class Shard:
         sha256: Hash of the safetensors file.
     """
 
-    data_path: Path
+    name: str
     ids: tuple[str, ...]
     starts: tuple[int, ...]
     lengths: tuple[int, ...]
     size: int
     sha256: str
 
+    @property
+    def data_name(self) -> str:
+        """The safetensors file."""
+        return data_name(self.name)
 
-def read_spec(folder: Path) -> FeatureSpec:
+
+def data_name(name: str) -> str:
+    """The safetensors file of a shard."""
+    return f"{name}.safetensors"
+
+
+def holds_store(folder: StoreFolder) -> bool:
+    """Whether there is a ``store.json``."""
+    return folder.size(_SPEC) is not None
+
+
+def read_spec(folder: StoreFolder) -> FeatureSpec:
     """Reads ``store.json``.
 
     Raises:
         StoreError: It is missing, damaged, or of a newer schema version.
     """
-    path = folder / "store.json"
-    if not path.is_file():
-        what = "the folder has no store.json" if folder.is_dir() else "there is no such folder"
+    if not holds_store(folder):
         raise StoreError(
-            f"feature store {folder}: {what}. Make the store with `vavl extract`, "
-            "or give the folder that it wrote."
+            f"feature store {folder}: no store.json in it, or no such folder. Make the store with "
+            "`vavl extract`, or give the folder that it wrote."
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(folder.read([_SPEC])[0])
         version = content["schema_version"]
         if isinstance(version, int) and version > STORE_SCHEMA_VERSION:
             raise StoreError(
@@ -75,16 +92,16 @@ def read_spec(folder: Path) -> FeatureSpec:
             raise ValueError("the specification does not belong to its key")
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{path}: not a valid store description ({type(error).__name__}: {error}). "
+            f"{folder}/{_SPEC}: not a valid store description ({type(error).__name__}: {error}). "
             "Delete the folder and extract again."
         ) from error
     return spec
 
 
-def write_spec(folder: Path, spec: FeatureSpec) -> None:
+def write_spec(folder: StoreFolder, spec: FeatureSpec) -> None:
     """Writes ``store.json``."""
     content = {"schema_version": STORE_SCHEMA_VERSION, "key": spec.key, "spec": spec.to_dict()}
-    _write(folder / "store.json", _to_json(content))
+    folder.write(_SPEC, _to_json(content))
 
 
 def describe(spec: FeatureSpec) -> str:
@@ -95,23 +112,28 @@ def describe(spec: FeatureSpec) -> str:
     return f"{spec.modality} {spec.extractor}, dim {spec.dim}{weights}{source}, {parameters}"
 
 
-def read_sidecars(folder: Path, key: str) -> tuple[list[Shard], list[Path]]:
+def read_sidecars(
+    folder: StoreFolder, names: Iterable[str], key: str
+) -> tuple[list[Shard], list[str]]:
     """Reads the sidecars of a store, in the order of their names.
 
     Args:
         folder: The store.
+        names: The files in it.
         key: Key of its features; a shard of other features does not belong to it.
 
     Returns:
-        The shards whose sidecar is valid, and the paths of the sidecars that are not.
+        The shards whose sidecar is valid, and the names of the shards whose sidecar is not.
     """
     shards: list[Shard] = []
-    unreadable: list[Path] = []
-    for path in sorted(folder.glob("shard-*.json")):
+    unreadable: list[str] = []
+    sidecars = [match for name in names if (match := _SIDECAR.fullmatch(name))]
+    texts = folder.read([match[0] for match in sidecars])
+    for name, text in zip([match[1] for match in sidecars], texts, strict=True):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(text)
             shard = Shard(
-                data_path=path.with_suffix(".safetensors"),
+                name=name,
                 ids=tuple(content["ids"]),
                 starts=tuple(content["starts"]),
                 lengths=tuple(content["lengths"]),
@@ -120,25 +142,42 @@ def read_sidecars(folder: Path, key: str) -> tuple[list[Shard], list[Path]]:
             )
             if not len(shard.ids) == len(shard.starts) == len(shard.lengths):
                 raise ValueError("ids, starts and lengths differ in number")
+            if not _SHA256.fullmatch(shard.sha256):  # copies are named by it
+                raise ValueError("the hash is no SHA-256")
             if content["key"] != key:
                 raise ValueError("the shard holds other features")
         except (ValueError, KeyError, TypeError):
-            unreadable.append(path)
+            unreadable.append(name)
         else:
             shards.append(shard)
     return shards, unreadable
 
 
-def write_shard(folder: Path, key: str, clips: Mapping[str, NDArray[np.float16]]) -> None:
-    """Writes clips, each ``(T, D)``, as the shard with the lowest free number."""
+def free_shards(names: Container[str]) -> Iterator[str]:
+    """Names for new shards of a store that has these files, the lowest number first.
+
+    Example:
+        >>> free = free_shards(["shard-00000.json", "shard-00000.safetensors"])
+        >>> next(free), next(free)
+        ('shard-00001', 'shard-00002')
+    """
+    numbered = (f"shard-{number:05d}" for number in itertools.count())
+    return (name for name in numbered if f"{name}.json" not in names)
+
+
+def holds_shard(folder: StoreFolder, name: str) -> bool:
+    """Whether there is a shard of that name."""
+    return folder.size(f"{name}.json") is not None
+
+
+def write_shard(
+    folder: StoreFolder, name: str, key: str, clips: Mapping[str, NDArray[np.float16]]
+) -> int:
+    """Writes clips, each ``(T, D)``, as a shard of that name; returns the bytes of its data."""
     from safetensors.numpy import save
 
     lengths = [len(frames) for frames in clips.values()]
     data = save({FRAMES: np.ascontiguousarray(np.concatenate(list(clips.values())))})
-    number = 0
-    while (folder / f"shard-{number:05d}.json").exists():
-        number += 1
-    data_path = folder / f"shard-{number:05d}.safetensors"
     sidecar = {
         "schema_version": STORE_SCHEMA_VERSION,
         "key": key,
@@ -148,8 +187,15 @@ def write_shard(folder: Path, key: str, clips: Mapping[str, NDArray[np.float16]]
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    _write(data_path, data)
-    _write(data_path.with_suffix(".json"), _to_json(sidecar))
+    folder.write(data_name(name), data)
+    folder.write(f"{name}.json", _to_json(sidecar))
+    return len(data)
+
+
+def remove_shard(folder: StoreFolder, name: str) -> None:
+    """Removes a shard, its sidecar first: data without one does not exist."""
+    folder.remove(f"{name}.json")
+    folder.remove(data_name(name))
 
 
 def open_frames(path: Path) -> Any:
@@ -161,56 +207,65 @@ def open_frames(path: Path) -> Any:
     return shard.get_slice(FRAMES)
 
 
-def has_recorded_size(shard: Shard) -> bool:
-    """Whether the data file is there and as long as when it was written; cheap."""
-    return shard.data_path.is_file() and shard.data_path.stat().st_size == shard.size
-
-
-def is_intact(shard: Shard) -> bool:
+def is_intact(folder: StoreFolder, shard: Shard) -> bool:
     """Whether the data file is the one that was written, by its hash; reads it all."""
-    if not has_recorded_size(shard):
-        return False
-    with shard.data_path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == shard.sha256
+    found = folder.size(shard.data_name)
+    return found == shard.size and folder.sha256(shard.data_name) == shard.sha256
 
 
-def read_failures(folder: Path) -> dict[str, str]:
+def read_failures(folder: StoreFolder) -> dict[str, str]:
     """Reads ``failures.csv``: utterance id to reason; empty when there is none."""
-    path = folder / "failures.csv"
-    if not path.is_file():
+    if folder.size(_FAILURES) is None:
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["utterance_id"]: row["reason"] for row in csv.DictReader(file)}
+    text = io.StringIO(folder.read([_FAILURES])[0].decode(), newline="")
+    return {row["utterance_id"]: row["reason"] for row in csv.DictReader(text)}
 
 
-def write_failures(folder: Path, failures: Mapping[str, str]) -> None:
+def write_failures(folder: StoreFolder, failures: Mapping[str, str]) -> None:
     """Writes ``failures.csv``; without failures there is none."""
-    path = folder / "failures.csv"
     if not failures:
-        path.unlink(missing_ok=True)
+        folder.remove(_FAILURES)
         return
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(_FAILURE_COLUMNS)
     writer.writerows(sorted(failures.items()))
-    _write(path, text.getvalue().encode())
+    folder.write(_FAILURES, text.getvalue().encode())
 
 
-def remove_stale_parts(folder: Path) -> None:
-    """Removes what a killed writer left half written.
+def as_half(utterance_id: str, features: ArrayLike, dim: int) -> NDArray[np.float16]:
+    """Checks the ``(T, dim)`` features of a clip, and converts them to float16.
 
-    Only parts that nobody has touched for an hour: a younger one may belong to a living writer.
+    Raises:
+        InputError: Another shape, no known step, or values that are not finite in half precision.
     """
-    for part in folder.glob(".*.part"):
-        with suppress(OSError):  # gone meanwhile, or still open on Windows
-            if time.time() - part.stat().st_mtime > 3600:
-                part.unlink()
+    subject = f"utterance {utterance_id!r}"
+    array = np.asarray(features)
+    if array.ndim != 2 or array.shape[0] < 1 or array.shape[1] != dim:
+        raise InputError(
+            f"{subject}: expected features (T, {dim}) with T >= 1, got {array.shape}; "
+            "were they extracted with another extractor?"
+        )
+    known = ~np.isnan(array).all(1)
+    if not known.any():
+        raise InputError(f"{subject}: expected at least one known step, all {len(array)} are NaN")
+    bad = ~np.isfinite(array) & known[:, None]
+    if bad.any():
+        step, column = np.argwhere(bad)[0]
+        raise InputError(
+            f"{subject}: expected finite features, got {int(bad.sum())} NaN or infinite values of "
+            f"{array.size}, the first at step {step}, dimension {column}"
+        )
+    with np.errstate(over="ignore"):
+        # In C order: safetensors writes the memory as it lies, and would transpose other layouts.
+        half = array.astype(np.float16, order="C")
+    if not np.isfinite(half[known]).all():
+        raise InputError(
+            f"{subject}: expected features within +-65504, the range of the half-precision store, "
+            f"got {float(np.abs(array[known]).max()):g}; scale them first"
+        )
+    return half
 
 
 def _to_json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def _write(path: Path, data: bytes) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data)

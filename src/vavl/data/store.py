@@ -10,12 +10,15 @@ A store is a folder::
 Each file is written beside its final place and then moved onto it, the sidecar last: a shard
 without a valid sidecar does not exist. A process killed at any moment therefore leaves a store that
 opens, short of at most the shard it was filling.
+
+The folder may lie elsewhere, at an address such as ``s3://bucket/stores/logmel``: see
+:mod:`vavl.data.store_folder`.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vavl.data import shards as files
 from vavl.data.shards import STORE_SCHEMA_VERSION, Shard
+from vavl.data.store_folder import StoreFolder, open_folder
 from vavl.errors import InputError, StoreError, all_problems
 from vavl.types import FeatureSpec
 
@@ -33,8 +37,10 @@ __all__ = ["STORE_SCHEMA_VERSION", "FeatureStore", "StoreWriter"]
 class FeatureStore:
     """Reads the feature sequences of a store. Opened with :meth:`open`.
 
-    Frames are sliced from memory-mapped shards: reading one clip never copies a shard. The object
-    can be pickled, e.g. for the workers of a data loader.
+    Frames are sliced from memory-mapped shards: reading one clip never copies a shard; one that
+    lies elsewhere is fetched when it is first read, see
+    :func:`vavl.data.store_folder.cache_folder`. The object can be pickled, e.g. for the workers of
+    a data loader.
 
     Example:
         >>> import tempfile
@@ -47,8 +53,8 @@ class FeatureStore:
         ((2, 2), ('clip-1',), False)
     """
 
-    def __init__(self, path: Path, spec: FeatureSpec, shards: tuple[Shard, ...]) -> None:
-        self._path = path
+    def __init__(self, folder: StoreFolder, spec: FeatureSpec, shards: tuple[Shard, ...]) -> None:
+        self._folder = folder
         self._spec = spec
         self._shards = shards
         self._rows: dict[str, int] = {}
@@ -72,20 +78,22 @@ class FeatureStore:
         """Opens a finished or unfinished store.
 
         Args:
-            path: Folder of the store.
+            path: Folder of the store, or its address.
 
         Raises:
+            InputError: No package knows such an address, or it is not installed.
             StoreError: The folder is not a store, was written by a newer version, or has shards
                 that are missing or truncated (all are named; the same extraction mends them).
         """
-        folder = Path(path)
+        folder = open_folder(path)
         spec = files.read_spec(folder)
-        shards, unreadable = files.read_sidecars(folder, spec.key)
-        problems = [f"{path.name}: not a valid sidecar of this store" for path in unreadable]
+        sizes = folder.sizes()
+        shards, unreadable = files.read_sidecars(folder, sizes, spec.key)
+        problems = [f"{name}.json: not a valid sidecar of this store" for name in unreadable]
         problems += [
-            f"{shard.data_path.name}: missing or truncated ({len(shard.ids)} clips)"
+            f"{shard.data_name}: missing or truncated ({len(shard.ids)} clips)"
             for shard in shards
-            if not files.has_recorded_size(shard)
+            if sizes.get(shard.data_name) != shard.size
         ]
         if problems:
             raise StoreError(
@@ -95,9 +103,9 @@ class FeatureStore:
         return cls(folder, spec, tuple(shards))
 
     @property
-    def path(self) -> Path:
-        """Folder of the store."""
-        return self._path
+    def path(self) -> str:
+        """Folder of the store, absolute, or its address."""
+        return str(self._folder)
 
     @property
     def spec(self) -> FeatureSpec:
@@ -132,7 +140,7 @@ class FeatureStore:
             reason = self.failures().get(utterance_id)
             why = "its extraction failed: " + reason if reason else "it was not extracted"
             raise StoreError(
-                f"feature store {self._path}: utterance {utterance_id!r} is not in it: {why}. "
+                f"feature store {self._folder}: utterance {utterance_id!r} is not in it: {why}. "
                 "Run the extraction again, or leave the utterance out."
             ) from None
 
@@ -148,7 +156,9 @@ class FeatureStore:
         number, start, length = self._places[self.row(utterance_id)]
         try:
             if number not in self._open_shards:
-                self._open_shards[number] = files.open_frames(self._shards[number].data_path)
+                shard = self._shards[number]
+                path = self._folder.local_file(shard.data_name, shard.sha256)
+                self._open_shards[number] = files.open_frames(path)
             frames: NDArray[np.float16] = self._open_shards[number][start : start + length]
         except Exception as error:  # safetensors raises its own type, which it does not document
             raise self._unreadable(number, str(error)) from error
@@ -162,15 +172,15 @@ class FeatureStore:
 
     def verify(self) -> list[str]:
         """Names of the damaged shards, by the hash of every byte; empty if all is well."""
-        return [shard.data_path.name for shard in self._shards if not files.is_intact(shard)]
+        return [s.data_name for s in self._shards if not files.is_intact(self._folder, s)]
 
     def failures(self) -> dict[str, str]:
         """Utterance id to reason, for the clips whose last extraction failed."""
-        return files.read_failures(self._path)
+        return files.read_failures(self._folder)
 
     def _unreadable(self, number: int, reason: str) -> StoreError:
         return StoreError(
-            f"feature store {self._path}: cannot read {self._shards[number].data_path.name}: "
+            f"feature store {self._folder}: cannot read {self._shards[number].data_name}: "
             f"{reason}. Run the same extraction again: it redoes this shard alone."
         )
 
@@ -182,19 +192,26 @@ class FeatureStore:
 class StoreWriter:
     """Creates a store, or goes on with one that holds the same features.
 
-    On reopening, every shard is hashed, and those that are damaged are dropped: their clips are no
-    longer in :attr:`completed`, and are to be written again. A new shard takes the lowest free
-    number, so a store that was mended or resumed is the same as one written in one go.
+    On reopening, every shard is hashed (of a remote store only the sizes are compared: hashing
+    would fetch it all), and those that are damaged are dropped: their clips are no longer in
+    :attr:`completed`, and are to be written again. A new shard takes the lowest free number, so a
+    store that was mended or resumed is the same as one written in one go.
 
     Args:
-        path: Folder of the store, created if missing.
+        path: Folder of the store, created if missing, or its address.
         spec: What the features are.
         clips_per_shard: Clips that are collected before a shard is written; what a killed process
             loses at most.
 
+    Attributes:
+        folder: Where the store lies.
+        clips_per_shard: As given.
+        free_shards: Names for new shards, each handed out once; for processes that write shards
+            themselves, see :meth:`adopt`.
+
     Raises:
         StoreError: The folder holds features with another key, or something else than a store.
-        InputError: ``clips_per_shard`` is below 1.
+        InputError: ``clips_per_shard`` is below 1, or no package knows such an address.
 
     Example:
         See :class:`FeatureStore`.
@@ -205,16 +222,15 @@ class StoreWriter:
     ) -> None:
         if clips_per_shard < 1:
             raise InputError(f"clips_per_shard: expected at least 1, got {clips_per_shard}")
-        self._path = Path(path)
+        self.folder = open_folder(path)
         self._spec = spec
-        self._clips_per_shard = clips_per_shard
+        self.clips_per_shard = clips_per_shard
         self._pending: dict[str, NDArray[np.float16]] = {}
         self._completed: set[str] = set()
-        self._dropped: list[str] = []
         self._create_or_check()
-        files.remove_stale_parts(self._path)
         self._drop_damaged_shards()
-        self._failures = files.read_failures(self._path)
+        self.free_shards = files.free_shards(self.folder.sizes())
+        self._failures = files.read_failures(self.folder)
         self._failures_changed = False
 
     @property
@@ -238,14 +254,17 @@ class StoreWriter:
             InputError: The array does not fit, or the id is in the store already.
         """
         if utterance_id in self._completed:
-            raise InputError(f"utterance {utterance_id!r}: is already in the store {self._path}")
-        frames = _as_half(f"utterance {utterance_id!r}", features, self._spec.dim)
-        self._pending[utterance_id] = frames
-        self._completed.add(utterance_id)
-        if self._failures.pop(utterance_id, None) is not None:
-            self._failures_changed = True
-        if len(self._pending) >= self._clips_per_shard:
+            raise InputError(f"utterance {utterance_id!r}: is already in the store {self.folder}")
+        self._pending[utterance_id] = files.as_half(utterance_id, features, self._spec.dim)
+        self._complete(utterance_id)
+        if len(self._pending) >= self.clips_per_shard:
             self.flush()
+
+    def adopt(self, utterance_ids: Iterable[str]) -> None:
+        """Takes note of clips that another process has written into this store, as a shard."""
+        for utterance_id in utterance_ids:
+            self._complete(utterance_id)
+        self.flush()
 
     def record_failure(self, utterance_id: str, reason: str) -> None:
         """Notes why a clip has no features; goes to ``failures.csv`` with the next flush."""
@@ -255,10 +274,12 @@ class StoreWriter:
     def flush(self) -> None:
         """Writes what was collected: a shard, however small, and the list of failures."""
         if self._pending:
-            files.write_shard(self._path, self._spec.key, self._pending)
+            # Asked again: another writer may have taken the name since.
+            name = next(n for n in self.free_shards if not files.holds_shard(self.folder, n))
+            files.write_shard(self.folder, name, self._spec.key, self._pending)
             self._pending = {}
         if self._failures_changed:
-            files.write_failures(self._path, self._failures)
+            files.write_failures(self.folder, self._failures)
             self._failures_changed = False
 
     def close(self) -> None:
@@ -277,66 +298,40 @@ class StoreWriter:
         # Also after Ctrl-C: each collected clip is whole, and need not be done again.
         self.close()
 
+    def _complete(self, utterance_id: str) -> None:
+        self._completed.add(utterance_id)
+        if self._failures.pop(utterance_id, None) is not None:
+            self._failures_changed = True
+
     def _create_or_check(self) -> None:
-        if not (self._path / "store.json").exists():
-            if self._path.exists() and not self._path.is_dir():
-                raise StoreError(f"{self._path}: expected a folder for the features, got a file")
-            self._path.mkdir(parents=True, exist_ok=True)
-            files.write_spec(self._path, self._spec)
+        self.folder.prepare()
+        if not files.holds_store(self.folder):
+            files.write_spec(self.folder, self._spec)
             return
-        existing = files.read_spec(self._path)
+        existing = files.read_spec(self.folder)
         if existing.key != self._spec.key:
             raise StoreError(
-                f"feature store {self._path} holds other features:\n"
+                f"feature store {self.folder} holds other features:\n"
                 f"  in the store: {files.describe(existing)}\n"
                 f"  asked for:    {files.describe(self._spec)}\n"
                 "Choose another --out for the new features, or delete this folder."
             )
 
     def _drop_damaged_shards(self) -> None:
-        shards, unreadable = files.read_sidecars(self._path, self._spec.key)
+        sizes = self.folder.sizes()
+        shards, damaged = files.read_sidecars(self.folder, sizes, self._spec.key)
         for shard in shards:
-            if files.is_intact(shard):
+            if self.folder.is_local:
+                whole = files.is_intact(self.folder, shard)
+            else:
+                whole = sizes.get(shard.data_name) == shard.size
+            if whole:
                 self._completed.update(shard.ids)
             else:
-                self._drop(shard.data_path)
-        for sidecar in unreadable:
-            self._drop(sidecar.with_suffix(".safetensors"))
-
-    def _drop(self, data_path: Path) -> None:
-        self._dropped.append(data_path.name)
-        # The sidecar goes first: data without one does not exist, one without data is damage.
-        data_path.with_suffix(".json").unlink()
-        data_path.unlink(missing_ok=True)
-
-
-def _as_half(subject: str, features: ArrayLike, dim: int) -> NDArray[np.float16]:
-    """Checks ``(T, dim)`` features and converts them to float16."""
-    array = np.asarray(features)
-    if array.ndim != 2 or array.shape[0] < 1 or array.shape[1] != dim:
-        raise InputError(
-            f"{subject}: expected features (T, {dim}) with T >= 1, got {array.shape}; "
-            "were they extracted with another extractor?"
-        )
-    known = ~np.isnan(array).all(1)
-    if not known.any():
-        raise InputError(f"{subject}: expected at least one known step, all {len(array)} are NaN")
-    bad = ~np.isfinite(array) & known[:, None]
-    if bad.any():
-        step, column = np.argwhere(bad)[0]
-        raise InputError(
-            f"{subject}: expected finite features, got {int(bad.sum())} NaN or infinite values of "
-            f"{array.size}, the first at step {step}, dimension {column}"
-        )
-    with np.errstate(over="ignore"):
-        # In C order: safetensors writes the memory as it lies, and would transpose other layouts.
-        half = array.astype(np.float16, order="C")
-    if not np.isfinite(half[known]).all():
-        raise InputError(
-            f"{subject}: expected features within +-65504, the range of the half-precision store, "
-            f"got {float(np.abs(array[known]).max()):g}; scale them first"
-        )
-    return half
+                damaged.append(shard.name)
+        for name in damaged:
+            files.remove_shard(self.folder, name)
+        self._dropped = [files.data_name(name) for name in damaged]
 
 
 def known_steps(features: NDArray[np.floating]) -> NDArray[np.bool_]:

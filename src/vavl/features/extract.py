@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Literal
 
 from vavl.data.manifest import Manifest
 from vavl.data.store import StoreWriter
 from vavl.errors import InputError
+from vavl.features.clips import ClipExtraction, ClipTask, clip_tasks
 from vavl.features.registry import (
     Extractor,
     build_extractor,
@@ -22,7 +20,7 @@ from vavl.features.registry import (
     rebuild_extractor,
 )
 from vavl.features.visual import ArrayFeatures
-from vavl.processes import Failure, one_line, run_here, run_in_processes, shown
+from vavl.processes import Failure, run_here, run_in_processes, shown_pairs
 
 __all__ = [
     "ExtractionReport",
@@ -88,7 +86,9 @@ def extract(
     extractor: Extractor,
     out: str | os.PathLike[str],
     *,
+    engine: Literal["local", "ray"] = "local",
     workers: int = 0,
+    threads: int = 1,
     progress: bool = True,
     clips_per_shard: int = CLIPS_PER_SHARD,
 ) -> ExtractionReport:
@@ -102,19 +102,26 @@ def extract(
     Args:
         manifest: What there is to do. Utterances without the extractor's medium are counted only.
         extractor: Made by :func:`build_extractor`, or of your own; picklable if ``workers`` > 0.
-        out: Folder of the store.
-        workers: Processes that extract, each with one thread; 0 extracts in this process, with the
-            threads that torch uses. Where ``workers`` > 0, a script must keep its calls under
-            ``if __name__ == "__main__":``.
+        out: Folder of the store, or its address, e.g. ``s3://bucket/stores/logmel``; see
+            :func:`vavl.data.store_folder.open_folder`.
+        engine: ``"local"``, or ``"ray"`` for the actors of a Ray cluster: the one that
+            ``RAY_ADDRESS`` names, or one on this machine. Each actor writes its shards itself, and
+            a shard whose actor dies is done again by another. The features are the same.
+        workers: Processes that extract. Locally each has one thread, and 0 extracts in this
+            process, with the threads that torch uses; where ``workers`` > 0, a script must keep its
+            calls under ``if __name__ == "__main__":``. In Ray, 0 is as many as there is room for.
+        threads: CPU threads of each actor in Ray.
         progress: Whether to show a progress bar on standard error.
-        clips_per_shard: Clips per file of the store; what is lost at most when the job is killed.
+        clips_per_shard: Clips per file of the store; what is lost at most when the job is killed,
+            by each process that writes.
 
     Returns:
         What was done; see :attr:`ExtractionReport.all_failed`.
 
     Raises:
         StoreError: ``out`` holds features of another extractor.
-        InputError: No utterance has the medium, or the extractor's weights cannot be loaded.
+        InputError: No utterance has the medium, the extractor's weights cannot be loaded, or Ray is
+            not installed.
         VavlError: A worker process died.
 
     Example:
@@ -133,26 +140,34 @@ def extract(
     started = time.monotonic()
     if workers < 0:
         raise InputError(f"workers: expected 0 or more, got {workers}")
-    tasks = _tasks(manifest, extractor)
+    if threads < 1:
+        raise InputError(f"threads: expected 1 or more, got {threads}")
+    if engine not in ("local", "ray"):
+        raise InputError(f"engine: expected 'local' or 'ray', got {engine!r}")
+    tasks = clip_tasks(manifest, extractor)
     if isinstance(extractor, ArrayFeatures):
         extractor = extractor.sized(task.path for task in tasks)
     done = 0
     failed: dict[str, str] = {}
     with StoreWriter(out, extractor.spec, clips_per_shard) as writer:
-        todo = [task for task in tasks if task.utterance_id not in writer.completed]
-        job = _Extraction(extractor)
-        outcomes = run_in_processes(todo, job, workers) if workers else run_here(todo, job)
-        with closing(outcomes):  # stops the processes at once, whatever happens here
-            for task, outcome in shown(todo, outcomes, what="extracting", progress=progress):
-                if not isinstance(outcome, Failure):
-                    try:
-                        writer.write(task.utterance_id, outcome)
-                        done += 1
-                        continue
-                    except InputError as error:  # not finite, too large, another dimension
-                        outcome = one_line(error)
-                writer.record_failure(task.utterance_id, outcome)
-                failed[task.utterance_id] = outcome
+        completed = writer.completed
+        todo = [task for task in tasks if task.utterance_id not in completed]
+        job = ClipExtraction(extractor)
+        if engine == "ray":
+            from vavl.features.ray_engine import extract_on_ray
+
+            outcomes = extract_on_ray(writer, todo, job, workers=workers, threads=threads)
+        else:
+            outcomes = _local(writer, todo, job, workers)
+        with closing(outcomes):
+            for utterance_id, failure in shown_pairs(
+                outcomes, len(todo), what="extracting", progress=progress
+            ):
+                if failure is None:
+                    done += 1
+                else:
+                    writer.record_failure(utterance_id, failure)
+                    failed[utterance_id] = failure
     return ExtractionReport(
         done=done,
         skipped=len(tasks) - len(todo),
@@ -163,41 +178,15 @@ def extract(
     )
 
 
-class _ClipTask(NamedTuple):
-    """What to read for one utterance."""
-
-    utterance_id: str
-    path: Path
-    start_s: float | None
-    end_s: float | None
-
-
-class _Extraction:
-    """Extracts the features of one clip after another."""
-
-    def __init__(self, extractor: Extractor) -> None:
-        self._extractor = extractor
-
-    def load(self) -> None:
-        load = getattr(self._extractor, "load", None)
-        if load is not None:
-            load()
-
-    def __call__(self, task: _ClipTask) -> NDArray[np.float32]:
-        return self._extractor.extract_file(task.path, task.start_s, task.end_s)
-
-
-def _tasks(manifest: Manifest, extractor: Extractor) -> list[_ClipTask]:
-    tasks = []
-    for utterance in sorted(manifest, key=lambda utterance: utterance.utterance_id):
-        path = manifest.path(utterance, extractor.source_field)
-        if path is not None:
-            tasks.append(
-                _ClipTask(utterance.utterance_id, path, utterance.start_s, utterance.end_s)
-            )
-    if not tasks:
-        raise InputError(
-            f"manifest: none of the {len(manifest)} utterances has {extractor.source_field}, "
-            "which this extractor reads"
-        )
-    return tasks
+def _local(
+    writer: StoreWriter, tasks: list[ClipTask], job: ClipExtraction, workers: int
+) -> Generator[tuple[str, Failure | None], None, None]:
+    """Extracts on this machine; this process writes."""
+    outcomes = run_in_processes(tasks, job, workers) if workers else run_here(tasks, job)
+    with closing(outcomes):  # stops the processes at once, whatever happens here
+        for task, outcome in zip(tasks, outcomes, strict=True):
+            if isinstance(outcome, Failure):
+                yield task.utterance_id, outcome
+            else:
+                writer.write(task.utterance_id, outcome)
+                yield task.utterance_id, None
