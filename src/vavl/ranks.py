@@ -25,7 +25,7 @@ _device: torch.device | None = None
 
 
 def launched_ranks() -> int:
-    """How many processes torchrun or Ray Train has started to train together; else 1."""
+    """How many processes torchrun has started to train together; else 1."""
     if not all(name in os.environ for name in _LAUNCHED):
         return 1
     return int(os.environ["WORLD_SIZE"])

@@ -33,7 +33,7 @@ def train_experiment(
 ) -> list[FoldDirectory]:
     """Trains every partition of an experiment; finished folds are left as they are.
 
-    Under torchrun or Ray Train all processes call it alike, and train together: each batch is
+    Under torchrun all processes call it alike, and train together: each batch is
     divided among them, so that the same configuration gives the same result. The first one writes.
 
     Args:

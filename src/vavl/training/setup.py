@@ -28,7 +28,7 @@ from vavl.types import STREAMS, Modality
 def make_fabric(settings: TrainingConfig) -> Fabric:
     """Lightning Fabric on the configured device and precision, seeded.
 
-    Where torchrun or Ray Train has started this process beside others, it joins them.
+    Where torchrun has started this process beside others, it joins them.
 
     Raises:
         InputError: The device cannot be used here.
@@ -54,7 +54,7 @@ def make_fabric(settings: TrainingConfig) -> Fabric:
 
 
 def _distributed_fabric(kind: str, settings: TrainingConfig) -> Fabric:
-    """Joins the other ranks of torchrun or Ray Train, by gloo on CPUs and NCCL on GPUs."""
+    """Joins the other ranks of torchrun, by gloo on CPUs and NCCL on GPUs."""
     here = int(os.environ["LOCAL_WORLD_SIZE"])
     machines, left = divmod(launched_ranks(), here)
     if left:
