@@ -19,7 +19,8 @@ def train(
     """Train the folds of an experiment; run again to resume.
 
     Every key of the configuration can be overridden: --training.epochs 5, or --epochs 5 where the
-    last word is enough. `vavl keys` lists them all.
+    last word is enough. `vavl keys` lists them all. With eight processes on one machine:
+    `torchrun --standalone --nproc-per-node 8 -m vavl train CONFIG`, see docs/scaling.md.
 
     Args:
         config: Experiment (TOML).
@@ -31,10 +32,11 @@ def train(
     from vavl.config import load_experiment
     from vavl.display import TrainingDisplay
     from vavl.overrides import parse_assignments
+    from vavl.ranks import is_first
     from vavl.training.experiment import train_experiment
 
     experiment = load_experiment(config, parse_assignments(set))
-    console = Console()
+    console = Console(quiet=not is_first())
     with TrainingDisplay(console) as display:
         train_experiment(experiment, only=folds, on_fold=display.begin)
     console.print(f"Run: {experiment.run_dir}\nNext: vavl evaluate {experiment.run_dir}")

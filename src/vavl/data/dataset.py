@@ -220,15 +220,27 @@ class BucketSampler(Sampler[list[int]]):
         batch_size: Clips per batch.
         seed: Seed of the order.
         pool: Batches that are sorted together.
+        rank: Which share of each batch, of as many as there are ranks. All shares of a batch
+            together are the batch; a share may be empty.
+        ranks: Number of shares.
     """
 
     def __init__(
-        self, lengths: Sequence[int], batch_size: int, *, seed: int = 0, pool: int = 8
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        *,
+        seed: int = 0,
+        pool: int = 8,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
         self.seed = seed
         self.pool = pool
+        # Every ranks-th clip, so that each share has long and short ones.
+        self.share = slice(rank, None, ranks)
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -251,7 +263,7 @@ class BucketSampler(Sampler[list[int]]):
                 pool[i : i + self.batch_size].tolist() for i in range(0, len(pool), self.batch_size)
             ]
         for index in rng.permutation(len(batches)):
-            yield batches[index]
+            yield batches[index][self.share]
 
 
 def sorted_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:

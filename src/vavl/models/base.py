@@ -16,6 +16,7 @@ from vavl.models.inputs import checked_batch
 from vavl.models.outputs import ModelOutput, Rows, combined
 from vavl.models.pretrained import load_weights, read_model_config, resolve_model, write_model
 from vavl.models.sequences import Pair, Sequences, paired
+from vavl.ranks import anywhere
 from vavl.types import Batch, Modality
 
 TaskLoss = Callable[[Tensor, Tensor], Tensor]
@@ -135,18 +136,28 @@ class EmotionModel(nn.Module, ABC):
         return Sequences(self.normalise(modality, x[:, :steps].float()), mask[:, :steps], rows)
 
     def sequences(self, batch: Batch) -> dict[Modality, Sequences]:
-        """What a batch has of the modalities that this model reads."""
+        """What a batch has of the modalities that this model reads.
+
+        Where several ranks share the batch, a modality that another rank's clips have is here too,
+        with zero clips.
+        """
         found = {}
         for modality, x, mask in (
             (Modality.ACOUSTIC, batch.acoustic, batch.acoustic_mask),
             (Modality.VISUAL, batch.visual, batch.visual_mask),
         ):
-            if modality not in self.config.inputs or x is None or mask is None:
+            if modality not in self.config.inputs:
                 continue
-            part = self.present(modality, x, mask)
-            if part is not None:
-                found[modality] = part
+            part = None if x is None or mask is None else self.present(modality, x, mask)
+            if anywhere(part is not None):
+                found[modality] = self.nobody(modality) if part is None else part
         return found
+
+    def nobody(self, modality: Modality) -> Sequences:
+        """Sequences of zero clips, of one step."""
+        mean = self.normalisation(modality).mean
+        rows = torch.empty(0, dtype=torch.int64, device=mean.device)
+        return Sequences(mean.new_empty(0, 1, len(mean)), mean.new_empty(0, 1).bool(), rows)
 
     def forward(
         self,

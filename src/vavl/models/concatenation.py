@@ -77,7 +77,8 @@ def side_by_side(
     """
     lengths = [last_valid(mask) + 1 for _, mask in (first, second)]
     longest = torch.maximum(*lengths)  # (B,)
-    steps = torch.arange(int(longest.max()), device=longest.device)
+    most = int(longest.max()) if len(longest) else 1
+    steps = torch.arange(most, device=longest.device)
     xs, masks = [], []
     for (x, mask), length in zip((first, second), lengths, strict=True):
         place = (steps * length[:, None]) // longest[:, None]  # (B, T)

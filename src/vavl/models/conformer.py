@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vavl.models.dropout import Dropout
+from vavl.ranks import are_together, gathered
 
 
 class FeedForward(nn.Module):
@@ -96,7 +97,7 @@ class RelativeSelfAttention(nn.Module):
         x = self.norm(x)
 
         def split(projected: Tensor) -> Tensor:
-            return projected.view(batch, -1, self.heads, head_width).transpose(1, 2)
+            return projected.view(batch, steps, self.heads, head_width).transpose(1, 2)
 
         query, key, value = split(self.query(x)), split(self.key(x)), split(self.value(x))
         position = self.position(positions).view(-1, self.heads, head_width).transpose(0, 1)
@@ -149,18 +150,41 @@ class MaskedBatchNorm(nn.Module):
         # Copies: another stream's update in the same step must not touch what backward needs.
         mean, var = self.running_mean[stream].clone(), self.running_var[stream].clone()
         if self.training:
-            valid = x[mask]  # (frames, width)
-            if len(valid) >= 2:
-                mean = valid.mean(0)
-                var = valid.var(0, correction=0)
+            found = moments(x[mask])
+            if found is not None:
+                count, mean, var = found
                 with torch.no_grad():
-                    unbiased = var * (len(valid) / (len(valid) - 1))
+                    unbiased = var * (count / (count - 1))
                     self.running_mean[stream].lerp_(mean.to(self.running_mean.dtype), self.momentum)
                     self.running_var[stream].lerp_(
                         unbiased.to(self.running_var.dtype), self.momentum
                     )
         scale = self.weight * torch.rsqrt(var + self.eps)
         return x * scale + (self.bias - mean * scale)
+
+
+def moments(valid: Tensor) -> tuple[int, Tensor, Tensor] | None:
+    """Number, mean and variance of ``(frames, width)`` over all ranks; None for less than two.
+
+    The ranks' means and squares around them are put together instead of sums of squares, which
+    would cancel. Source: Chan, Golub and LeVeque 1983, "Algorithms for computing the sample
+    variance".
+    """
+    if not are_together():
+        if len(valid) < 2:
+            return None
+        return len(valid), valid.mean(0), valid.var(0, correction=0)
+    own = valid.sum(0) / max(len(valid), 1)
+    squares = (valid - own).square().sum(0)
+    row = torch.cat([own.new_full((1,), len(valid)), own, squares]).float()
+    rows = gathered(row[None])  # (ranks, 1 + 2 width)
+    counts, (means, deviations) = rows[:, :1], rows[:, 1:].chunk(2, dim=1)
+    count = counts.sum()
+    if count < 2:
+        return None
+    mean = (counts * means).sum(0) / count
+    var = (deviations + counts * (means - mean).square()).sum(0) / count
+    return int(count), mean.to(valid), var.to(valid)
 
 
 class ConvolutionModule(nn.Module):

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vavl.config import ModelConfig
+from vavl.ranks import anywhere
 from vavl.types import STREAMS, Modality
 
 
@@ -41,13 +42,13 @@ Pair = tuple[Sequences, Sequences]
 
 
 def paired(sequences: Mapping[Modality, Sequences]) -> Pair | None:
-    """Sound and face of the clips that have both, or None if no clip has."""
+    """Sound and face of the clips that have both, or None if no clip (of any rank) has."""
     if len(sequences) < len(STREAMS):
         return None
     acoustic, visual = (sequences[modality] for modality in STREAMS)
     acoustic = acoustic.at(torch.isin(acoustic.rows, visual.rows))
     visual = visual.at(torch.isin(visual.rows, acoustic.rows))
-    return (acoustic, visual) if len(acoustic.rows) else None
+    return (acoustic, visual) if anywhere(len(acoustic.rows) > 0) else None
 
 
 def drop_modalities(
@@ -63,7 +64,7 @@ def drop_modalities(
         Modality.ACOUSTIC: acoustic.at(~torch.isin(acoustic.rows, both[draw < chance / 2])),
         Modality.VISUAL: visual.at(~torch.isin(visual.rows, both[draw >= 1 - chance / 2])),
     }
-    return {modality: part for modality, part in kept.items() if len(part.rows)}
+    return {modality: part for modality, part in kept.items() if anywhere(len(part.rows) > 0)}
 
 
 def completed(sequences: Mapping[Modality, Sequences], config: ModelConfig) -> Pair:

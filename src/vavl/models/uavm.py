@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,6 +26,7 @@ from vavl.models.conformer import masked_mean
 from vavl.models.outputs import Rows, mean_outputs
 from vavl.models.sequences import Sequences, subsampled
 from vavl.models.transformer import TransformerLayer, with_positions
+from vavl.ranks import draw_below
 from vavl.types import STREAMS, Modality
 
 
@@ -88,7 +88,7 @@ class UAVM(EmotionModel):
         """The task loss of one modality, drawn evenly from those of the batch."""
         if not sequences:
             return {}
-        modality = list(sequences)[int(torch.randint(len(sequences), ()))]
+        modality = list(sequences)[draw_below(len(sequences))]
         found = self._predict_from(modality, sequences[modality])
         return {modality: task(found.values, found.rows)}
 

@@ -25,6 +25,7 @@ from vavl.models.branches import ReconstructingBranch, SharedLayers, make_head
 from vavl.models.conformer import masked_mean
 from vavl.models.outputs import ModelOutput, Rows, combined, product_values, spread_rows
 from vavl.models.sequences import Sequences, paired
+from vavl.ranks import anywhere, gathered
 from vavl.types import STREAMS, Modality
 
 Parts = frozenset[Modality]
@@ -214,7 +215,7 @@ class VAVL(EmotionModel):
         streams = self.streams(sequences, [m for m in STREAMS if m in parts])
         losses = {
             modality: task(stream.prediction, stream.rows)
-            + alpha * F.mse_loss(stream.reconstruction, stream.target)
+            + alpha * F.mse_loss(gathered(stream.reconstruction), gathered(stream.target))
             for modality, stream in streams.items()
         }
         pair = paired_representations(streams)
@@ -240,7 +241,7 @@ class VAVL(EmotionModel):
 def paired_representations(
     streams: Mapping[Modality, StreamOutput],
 ) -> tuple[Tensor, Tensor, Tensor] | None:
-    """The clips with both modalities, or None if no clip has both.
+    """The clips with both modalities, or None if no clip (of any rank) has both.
 
     Returns:
         ``(n,)`` rows, and two ``(n, width)`` representations: acoustic and visual.
@@ -251,7 +252,7 @@ def paired_representations(
     in_visual = torch.isin(acoustic.rows, visual.rows)
     in_acoustic = torch.isin(visual.rows, acoustic.rows)
     rows = acoustic.rows[in_visual]
-    if not len(rows):
+    if not anywhere(len(rows) > 0):
         return None
     return rows, acoustic.representation[in_visual], visual.representation[in_acoustic]
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from vavl.config import TrainingConfig
 from vavl.models.conformer import masked_mean
 from vavl.models.sequences import Sequences, drop_modalities
+from vavl.ranks import gathered
 from vavl.types import STREAMS, Modality
 
 
@@ -33,6 +34,13 @@ class Targets:
             None if self.attributes is None else self.attributes[rows],
         )
 
+    def of_all_ranks(self) -> Targets:
+        """The targets of the clips of all ranks, see :func:`vavl.ranks.gathered`."""
+        return Targets(
+            None if self.categories is None else gathered(self.categories),
+            None if self.attributes is None else gathered(self.attributes),
+        )
+
     def mixed(self, partner: Tensor, share: float) -> Targets:
         """``share`` of each clip's target and the rest of its partner's; unknown if either is."""
         blended = [
@@ -45,7 +53,11 @@ class Targets:
 def augmented(
     sequences: dict[Modality, Sequences], targets: Targets, config: TrainingConfig
 ) -> tuple[dict[Modality, Sequences], Targets]:
-    """Applies what the configuration asks for: modality dropout, mixup, time masking, noise."""
+    """Applies what the configuration asks for: modality dropout, mixup, time masking, noise.
+
+    Where several ranks share a batch, each draws its own random numbers, and mixes clips among its
+    own ones.
+    """
     if config.modality_dropout:
         sequences = drop_modalities(sequences, config.modality_dropout)
     if config.mixup and sequences:

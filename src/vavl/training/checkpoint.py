@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,22 +55,44 @@ def save_checkpoint(
         )
 
 
-def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, for :func:`restore`.
+
+    Raises:
+        StoreError: The file is damaged or from another release.
+    """
+    with _damage_named(path):
+        # weights_only: tensors and plain values; nothing in the file is executed.
+        content = dict(torch.load(path, map_location="cpu", weights_only=True))
+        if content["schema_version"] != SCHEMA_VERSION:
+            raise StoreError(f"{path}: expected schema version {SCHEMA_VERSION}; remove it")
+        return content
+
+
+def restore(
+    content: dict[str, Any], path: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[Progress, dict[str, Tensor]]:
     """Puts the state back into model and optimizer; returns the progress and the best weights.
 
+    Args:
+        content: What :func:`read_checkpoint` gave.
+        path: Where it was, for the error.
+        model: What is trained.
+        optimizer: What it is trained by.
+
     Raises:
-        StoreError: The file is damaged, from another release, or does not fit the model.
+        StoreError: It does not fit the model.
     """
-    try:
-        # weights_only: tensors and plain values; nothing in the file is executed.
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["schema_version"] != SCHEMA_VERSION:
-            raise StoreError(f"{path}: expected schema version {SCHEMA_VERSION}; remove it")
+    with _damage_named(path):
         model.load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])
         return Progress(**content["progress"]), content["best"]
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
     except StoreError:
         raise
     except Exception as error:  # torch names many: pickle, zip, key and shape errors

@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ from vavl.data.store import FeatureStore
 from vavl.errors import InputError
 from vavl.models.base import EmotionModel
 from vavl.models.pretrained import write_features
-from vavl.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from vavl.ranks import together
+from vavl.training.checkpoint import Progress, read_checkpoint, restore, save_checkpoint
 from vavl.training.log import EpochLog
 from vavl.training.objective import Objective
 from vavl.training.run import SCHEMA_VERSION, FoldDirectory
@@ -31,7 +33,6 @@ from vavl.training.scoring import development_report
 from vavl.training.setup import (
     class_weights,
     make_datasets,
-    make_fabric,
     make_model,
     make_optimizer,
 )
@@ -47,6 +48,7 @@ def train_fold(
     stores: Mapping[Modality, FeatureStore],
     partition: Partition,
     fold: FoldDirectory,
+    fabric: Fabric,
     *,
     on_epoch: EpochCallback | None = None,
 ) -> EmotionModel:
@@ -58,35 +60,51 @@ def train_fold(
         stores: Feature store per modality.
         partition: Who is in which split; the test split is not touched.
         fold: Where everything is written.
+        fabric: Device, precision, and the other ranks, see :func:`vavl.training.setup.make_fabric`.
+            All ranks hold the same state; the first one writes.
         on_epoch: Progress display.
 
     Returns:
         The model of the chosen epoch, in evaluation mode; it is also saved in the fold's folder.
     """
     settings = config.training
-    fabric = make_fabric(settings)
+    fabric.seed_everything(settings.seed, verbose=False)
     train, development = make_datasets(config, manifest, stores, partition)
     model = make_model(config, train, stores)
-    partition.save(fold.partition_file)
-    read = {m: store.spec for m, store in stores.items() if m in model.config.inputs}
-    write_features(fold.path, read)
+    if fabric.is_global_zero:
+        partition.save(fold.partition_file)
+        read = {m: store.spec for m, store in stores.items() if m in model.config.inputs}
+        write_features(fold.path, read)
     objective = Objective(model, settings, class_weights(train) if settings.class_weights else None)
     optimizer = make_optimizer(model, settings)
     objective, optimizer = fabric.setup(objective, optimizer)
-    sampler = BucketSampler(train.lengths.max(0).tolist(), settings.batch_size, seed=settings.seed)
+    sampler = BucketSampler(
+        train.lengths.max(0).tolist(),
+        settings.batch_size,
+        seed=settings.seed,
+        rank=fabric.global_rank,
+        ranks=fabric.world_size,
+    )
     loader = DataLoader(train, sampler=sampler, batch_size=None)
 
     progress, best = Progress(), dict[str, Tensor]()
-    if fold.checkpoint_file.is_file():
-        progress, best = load_checkpoint(fold.checkpoint_file, model, optimizer)
-    with EpochLog(fold, progress.epoch) as log:
+    # The first rank's word counts: others may not see its files, or see them late.
+    checkpoint = fabric.broadcast(
+        read_checkpoint(fold.checkpoint_file)
+        if fabric.is_global_zero and fold.checkpoint_file.is_file()
+        else None
+    )
+    if checkpoint is not None:
+        progress, best = restore(checkpoint, fold.checkpoint_file, model, optimizer)
+    with EpochLog(fold, progress.epoch) if fabric.is_global_zero else nullcontext() as log:
         while progress.epoch < settings.epochs and not out_of_patience(progress, settings):
             started = time.perf_counter()
             # One seed per epoch: a resumed run needs no random state to go on bit for bit.
-            fabric.seed_everything(epoch_seed(settings.seed, progress.epoch), verbose=False)
+            seed = epoch_seed(settings.seed, progress.epoch, fabric.global_rank)
+            fabric.seed_everything(seed, verbose=False)
             sampler.set_epoch(progress.epoch)
             losses = train_epoch(fabric, objective, optimizer, loader, settings, progress.epoch)
-            report = development_report(objective, development) if development else None
+            report = development_report(objective, development, fabric) if development else None
             progress.epoch += 1
             value = selection_value(report, settings, progress.epoch)
             if math.isnan(value):
@@ -103,26 +121,29 @@ def train_fold(
                 "development": report,
                 "seconds": round(time.perf_counter() - started, 3),
             }
-            # The record first: a kill in between leaves one too many, which the resumed run drops.
-            log.write(record)
-            save_checkpoint(fold.checkpoint_file, model, optimizer, progress, best)
+            if log is not None:
+                # The record first: a kill between leaves one too many, which resuming drops.
+                log.write(record)
+                save_checkpoint(fold.checkpoint_file, model, optimizer, progress, best)
             if on_epoch is not None:
                 on_epoch(record, settings.epochs)
 
     model.load_state_dict(best)
-    model.eval().save_pretrained(fold.path)
-    write_json(
-        fold.summary_file,
-        SCHEMA_VERSION,
-        {
-            "best_epoch": progress.best_epoch,
-            "best_value": progress.best_value,
-            "selection": settings.selection if development else "last",
-            "epochs": progress.epoch,
-            "without_features": len(train.absent),
-        },
-    )
-    fold.checkpoint_file.unlink(missing_ok=True)
+    model.eval()
+    if fabric.is_global_zero:
+        model.save_pretrained(fold.path)
+        write_json(
+            fold.summary_file,
+            SCHEMA_VERSION,
+            {
+                "best_epoch": progress.best_epoch,
+                "best_value": progress.best_value,
+                "selection": settings.selection if development else "last",
+                "epochs": progress.epoch,
+                "without_features": len(train.absent),
+            },
+        )
+        fold.checkpoint_file.unlink(missing_ok=True)
     return model
 
 
@@ -143,7 +164,8 @@ def train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = rate
         for step in objective.steps:
-            losses = objective(batch, step)
+            with together(fabric.device):
+                losses = objective(batch, step)
             if not losses:  # no clip of this batch has what the step trains
                 continue
             optimizer.zero_grad(set_to_none=True)
@@ -170,9 +192,10 @@ def train_epoch(
     return {"loss": sum(means.values()), **means}
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """A seed of its own for each epoch of each run, below 2^32 as numpy wants it."""
-    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
+    """A seed of its own for each epoch of each run and rank, below 2^32 as numpy wants it."""
+    parts = (seed, epoch, rank) if rank else (seed, epoch)
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
 def learning_rate(settings: TrainingConfig, epoch: float) -> float:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from vavl.config import TrainingConfig
 from vavl.losses import attribute_loss, category_loss
 from vavl.models.base import EmotionModel, Losses, Step
+from vavl.ranks import gathered
 from vavl.training.augment import Targets, augmented
 from vavl.types import Batch
 
@@ -36,18 +37,23 @@ class Objective(nn.Module):
         """Losses of one step, by the prediction that they train.
 
         Args:
-            batch: Clips with their targets.
+            batch: Clips with their targets; in :func:`vavl.ranks.together`, this rank's share.
             step: One of :attr:`steps`.
 
         Returns:
-            Prediction to scalar; a prediction that no clip of the batch has is left out.
+            Prediction to scalar, over the clips of all ranks; a prediction that none of them has is
+            left out.
         """
         sequences, targets = augmented(
             self.model.sequences(batch),
             Targets(batch.category_targets, batch.attribute_targets),
             self.config,
         )
-        return step(sequences, lambda outputs, rows: self.task_loss(outputs, targets.at(rows)))
+
+        def task(outputs: Tensor, rows: Tensor) -> Tensor:
+            return self.task_loss(gathered(outputs), targets.at(rows).of_all_ranks())
+
+        return step(sequences, task)
 
     def task_loss(
         self, outputs: Tensor, targets: Targets, *, label_smoothing: float | None = None

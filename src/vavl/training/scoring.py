@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from vavl.data.dataset import UtteranceDataset, sorted_batches
 from vavl.metrics import accuracy, ccc, uar
 from vavl.models.base import EmotionModel
+from vavl.ranks import gathered, together
 from vavl.training.augment import Targets
 from vavl.training.objective import Objective
 from vavl.types import STREAMS, Batch, Modality
@@ -38,8 +40,16 @@ class Outputs:
     predicted: Tensor
 
 
-def run_model(model: EmotionModel, dataset: UtteranceDataset) -> Outputs:
-    """Outputs of a model in evaluation mode for all clips of a data set."""
+def run_model(
+    model: EmotionModel, dataset: UtteranceDataset, share: slice = slice(None)
+) -> Outputs:
+    """Outputs of a model in evaluation mode for all clips of a data set.
+
+    Args:
+        model: The model.
+        dataset: The clips.
+        share: Which of the batches; the clips of others have rows of NaN.
+    """
     device = next(model.parameters()).device
     shape = (len(dataset), model.config.outputs)
     outputs = Outputs(
@@ -52,7 +62,7 @@ def run_model(model: EmotionModel, dataset: UtteranceDataset) -> Outputs:
     training = model.training
     model.eval()
     with torch.inference_mode():
-        for places in sorted_batches(lengths[readable].tolist(), SCORING_BATCH):
+        for places in sorted_batches(lengths[readable].tolist(), SCORING_BATCH)[share]:
             rows = readable[places].tolist()
             batch = dataset[rows].to(device)
             out = model(**_inputs(model, batch))
@@ -93,7 +103,31 @@ def _inputs(model: EmotionModel, batch: Batch) -> dict[str, Tensor | None]:
     return {name: getattr(batch, name) for name in names}
 
 
-def development_report(objective: Objective, dataset: UtteranceDataset) -> dict[str, Any]:
+def run_shared(model: EmotionModel, dataset: UtteranceDataset, fabric: Fabric) -> Outputs:
+    """As :func:`run_model`, with the batches divided among the ranks; the same on all of them."""
+    ranks = fabric.world_size
+    own = run_model(model, dataset, slice(fabric.global_rank, None, ranks))
+    if ranks == 1:
+        return own
+
+    def merged(values: Tensor) -> Tensor:
+        with together(fabric.device):
+            parts = gathered(values[None].to(fabric.device)).cpu()  # (ranks, N, ...)
+        whole = parts[0]
+        for part in parts[1:]:  # each clip is of one rank, and NaN on the others
+            whole = torch.where(whole.isnan(), part, whole)
+        return whole
+
+    return Outputs(
+        by_modality={m: merged(values) for m, values in own.by_modality.items()},
+        prediction=merged(own.prediction),
+        predicted=~merged(torch.where(own.predicted, 0.0, torch.nan)).isnan(),
+    )
+
+
+def development_report(
+    objective: Objective, dataset: UtteranceDataset, fabric: Fabric
+) -> dict[str, Any]:
     """Loss and scores of the current weights on the development split.
 
     Returns:
@@ -101,7 +135,7 @@ def development_report(objective: Objective, dataset: UtteranceDataset) -> dict[
         from whatever the clip has, and the same for each modality. The score is the mean of UAR
         and of the CCC of each attribute; NaN where no target is known.
     """
-    outputs = run_model(objective.model, dataset)
+    outputs = run_shared(objective.model, dataset, fabric)
     report: dict[str, Any] = {"loss": math.nan, "score": math.nan}
     report |= _report(objective, dataset, outputs.prediction)
     for modality, output in outputs.by_modality.items():

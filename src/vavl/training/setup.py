@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
 from vavl.config import ExperimentConfig, TrainingConfig
@@ -17,24 +20,60 @@ from vavl.data.store import FeatureStore
 from vavl.errors import InputError
 from vavl.models.base import EmotionModel
 from vavl.models.registry import build_model
+from vavl.ranks import launched_ranks
 from vavl.training.run import open_variants
 from vavl.types import STREAMS, Modality
 
 
 def make_fabric(settings: TrainingConfig) -> Fabric:
-    """Lightning Fabric on the configured device and precision, seeded."""
+    """Lightning Fabric on the configured device and precision, seeded.
+
+    Where torchrun has started this process beside others, it joins them.
+
+    Raises:
+        InputError: The device cannot be used here.
+    """
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     kind, _, number = settings.device.partition(":")
     try:
-        devices = [int(number)] if number else 1
-        fabric = Fabric(accelerator=kind, devices=devices, precision=settings.precision)
+        if launched_ranks() > 1:
+            if number:
+                raise ValueError("each process takes a device of its own, so it has no number")
+            fabric = _distributed_fabric(kind, settings)
+        else:
+            devices = [int(number)] if number else 1
+            fabric = Fabric(accelerator=kind, devices=devices, precision=settings.precision)
     except (ValueError, RuntimeError) as error:  # Fabric's own misconfiguration error is one
         raise InputError(
             f"training.device: {settings.device!r} cannot be used here ({error}); expected auto, "
             "cpu, cuda, cuda:N or mps"
         ) from None
     fabric.seed_everything(settings.seed, verbose=False)
+    return fabric
+
+
+def _distributed_fabric(kind: str, settings: TrainingConfig) -> Fabric:
+    """Joins the other ranks of torchrun, by gloo on CPUs and NCCL on GPUs."""
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    machines, left = divmod(launched_ranks(), here)
+    if left:
+        raise ValueError(
+            f"{launched_ranks()} processes, of which {here} here: expected as many on each machine"
+        )
+    strategy = DDPStrategy(
+        cluster_environment=TorchElasticEnvironment(),
+        # A step trains a part of the model alone, and a batch may lack what a part learns from.
+        find_unused_parameters=True,
+    )
+    fabric = Fabric(
+        accelerator=kind,
+        devices=here,
+        num_nodes=machines,
+        strategy=strategy,
+        precision=settings.precision,
+    )
+    fabric.launch()
     return fabric
 
 
