@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,8 +33,8 @@ __all__ = ["STORE_SCHEMA_VERSION", "FeatureStore", "StoreWriter"]
 class FeatureStore:
     """Reads the feature sequences of a store. Opened with :meth:`open`.
 
-    Frames are sliced from memory-mapped shards: reading one clip never copies a shard. The object
-    can be pickled, e.g. for the workers of a data loader.
+    Frames are sliced from memory-mapped shards: reading one clip never copies a shard, and leaves
+    nothing behind. The object can be pickled, e.g. for the workers of a data loader.
 
     Example:
         >>> import tempfile
@@ -65,7 +65,6 @@ class FeatureStore:
         self._ids = tuple(self._rows)
         self._lengths = np.array([length for _, _, length in places], dtype=np.int64)
         self._lengths.flags.writeable = False
-        self._open_shards: dict[int, Any] = {}
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
@@ -147,9 +146,7 @@ class FeatureStore:
         """
         number, start, length = self._places[self.row(utterance_id)]
         try:
-            if number not in self._open_shards:
-                self._open_shards[number] = files.open_frames(self._shards[number].data_path)
-            frames: NDArray[np.float16] = self._open_shards[number][start : start + length]
+            frames = files.read_frames(self._shards[number].data_path, start, length)
         except Exception as error:  # safetensors raises its own type, which it does not document
             raise self._unreadable(number, str(error)) from error
         if frames.shape != (length, self._spec.dim) or frames.dtype != np.float16:
@@ -173,10 +170,6 @@ class FeatureStore:
             f"feature store {self._path}: cannot read {self._shards[number].data_path.name}: "
             f"{reason}. Run the same extraction again: it redoes this shard alone."
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Open memory maps stay in this process; another one opens its own.
-        return {**self.__dict__, "_open_shards": {}}
 
 
 class StoreWriter:
