@@ -313,11 +313,8 @@ def lengths_to_mask(lengths: Tensor, steps: int) -> Tensor:
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the valid steps: ``(B, T, D)``, ``(B, T)`` with one True per row, to ``(B, D)``.
-
-    What padding holds does not matter, as long as it is finite.
-    """
-    total = (x * mask[..., None].to(x.dtype)).sum(1)  # filling takes longer than multiplying
+    """Mean over the valid steps: ``(B, T, D)``, ``(B, T)`` with one True per row, to ``(B, D)``."""
+    total = x.masked_fill(~mask[..., None], 0.0).sum(1)
     return total / mask.sum(1, keepdim=True).to(x.dtype)
 
 
