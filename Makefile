@@ -28,6 +28,7 @@ format: $(VENV)/.installed  ## Mend what can be mended.
 
 bench: $(VENV)/.installed  ## Measure speed; JSON on standard output.
 	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/export.py
 
 clean:  ## Remove what make made.

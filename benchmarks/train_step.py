@@ -15,6 +15,7 @@ from timing import circumstances, interleaved, ratios, spread
 from vavl.config import TrainingConfig, VAVLConfig
 from vavl.models.vavl import SCHEDULES, VAVL
 from vavl.training.objective import Objective
+from vavl.training.setup import make_optimizer
 from vavl.types import Batch
 
 
@@ -57,7 +58,7 @@ def main() -> None:
     trained = {}
     for schedule in SCHEDULES:
         objective = Objective(VAVL(config), TrainingConfig(schedule=schedule)).train()  # type: ignore[arg-type]
-        trained[schedule] = objective, torch.optim.Adam(objective.parameters(), lr=1e-4)
+        trained[schedule] = objective, make_optimizer(objective.model, objective.config)
     seconds = interleaved(
         {name: partial(take_steps, *parts, batch) for name, parts in trained.items()},
         repeats=options.repeats,

@@ -340,3 +340,15 @@ def test_parts_of_a_killed_writer_are_removed_when_old(tmp_path: Path) -> None:
     StoreWriter(tmp_path, SPEC)
     assert not old.exists()
     assert young.exists()
+
+
+def test_reading_leaves_nothing_mapped(tmp_path: Path) -> None:
+    # What stays mapped counts as memory: a training would grow by all its stores.
+    maps = Path("/proc/self/maps")
+    if not maps.is_file():
+        pytest.skip("only Linux tells what is mapped")
+    with StoreWriter(tmp_path, FeatureSpec(Modality.VISUAL, "arrays", 2, None)) as writer:
+        writer.write("clip", [[0.5, 1.0], [1.5, 2.0]])
+    frames = FeatureStore.open(tmp_path).read("clip")
+    assert str(tmp_path) not in maps.read_text(encoding="utf-8")
+    assert frames.tolist() == [[0.5, 1.0], [1.5, 2.0]]

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from vavl.models.conformer import (
     Conformer,
     ConformerBlock,
+    ConvolutionModule,
     MaskedBatchNorm,
+    RelativeSelfAttention,
     lengths_to_mask,
     masked_mean,
     relative_positions,
@@ -97,6 +99,55 @@ def test_block_equals_transformers(steps: int) -> None:
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
+def plain_attention(layer: RelativeSelfAttention, x: Tensor, mask: Tensor) -> Tensor:
+    """The formula of the scores, pair by pair of steps, with the distances looked up."""
+    batch, steps, width = x.shape
+    heads = layer.heads
+
+    def split(projected: Tensor) -> Tensor:
+        return projected.view(batch, -1, heads, width // heads)  # (B, T, H, head width)
+
+    x = layer.norm(x)
+    query, key, value = split(layer.query(x)), split(layer.key(x)), split(layer.value(x))
+    table = relative_positions(steps, width, device=x.device, dtype=x.dtype)
+    places = torch.arange(steps)
+    distance = layer.position(table)[steps - 1 - (places[:, None] - places)]  # (T, T, width)
+    distance = distance.view(steps, steps, heads, -1)
+    scores = torch.einsum("bihd,bjhd->bhij", query + layer.content_bias, key)
+    scores = scores + torch.einsum("bihd,ijhd->bhij", query + layer.position_bias, distance)
+    scores = (scores / (width // heads) ** 0.5).masked_fill(~mask[:, None, None], -torch.inf)
+    attended = torch.einsum("bhij,bjhd->bihd", scores.softmax(-1), value)
+    return layer.out(attended.reshape(batch, steps, width))
+
+
+def gradients(layer: nn.Module, x: Tensor, out: Tensor, weights: Tensor) -> list[Tensor]:
+    """Gradients of the input and of all weights."""
+    return list(torch.autograd.grad((out * weights).sum(), [x, *layer.parameters()]))
+
+
+@pytest.mark.parametrize("lengths", [[1], [1, 1], [2, 1], [5, 9, 7]])
+def test_attention_and_its_gradients_equal_the_plain_formula(lengths: list[int]) -> None:
+    torch.manual_seed(0)
+    layer = RelativeSelfAttention(WIDTH, HEADS, dropout=0.0).double()
+    mask = lengths_to_mask(torch.tensor(lengths), max(lengths))
+    x = torch.randn(*mask.shape, WIDTH, dtype=torch.float64, requires_grad=True)
+    table = relative_positions(max(lengths), WIDTH, device=x.device, dtype=x.dtype)
+    weights = torch.randn_like(x) * mask[..., None]  # padding holds nothing that counts
+    quick, plain = layer(x, mask, table), plain_attention(layer, x, mask)
+    torch.testing.assert_close(quick[mask], plain[mask])
+    torch.testing.assert_close(
+        gradients(layer, x, quick, weights), gradients(layer, x, plain, weights)
+    )
+
+
+def test_convolution_over_time_equals_the_layer_that_holds_its_weights() -> None:
+    torch.manual_seed(0)
+    module = ConvolutionModule(WIDTH, KERNEL, 0.0, 1).double()
+    x = torch.randn(3, 9, WIDTH, dtype=torch.float64)
+    expected = module.depthwise(x.transpose(1, 2)).transpose(1, 2)
+    torch.testing.assert_close(module._over_time(x), expected)
+
+
 def test_padding_and_neighbours_change_nothing() -> None:
     torch.manual_seed(1)
     model = Conformer(6, WIDTH, 2, heads=HEADS, kernel=KERNEL).eval()
@@ -135,9 +186,22 @@ def test_masked_batch_norm_equals_batch_norm_of_the_valid_frames() -> None:
     out = norm(x.masked_fill(~mask[..., None], 1e4), mask, 1)
     reference = reference_statistics(x, mask)
     assert torch.allclose(out[mask], nn.BatchNorm1d(3)(x[mask]), atol=1e-5)
+    assert (out[~mask] == 0).all()
     assert torch.allclose(norm.running_mean[1], reference.running_mean, atol=1e-6)
     assert torch.allclose(norm.running_var[1], reference.running_var, atol=1e-6)
     assert (norm.running_mean[0] == 0).all(), "the other stream's statistics stay as they are"
+
+
+def test_a_stream_normalised_twice_before_the_gradients_are_taken() -> None:
+    norm, reference = MaskedBatchNorm(3, streams=2), nn.BatchNorm1d(3)
+    x, mask = torch.randn(4, 6, 3, requires_grad=True), torch.ones(4, 6, dtype=torch.bool)
+    weights = torch.randn_like(x)
+    both = norm(x, mask, 0) + norm(2 * x, mask, 1)
+    expected = reference(x.flatten(0, 1)) + reference(2 * x.flatten(0, 1))
+    torch.testing.assert_close(
+        gradients(norm, x, both, weights),
+        gradients(reference, x, expected.view_as(x), weights),
+    )
 
 
 def test_masked_batch_norm_is_defined_for_one_frame() -> None:

@@ -121,13 +121,14 @@ class UtteranceDataset(Dataset[Batch]):
             return None, None
         sequences = [self._read(modality, row) for row in rows]
         steps = max(len(sequence) for sequence in sequences)
-        padded = np.zeros((len(rows), steps, self.stores[modality].spec.dim), dtype=np.float32)
+        padded = np.zeros((len(rows), steps, self.stores[modality].spec.dim), dtype=np.float16)
         mask = np.zeros((len(rows), steps), dtype=bool)
         for place, valid, sequence in zip(padded, mask, sequences, strict=True):
             known = known_steps(sequence)
             valid[: len(sequence)] = known
             place[: len(sequence)] = sequence if known.all() else np.nan_to_num(sequence)
-        return torch.from_numpy(padded), torch.from_numpy(mask)
+        # Widened at once by torch, which is several times faster at that than numpy.
+        return torch.from_numpy(padded).float(), torch.from_numpy(mask)
 
     def _read(self, modality: Modality, row: int) -> NDArray[np.float16]:
         """``(T, D)`` of one clip, from a drawn variant where there are some; T = 0 where absent."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,8 +37,8 @@ __all__ = ["STORE_SCHEMA_VERSION", "FeatureStore", "StoreWriter"]
 class FeatureStore:
     """Reads the feature sequences of a store. Opened with :meth:`open`.
 
-    Frames are sliced from memory-mapped shards: reading one clip never copies a shard; one that
-    lies elsewhere is fetched when it is first read, see
+    Frames are sliced from memory-mapped shards: reading one clip never copies a shard, and leaves
+    nothing behind; a shard that lies elsewhere is fetched when it is first read, see
     :func:`vavl.data.store_folder.cache_folder`. The object can be pickled, e.g. for the workers of
     a data loader.
 
@@ -71,7 +71,6 @@ class FeatureStore:
         self._ids = tuple(self._rows)
         self._lengths = np.array([length for _, _, length in places], dtype=np.int64)
         self._lengths.flags.writeable = False
-        self._open_shards: dict[int, Any] = {}
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
@@ -155,11 +154,9 @@ class FeatureStore:
         """
         number, start, length = self._places[self.row(utterance_id)]
         try:
-            if number not in self._open_shards:
-                shard = self._shards[number]
-                path = self._folder.local_file(shard.data_name, shard.sha256)
-                self._open_shards[number] = files.open_frames(path)
-            frames: NDArray[np.float16] = self._open_shards[number][start : start + length]
+            shard = self._shards[number]
+            path = self._folder.local_file(shard.data_name, shard.sha256)
+            frames = files.read_frames(path, start, length)
         except Exception as error:  # safetensors raises its own type, which it does not document
             raise self._unreadable(number, str(error)) from error
         if frames.shape != (length, self._spec.dim) or frames.dtype != np.float16:
@@ -183,10 +180,6 @@ class FeatureStore:
             f"feature store {self._folder}: cannot read {self._shards[number].data_name}: "
             f"{reason}. Run the same extraction again: it redoes this shard alone."
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Open memory maps stay in this process; another one opens its own.
-        return {**self.__dict__, "_open_shards": {}}
 
 
 class StoreWriter:

@@ -97,28 +97,42 @@ class RelativeSelfAttention(nn.Module):
         x = self.norm(x)
 
         def split(projected: Tensor) -> Tensor:
-            return projected.view(batch, steps, self.heads, head_width).transpose(1, 2)
+            return projected.view(batch, steps, self.heads, head_width).permute(2, 0, 1, 3)
 
+        # (H, B, T, head width): heads first, so that all clips meet the positions in one product.
         query, key, value = split(self.query(x)), split(self.key(x)), split(self.value(x))
-        position = self.position(positions).view(-1, self.heads, head_width).transpose(0, 1)
-        content_scores = (query + self.content_bias[:, None]) @ key.transpose(2, 3)
-        distance_scores = (query + self.position_bias[:, None]) @ position.transpose(1, 2)
-        scores = content_scores + _distances_to_keys(distance_scores)  # (B, H, T, T)
-        scores = (scores / math.sqrt(head_width)).masked_fill(~mask[:, None, None], -math.inf)
-        attended = self.dropout(scores.softmax(-1)) @ value  # (B, H, T, head width)
-        return self.dropout(self.out(attended.transpose(1, 2).reshape(batch, steps, width)))
+        scale = 1 / math.sqrt(head_width)  # on the queries: there are fewer of them than of scores
+        to_keys = (query + self.content_bias[:, None, None]) * scale
+        to_distances = (query + self.position_bias[:, None, None]) * scale
+
+        def each(x: Tensor) -> Tensor:  # (H * B, T, ...): one matrix for each head and clip
+            return x.reshape(self.heads * batch, steps, x.shape[-1])
+
+        # One more row than there are distances, see below.
+        position = F.pad(self.position(positions), (0, 0, 0, 1)).view(-1, self.heads, head_width)
+        distances = to_distances.reshape(self.heads, batch * steps, head_width)
+        distances = each(distances @ position.permute(1, 2, 0))  # (H * B, T, 2T)
+        scores = torch.baddbmm(
+            _distances_to_keys(distances), each(to_keys), each(key).transpose(1, 2)
+        )  # (H * B, T, T)
+        hidden = torch.zeros_like(mask, dtype=x.dtype).masked_fill_(~mask, -math.inf)
+        scores = scores.view(self.heads, batch, steps, steps).add_(hidden[:, None])
+        attended = each(self.dropout(scores.softmax(-1))) @ each(value)  # (H * B, T, head width)
+        attended = attended.view(self.heads, batch, steps, head_width).permute(1, 2, 0, 3)
+        return self.dropout(self.out(attended.reshape(batch, steps, width)))
 
 
 def _distances_to_keys(scores: Tensor) -> Tensor:
-    """Turns columns that stand for distances into columns that stand for keys.
+    """Turns columns that stand for distances into columns that stand for keys, without a copy.
 
-    ``(B, H, T, 2T - 1)``, column c = distance ``T - 1 - c``, to ``(B, H, T, T)`` with column j
-    = distance ``i - j`` in row i. Source: Dai et al. 2019, appendix B: padding one column and
-    reading the memory with another row length moves row i by i places, without an index tensor.
+    ``(N, T, 2T)``, column c = distance ``T - 1 - c`` and the last one unused, to ``(N, T, T)`` with
+    column j = distance ``i - j`` in row i. Read from place ``T - 1`` on, in rows shorter by one,
+    the memory has row i moved by i places, without an index tensor. Source: Dai et al. 2019,
+    appendix B, where the rows are read longer by one.
     """
-    batch, heads, steps, distances = scores.shape
-    padded = F.pad(scores, (1, 0)).view(batch, heads, distances + 1, steps)
-    return padded[:, :, 1:].reshape(batch, heads, steps, distances)[..., :steps]
+    count, steps, columns = scores.shape
+    strides = (steps * columns, columns - 1, 1)
+    return scores.as_strided((count, steps, steps), strides, steps - 1)
 
 
 class MaskedBatchNorm(nn.Module):
@@ -147,20 +161,48 @@ class MaskedBatchNorm(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, stream: int = 0) -> Tensor:
         """Normalises ``(B, T, width)`` with statistics of the frames where ``mask`` is True."""
-        # Copies: another stream's update in the same step must not touch what backward needs.
-        mean, var = self.running_mean[stream].clone(), self.running_var[stream].clone()
         if self.training:
-            found = moments(x[mask])
-            if found is not None:
-                count, mean, var = found
-                with torch.no_grad():
-                    unbiased = var * (count / (count - 1))
-                    self.running_mean[stream].lerp_(mean.to(self.running_mean.dtype), self.momentum)
-                    self.running_var[stream].lerp_(
-                        unbiased.to(self.running_var.dtype), self.momentum
-                    )
+            if are_together():
+                found = moments(x[mask])
+                if found is not None:
+                    count, mean, var = found
+                    self._remember(mean, var * (count / (count - 1)), stream)
+                    return self._scaled(x, mean, var)
+            else:
+                frames = mask.flatten().nonzero().squeeze(1)
+                if len(frames) >= 2:
+                    return self._by_batch(x, frames, stream)
+        # A copy: another stream's update in the same step must not touch what backward needs.
+        mean, var = self.running_mean[stream].clone(), self.running_var[stream].clone()
+        return self._scaled(x, mean, var)
+
+    def _scaled(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
         scale = self.weight * torch.rsqrt(var + self.eps)
         return x * scale + (self.bias - mean * scale)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, unbiased: Tensor, stream: int) -> None:
+        """Moves the running statistics of a stream towards those of a batch."""
+        for running, value in ((self.running_mean, mean), (self.running_var, unbiased)):
+            running[stream].lerp_(value.to(running.dtype), self.momentum)
+
+    def _by_batch(self, x: Tensor, frames: Tensor, stream: int) -> Tensor:
+        """Normalises the valid frames by their own statistics and sets the others to zero."""
+        flat = x.flatten(0, 1)
+        padded = len(frames) < len(flat)
+        normalised = F.batch_norm(
+            flat.index_select(0, frames) if padded else flat,
+            self.running_mean[stream],
+            self.running_var[stream],
+            self.weight,
+            self.bias,
+            training=True,
+            momentum=self.momentum,
+            eps=self.eps,
+        )
+        if padded:
+            normalised = torch.zeros_like(flat).index_copy(0, frames, normalised)
+        return normalised.view_as(x)
 
 
 def moments(valid: Tensor) -> tuple[int, Tensor, Tensor] | None:
@@ -170,10 +212,6 @@ def moments(valid: Tensor) -> tuple[int, Tensor, Tensor] | None:
     would cancel. Source: Chan, Golub and LeVeque 1983, "Algorithms for computing the sample
     variance".
     """
-    if not are_together():
-        if len(valid) < 2:
-            return None
-        return len(valid), valid.mean(0), valid.var(0, correction=0)
     own = valid.sum(0) / max(len(valid), 1)
     squares = (valid - own).square().sum(0)
     row = torch.cat([own.new_full((1,), len(valid)), own, squares]).float()
@@ -204,10 +242,17 @@ class ConvolutionModule(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, stream: int) -> Tensor:
         """Maps ``(B, T, width)`` to ``(B, T, width)``; padding enters as zeros, as at the edges."""
         x = F.glu(self.gate(self.norm(x)), dim=-1)
-        x = x.masked_fill(~mask[..., None], 0.0)
-        x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
+        x = x * mask[..., None].to(x.dtype)
+        x = self._over_time(x)
         x = F.silu(self.batch_norm(x, mask, stream))
         return self.dropout(self.out(x))
+
+    def _over_time(self, x: Tensor) -> Tensor:
+        """The depthwise convolution, as one over pictures: they may keep channels last."""
+        taps = self.depthwise.weight[..., None]  # (width, 1, kernel, 1)
+        picture = x.transpose(1, 2)[..., None]  # (B, width, T, 1)
+        padding = (taps.shape[2] // 2, 0)
+        return F.conv2d(picture, taps, padding=padding, groups=len(taps))[..., 0].transpose(1, 2)
 
 
 class ConformerBlock(nn.Module):
@@ -232,10 +277,10 @@ class ConformerBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, positions: Tensor, stream: int = 0) -> Tensor:
         """Maps ``(B, T, width)`` to ``(B, T, width)``, see :class:`Conformer`."""
-        x = x + 0.5 * self.feed_forward_in(x)
+        x = torch.add(x, self.feed_forward_in(x), alpha=0.5)
         x = x + self.attention(x, mask, positions)
         x = x + self.convolution(x, mask, stream)
-        x = x + 0.5 * self.feed_forward_out(x)
+        x = torch.add(x, self.feed_forward_out(x), alpha=0.5)
         return self.norm(x)
 
 

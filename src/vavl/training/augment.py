@@ -100,7 +100,7 @@ def mix_clips(
         place = torch.empty_like(own)
         place[part.rows] = torch.arange(len(part.rows), device=device)
         other = place[partner[part.rows]]  # (n,)
-        x = part.x.masked_fill(~part.mask[..., None], 0.0)
+        x = part.x * part.mask[..., None].to(part.x.dtype)
         mask = part.mask | part.mask[other]
         mixed[modality] = Sequences(x.lerp(x[other], 1 - share), mask, part.rows)
     return mixed, targets.mixed(partner, share)

@@ -1,0 +1,124 @@
+"""An epoch of training on features that are there: its time, and where it goes; prints JSON.
+
+python benchmarks/epoch.py configs/ravdess.toml --threads 1 2 --set model.acoustic_subsampling=4
+
+Reading the batches is timed alone, in turns with whole epochs, which read them too. The profile has
+shares of the time that one thread spends in torch's operations during an epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from timing import circumstances, interleaved, ratios, spread
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.data import DataLoader
+
+from vavl.config import ExperimentConfig, load_experiment
+from vavl.data.dataset import BucketSampler
+from vavl.data.manifest import Manifest
+from vavl.overrides import parse_assignments
+from vavl.training.loop import train_epoch
+from vavl.training.objective import Objective
+from vavl.training.run import make_partitions, open_stores
+from vavl.training.setup import make_datasets, make_fabric, make_model, make_optimizer
+
+GROUPS = {
+    "products": ("mm", "addmm", "bmm", "baddbmm", "linear", "matmul"),
+    "convolution": ("mkldnn_convolution", "convolution_backward", "conv2d"),
+    "normalisation": (
+        *("native_layer_norm", "native_layer_norm_backward"),
+        *("native_batch_norm", "native_batch_norm_backward"),
+    ),
+    "softmax": ("_softmax", "_softmax_backward_data"),
+    "random numbers": ("random_", "randn_like", "normal_"),
+    "copies": ("copy_", "fill_", "cat", "index", "index_select", "index_copy"),
+    "optimizer": ("_fused_adam_", "_fused_adamw_"),
+    "element by element": (
+        *("mul", "mul_", "add", "add_", "sub", "div", "lerp", "ge_", "sum", "sigmoid"),
+        *("silu", "silu_backward", "glu", "glu_backward", "masked_fill_"),
+    ),
+}
+
+
+class Training:
+    """What an epoch takes, as the training loop sets it up."""
+
+    def __init__(self, config: ExperimentConfig) -> None:
+        manifest = Manifest.load(config.data.manifest)
+        stores = open_stores(config)
+        partition = make_partitions(config, manifest)[0]
+        self.settings = config.training
+        self.fabric = make_fabric(self.settings)
+        train, _ = make_datasets(config, manifest, stores, partition)
+        model = make_model(config, train, stores)
+        optimizer = make_optimizer(model, self.settings)
+        objective = Objective(model, self.settings)
+        self.objective, self.optimizer = self.fabric.setup(objective, optimizer)
+        sampler = BucketSampler(train.lengths.max(0).tolist(), self.settings.batch_size)
+        self.loader: DataLoader[Any] = DataLoader(train, sampler=sampler, batch_size=None)
+        self.clips = len(train)
+
+    def read(self) -> None:
+        for _ in self.loader:
+            pass
+
+    def epoch(self) -> None:
+        train_epoch(
+            self.fabric, self.objective, self.optimizer, self.loader, self.settings, epoch=0
+        )
+
+
+def profile_shares(training: Training) -> dict[str, float]:
+    """Share of the time of an epoch that operations of each kind take."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        training.epoch()
+    kinds = {f"aten::{name}": group for group, names in GROUPS.items() for name in names}
+    times: Counter[str] = Counter()
+    for event in profiled.key_averages():
+        times[kinds.get(event.key, "other")] += event.self_cpu_time_total
+    total = sum(times.values())
+    return {kind: round(time / total, 3) for kind, time in times.most_common()}
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--set", nargs="*", default=[], help="keys of the experiment: KEY=VALUE")
+    options = parser.parse_args()
+    config = load_experiment(options.config, parse_assignments(options.set))
+    training = Training(config)
+    results: dict[str, Any] = {}
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        seconds = interleaved(
+            {"reading": training.read, "epoch": training.epoch},
+            repeats=options.repeats,
+            warm_up=1,
+        )
+        results[f"{threads} threads"] = {
+            "seconds": {name: spread(values) for name, values in seconds.items()},
+            "share_of_reading": ratios(seconds["reading"], seconds["epoch"]),
+            "profile": profile_shares(training),
+        }
+    content = {
+        "benchmark": "epoch",
+        "settings": {"config": str(options.config), "set": options.set, "repeats": options.repeats},
+        "clips": training.clips,
+        "batches": len(training.loader),
+        "results": results,
+        **circumstances(),
+    }
+    print(json.dumps(content, indent=2))
+
+
+if __name__ == "__main__":
+    main()
