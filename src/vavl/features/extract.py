@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.data.manifest import Manifest
+from vavl.data.partition import Partition
 from vavl.data.store import StoreWriter
 from vavl.errors import InputError
 from vavl.features.registry import (
@@ -22,6 +23,7 @@ from vavl.features.registry import (
     rebuild_extractor,
 )
 from vavl.features.visual import ArrayFeatures
+from vavl.features.waveform import corpus_statistics
 from vavl.processes import Failure, one_line, run_here, run_in_processes, shown
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "extract",
     "extractor_names",
     "rebuild_extractor",
+    "training_statistics",
 ]
 
 CLIPS_PER_SHARD = 64
@@ -161,6 +164,26 @@ def extract(
         seconds=time.monotonic() - started,
         damaged_shards=writer.dropped,
     )
+
+
+def training_statistics(manifest: Manifest, partition: Path) -> dict[str, float]:
+    """Waveform statistics of the training clips of a partition, as the paper has them.
+
+    Args:
+        manifest: Utterance table.
+        partition: The partition's file (JSON).
+
+    Returns:
+        The parameters ``corpus_mean`` and ``corpus_std`` of an acoustic extractor.
+
+    Raises:
+        InputError: The partition does not fit, or its clips have no sound.
+        MediaError: A file cannot be read.
+    """
+    clips = manifest.select(Partition.load(partition).train)
+    paths = [path for clip in clips if (path := manifest.path(clip, "audio_path")) is not None]
+    statistics = corpus_statistics(paths)
+    return {"corpus_mean": statistics.mean, "corpus_std": statistics.std}
 
 
 class _ClipTask(NamedTuple):
