@@ -142,5 +142,6 @@ class FacePixels:
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Crops ``(N, 48, 48)`` to ``(N, dim)``."""
-        pixels = crops.reshape(len(crops), PIXELS).astype(np.float32) / np.float32(255)
+        pixels: NDArray[np.float32] = crops.reshape(len(crops), PIXELS).astype(np.float32)
+        pixels /= 255
         return pixels if self._matrix is None else pixels @ self._matrix
