@@ -37,6 +37,9 @@ SENTIMENT_MEASURES = (
 that are rated 0; or, ``with_neutral``, negative and not negative. F1 is the mean of both classes,
 weighted by their clips. Seven classes are the whole numbers from -3 to 3."""
 
+LOWER_IS_BETTER = frozenset({"sentiment_mae"})
+"""Those among them that are errors."""
+
 _MOMENTS = 6
 
 

@@ -17,7 +17,8 @@ from vavl.types import FeatureSpec, Modality
 def test_every_listed_name_can_be_built(tiny_encoder: Callable[..., Path]) -> None:
     folder = str(tiny_encoder("Wav2Vec2Model"))
     assert extractor_names("visual") == (
-        *("compact-face", "efficientnet-b2-affectnet", "arrays"),
+        *("compact-face", "efficientnet-b2-affectnet"),
+        *("face-pixels", "face-pixels-random", "arrays"),
         "hf:ID_OR_FOLDER",
     )
     for name in extractor_names("acoustic"):

@@ -8,7 +8,9 @@ import pytest
 from studies.conftest import STUDY, Write
 
 from vavl.config import load_experiment, set_dotted
+from vavl.data.corpora import CORPORA
 from vavl.errors import InputError
+from vavl.features.extract import extractor_names
 from vavl.studies.config import HypothesisConfig, flattened, load_study
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "studies").glob("*.toml"))
@@ -24,9 +26,13 @@ def test_shipped_studies_and_all_their_variants_are_valid(path: Path) -> None:
     sets += [s.variant(value).set for s in study.sweeps for value in s.values]
     for overrides in sets:
         content = base.model_dump()
-        for key, value in flattened(overrides):
+        for key, value in (*study.set.items(), *flattened(overrides)):
             set_dotted(content, key, value)
         type(base).model_validate(content)
+    assert study.corpus is None or study.corpus.name in CORPORA
+    for store in study.stores:
+        known = [name.partition(":")[0] for name in extractor_names(store.modality)]
+        assert store.extractor.partition(":")[0] in known
 
 
 def test_the_example_of_the_documentation_is_a_study(write: Write) -> None:

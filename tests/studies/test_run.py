@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 from studies.conftest import STUDY, Write
+from tiny import TinyCorpus
 
 import vavl
 from vavl.cli import run
-from vavl.errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_PARTIAL, StoreError
+from vavl.data.manifest import Manifest
+from vavl.errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_PARTIAL, InputError, StoreError
+from vavl.features.extract import build_extractor, extract
 from vavl.studies.config import StudyConfig, load_study
 from vavl.studies.plan import Plan, make_plan
 from vavl.studies.report import write_study
@@ -197,3 +200,20 @@ def test_mistakes_are_found_before_anything_is_written(
     assert "did you mean 'residual'?" in message
     assert "metrics: expected some of accuracy, uar, f1_macro, f1_micro, got ['f2']" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_variants_with_features_of_other_clips_are_refused(
+    write: Write, tiny_corpus: TinyCorpus, tmp_path: Path
+) -> None:
+    part = Manifest(list(tiny_corpus.manifest)[3:], root=tiny_corpus.folder)
+    extract(part, build_extractor("acoustic", "logmel-random"), tmp_path / "part", progress=False)
+    text = f"""[variants.random]
+set.data.acoustic = '{tmp_path / "part"}'
+
+[[sweeps]]"""
+    path = write(STUDY.replace("[[sweeps]]", text, 1))
+    with pytest.raises(InputError, match="lacks 3 clips that another variant's store holds"):
+        make_plan(load_study(path), tmp_path)
+    whole = build_extractor("acoustic", "logmel-random")
+    extract(tiny_corpus.manifest, whole, tmp_path / "part", progress=False)
+    assert "random" in make_plan(load_study(path), tmp_path).variants

@@ -91,11 +91,12 @@ def extract(
 ) -> int:
     """Extract features into stores; run again to resume, or to mend a damaged store.
 
-    Acoustic extractors: logmel, logmel-pitch, hf:ID_OR_DIR (any transformers speech encoder),
-    wav2vec2-large-robust-12, arrays. Visual extractors: compact-face (faces of a video, no
-    download), efficientnet-b2-affectnet (the paper's, needs vavl[onnx]), hf:ID_OR_DIR (any
-    transformers image model, on faces of a video), arrays. NAME:SOURCE says where weights lie. The
-    stores are OUT/acoustic and OUT/visual.
+    Acoustic extractors: logmel, logmel-pitch, logmel-random (a random projection, as a control),
+    hf:ID_OR_DIR (any transformers speech encoder), wav2vec2-large-robust-12, arrays. Visual
+    extractors: compact-face (faces of a video, no download), efficientnet-b2-affectnet (the
+    paper's, needs vavl[onnx]), hf:ID_OR_DIR (any transformers image model, on faces of a video),
+    face-pixels, face-pixels-random, arrays. NAME:SOURCE says where weights lie. The stores are
+    OUT/acoustic and OUT/visual.
 
     Args:
         manifest: Utterance table, as written by `vavl prepare`.
@@ -116,7 +117,7 @@ def extract(
     """
     from vavl.data.manifest import Manifest
     from vavl.errors import InputError
-    from vavl.features.extract import build_extractor
+    from vavl.features.extract import build_extractor, training_statistics
     from vavl.features.extract import extract as run_extraction
     from vavl.types import Modality
 
@@ -142,7 +143,11 @@ def extract(
             if normalization != "utterance":
                 parameters["normalization"] = normalization
             if normalization == "corpus":
-                parameters |= _corpus_statistics(table, partition)
+                if partition is None:
+                    raise InputError(
+                        "--partition: expected one for --normalization corpus, got none"
+                    )
+                parameters |= training_statistics(table, partition)
             if speed != 1:
                 parameters["speed"] = speed
             if layer is not None:
@@ -155,17 +160,3 @@ def extract(
         if report.failed:
             print(f"  reasons: {store}/failures.csv", file=sys.stderr)
     return EXIT_PARTIAL if failed else EXIT_OK
-
-
-def _corpus_statistics(manifest: Manifest, partition: Path | None) -> dict[str, float]:
-    """Waveform statistics of the training clips, as the paper has them."""
-    from vavl.data.partition import Partition
-    from vavl.errors import InputError
-    from vavl.features.waveform import corpus_statistics
-
-    if partition is None:
-        raise InputError("--partition: expected one for --normalization corpus, got none")
-    clips = manifest.select(Partition.load(partition).train)
-    paths = [path for clip in clips if (path := manifest.path(clip, "audio_path")) is not None]
-    statistics = corpus_statistics(paths)
-    return {"corpus_mean": statistics.mean, "corpus_std": statistics.std}

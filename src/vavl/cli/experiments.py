@@ -111,6 +111,7 @@ def evaluate(
 def study(
     file: Positional[Path],
     /,
+    root: Path | None = None,
     out: Path = Path("studies"),
     workers: int | None = None,
     seeds: tuple[int, ...] = (),
@@ -143,6 +144,8 @@ def study(
 
     Args:
         file: The study (TOML).
+        root: Your copy of the corpus: the utterance table and the features are made from it first,
+            as far as they are not there, where the study says how.
         out: Folder that holds studies.
         workers: Models that are trained at a time; by default one per CPU core.
         seeds: Seeds instead of the study's own, e.g. 0 for a first look.
@@ -155,7 +158,13 @@ def study(
     from vavl.studies.config import load_study
     from vavl.studies.plan import make_plan
 
-    plan = make_plan(load_study(file, parse_assignments(set), seeds), out)
+    loaded = load_study(file, parse_assignments(set), seeds)
+    if root is not None:
+        from vavl.studies.preparation import prepare_data
+
+        if prepare_data(loaded, root, workers=workers or 0):
+            print("Some clips have no features: see failures.csv in the stores", file=sys.stderr)
+    plan = make_plan(loaded, out)
     if dry_run:
         from vavl.studies.estimate import estimates
 

@@ -7,9 +7,11 @@ import time
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from vavl.data.manifest import Manifest
+from vavl.data.partition import Partition
 from vavl.data.store import StoreWriter
 from vavl.errors import InputError
 from vavl.features.clips import ClipExtraction, ClipTask, clip_tasks
@@ -20,6 +22,7 @@ from vavl.features.registry import (
     rebuild_extractor,
 )
 from vavl.features.visual import ArrayFeatures
+from vavl.features.waveform import corpus_statistics
 from vavl.processes import Failure, run_here, run_in_processes, shown_pairs
 
 __all__ = [
@@ -29,6 +32,7 @@ __all__ = [
     "extract",
     "extractor_names",
     "rebuild_extractor",
+    "training_statistics",
 ]
 
 CLIPS_PER_SHARD = 64
@@ -176,6 +180,26 @@ def extract(
         seconds=time.monotonic() - started,
         damaged_shards=writer.dropped,
     )
+
+
+def training_statistics(manifest: Manifest, partition: Path) -> dict[str, float]:
+    """Waveform statistics of the training clips of a partition, as the paper has them.
+
+    Args:
+        manifest: Utterance table.
+        partition: The partition's file (JSON).
+
+    Returns:
+        The parameters ``corpus_mean`` and ``corpus_std`` of an acoustic extractor.
+
+    Raises:
+        InputError: The partition does not fit, or its clips have no sound.
+        MediaError: A file cannot be read.
+    """
+    clips = manifest.select(Partition.load(partition).train)
+    paths = [path for clip in clips if (path := manifest.path(clip, "audio_path")) is not None]
+    statistics = corpus_statistics(paths)
+    return {"corpus_mean": statistics.mean, "corpus_std": statistics.std}
 
 
 def _local(

@@ -6,6 +6,7 @@ from vavl.features.compact_face import CompactFaceFeatures
 from vavl.features.efficientnet import EfficientNetB2Affectnet
 from vavl.features.face_features import FACE_RATE_HZ, FaceFeatures
 from vavl.features.image_encoder import ImageEncoder, Pooling
+from vavl.features.random_projection import FacePixels
 from vavl.features.tracking import MainFaceRule
 
 
@@ -72,3 +73,37 @@ def hub_face_features(
     """
     embedder = ImageEncoder(source, revision, margin, pooling)
     return FaceFeatures(embedder, None, frame_rate_hz, detect_every, main)
+
+
+def face_pixel_features(
+    frame_rate_hz: float = FACE_RATE_HZ,
+    detect_every: int = 5,
+    main: MainFaceRule | int = "prominent",
+) -> FaceFeatures:
+    """Pixels of the faces of a video: 2304 features, to compare networks with.
+
+    Args:
+        frame_rate_hz: See :class:`vavl.features.face_features.FaceFeatures`; likewise the others.
+        detect_every: The detector sees every so-manieth frame.
+        main: Which of several faces is taken.
+    """
+    return FaceFeatures(FacePixels(), None, frame_rate_hz, detect_every, main)
+
+
+def random_face_features(
+    dim: int = 256,
+    seed: int = 0,
+    frame_rate_hz: float = FACE_RATE_HZ,
+    detect_every: int = 5,
+    main: MainFaceRule | int = "prominent",
+) -> FaceFeatures:
+    """A random projection of the pixels, with the dimensionality of compact-face by default.
+
+    Args:
+        dim: See :class:`vavl.features.random_projection.FacePixels`; likewise ``seed``.
+        seed: Of the projection.
+        frame_rate_hz: See :class:`vavl.features.face_features.FaceFeatures`; likewise the others.
+        detect_every: The detector sees every so-manieth frame.
+        main: Which of several faces is taken.
+    """
+    return FaceFeatures(FacePixels(dim, seed), None, frame_rate_hz, detect_every, main)

@@ -20,9 +20,12 @@ from vavl.features.efficientnet import NAME as EFFICIENTNET
 from vavl.features.face_models import (
     compact_face_features,
     efficientnet_b2_features,
+    face_pixel_features,
     hub_face_features,
+    random_face_features,
 )
 from vavl.features.pitch import LogMelPitch
+from vavl.features.random_projection import RandomLogMel
 from vavl.features.speech_encoder import PAPER_PRESET, SpeechEncoder, Wav2Vec2LargeRobust12
 from vavl.features.visual import ArrayFeatures
 from vavl.types import STREAMS, FeatureSpec, Modality
@@ -57,6 +60,7 @@ _BUILDERS: dict[Modality, dict[str, Callable[..., Extractor]]] = {
     Modality.ACOUSTIC: {
         "logmel": LogMel,
         "logmel-pitch": LogMelPitch,
+        "logmel-random": RandomLogMel,
         PAPER_PRESET: Wav2Vec2LargeRobust12,
         "arrays": partial(ArrayFeatures, Modality.ACOUSTIC),
         _HUB: SpeechEncoder,
@@ -64,6 +68,8 @@ _BUILDERS: dict[Modality, dict[str, Callable[..., Extractor]]] = {
     Modality.VISUAL: {
         "compact-face": compact_face_features,
         EFFICIENTNET: efficientnet_b2_features,
+        "face-pixels": face_pixel_features,
+        "face-pixels-random": random_face_features,
         "arrays": partial(ArrayFeatures, Modality.VISUAL),
         _HUB: hub_face_features,
     },
@@ -74,8 +80,8 @@ def extractor_names(modality: Modality | str) -> tuple[str, ...]:
     """The names that :func:`build_extractor` knows for a modality.
 
     Example:
-        >>> extractor_names("visual")
-        ('compact-face', 'efficientnet-b2-affectnet', 'arrays', 'hf:ID_OR_FOLDER')
+        >>> print(*extractor_names("visual"))
+        compact-face efficientnet-b2-affectnet face-pixels face-pixels-random arrays hf:ID_OR_FOLDER
     """
     names = _BUILDERS[_checked(modality)]
     return tuple(f"{name}:ID_OR_FOLDER" if name == _HUB else name for name in names)
@@ -86,10 +92,8 @@ def build_extractor(modality: Modality | str, name: str, **parameters: Any) -> E
 
     Args:
         modality: ``acoustic`` or ``visual``.
-        name: ``"logmel"``, ``"logmel-pitch"``, ``"wav2vec2-large-robust-12"`` (acoustic),
-            ``"compact-face"``, ``"efficientnet-b2-affectnet"`` (visual), ``"hf:ID_OR_FOLDER"`` or
-            ``"arrays"`` (both). ``"NAME:SOURCE"`` says where the weights lie, for those that take
-            them from somewhere.
+        name: One of :func:`extractor_names`. ``"NAME:SOURCE"`` says where the weights lie, for
+            those that take them from somewhere.
         **parameters: Those of :class:`vavl.features.acoustic.LogMel`,
             :class:`vavl.features.speech_encoder.SpeechEncoder`,
             :class:`vavl.features.speech_encoder.Wav2Vec2LargeRobust12`,

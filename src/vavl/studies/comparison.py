@@ -30,6 +30,7 @@ from vavl.evaluation.quantities import Floats, Quantity, quantities
 from vavl.evaluation.resampling import Resampling, Scope
 from vavl.evaluation.results import Score
 from vavl.evaluation.scores import view_scores
+from vavl.sentiment import LOWER_IS_BETTER
 from vavl.studies.statistics import (
     TTest,
     bootstrap_p,
@@ -224,6 +225,7 @@ def compare(
 
     (pooled, drawn, speakers, by_fold), below = (scored(*side) for side in sides)
     differences = speakers - below[2]
+    better = -differences if measure in LOWER_IS_BETTER else differences
     replicated = drawn - below[1]
     p = bootstrap_p(replicated, margin) if scope.speakers > 1 else math.nan
     test = corrected_resampled_t(by_fold - below[3] - margin, test_share)
@@ -237,7 +239,7 @@ def compare(
         test_adjusted=test.p,
         effect=standardised_difference(differences),
         # Rounded, so that a tie is a tie whatever the order of the sums.
-        ahead=float(np.mean((np.sign(differences.round(9)) + 1) / 2)),
+        ahead=float(np.mean((np.sign(better.round(9)) + 1) / 2)),
         speakers=scope.speakers,
         clips=int(rows.sum()),
         margin=margin,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -126,6 +126,57 @@ class HypothesisConfig(Configuration):
         return float(self.expect[1:])
 
 
+class CorpusConfig(Configuration):
+    """How the utterance table is made from a copy of the corpus; for ``vavl study --root``."""
+
+    name: str
+    """As in ``vavl prepare``."""
+    out: Path
+    """Folder of the table."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Those of ``vavl prepare NAME``, e.g. ``labels = "majority"``."""
+
+
+class StoreConfig(Configuration):
+    """How a feature store is made; for ``vavl study --root``."""
+
+    out: Path
+    """Folder of the store."""
+    modality: Literal["acoustic", "visual"]
+    """What is extracted."""
+    extractor: str
+    """As in ``vavl extract``, e.g. ``logmel``."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """Those of the extractor, e.g. ``layer = 3``."""
+    statistics_of: Path | None = None
+    """Partition whose training clips give the mean and the deviation of all samples, for
+    ``parameters.normalization = "corpus"``."""
+
+
+class FigureConfig(Configuration):
+    """A score that somebody published."""
+
+    variant: str
+    """The variant that it is to be compared with."""
+    metric: str
+    """Its measure, one of the study's."""
+    mean: float
+    """The score."""
+    sd: float | None = None
+    """Its standard deviation over partitions, where it was published."""
+
+
+class PublishedConfig(Configuration):
+    """Scores of others, which the report puts beside those of the study."""
+
+    source: str
+    """Where they were published."""
+    note: str = ""
+    """What keeps the two from being the same experiment."""
+    figures: tuple[FigureConfig, ...] = ()
+    """The scores; none where none is known."""
+
+
 class StudyConfig(Configuration):
     """A study; see ``configs/studies/`` for examples."""
 
@@ -147,7 +198,7 @@ class StudyConfig(Configuration):
     """The variant that all others are compared with."""
     metrics: tuple[str, ...] = Field(default=("uar",), min_length=1)
     """Measures of the comparisons: ``accuracy``, ``uar``, ``f1_macro``, ``f1_micro``,
-    ``ATTRIBUTE_ccc``; the first one is the one that counts."""
+    ``ATTRIBUTE_ccc``, and those of :mod:`vavl.sentiment`; the first one is the one that counts."""
     replicates: int = Field(default=5000, ge=100)
     """Resamples of speakers."""
     variants: dict[Name, VariantConfig] = Field(min_length=1)
@@ -156,6 +207,12 @@ class StudyConfig(Configuration):
     """Further variants, one for each value of a setting."""
     hypotheses: tuple[HypothesisConfig, ...] = ()
     """What is expected."""
+    corpus: CorpusConfig | None = None
+    """How its utterance table is made; None where it has to be there."""
+    stores: tuple[StoreConfig, ...] = ()
+    """How its feature stores are made, likewise."""
+    published: PublishedConfig | None = None
+    """Scores of others, for one table of all metrics beside them."""
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
@@ -178,6 +235,11 @@ class StudyConfig(Configuration):
                 yield f"{place}: expected two variants, got {other!r} twice"
             if hypothesis.metric is not None and hypothesis.metric not in self.metrics:
                 yield unknown_name(f"{place}.metric", hypothesis.metric, self.metrics)
+        for number, figure in enumerate(self.published.figures if self.published else ()):
+            wanted[f"published.figures.{number}.variant"] = figure.variant
+            if figure.metric not in self.metrics:
+                place = f"published.figures.{number}.metric"
+                yield unknown_name(place, figure.metric, self.metrics)
         for place, name in wanted.items():
             if name not in names:
                 yield unknown_name(place, name, names)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from vavl.evaluation.gaps import Gaps
 from vavl.evaluation.quantities import ccc_name
 from vavl.evaluation.run import predictions_file
 from vavl.metrics import CATEGORY_MEASURES
+from vavl.sentiment import ATTRIBUTE as SENTIMENT
+from vavl.sentiment import SENTIMENT_MEASURES
 from vavl.studies.config import (
     ConditionConfig,
     StudyConfig,
@@ -38,6 +40,7 @@ from vavl.studies.config import (
 )
 from vavl.training.run import FoldDirectory, make_partitions, open_stores, open_variants
 from vavl.training.setup import output_names
+from vavl.types import Modality
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,7 @@ def make_plan(study: StudyConfig, out: Path) -> Plan:
         for key, sharing in by_key.items()
         if _tested(folds[key]) != _tested(partitions)
     ]
+    problems += _store_problems(variants.values(), partitions.values())
     if problems:
         raise InputError(all_problems(f"study {study.name}", problems))
     tasks = [
@@ -219,7 +223,11 @@ def _checked_folds(config: ExperimentConfig, study: StudyConfig) -> dict[str, Pa
     open_variants(config, open_stores(config))
     categories, attributes = output_names(config, manifest)
     partitions = {partition.name: partition for partition in make_partitions(config, manifest)}
-    measures = [*(CATEGORY_MEASURES if categories else ()), *map(ccc_name, attributes)]
+    measures = [
+        *(CATEGORY_MEASURES if categories else ()),
+        *map(ccc_name, attributes),
+        *(SENTIMENT_MEASURES if SENTIMENT in attributes else ()),
+    ]
     for what, asked, known in (
         ("folds", study.folds, list(partitions)),
         ("metrics", study.metrics, measures),
@@ -228,6 +236,29 @@ def _checked_folds(config: ExperimentConfig, study: StudyConfig) -> dict[str, Pa
         if unknown:
             raise InputError(f"{what}: expected some of {', '.join(known)}, got {unknown}")
     return {name: partitions[name] for name in (study.folds or partitions)}
+
+
+def _store_problems(variants: Iterable[Variant], partitions: Iterable[Partition]) -> Iterator[str]:
+    """Stores that lack clips which another variant's store of the same modality holds.
+
+    A clip without features loses the modality, or is not scored at all: without this check, a
+    variant would be compared on an easier or a harder set of clips than the others.
+    """
+    clips = {name for p in partitions for name in (*p.train, *p.development, *p.test)}
+    held: dict[Modality, dict[str, set[str]]] = {}
+    for variant in variants:
+        for modality, store in open_stores(variant.experiment).items():
+            if store.path not in held.setdefault(modality, {}):
+                held[modality][store.path] = clips.intersection(store.ids)
+    for modality, stores in held.items():
+        for path, found in stores.items():
+            lacking = sorted(set().union(*stores.values()) - found)
+            if lacking:
+                yield (
+                    f"data.{modality}: {path} lacks {len(lacking)} clips that another variant's "
+                    f"store holds (first: {lacking[0]}); finish its extraction, or leave the clips "
+                    "out of the utterance table"
+                )
 
 
 def _tested(partitions: dict[str, Partition]) -> dict[str, frozenset[str]]:

@@ -26,6 +26,7 @@ from vavl.evaluation.summary import (
 from vavl.studies import plots
 from vavl.studies.comparison import Comparison
 from vavl.studies.diagnosis import Diagnosis
+from vavl.studies.published import published_rows
 from vavl.studies.results import HypothesisResult, StudyResults, VariantResult
 
 READING = f"""\
@@ -83,6 +84,8 @@ def to_markdown(results: StudyResults, pictures: Sequence[str] = ()) -> str:
     told = [v for v in results.variants if v.about]
     if told:
         lines += [*(f"- *{cell_text(v.name)}*: {cell_text(v.about)}" for v in told), ""]
+    if study.published is not None:
+        lines += ["## Beside published scores", "", *published_rows(results), ""]
     if results.hypotheses:
         lines += ["## Hypotheses", "", *_hypothesis_rows(results), ""]
     for measure in study.metrics:

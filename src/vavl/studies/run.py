@@ -148,7 +148,9 @@ def _analysis(study: StudyConfig) -> dict[str, Any]:
     for part in (content, *content["variants"].values(), *content["sweeps"]):
         for name in ("base", "title", "question", "about", "label"):
             part.pop(name, None)
-    del content["set"]
+    # Nor do these decide anything: how the data are made, and what others found.
+    for name in ("set", "corpus", "stores", "published"):
+        del content[name]
     return {
         **content,
         "sweeps": {sweep["name"]: sweep for sweep in content["sweeps"]},

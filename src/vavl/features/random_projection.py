@@ -1,0 +1,147 @@
+"""Controls for learned features: random projections of log-mel frames and of pixels, and pixels.
+
+A random projection has the dimensionality of learned features and none of their knowledge: what a
+model gains from an encoder beyond its control is what the encoder has learned.
+
+Source: W. B. Johnson, J. Lindenstrauss, "Extensions of Lipschitz mappings into a Hilbert space",
+1984: such a projection keeps the distances between its inputs, up to a factor near 1.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vavl.errors import InputError
+from vavl.features.acoustic import BANDS, LogMel
+from vavl.features.compact_face import CROP_SIZE, crop_faces
+from vavl.features.faces import Face
+from vavl.features.waveform import NormalizationName
+from vavl.types import FeatureSpec, Modality
+
+PIXELS = CROP_SIZE * CROP_SIZE
+
+
+@cache
+def random_matrix(inputs: int, dim: int, seed: int) -> NDArray[np.float32]:
+    """``(inputs, dim)`` independent Gaussian numbers of variance 1 / dim; the same for a seed.
+
+    Raises:
+        InputError: A size is below 1, or the seed below 0.
+
+    Example:
+        >>> projected = np.ones(160, np.float32) @ random_matrix(160, 512, seed=0)
+        >>> bool(0.8 < np.linalg.norm(projected) / np.linalg.norm(np.ones(160)) < 1.2)
+        True
+    """
+    if inputs < 1 or dim < 1 or seed < 0:
+        raise InputError(
+            f"projection: expected sizes of at least 1 and a seed of at least 0, got {inputs} to "
+            f"{dim}, seed {seed}"
+        )
+    matrix = np.random.default_rng(seed).standard_normal((inputs, dim)) / np.sqrt(dim)
+    matrix.flags.writeable = False
+    return matrix.astype(np.float32)
+
+
+class RandomLogMel(LogMel):
+    """Log-mel frames, some joined into one step and projected at random: ``(T, dim)``.
+
+    With the defaults, two frames of 80 bands become one step of 512 values, 50 times a second: the
+    shape of the features of whisper-base.
+
+    Args:
+        dim: Values per step.
+        frames: Log-mel frames that are joined into a step; the last step repeats the last frame.
+        seed: Of the projection.
+        normalization: See :class:`vavl.features.acoustic.LogMel`; likewise the others.
+        corpus_mean: For ``normalization="corpus"``.
+        corpus_std: For ``normalization="corpus"``.
+        max_duration_s: What lies after is cut off.
+        speed: Factor of tempo and pitch.
+
+    Raises:
+        InputError: An argument makes no sense.
+
+    Example:
+        >>> random = RandomLogMel()
+        >>> random.extract(np.zeros(16000)).shape, random.spec.frame_rate_hz
+        ((49, 512), 50.0)
+    """
+
+    def __init__(
+        self,
+        dim: int = 512,
+        frames: int = 2,
+        seed: int = 0,
+        normalization: NormalizationName = "utterance",
+        corpus_mean: float | None = None,
+        corpus_std: float | None = None,
+        max_duration_s: float | None = None,
+        speed: float = 1.0,
+    ) -> None:
+        super().__init__(normalization, corpus_mean, corpus_std, max_duration_s, speed)
+        if frames < 1:
+            raise InputError(f"frames: expected at least 1, got {frames}")
+        assert self.spec.frame_rate_hz is not None
+        self._frames = frames
+        self._matrix = random_matrix(BANDS * frames, dim, seed)
+        self.spec = FeatureSpec(
+            modality=Modality.ACOUSTIC,
+            extractor="logmel-random",
+            dim=dim,
+            frame_rate_hz=self.spec.frame_rate_hz / frames,
+            parameters={**self.spec.parameters, "frames": frames, "seed": seed},
+        )
+
+    def _features(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+        bands = super()._features(waveform)
+        missing = -len(bands) % self._frames
+        bands = np.pad(bands, ((0, missing), (0, 0)), mode="edge")
+        return bands.reshape(-1, BANDS * self._frames) @ self._matrix  # (T, dim)
+
+
+class FacePixels:
+    """Pixels of face crops, as compact-face sees them, in [0, 1]; or a random projection of them.
+
+    Args:
+        dim: Values of the projection; None keeps all 48 x 48 = 2304 pixels.
+        seed: Of the projection.
+
+    Example:
+        >>> FacePixels().embed(np.full((1, 48, 48), 255, np.uint8)).shape
+        (1, 2304)
+        >>> FacePixels(dim=256).dim
+        256
+    """
+
+    weights_sha256 = None
+    source = None
+
+    def __init__(self, dim: int | None = None, seed: int = 0) -> None:
+        self.name = "face-pixels" if dim is None else "face-pixels-random"
+        self.dim = PIXELS if dim is None else dim
+        self._seed = seed
+        self._matrix = None if dim is None else random_matrix(PIXELS, dim, seed)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What changes the numbers."""
+        seed = {} if self._matrix is None else {"seed": self._seed}
+        return {"crop": CROP_SIZE, **seed}
+
+    def load(self) -> None:
+        """There is nothing to read."""
+
+    def embed_faces(self, frames: NDArray[np.uint8], faces: list[Face]) -> NDArray[np.float32]:
+        """One face of each frame: ``(N, H, W, 3)`` and N faces to ``(N, dim)``."""
+        return self.embed(crop_faces(frames, faces))
+
+    def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Crops ``(N, 48, 48)`` to ``(N, dim)``."""
+        pixels: NDArray[np.float32] = crops.reshape(len(crops), PIXELS).astype(np.float32)
+        pixels /= 255
+        return pixels if self._matrix is None else pixels @ self._matrix

@@ -1,0 +1,78 @@
+"""The paper's studies, from miniatures of the corpora to the table, by the one command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import miniatures
+import pytest
+from pretend_faces import pretend_face_features
+
+from vavl import cli
+from vavl.features.extract import Extractor, build_extractor
+from vavl.studies import preparation
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "studies"
+QUICK = ("model.preset=small", "training.epochs=1", "training.alpha=1.0")
+
+
+def small_extractor(modality: str, name: str, **parameters: Any) -> Extractor:
+    """In place of the large networks: log-mel with the same conditioning, and made-up faces."""
+    if name == "wav2vec2-large-robust-12":
+        assert parameters["corpus_std"] > 0
+        return build_extractor(modality, "logmel", **parameters)
+    if name == "efficientnet-b2-affectnet":
+        assert parameters == {"frame_rate_hz": 30.0, "detect_every": 1}
+        return pretend_face_features()
+    return build_extractor(modality, name, **parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "partition", "fold", "expected"),
+    [
+        ("crema_d", miniatures.crema_d, "published-1", "published-1", "0.779 ± 0.025"),
+        ("msp_improv", miniatures.msp_improv, "session-1", "session-1", "| 0.856 |"),
+        ("cmu_mosei", miniatures.cmu_mosei, "standard", "standard", "7-class accuracy"),
+    ],
+)
+def test_one_command_from_the_corpus_to_the_table(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    make: Callable[[Path], Path],
+    partition: str,
+    fold: str,
+    expected: str,
+) -> None:
+    if name == "cmu_mosei":
+        pytest.importorskip("h5py")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preparation, "build_extractor", small_extractor)
+    study = f"paper-{name.replace('_', '-')}"
+    # The miniatures have the speakers of one fold.
+    text = (CONFIGS / f"{study}.toml").read_text("utf-8").replace('base = "..', 'base = "base')
+    lines = [line for line in text.splitlines() if not line.startswith("folds =")]
+    Path("study.toml").write_text(
+        "\n".join([f'folds = ["{fold}"]', "replicates = 100", *lines]), "utf-8"
+    )
+    Path("base").mkdir()
+    experiment = (CONFIGS.parent / f"{study}.toml").read_text("utf-8")
+    Path("base", f"{study}.toml").write_text(experiment, "utf-8")
+    command = ["study", "study.toml", "--root", str(make(tmp_path / "corpus")), "--seeds", "0"]
+    files = f"data.partition_files=['data/{name}/partitions/{partition}.json']"
+    command += ["--workers", "0", "--set", files, *QUICK]
+    assert cli.run(command) == 0
+    report = (tmp_path / "studies" / study / "results.md").read_text("utf-8")
+    table = report.partition("## Beside published scores")[2].partition("\n## ")[0]
+    assert expected in table
+    for model in ("vavl", "uavm", "mult", "auxformer, face", "acoustic-conformer"):
+        assert f"\n| {model} |" in table
+    assert "| VAVL beats UAVM. |" in report
+    # Made once: the same command finds everything there.
+    monkeypatch.setattr(preparation, "prepare", lambda *_, **__: pytest.fail("prepared again"))
+    capsys.readouterr()
+    assert cli.run([*command, "--dry-run"]) == 0
+    assert "0 of 1 models left: vavl" in capsys.readouterr().out
