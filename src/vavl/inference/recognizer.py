@@ -144,7 +144,7 @@ class Recognizer:
         if isinstance(clip, ClipStreams):
             return self._predict_media(clip, name, timeline, on_step, profile)
         if timeline:
-            raise InputError("timeline: expected sound or pictures to predict over, got features")
+            raise InputError("timeline: expected sound or pictures, got features alone")
         return self._predict_features(clip, name, profile)
 
     def adapt(self, clips: Iterable[Clip], *, speaker: str) -> SpeakerProfile:
