@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vavl.errors import EXIT_BAD_INPUT, VavlError
 from vavl.evaluation.run import run_config
+from vavl.evaluation.summary import counted
 from vavl.studies.enrolment import MIXED, run_enrolment
 from vavl.studies.enrolment_report import write_enrolment
 
@@ -44,8 +45,9 @@ def main() -> None:
     score = next(iter(results[0].scores.values()))
     remarks = (
         f"Models of {', '.join(map(str, options.runs))}, trained "
-        f"{'with' if known else 'without'} normalisation by speaker; {score.clips} test clips, "
-        f"{options.draws} draws, {options.replicates:,} resamples of speakers."
+        f"{'with' if known else 'without'} normalisation by speaker; "
+        f"{counted(score.clips, 'test clip')}, {counted(options.draws, 'draw')}, "
+        f"{options.replicates:,} resamples of speakers."
     )
     print(write_enrolment(results, options.out, remarks))
 

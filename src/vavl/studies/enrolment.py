@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
-from vavl.data.moments import Moments, SequenceMap, pooled, towards_training
+from vavl.data.moments import PRIOR_CLIPS, Moments, SequenceMap, pooled, towards_training
 from vavl.data.partition import Partition, seeded_order
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError
@@ -258,7 +258,7 @@ class TestedFold:
 
     def predict(self, condition: Condition, draw: int, folder: Path) -> PredictionTable:
         """Predictions under a condition, computed once and kept in a folder."""
-        parts = (self._key, condition.pool, condition.amount, str(draw))
+        parts = (self._key, f"{PRIOR_CLIPS:g}", condition.pool, condition.amount, str(draw))
         file = folder / f"{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:16]}.parquet"
         if file.is_file():
             return PredictionTable.load(file)
