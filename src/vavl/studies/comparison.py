@@ -253,8 +253,9 @@ def share_ahead(differences: NDArray[np.float64], measure: str) -> float:
         measure: Name of the measure, which may be an error.
 
     Example:
-        >>> share_ahead(np.array([-0.2, 0.0, 0.1, np.nan]), "sentiment_mae")
-        0.5
+        >>> differences = np.array([-0.2, 0.0, np.nan])
+        >>> share_ahead(differences, "sentiment_mae"), share_ahead(differences, "uar")
+        (0.75, 0.25)
     """
     # Rounded, so that a tie is a tie whatever the order of the sums.
     known = differences[np.isfinite(differences)].round(9)
