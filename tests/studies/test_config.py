@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,10 @@ from vavl.studies.config import HypothesisConfig, flattened, load_study
 SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "studies").glob("*.toml"))
 
 
-@pytest.mark.parametrize("path", [p for p in SHIPPED if "reference" in p.read_text()], ids=str)
+STUDIES = [p for p in SHIPPED if {"reference", "like"} & tomllib.loads(p.read_text("utf-8")).keys()]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_shipped_studies_and_all_their_variants_are_valid(path: Path) -> None:
     study = load_study(path)
     assert study.name == path.stem
@@ -33,6 +37,33 @@ def test_shipped_studies_and_all_their_variants_are_valid(path: Path) -> None:
     for store in study.stores:
         known = [name.partition(":")[0] for name in extractor_names(store.modality)]
         assert store.extractor.partition(":")[0] in known
+
+
+def test_a_study_like_another_has_its_keys_but_for_its_own(write: Write) -> None:
+    path = write()
+    text = (
+        'like = "study.toml"\nname = "more"\nmetrics = ["accuracy"]\n[set]\ntraining.epochs = 3\n'
+    )
+    (path.parent / "more.toml").write_text(text)
+    first, more = load_study(path), load_study(path.parent / "more.toml")
+    assert (more.name, more.metrics, more.set) == ("more", ("accuracy",), {"training.epochs": 3})
+    assert more.variants == first.variants
+    assert more.hypotheses == first.hypotheses
+    assert more.base == first.base
+    (path.parent / "more.toml").write_text('like = "studies.toml"\nname = "more"\n')
+    with pytest.raises(InputError, match=r"like: .*studies\.toml"):
+        load_study(path.parent / "more.toml")
+
+
+def test_the_published_scores_of_the_documentation_are_those_of_the_studies() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text("utf-8")
+    for path in STUDIES:
+        study = load_study(path)
+        if path.stem.startswith("paper-"):
+            assert f"](../configs/studies/{path.name})" in text
+        for figure in study.published.figures if study.published else ():
+            sd = "" if figure.sd is None else f" ± {figure.sd:.3f}"
+            assert f"| {figure.mean:.3f}{sd} |" in text
 
 
 def test_the_example_of_the_documentation_is_a_study(write: Write) -> None:

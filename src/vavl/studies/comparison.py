@@ -225,7 +225,6 @@ def compare(
 
     (pooled, drawn, speakers, by_fold), below = (scored(*side) for side in sides)
     differences = speakers - below[2]
-    better = -differences if measure in LOWER_IS_BETTER else differences
     replicated = drawn - below[1]
     p = bootstrap_p(replicated, margin) if scope.speakers > 1 else math.nan
     test = corrected_resampled_t(by_fold - below[3] - margin, test_share)
@@ -238,12 +237,30 @@ def compare(
         test=test,
         test_adjusted=test.p,
         effect=standardised_difference(differences),
-        # Rounded, so that a tie is a tie whatever the order of the sums.
-        ahead=float(np.mean((np.sign(better.round(9)) + 1) / 2)),
+        ahead=share_ahead(differences, measure),
         speakers=scope.speakers,
         clips=int(rows.sum()),
         margin=margin,
     )
+
+
+def share_ahead(differences: NDArray[np.float64], measure: str) -> float:
+    """Share of the speakers for whom a variant is ahead; ties count half.
+
+    Args:
+        differences: ``(S,)`` variant minus the other; NaN (nothing known about a speaker, e.g. no
+            clip that is rated positive or negative) are left out.
+        measure: Name of the measure, which may be an error.
+
+    Example:
+        >>> differences = np.array([-0.2, 0.0, np.nan])
+        >>> share_ahead(differences, "sentiment_mae"), share_ahead(differences, "uar")
+        (0.75, 0.25)
+    """
+    # Rounded, so that a tie is a tie whatever the order of the sums.
+    known = differences[np.isfinite(differences)].round(9)
+    better = -known if measure in LOWER_IS_BETTER else known
+    return float(((np.sign(better) + 1) / 2).mean()) if known.size else math.nan
 
 
 def adjusted(family: Sequence[Comparison]) -> list[Comparison]:

@@ -250,6 +250,9 @@ def load_study(
 ) -> StudyConfig:
     """Reads a study file; its base is looked for beside it.
 
+    A key ``like`` names another study beside it, whose keys it takes over, except for those that it
+    has itself.
+
     Args:
         path: TOML file.
         overrides: Dotted keys of the experiment to values, which hold for all variants and win
@@ -262,6 +265,8 @@ def load_study(
     """
     path = Path(path)
     content = read_toml(path, "study")
+    if "like" in content:
+        content = read_toml(path.parent / str(content.pop("like")), "like") | content
     if seeds:
         content["seeds"] = tuple(seeds)
     study = validated(StudyConfig, content, str(path))
