@@ -167,7 +167,7 @@ class MaskedBatchNorm(nn.Module):
                 if found is not None:
                     count, mean, var = found
                     self._remember(mean, var * (count / (count - 1)), stream)
-                    return self._scaled(x, mean, var)
+                    return self._scaled(x, mean, var).masked_fill(~mask[..., None], 0.0)
             else:
                 frames = mask.flatten().nonzero().squeeze(1)
                 if len(frames) >= 2:
