@@ -92,6 +92,8 @@ class DataConfig(Configuration):
     """What becomes of the others: their sound and their face train apart, or are left out."""
     category_targets: Literal["label", "votes"] = "label"
     """Train on the one label of each clip, or on the distribution of the raters' votes."""
+    speaker_normalisation: bool = False
+    """Normalise the clips of each speaker by statistics of all their clips, labels unseen."""
     partition: Literal["folds", "kfold", "file"] = "kfold"
     """Folds given in the manifest, seeded speaker-independent k-fold, or ``partition_files``."""
     kfold: int = Field(default=5, ge=2)

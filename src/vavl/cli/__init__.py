@@ -13,7 +13,7 @@ from tyro.extras import SubcommandApp
 from vavl import __version__
 from vavl.cli.data import extract, first_line, prepare_app
 from vavl.cli.experiments import evaluate, keys, study, train
-from vavl.cli.use import demo, export, predict, stream
+from vavl.cli.use import demo, enrol, export, predict, stream
 from vavl.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, VavlError
 
 DESCRIPTION = (
@@ -28,7 +28,7 @@ def prepare() -> int:
     return run(["prepare"])
 
 
-COMMANDS = (prepare, extract, train, keys, evaluate, study, predict, stream, export, demo)
+COMMANDS = (prepare, extract, train, keys, evaluate, study, predict, enrol, stream, export, demo)
 _HELP: tuple[list[str], ...] = ([], ["-h"], ["--help"])
 
 

@@ -15,6 +15,7 @@ def predict(
     paths: Positional[tuple[Path, ...]],
     /,
     model: Annotated[str, arg(aliases=["-m"])] = "compact",
+    profile: Path | None = None,
     timeline: bool = False,
     plot: Path | None = None,
     overlay: Path | None = None,
@@ -34,6 +35,7 @@ def predict(
         paths: Files and folders.
         model: The model of the package, a run, a fold of it, a model folder, an exported one, or
             a hub id.
+        profile: What `vavl enrol` has written about the one person in all clips.
         timeline: Predict over time as well, in windows of 2 s every 0.5 s.
         plot: Picture of the probabilities over time (PNG, SVG or PDF); for a single clip.
         overlay: Video with the face and the emotion drawn on it (mp4); for a single clip.
@@ -42,6 +44,7 @@ def predict(
         workers: With --out: processes that work at once; 0 works in this process.
         device: cpu, cuda, ...
     """
+    from vavl.data.speaker_profile import SpeakerProfile
     from vavl.display import print_predictions, print_timelines
     from vavl.errors import InputError
     from vavl.inference import find_files, group_files, load, predict_many
@@ -53,24 +56,37 @@ def predict(
         raise InputError(
             f"--plot, --overlay: expected a single clip and no --out, got {len(clips)} clips"
         )
+    speaker = None if profile is None else SpeakerProfile.load(profile)
     if out is not None:
         report = predict_many(
-            clips, out, model=model, timeline=timeline, workers=workers, device=device
+            clips,
+            out,
+            model=model,
+            timeline=timeline,
+            workers=workers,
+            device=device,
+            speaker=speaker,
         )
         print(f"{report.summary()} -> {out}")
         if report.failed:
             print(f"  reasons: {out / 'failures.csv'}", file=sys.stderr)
         return EXIT_PARTIAL if report.failed else EXIT_OK
     recognizer = load(model, device=device)
+    if speaker is not None:
+        recognizer.profile_of(speaker)  # or an error, before any clip
     predictions, failures = [], []
     for clip in clips:
         try:
             if plot or overlay:
                 from vavl.inference.pictures import illustrate
 
-                predictions.append(illustrate(recognizer, clip, plot=plot, overlay=overlay))
+                predictions.append(
+                    illustrate(recognizer, clip, plot=plot, overlay=overlay, speaker=speaker)
+                )
             else:
-                predictions.append(recognizer.predict_files(clip, timeline=timeline))
+                predictions.append(
+                    recognizer.predict_files(clip, timeline=timeline, speaker=speaker)
+                )
         except (MediaError, InputError) as error:
             failures.append((clip.name, str(error)))
     print_predictions(predictions, format)
@@ -78,6 +94,49 @@ def predict(
         print_timelines(predictions)
     for name, reason in failures:
         print(f"failed: {name}: {reason}", file=sys.stderr)
+    return EXIT_PARTIAL if failures else EXIT_OK
+
+
+def enrol(
+    paths: Positional[tuple[Path, ...]],
+    /,
+    speaker: str,
+    out: Path,
+    model: Annotated[str, arg(aliases=["-m"])] = "compact",
+    device: str = "cpu",
+) -> int:
+    """Get to know a person from clips of them, without labels: write a profile for predicting.
+
+    `vavl predict CLIP --profile OUT` then compares the person with themselves. Clips of all moods
+    are best, ten or more of them. The profile holds averages of features: personal data.
+
+    Args:
+        paths: Files and folders, as for `vavl predict`.
+        speaker: Name of the person.
+        out: The profile to write, by custom NAME.safetensors; one that is there is replaced.
+        model: As for `vavl predict`: the same one, or one with the same features.
+        device: cpu, cuda, ...
+    """
+    from vavl.errors import InputError
+    from vavl.inference import find_files, group_files, load
+
+    if not paths:
+        raise InputError("PATHS: expected at least one file or folder, got none")
+    recognizer = load(model, device=device)
+    failures = []
+    for clip in group_files(find_files(paths)):
+        try:
+            recognizer.adapt([clip], speaker=speaker)
+        except (MediaError, InputError) as error:
+            failures.append((clip.name, str(error)))
+    for name, reason in failures:
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    if speaker not in recognizer.speakers:
+        raise InputError("PATHS: expected at least one clip that can be used, got none")
+    profile = recognizer.speakers[speaker]
+    profile.save(out)
+    counts = ", ".join(f"{profile.clips(m)} {m}" for m in profile.moments)
+    print(f"Profile of {speaker} (clips: {counts}): {out}")
     return EXIT_PARTIAL if failures else EXIT_OK
 
 

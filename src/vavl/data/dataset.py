@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from vavl.data.manifest import Manifest
+from vavl.data.moments import SequenceMap
 from vavl.data.store import FeatureStore, known_steps
 from vavl.data.utterance import Utterance
 from vavl.errors import InputError
@@ -33,6 +34,8 @@ class UtteranceDataset(Dataset[Batch]):
             clip is read, one of the stores that have it is drawn (torch's random numbers).
         apart: Utterances whose sound and face are two items that know nothing of each other; those
             that have one of them alone stay one item.
+        sequence_map: What each sequence is replaced by, e.g. normalised by its speaker; the
+            statistics of the data set stay those of the features as extracted. May be set later.
 
     Raises:
         InputError: No store is given, or no clip is left.
@@ -49,10 +52,12 @@ class UtteranceDataset(Dataset[Batch]):
         soft: bool = False,
         variants: Mapping[Modality, Sequence[FeatureStore]] | None = None,
         apart: Collection[str] = (),
+        sequence_map: SequenceMap | None = None,
     ) -> None:
         if not stores:
             raise InputError("stores: expected at least one feature store, got none")
         self.stores = dict(stores)
+        self.sequence_map = sequence_map
         self.variants = {m: tuple(further) for m, further in (variants or {}).items()}
         self.categories = tuple(categories)
         self.attributes = tuple(attributes)
@@ -121,7 +126,9 @@ class UtteranceDataset(Dataset[Batch]):
             return None, None
         sequences = [self._read(modality, row) for row in rows]
         steps = max(len(sequence) for sequence in sequences)
-        padded = np.zeros((len(rows), steps, self.stores[modality].spec.dim), dtype=np.float16)
+        # Half as in the store; what a map makes of it is not cut down to that again.
+        precision = np.float16 if self.sequence_map is None else np.float32
+        padded = np.zeros((len(rows), steps, self.stores[modality].spec.dim), dtype=precision)
         mask = np.zeros((len(rows), steps), dtype=bool)
         for place, valid, sequence in zip(padded, mask, sequences, strict=True):
             known = known_steps(sequence)
@@ -130,7 +137,7 @@ class UtteranceDataset(Dataset[Batch]):
         # Widened at once by torch, which is several times faster at that than numpy.
         return torch.from_numpy(padded).float(), torch.from_numpy(mask)
 
-    def _read(self, modality: Modality, row: int) -> NDArray[np.float16]:
+    def _read(self, modality: Modality, row: int) -> NDArray[np.floating]:
         """``(T, D)`` of one clip, from a drawn variant where there are some; T = 0 where absent."""
         store = self.stores[modality]
         if not self.lengths[STREAMS.index(modality), row]:
@@ -139,7 +146,10 @@ class UtteranceDataset(Dataset[Batch]):
         further = [s for s in self.variants.get(modality, ()) if utterance_id in s]
         if further:
             store = (store, *further)[int(torch.randint(len(further) + 1, ()))]
-        return store.read(utterance_id)
+        frames = store.read(utterance_id)
+        if self.sequence_map is None:
+            return frames
+        return self.sequence_map(modality, utterance_id, frames)
 
     def feature_statistics(self, modality: Modality) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation ``(D,)`` over all frames of a modality, in one pass.

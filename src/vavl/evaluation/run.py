@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vavl.config import ExperimentConfig, load_experiment
+from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition, Split
 from vavl.data.store import FeatureStore
@@ -27,7 +28,8 @@ from vavl.training.run import (
     open_stores,
     open_variants,
 )
-from vavl.training.scoring import mean_outputs, run_model
+from vavl.training.scoring import Outputs, mean_outputs, run_model
+from vavl.training.speakers import SEEN_SPEAKERS, SpeakerNormalisation
 from vavl.types import Modality, what_it_takes
 
 Variants = Mapping[Modality, Sequence[FeatureStore]]
@@ -64,6 +66,8 @@ def predict_fold(
     if file.is_file():
         return PredictionTable.load(file)
     model = load_model(fold.path)
+    by_speaker = run_config(fold.path).data.speaker_normalisation
+    sequence_map = SpeakerNormalisation.of_model(model, manifest, stores) if by_speaker else None
     partition = Partition.load(fold.partition_file)
 
     def clips(stores: Mapping[Modality, FeatureStore]) -> ClipsWithGaps:
@@ -74,6 +78,7 @@ def predict_fold(
             categories=model.config.categories,
             attributes=model.config.attributes,
             gaps=gaps or Gaps(),
+            sequence_map=sequence_map,
         )
 
     dataset = clips(stores)
@@ -85,12 +90,25 @@ def predict_fold(
             for store in further
         ]
         found = mean_outputs(found, others)
-    rows = np.flatnonzero(found.predicted)
-    if not len(rows):
+    if not found.predicted.any():
         raise InputError(
             f"{fold.path}: expected {split} clips with {what_it_takes(model.config.predictions)}, "
             f"got none among {len(dataset)}"
         )
+    table = prediction_table(dataset, found, partition.name)
+    table.save(file)
+    return table
+
+
+def prediction_table(dataset: UtteranceDataset, found: Outputs, partition: str) -> PredictionTable:
+    """Outputs with what they are scored by; clips that lack what the model needs are left out.
+
+    Args:
+        dataset: The clips.
+        found: Outputs of a model for them.
+        partition: Name of the partition.
+    """
+    rows = np.flatnonzero(found.predicted)
     outputs = {m: output[rows].numpy() for m, output in found.by_modality.items()}
     classes = len(dataset.categories)
     attributes = (
@@ -98,12 +116,12 @@ def predict_fold(
         if dataset.attribute_targets is None
         else dataset.attribute_targets[rows].numpy()
     )
-    table = PredictionTable(
+    return PredictionTable(
         categories=dataset.categories,
         attributes=dataset.attributes,
         utterance_ids=tuple(dataset.ids[row] for row in rows),
         speakers=tuple(dataset.speakers[row] for row in rows),
-        partitions=(partition.name,) * len(rows),
+        partitions=(partition,) * len(rows),
         category_targets=dataset.labels[rows].numpy(),
         attribute_targets=attributes,
         logits={m: output[:, :classes] for m, output in outputs.items()} if classes else {},
@@ -111,8 +129,6 @@ def predict_fold(
             {m: output[:, classes:] for m, output in outputs.items()} if dataset.attributes else {}
         ),
     )
-    table.save(file)
-    return table
 
 
 def predictions_file(
@@ -177,7 +193,7 @@ def evaluate_runs(
     histories: dict[str, list[dict[str, Any]]] = {}
     remarks: list[str] = []
     configs = [run_config(run) for run in runs]
-    _check_comparable(runs, configs)
+    check_comparable(runs, configs)
     for run, config in zip(runs, configs, strict=True):
         manifest = Manifest.load(config.data.manifest)
         stores = open_stores(config)
@@ -193,6 +209,8 @@ def evaluate_runs(
             f"{modality} features."
             for modality, further in variants.items()
         ]
+        if config.data.speaker_normalisation:
+            remarks.append(f"{run}: {SEEN_SPEAKERS}")
         expected = len(make_partitions(config, manifest))
         if len(folds) < expected and not FoldDirectory(run).finished:
             remarks.append(f"{run}: {len(folds)} of {expected} folds are trained.")
@@ -212,7 +230,8 @@ def evaluate_runs(
     return RunScores(replace(evaluation, remarks=tuple(remarks)), tables, histories)
 
 
-def _check_comparable(runs: Sequence[Path], configs: Sequence[ExperimentConfig]) -> None:
+def check_comparable(runs: Sequence[Path], configs: Sequence[ExperimentConfig]) -> None:
+    """Raises StoreError unless runs differ in nothing but their seed."""
     problems = [
         f"{run}: {difference}"
         for run, config in zip(runs[1:], configs[1:], strict=True)

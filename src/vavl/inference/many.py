@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vavl.atomic import atomic_write
+from vavl.data.speaker_profile import SpeakerProfile
 from vavl.errors import InputError, StoreError
 from vavl.inference.files import ClipFiles
 from vavl.processes import Failure, run_here, run_in_processes, shown
@@ -60,26 +61,37 @@ class PredictionJob:
         model: What :func:`vavl.inference.load` takes; None is the model of the package.
         timeline: Whether to predict over time as well.
         device: Where the model runs.
+        speaker: Profile of the one person in all clips, if there is one.
     """
 
-    def __init__(self, model: str | None, *, timeline: bool = False, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        model: str | None,
+        *,
+        timeline: bool = False,
+        device: str = "cpu",
+        speaker: SpeakerProfile | None = None,
+    ) -> None:
         self.model = model
         self.timeline = timeline
+        self.speaker = speaker
         self.device = device
         self._recognizer: Recognizer | None = None
 
     def load(self) -> None:
-        """Loads the model."""
+        """Loads the model, and checks that the profile is for it."""
         from vavl.inference.loading import load
 
         if self._recognizer is None:
             self._recognizer = load(self.model, device=self.device)
+            if self.speaker is not None:
+                self._recognizer.profile_of(self.speaker)  # or an error, before any clip
 
     def __call__(self, clip: ClipFiles) -> Prediction:
         """Predicts a clip."""
         self.load()
         assert self._recognizer is not None
-        return self._recognizer.predict_files(clip, timeline=self.timeline)
+        return self._recognizer.predict_files(clip, timeline=self.timeline, speaker=self.speaker)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_recognizer": None}
@@ -93,6 +105,7 @@ def predict_many(
     timeline: bool = False,
     workers: int = 0,
     device: str = "cpu",
+    speaker: SpeakerProfile | None = None,
     progress: bool = True,
 ) -> BatchReport:
     """Predicts many clips into a folder; the same call goes on where it was interrupted.
@@ -109,6 +122,7 @@ def predict_many(
         timeline: Whether to predict over time as well.
         workers: Processes, each with one thread; 0 works in this process.
         device: Where the model runs.
+        speaker: Profile of the one person in all clips, if there is one.
         progress: Whether to show a progress bar on standard error.
 
     Raises:
@@ -121,10 +135,12 @@ def predict_many(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     records = folder / RECORDS_FILE
-    kind = {"model": model or "compact", "timeline": timeline}
+    kind: dict[str, Any] = {"model": model or "compact", "timeline": timeline}
+    if speaker is not None:
+        kind["speaker"] = speaker.key
     known = _read_records(records, kind)
     todo = [clip for clip in clips if known.get(_key(clip), {}).get("files") != _state(clip)]
-    job = PredictionJob(model, timeline=timeline, device=device)
+    job = PredictionJob(model, timeline=timeline, device=device, speaker=speaker)
     results = run_in_processes(todo, job, workers) if workers else run_here(todo, job)
     with records.open("a", encoding="utf-8") as file, closing(results):
         if not file.tell():

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from vavl.data.speaker_profile import SpeakerProfile
     from vavl.inference.recognizer import Recognizer
 
 __all__ = ["PLOT_SUFFIXES", "SeenFace", "draw_overlay", "illustrate", "plot_timeline"]
@@ -45,6 +46,7 @@ def illustrate(
     *,
     plot: Path | None = None,
     overlay: Path | None = None,
+    speaker: str | SpeakerProfile | None = None,
 ) -> Prediction:
     """Predicts a clip over time and draws the pictures that are asked for.
 
@@ -55,6 +57,7 @@ def illustrate(
         clip: A video file, a sound file or a folder of frames; features cannot be drawn.
         plot: Where to write the plot, see :func:`plot_timeline`. Default: none.
         overlay: Where to write the video, see :func:`draw_overlay`. Default: none.
+        speaker: As for :meth:`vavl.inference.Recognizer.predict`.
 
     Returns:
         The prediction with its timeline.
@@ -84,7 +87,9 @@ def illustrate(
     def keep(step: FaceStep) -> None:
         faces.append(SeenFace(step.time_s, step.face.box if step.face else None))
 
-    prediction = recognizer.predict(clip.media, name=clip.name, timeline=True, on_step=keep)
+    prediction = recognizer.predict(
+        clip.media, name=clip.name, speaker=speaker, timeline=True, on_step=keep
+    )
     if plot is not None:
         plot_timeline(prediction, plot)
     if overlay is not None:

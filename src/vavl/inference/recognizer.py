@@ -11,16 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vavl.data.speaker_profile import SpeakerProfile
 from vavl.errors import InputError, MediaError
 from vavl.features.face_features import FaceFeatures, FaceStep
 from vavl.features.media import SAMPLING_RATE_HZ
 from vavl.features.registry import rebuild_extractor
-from vavl.features.visual import read_array
 from vavl.features.waveform import WaveformExtractor
-from vavl.inference.clip import ClipStreams, streams_of_arrays, streams_of_file
+from vavl.inference.clip import ClipStreams
+from vavl.inference.enrolment import Clip, check_adaptable, enrolled, normalised
 from vavl.inference.exported import ExportedModel
 from vavl.inference.files import ClipFiles
-from vavl.inference.quality import SILENCE_DBFS, Quality, level_dbfs
+from vavl.inference.quality import Quality
+from vavl.inference.reading import FeatureArrays, read_clip, window_features
 from vavl.inference.windows import Window, WindowCutter, cut_clip
 from vavl.memory import release_memory
 from vavl.models.base import EmotionModel
@@ -33,9 +35,6 @@ WINDOW_S = 2.0
 HOP_S = 0.5
 """From one window of the timeline to the next."""
 
-_SHORTEST_SOUND_S = 0.1
-"""Sound shorter than this says nothing."""
-
 
 class Recognizer:
     """A model together with the extractors of its features.
@@ -47,6 +46,9 @@ class Recognizer:
         temperatures: What the logits of each prediction are divided by, so that probabilities mean
             what they say; 1 where it is not given.
         device: Where the model runs; an exported one runs on the CPU.
+
+    Attributes:
+        speakers: Profiles of the people it was adapted to, by name; loaded ones may be put there.
 
     Raises:
         InputError: Another device for an exported model.
@@ -68,6 +70,7 @@ class Recognizer:
         self.model = model
         self.features = dict(features or {})
         self.temperatures = dict(temperatures or {})
+        self.speakers: dict[str, SpeakerProfile] = {}
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -90,6 +93,7 @@ class Recognizer:
         acoustic: NDArray[np.floating] | Path | str | None = None,
         visual: NDArray[np.floating] | Path | str | None = None,
         name: str | None = None,
+        speaker: str | SpeakerProfile | None = None,
         timeline: bool = False,
         on_step: Callable[[FaceStep], None] | None = None,
     ) -> Prediction:
@@ -112,6 +116,7 @@ class Recognizer:
             visual: ``(T, visual_dim)`` visual features, or a ``.npy`` file of them; a row of NaN is
                 a step without a face.
             name: What the prediction is called; by default the file's name.
+            speaker: Who is heard and seen: a name that was given to :meth:`adapt`, or a profile.
             timeline: Whether to predict over time as well; not for features.
             on_step: Called with each face as it is found, e.g. to draw it.
 
@@ -119,37 +124,87 @@ class Recognizer:
             Label, probabilities, attributes in [0, 1], and the modality they come from.
 
         Raises:
-            InputError: Nothing is given, two sources for one modality, or wrong shapes.
+            InputError: Nothing is given, two sources for one modality, wrong shapes, or a speaker
+                who is not known or whose profile was made with other extractors.
             MediaError: A file is missing or cannot be read, or there is neither sound nor a face.
         """
         given = next((str(p) for p in (path, acoustic, visual) if isinstance(p, (str, Path))), "")
         name = name or Path(given).name
-        if acoustic is not None or visual is not None:
-            if audio is not None or frames is not None or timeline:
-                raise InputError(
-                    "acoustic, visual: expected features alone or with a sound file, got also "
-                    "audio, frames or timeline"
-                )
-            return self._predict_features(path, acoustic, visual, name)
-        if path is not None and (audio is not None or frames is not None):
-            raise InputError("path, audio, frames: expected a file or arrays, got both")
-        if path is not None:
-            if not self.hears and not self.sees:
-                _ = self.acoustic_extractor  # its error says why this model reads no media
-            faces = self.visual_extractor if self.sees else None
-            media = streams_of_file(Path(path), sound=self.hears, faces=faces)
-        elif audio is not None or frames is not None:
-            if audio is not None:
-                _ = self.acoustic_extractor  # or an error that says why there is none
-            faces = None if frames is None else self.visual_extractor
-            media = streams_of_arrays(audio, sampling_rate_hz, frames, frame_rate_hz, faces)
-        else:
-            raise InputError(
-                "path, audio, frames, acoustic, visual: expected at least one of them, got none"
-            )
-        return self._predict_media(media, name, timeline, on_step)
+        profile = None if speaker is None else self.profile_of(speaker)
+        clip = read_clip(
+            self,
+            path,
+            audio=audio,
+            sampling_rate_hz=sampling_rate_hz,
+            frames=frames,
+            frame_rate_hz=frame_rate_hz,
+            acoustic=acoustic,
+            visual=visual,
+        )
+        if isinstance(clip, ClipStreams):
+            return self._predict_media(clip, name, timeline, on_step, profile)
+        if timeline:
+            raise InputError("timeline: expected sound or pictures, got features alone")
+        return self._predict_features(clip, name, profile)
 
-    def predict_files(self, clip: ClipFiles, *, timeline: bool = False) -> Prediction:
+    def adapt(self, clips: Iterable[Clip], *, speaker: str) -> SpeakerProfile:
+        """Gets to know a person from clips of them, without labels.
+
+        Running statistics of the person's features are kept in :attr:`speakers`; clips of a further
+        call are added. With ``predict(..., speaker=...)`` the person's features are moved to where
+        those of the training speakers lie. Clips of all moods are best; see docs/enrolment.md.
+
+        Args:
+            clips: Paths of sound or video files or folders of frames; clips of
+                :func:`vavl.inference.group_files`; or mappings of what :meth:`predict` takes, e.g.
+                ``{"audio": samples, "sampling_rate_hz": 48_000}``. One of more than 10 s counts
+                as several.
+            speaker: Name of the person.
+
+        Returns:
+            The profile, also to be saved: ``SpeakerProfile.save`` and ``SpeakerProfile.load``.
+
+        Raises:
+            InputError: As :meth:`predict`; no clip; or an exported model.
+            MediaError: As :meth:`predict`. The profile then stays as it was.
+
+        Example:
+            >>> import vavl
+            >>> recognizer = vavl.load()
+            >>> clips = [{"audio": np.sin(np.arange(16_000) / pace)} for pace in (5.0, 7.0)]
+            >>> profile = recognizer.adapt(clips, speaker="ann")
+            >>> recognizer.predict(**clips[0], speaker="ann").modality
+            <Modality.ACOUSTIC: 'acoustic'>
+        """
+        known = self.speakers.get(speaker, SpeakerProfile(speaker))
+        self.speakers[speaker] = enrolled(self, clips, known, LONGEST_S)
+        return self.speakers[speaker]
+
+    def profile_of(self, speaker: str | SpeakerProfile) -> SpeakerProfile:
+        """The profile of a speaker, by name or as it is, if it is one for this model.
+
+        Raises:
+            InputError: An unknown name, a profile of other features, or an exported model.
+        """
+        if isinstance(speaker, str):
+            if speaker not in self.speakers:
+                raise InputError(
+                    f"speaker: expected one of {sorted(self.speakers)}, got {speaker!r}; adapt to "
+                    "the speaker first, or give a profile"
+                )
+            speaker = self.speakers[speaker]
+        config = check_adaptable(self.model).config
+        keys = {m: spec.key for m, spec in self.features.items()}
+        speaker.check(keys, {m: config.dim(m) for m in config.inputs})
+        return speaker
+
+    def predict_files(
+        self,
+        clip: ClipFiles,
+        *,
+        timeline: bool = False,
+        speaker: str | SpeakerProfile | None = None,
+    ) -> Prediction:
         """Predicts from the files of one clip, see :func:`vavl.inference.group_files`."""
         return self.predict(
             clip.media,
@@ -157,23 +212,20 @@ class Recognizer:
             visual=clip.visual,
             name=clip.name,
             timeline=timeline,
+            speaker=speaker,
         )
 
-    def predict_window(self, window: Window) -> TimedPrediction:
+    def predict_window(
+        self, window: Window, profile: SpeakerProfile | None = None
+    ) -> TimedPrediction:
         """Predicts from a span of a clip, as from a clip of its own.
 
         Raises:
             InputError: The model has no extractors for sound and picture.
         """
-        sequences: dict[Modality, NDArray[np.floating]] = {}
-        long_enough = len(window.waveform) >= _SHORTEST_SOUND_S * SAMPLING_RATE_HZ
-        if long_enough and level_dbfs(window.waveform) >= SILENCE_DBFS:
-            sequences[Modality.ACOUSTIC] = self.acoustic_extractor.extract(window.waveform)
         shown = [step.face is not None for step in window.steps]
-        if any(shown):
-            sequences[Modality.VISUAL] = np.stack([step.features for step in window.steps])
         face_share = sum(shown) / len(shown) if shown else None
-        modality, probabilities, attributes = self._run(sequences)
+        modality, probabilities, attributes = self._run(window_features(self, window), profile)
         release_memory()  # a file or a stream may go on for hours
         return TimedPrediction(
             start_s=window.start_s,
@@ -191,6 +243,7 @@ class Recognizer:
         name: str,
         timeline: bool,
         on_step: Callable[[FaceStep], None] | None,
+        profile: SpeakerProfile | None,
     ) -> Prediction:
         sides = {"audio": media.audio is not None, "video": media.steps is not None}
         quality = Quality(**sides)
@@ -211,7 +264,7 @@ class Recognizer:
             None if media.steps is None else watched(media.steps),
             media.step_s,
         ):
-            predictions[index].append(self.predict_window(window))
+            predictions[index].append(self.predict_window(window, profile))
         parts = [part for part in predictions[0] if part.modality is not None]
         if not parts:
             found = ", ".join(quality.warnings) or "the clip has less than the model takes"
@@ -231,22 +284,9 @@ class Recognizer:
         )
 
     def _predict_features(
-        self,
-        path: Path | str | None,
-        acoustic: NDArray[np.floating] | Path | str | None,
-        visual: NDArray[np.floating] | Path | str | None,
-        name: str,
+        self, sequences: FeatureArrays, name: str, profile: SpeakerProfile | None
     ) -> Prediction:
-        if path is not None and acoustic is not None:
-            raise InputError("path, acoustic: expected one source of sound, got both")
-        sequences: dict[Modality, NDArray[np.floating]] = {}
-        if path is not None:
-            sequences[Modality.ACOUSTIC] = self.acoustic_extractor.extract_file(path)
-        elif acoustic is not None:
-            sequences[Modality.ACOUSTIC] = _as_array(acoustic)
-        if visual is not None:
-            sequences[Modality.VISUAL] = _as_array(visual)
-        modality, probabilities, attributes = self._run(sequences)
+        modality, probabilities, attributes = self._run(sequences, profile)
         if modality is None:
             raise InputError(
                 f"acoustic, visual: expected {self._needs}, which this model takes, got "
@@ -262,7 +302,7 @@ class Recognizer:
         )
 
     def _run(
-        self, sequences: Mapping[Modality, NDArray[np.floating]]
+        self, sequences: FeatureArrays, profile: SpeakerProfile | None
     ) -> tuple[Modality | None, dict[str, float], dict[str, float]]:
         """What one clip is predicted from, its probabilities and its attributes.
 
@@ -277,6 +317,8 @@ class Recognizer:
                     f"{modality}: expected (T, {self.model.config.dim(modality)}) with T >= 1, got "
                     f"{sequence.shape}"
                 )
+            if profile is not None:
+                sequence = normalised(self.model, modality, sequence, profile)
             x = torch.as_tensor(np.asarray(sequence, dtype=np.float32), device=self.device)[None]
             known = ~x.isnan().all(-1)
             if not known.any():
@@ -350,10 +392,6 @@ class Recognizer:
             f"{what}: this model was trained on precomputed {modality} features, so that it cannot "
             f"read {what} itself; give {modality}=, or a NAME.{modality}.npy file"
         )
-
-
-def _as_array(sequence: NDArray[np.floating] | Path | str) -> NDArray[np.floating]:
-    return read_array(sequence) if isinstance(sequence, (str, Path)) else np.asarray(sequence)
 
 
 def _means(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:

@@ -54,6 +54,10 @@ class Normalisation(nn.Module):
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(std > 1e-6, 1.0 / std.clamp_min(1e-6), 1.0))
 
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation ``(D,)`` on the CPU; 1 for dimensions that never vary."""
+        return self.mean.cpu(), (1.0 / self.scale).cpu()
+
 
 class EmotionModel(nn.Module, ABC):
     """A model of emotion from sound, from the face, or from both.

@@ -28,6 +28,7 @@ from vavl.studies.config import HypothesisConfig, StudyConfig
 from vavl.studies.diagnosis import Diagnosis, diagnose
 from vavl.studies.plan import Plan, Task, Variant
 from vavl.studies.run import is_done, made_with
+from vavl.training.speakers import SEEN_SPEAKERS
 
 LEVEL = 1 - CONFIDENCE
 """Level of the tests."""
@@ -150,7 +151,7 @@ def collect(
     results = [
         VariantResult(
             name,
-            plan.variants[name].about,
+            _about(plan.variants[name]),
             variant.view,
             variant_scores(variant, study.metrics, replicates=study.replicates),
             {m: c for m, family in comparisons.items() if (c := family.get(name))},
@@ -172,6 +173,12 @@ def collect(
         made_with=tuple(made_with(plan)),
         diagnosis=_diagnosis(plan, found),
     )
+
+
+def _about(variant: Variant) -> str:
+    """What is different; a variant that knows its test speakers says so wherever it is shown."""
+    known = variant.experiment.data.speaker_normalisation
+    return f"{variant.about} {SEEN_SPEAKERS}".strip() if known else variant.about
 
 
 def _predicted(variant: Variant, tasks: Sequence[Task]) -> Predicted:

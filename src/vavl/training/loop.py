@@ -36,6 +36,7 @@ from vavl.training.setup import (
     make_model,
     make_optimizer,
 )
+from vavl.training.speakers import normalise_speakers
 from vavl.types import Batch, Modality
 
 EpochCallback = Callable[[dict[str, Any], int], None]
@@ -71,6 +72,8 @@ def train_fold(
     fabric.seed_everything(settings.seed, verbose=False)
     train, development = make_datasets(config, manifest, stores, partition)
     model = make_model(config, train, stores)
+    if config.data.speaker_normalisation:
+        normalise_speakers(model, manifest, stores, train, development)
     if fabric.is_global_zero:
         partition.save(fold.partition_file)
         read = {m: store.spec for m, store in stores.items() if m in model.config.inputs}

@@ -1,0 +1,152 @@
+"""Adapting to a person: what it changes, what it leaves alone, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vavl
+from vavl import cli
+from vavl.data.moments import Moments, towards_training
+from vavl.data.speaker_profile import SpeakerProfile
+from vavl.errors import InputError, MediaError
+from vavl.inference.exported import ExportedModel
+from vavl.training.speakers import model_moments
+from vavl.types import Modality
+
+Film = Callable[..., Path]
+SOUND, FACE = Modality.ACOUSTIC, Modality.VISUAL
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def fresh(recognizer: vavl.Recognizer) -> vavl.Recognizer:
+    """The recogniser, knowing nobody."""
+    recognizer.speakers = {}
+    return recognizer
+
+
+def sound(pace: float) -> np.ndarray:
+    return (0.2 * np.sin(np.arange(16_000) / pace)).astype(np.float32)
+
+
+def features(recognizer: vavl.Recognizer, steps: int = 6) -> dict[str, np.ndarray]:
+    config = recognizer.model.config
+    return {
+        "acoustic": RNG.normal(2.0, 3.0, (steps, config.dim(SOUND))).astype(np.float32),
+        "visual": RNG.normal(-1.0, 0.5, (1, config.dim(FACE))).astype(np.float32),
+    }
+
+
+def test_features_are_predicted_as_if_they_were_a_training_speakers(
+    fresh: vavl.Recognizer,
+) -> None:
+    clips = [features(fresh) for _ in range(4)]
+    profile = fresh.adapt(clips, speaker="ann")
+    assert [profile.clips(m) for m in (SOUND, FACE)] == [4, 4]
+    mapped = {
+        m.value: towards_training(clips[0][m], profile.moments[m], model_moments(fresh.model, m))
+        for m in (SOUND, FACE)
+    }
+    known = fresh.predict(**clips[0], speaker="ann")
+    assert known.probabilities == fresh.predict(**mapped).probabilities
+    assert known.probabilities != fresh.predict(**clips[0]).probabilities
+    assert known.probabilities == fresh.predict(**clips[0], speaker=profile).probabilities
+
+
+def test_clips_of_further_calls_are_added(fresh: vavl.Recognizer) -> None:
+    clips = [features(fresh) for _ in range(3)]
+    together = fresh.adapt(clips, speaker="at once")
+    for clip in clips:
+        after = fresh.adapt([clip], speaker="one by one")
+    assert after.clips(SOUND) == together.clips(SOUND) == 3
+    np.testing.assert_allclose(after.moments[SOUND].mean, together.moments[SOUND].mean)
+    assert fresh.speakers.keys() == {"at once", "one by one"}
+
+
+def test_a_modality_that_no_clip_had_is_left_alone(fresh: vavl.Recognizer) -> None:
+    clip = features(fresh)
+    fresh.adapt([{"acoustic": clip["acoustic"]}], speaker="ann")
+    face = {"visual": clip["visual"]}
+    assert fresh.predict(**face, speaker="ann") == fresh.predict(**face)
+
+
+def test_films_and_arrays_are_read_as_for_predicting(fresh: vavl.Recognizer, film: Film) -> None:
+    path = film("film.mkv", audio="pcm_s16le", video="ffv1")
+    profile = fresh.adapt([path], speaker="ann")
+    assert [profile.clips(m) for m in (SOUND, FACE)] == [1, 1]
+    plain, known = fresh.predict(path), fresh.predict(path, speaker="ann", timeline=True)
+    assert known.modality is plain.modality is Modality.AUDIOVISUAL
+    assert known.probabilities != plain.probabilities
+    assert known.timeline[0].probabilities != fresh.predict(path, timeline=True).timeline[0]
+    heard = fresh.adapt([{"audio": sound(9.0)}], speaker="bob")
+    direct = Moments.of_clip(fresh.acoustic_extractor.extract(sound(9.0)))
+    np.testing.assert_allclose(heard.moments[SOUND].mean, direct.mean)
+
+
+def test_a_clip_that_cannot_be_used_changes_nothing(fresh: vavl.Recognizer) -> None:
+    fresh.adapt([{"audio": sound(9.0)}], speaker="ann")
+    before = fresh.speakers["ann"].key
+    with pytest.raises(MediaError, match="clip 2 of 'ann'"):
+        fresh.adapt([{"audio": sound(7.0)}, {"audio": sound(7.0) * 0}], speaker="ann")
+    with pytest.raises(InputError, match="at least one clip"):
+        fresh.adapt([], speaker="ann")
+    assert fresh.speakers["ann"].key == before
+
+
+def test_who_is_not_known_and_what_does_not_fit_is_refused(fresh: vavl.Recognizer) -> None:
+    clip = features(fresh)
+    with pytest.raises(InputError, match=r"speaker: expected one of \[\], got 'ann'"):
+        fresh.predict(**clip, speaker="ann")
+    elsewhere = vavl.Recognizer(fresh.model)  # nothing is known of how its features are made
+    profile = elsewhere.adapt([clip], speaker="ann")
+    with pytest.raises(InputError, match=r"(?s)acoustic: made by another.*visual: made by"):
+        fresh.predict(**clip, speaker=profile)
+    elsewhere.predict(**clip, speaker=profile)
+    with pytest.raises(InputError, match="were these features extracted with another extractor"):
+        elsewhere.predict(acoustic=clip["acoustic"][:, 1:], speaker=profile)
+    with pytest.raises(InputError, match="timeline: expected sound or pictures"):
+        fresh.predict(**clip, timeline=True)
+
+
+def test_an_exported_model_says_that_it_cannot(fresh: vavl.Recognizer) -> None:
+    exported = vavl.Recognizer(ExportedModel(fresh.model.config, {}), fresh.features)
+    clip = features(fresh)
+    with pytest.raises(InputError, match="use the model that it was exported from"):
+        exported.adapt([clip], speaker="ann")
+    profile = fresh.adapt([clip], speaker="ann")
+    with pytest.raises(InputError, match="use the model that it was exported from"):
+        exported.predict(**clip, speaker=profile)
+
+
+def test_from_clips_to_a_profile_to_a_prediction(
+    film: Film, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = film("clip.wav", audio="pcm_s16le", video=None), tmp_path / "ann.safetensors"
+    silent = film("silent.mp4", audio=None)
+    naming = ["--speaker", "ann", "--out", str(out)]
+    assert cli.run(["enrol", str(path), str(tmp_path / "none.wav"), *naming]) == 3
+    assert "none.wav" in capsys.readouterr().err
+    assert SpeakerProfile.load(out).clips(SOUND) == 1
+    assert cli.run(["enrol", str(silent), *naming]) == 2
+
+    def predicted(*more: str) -> str:
+        assert cli.run(["predict", str(path), "--format", "json", *more]) == 0
+        return capsys.readouterr().out
+
+    capsys.readouterr()
+    assert predicted() != predicted("--profile", str(out))
+    results = tmp_path / "results"
+    batch = ["predict", str(path), "--out", str(results)]
+    assert cli.run([*batch, "--profile", str(out)]) == 0
+    assert cli.run(batch) == 2, "predictions with and without a profile are not mixed"
+    assert "holds other predictions" in capsys.readouterr().err
+
+    other = tmp_path / "other.safetensors"
+    SpeakerProfile("ann").with_clip({SOUND: np.ones((2, 3))}, {}).save(other)
+    for more in ([], ["--out", str(tmp_path / "new")]):
+        assert cli.run(["predict", str(path), "--profile", str(other), *more]) == 2
+        assert "does not fit the features" in capsys.readouterr().err
