@@ -92,7 +92,7 @@ class Comparison:
 
 
 def predicted(
-    tables: Sequence[PredictionTable], seeds: Sequence[int], view: View | None
+    tables: Sequence[PredictionTable], seeds: Sequence[str | int], view: View | None
 ) -> Predicted:
     """Brings the tables of a variant's folds and seeds together.
 

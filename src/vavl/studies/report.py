@@ -153,7 +153,7 @@ def _hypothesis_rows(results: StudyResults) -> Iterator[str]:
 
 def _decided(comparison: Comparison) -> list[str]:
     return [
-        _signed(comparison.difference),
+        signed(comparison.difference),
         p_value(comparison.p_adjusted),
         p_value(comparison.test_adjusted),
     ]
@@ -223,7 +223,8 @@ def p_value(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _signed(interval: Interval) -> str:
+def signed(interval: Interval) -> str:
+    """A difference with its sign and its interval."""
     ends = f" ({interval.low:+.3f} to {interval.high:+.3f})" if limits(interval) else ""
     return f"{interval.estimate:+.3f}{ends}"
 
