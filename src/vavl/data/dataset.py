@@ -126,7 +126,9 @@ class UtteranceDataset(Dataset[Batch]):
             return None, None
         sequences = [self._read(modality, row) for row in rows]
         steps = max(len(sequence) for sequence in sequences)
-        padded = np.zeros((len(rows), steps, self.stores[modality].spec.dim), dtype=np.float16)
+        # Half as in the store; what a map makes of it is not cut down to that again.
+        precision = np.float16 if self.sequence_map is None else np.float32
+        padded = np.zeros((len(rows), steps, self.stores[modality].spec.dim), dtype=precision)
         mask = np.zeros((len(rows), steps), dtype=bool)
         for place, valid, sequence in zip(padded, mask, sequences, strict=True):
             known = known_steps(sequence)

@@ -1,5 +1,6 @@
 """From a clip to a prediction."""
 
+from vavl.data.speaker_profile import SpeakerProfile
 from vavl.inference.files import ClipFiles, find_files, group_files
 from vavl.inference.loading import load
 from vavl.inference.many import BatchReport, predict_many
@@ -9,6 +10,7 @@ __all__ = [
     "BatchReport",
     "ClipFiles",
     "Recognizer",
+    "SpeakerProfile",
     "find_files",
     "group_files",
     "load",

@@ -16,6 +16,7 @@ from vavl.inference.clip import ClipStreams
 from vavl.inference.files import ClipFiles
 from vavl.inference.reading import FeatureArrays, read_clip, window_features
 from vavl.inference.windows import WindowCutter, cut_clip
+from vavl.memory import release_memory
 from vavl.models.base import EmotionModel
 from vavl.training.speakers import model_moments
 from vavl.types import Modality
@@ -45,14 +46,16 @@ def enrolled(
     check_adaptable(recognizer.model)
     number = 0
     for number, clip in enumerate(clips, start=1):
-        parts = [part for part in _parts(recognizer, _opened(recognizer, clip), longest_s) if part]
-        if not parts:
+        before = profile
+        for part in _parts(recognizer, _opened(recognizer, clip), longest_s):
+            if part:
+                profile = profile.with_clip(part, recognizer.features)
+            release_memory()  # a file may go on for hours
+        if profile is before:
             raise MediaError(
                 f"clip {number} of {profile.speaker!r}: nothing to go by: neither sound nor a face "
                 "that the model takes; leave it out"
             )
-        for part in parts:
-            profile = profile.with_clip(part, recognizer.features)
     if not number:
         raise InputError("clips: expected at least one clip of the speaker, got none")
     return profile

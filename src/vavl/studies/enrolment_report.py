@@ -77,7 +77,7 @@ def _curves(results: Sequence[ConditionResult], views: Sequence[View], measure: 
     amounts = sorted({r.condition.clips or 0 for r in results if r.condition.clips is not None})
     ticks = [*map(str, amounts), "all"]
     pools = list(dict.fromkeys(r.condition.pool for r in results))
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     axes = figure.subplots()
     for view, colour, marker in zip(views, COLOURS, MARKERS, strict=False):
         for pool, style in zip(pools, ("-", "--", ":", "-."), strict=False):
@@ -100,7 +100,7 @@ def _curves(results: Sequence[ConditionResult], views: Sequence[View], measure: 
     axes.set_xticks(range(len(ticks)), ticks)
     axes.set_xlabel("unlabelled clips of the speaker")
     axes.set_ylabel(measure_name(measure), color=INK)
-    axes.legend(fontsize="small", ncols=2)
+    figure.legend(loc="outside lower center", fontsize="small", ncols=len(views))
     return figure
 
 
