@@ -17,7 +17,7 @@ from torch import multiprocessing, nn
 
 from vavl.config import ExperimentConfig, TrainingConfig
 from vavl.models import sfav
-from vavl.models.conformer import MaskedBatchNorm
+from vavl.models.batch_norm import MaskedBatchNorm
 from vavl.ranks import anywhere, draw_below, gathered, together
 from vavl.training import loop
 from vavl.training.experiment import train_experiment

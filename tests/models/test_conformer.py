@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vavl.models.batch_norm import MaskedBatchNorm
 from vavl.models.conformer import (
     Conformer,
     ConformerBlock,
     ConvolutionModule,
-    MaskedBatchNorm,
     RelativeSelfAttention,
     lengths_to_mask,
     masked_mean,

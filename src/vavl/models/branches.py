@@ -8,12 +8,8 @@ from torch import Tensor, nn
 from vavl.config import VAVLConfig
 from vavl.model_config import ConformerConfig
 from vavl.models.base import Normalisation
-from vavl.models.conformer import (
-    Conformer,
-    MaskedBatchNorm,
-    masked_mean,
-    multilayer_perceptron,
-)
+from vavl.models.batch_norm import MaskedBatchNorm
+from vavl.models.conformer import Conformer, masked_mean, multilayer_perceptron
 from vavl.models.dropout import Dropout
 from vavl.types import STREAMS, Modality
 

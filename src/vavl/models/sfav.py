@@ -30,7 +30,8 @@ from torch.nn import functional as F
 
 from vavl.baseline_config import SFAVConfig
 from vavl.models.base import EmotionModel, Losses, Normalisation, TaskLoss
-from vavl.models.conformer import MaskedBatchNorm, masked_mean
+from vavl.models.batch_norm import MaskedBatchNorm
+from vavl.models.conformer import masked_mean
 from vavl.models.outputs import Rows
 from vavl.models.sequences import Pair, Sequences, completed, stacked, subsampled
 from vavl.models.transformer import by_head
