@@ -168,7 +168,10 @@ def share(batch: Batch, rank: int) -> Batch:
 
 
 def train(configs: Sequence[ExperimentConfig], killed: ExperimentConfig | None = None) -> None:
-    """Trains the first fold of each; one more loses its second rank in its second epoch."""
+    """Trains the first fold of each; one more loses its second rank in its third epoch.
+
+    By then the first rank has written a checkpoint: without it there is no second epoch.
+    """
     for config in configs:
         train_experiment(config, only=["fold-0"])
     if killed is None:
@@ -177,7 +180,7 @@ def train(configs: Sequence[ExperimentConfig], killed: ExperimentConfig | None =
 
     def train_epoch(*arguments: Any) -> Any:
         begun.append(0)
-        if len(begun) == 2 and os.environ["RANK"] == "1":
+        if len(begun) == 3 and os.environ["RANK"] == "1":
             os.kill(os.getpid(), signal.SIGKILL)
         return original(*arguments)
 
