@@ -9,13 +9,12 @@ shares of the time that one thread spends in torch's operations during an epoch.
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
-from timing import circumstances, interleaved, ratios, spread
+from timing import interleaved, print_report, ratios, spread
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 
@@ -109,15 +108,13 @@ def main() -> None:
             "share_of_reading": ratios(seconds["reading"], seconds["epoch"]),
             "profile": profile_shares(training),
         }
-    content = {
-        "benchmark": "epoch",
-        "settings": {"config": str(options.config), "set": options.set, "repeats": options.repeats},
-        "clips": training.clips,
-        "batches": len(training.loader),
-        "results": results,
-        **circumstances(),
-    }
-    print(json.dumps(content, indent=2))
+    print_report(
+        "epoch",
+        vars(options),
+        clips=training.clips,
+        batches=len(training.loader),
+        results=results,
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ One clip of 4 s at a time, as features (200 acoustic steps of 512 at 50 Hz, and 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from timing import circumstances, interleaved, ratios, spread
+from timing import interleaved, print_report, ratios, spread
 
 import vavl
 from vavl.export import export_model
@@ -102,13 +101,7 @@ def main() -> None:
                     },
                     "clips_per_s": {n: clips / spread(ts)["median"] for n, ts in times.items()},
                 }
-    content = {
-        "benchmark": "export",
-        "settings": vars(options) | {"dims": DIMS, "steps": STEPS},
-        "results": results,
-        **circumstances(),
-    }
-    print(json.dumps(content, indent=2))
+    print_report("export", vars(options) | {"dims": DIMS, "steps": STEPS}, results=results)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from timing import circumstances
+from timing import print_report
 
 FIELDS = {"VmHWM": "resident", "RssAnon": "anonymous", "RssFile": "mapped_files"}
 """Lines of ``/proc/PID/status``, in kB."""
@@ -100,13 +99,7 @@ def main() -> None:
         )
     for clips in options.clips:
         results[f"extraction_peak_mb, {clips} clips"] = extraction(clips, options.acoustic)
-    content = {
-        "benchmark": "memory",
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()},
-        "results": results,
-        **circumstances(),
-    }
-    print(json.dumps(content, indent=2))
+    print_report("memory", vars(options), results=results)
 
 
 if __name__ == "__main__":

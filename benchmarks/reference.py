@@ -19,7 +19,6 @@ gradients nobody uses, are not counted, nor is scoring after the epoch on either
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from published import WIDTHS, Published, speech_encoder
-from timing import circumstances, interleaved, ratios, spread
+from timing import interleaved, print_report, ratios, spread
 from train_step import make_batch, take_steps
 
 from vavl.config import TrainingConfig, VAVLConfig
@@ -185,13 +184,7 @@ def main() -> None:
         results["corpus_lengths"] = corpus_lengths(
             steps, np.stack([acoustic, visual], axis=1), options
         )
-    content = {
-        "benchmark": "reference",
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()},
-        "results": results,
-        **circumstances(),
-    }
-    print(json.dumps(content, indent=2))
+    print_report("reference", vars(options), results=results)
 
 
 if __name__ == "__main__":

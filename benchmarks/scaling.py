@@ -10,14 +10,13 @@ straight line through the logarithms of size and time, for each repeat: 1 is lin
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from timing import circumstances, interleaved, ratios, spread
+from timing import interleaved, print_report, ratios, spread
 from train_step import make_batch, take_steps
 
 from vavl.config import TrainingConfig, VAVLConfig
@@ -119,13 +118,7 @@ def main() -> None:
             for f in FACTORS
         },
     }
-    content = {
-        "benchmark": "scaling",
-        "settings": vars(options) | {"dims": DIMS, "steps": base},
-        "results": results,
-        **circumstances(),
-    }
-    print(json.dumps(content, indent=2))
+    print_report("scaling", vars(options) | {"dims": DIMS, "steps": base}, results=results)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from vavl.training.run import git_revision, package_versions
@@ -65,3 +67,10 @@ def circumstances() -> dict[str, Any]:
         "versions": package_versions(),
         "git_revision": git_revision(),
     }
+
+
+def print_report(benchmark: str, settings: Mapping[str, Any], **content: Any) -> None:
+    """Prints as JSON what was measured, with which settings and on what."""
+    readable = {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()}
+    report = {"benchmark": benchmark, "settings": readable, **content, **circumstances()}
+    print(json.dumps(report, indent=2))

@@ -6,11 +6,10 @@ python benchmarks/train_step.py --preset small --repeats 7
 from __future__ import annotations
 
 import argparse
-import json
 from functools import partial
 
 import torch
-from timing import circumstances, interleaved, ratios, spread
+from timing import interleaved, print_report, ratios, spread
 
 from vavl.config import TrainingConfig, VAVLConfig
 from vavl.models.vavl import SCHEDULES, VAVL
@@ -64,14 +63,12 @@ def main() -> None:
         repeats=options.repeats,
         warm_up=1,
     )
-    result = {
-        "benchmark": "train_step",
-        "settings": vars(options) | {"dims": dims, "steps": steps},
-        "seconds": {name: spread(values) for name, values in seconds.items()},
-        "alternating_over_joint": ratios(seconds["alternating"], seconds["joint"]),
-        **circumstances(),
-    }
-    print(json.dumps(result, indent=2))
+    print_report(
+        "train_step",
+        vars(options) | {"dims": dims, "steps": steps},
+        seconds={name: spread(values) for name, values in seconds.items()},
+        alternating_over_joint=ratios(seconds["alternating"], seconds["joint"]),
+    )
 
 
 if __name__ == "__main__":

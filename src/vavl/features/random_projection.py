@@ -43,8 +43,9 @@ def random_matrix(inputs: int, dim: int, seed: int) -> NDArray[np.float32]:
             f"{dim}, seed {seed}"
         )
     matrix = np.random.default_rng(seed).standard_normal((inputs, dim)) / np.sqrt(dim)
-    matrix.flags.writeable = False
-    return matrix.astype(np.float32)
+    kept: NDArray[np.float32] = matrix.astype(np.float32)
+    kept.flags.writeable = False  # of all who ask for it
+    return kept
 
 
 class RandomLogMel(LogMel):

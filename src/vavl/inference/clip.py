@@ -22,6 +22,9 @@ from vavl.features.media import (
 _SAMPLES_PER_BLOCK = SAMPLING_RATE_HZ
 """Arrays are handed on in pieces of a second, as files are."""
 
+FRAME_RATE_HZ = 25.0
+"""Of pictures in an array, unless another rate is given."""
+
 
 @dataclass
 class ClipStreams:

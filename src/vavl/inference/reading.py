@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vavl.errors import InputError
 from vavl.features.media import SAMPLING_RATE_HZ
 from vavl.features.visual import read_array
-from vavl.inference.clip import ClipStreams, streams_of_arrays, streams_of_file
+from vavl.inference.clip import FRAME_RATE_HZ, ClipStreams, streams_of_arrays, streams_of_file
 from vavl.inference.quality import SILENCE_DBFS, level_dbfs
 from vavl.inference.windows import Window
 from vavl.types import Modality
@@ -33,7 +33,7 @@ def read_clip(
     audio: NDArray[np.floating] | None = None,
     sampling_rate_hz: int = SAMPLING_RATE_HZ,
     frames: NDArray[np.uint8] | None = None,
-    frame_rate_hz: float = 25.0,
+    frame_rate_hz: float = FRAME_RATE_HZ,
     acoustic: NDArray[np.floating] | Path | str | None = None,
     visual: NDArray[np.floating] | Path | str | None = None,
 ) -> ClipStreams | FeatureArrays:

@@ -17,7 +17,7 @@ from vavl.features.face_features import FaceFeatures, FaceStep
 from vavl.features.media import SAMPLING_RATE_HZ
 from vavl.features.registry import rebuild_extractor
 from vavl.features.waveform import WaveformExtractor
-from vavl.inference.clip import ClipStreams
+from vavl.inference.clip import FRAME_RATE_HZ, ClipStreams
 from vavl.inference.enrolment import Clip, check_adaptable, enrolled, normalised
 from vavl.inference.exported import ExportedModel
 from vavl.inference.files import ClipFiles
@@ -89,7 +89,7 @@ class Recognizer:
         audio: NDArray[np.floating] | None = None,
         sampling_rate_hz: int = SAMPLING_RATE_HZ,
         frames: NDArray[np.uint8] | None = None,
-        frame_rate_hz: float = 25.0,
+        frame_rate_hz: float = FRAME_RATE_HZ,
         acoustic: NDArray[np.floating] | Path | str | None = None,
         visual: NDArray[np.floating] | Path | str | None = None,
         name: str | None = None,
