@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from vavl import cli
 from vavl.data.moments import Moments, towards_training
 from vavl.data.speaker_profile import SpeakerProfile
 from vavl.errors import InputError, MediaError
-from vavl.inference.exported import ExportedModel
+from vavl.inference import live
 from vavl.training.speakers import model_moments
-from vavl.types import Modality
+from vavl.types import Modality, TimedPrediction
 
 Film = Callable[..., Path]
 SOUND, FACE = Modality.ACOUSTIC, Modality.VISUAL
@@ -112,14 +113,23 @@ def test_who_is_not_known_and_what_does_not_fit_is_refused(fresh: vavl.Recognize
         fresh.predict(**clip, timeline=True)
 
 
-def test_an_exported_model_says_that_it_cannot(fresh: vavl.Recognizer) -> None:
-    exported = vavl.Recognizer(ExportedModel(fresh.model.config, {}), fresh.features)
-    clip = features(fresh)
-    with pytest.raises(InputError, match="use the model that it was exported from"):
-        exported.adapt([clip], speaker="ann")
-    profile = fresh.adapt([clip], speaker="ann")
-    with pytest.raises(InputError, match="use the model that it was exported from"):
-        exported.predict(**clip, speaker=profile)
+def test_a_stream_of_a_known_person_gives_what_their_file_gives(
+    fresh: vavl.Recognizer, film: Film
+) -> None:
+    path = film("film.wav", audio="pcm_s16le", video=None)
+    profile = fresh.adapt([path], speaker="ann")
+    expected = fresh.predict(path, timeline=True, speaker="ann").timeline
+
+    def streamed(speaker: str | SpeakerProfile | None) -> list[dict[str, float]]:
+        seen: list[TimedPrediction] = []
+        events = live.file_at_real_time(path, math.inf, video=False)
+        live.run_stream(fresh, events, lambda one, _: seen.append(one), speaker=speaker)
+        return [one.probabilities for one in seen]
+
+    assert streamed("ann") == streamed(profile) == [one.probabilities for one in expected]
+    assert streamed(None) != streamed("ann")
+    with pytest.raises(InputError, match=r"speaker: expected one of \['ann'\], got 'bob'"):
+        streamed("bob")
 
 
 def test_from_clips_to_a_profile_to_a_prediction(

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import vavl
 from vavl import cli
@@ -21,7 +22,7 @@ from vavl.export import export_model
 from vavl.export import folder as export_folder
 from vavl.export.check import CHECKED_SHAPES, check_graph, example_inputs
 from vavl.export.graphs import UseGraph, quantize_graph
-from vavl.inference.exported import ExportedModel, uses
+from vavl.inference.exported import NORMALISATION_FILE, ExportedModel, uses
 from vavl.models.pretrained import write_calibration, write_features
 from vavl.types import Modality
 
@@ -49,6 +50,7 @@ def exported(model_folder: Path) -> Path:
     assert {path.name for path in out.iterdir()} == {
         *("acoustic.onnx", "visual.onnx", "audiovisual.onnx"),
         *("config.json", "features.json", "calibration.json", "export.json"),
+        "normalisation.safetensors",
     }
     return out
 
@@ -78,6 +80,19 @@ def test_the_same_recognition_from_media(
         for ours_window, theirs_window in zip(a.timeline, b.timeline, strict=True):
             assert theirs_window.modality is ours_window.modality
             assert theirs_window.probabilities == pytest.approx(ours_window.probabilities, abs=1e-4)
+
+
+def test_a_known_speaker_is_predicted_as_by_the_model(model_folder: Path, exported: Path) -> None:
+    ours, theirs = vavl.load(model_folder), vavl.load(exported)
+    for modality in ours.model.config.inputs:
+        statistics = [made.model.normalisation(modality).statistics() for made in (ours, theirs)]
+        torch.testing.assert_close(*statistics)
+    clips = [{"acoustic": np.full((4, 80), k), "visual": np.full((1, 4), -k)} for k in (1.0, 5.0)]
+    theirs.adapt(clips, speaker="ann")
+    assert theirs.speakers["ann"].key == ours.adapt(clips, speaker="ann").key
+    a, b = (made.predict(**clips[0], speaker="ann") for made in (ours, theirs))
+    assert b.probabilities == pytest.approx(a.probabilities, abs=1e-4)
+    assert b.probabilities != pytest.approx(theirs.predict(**clips[0]).probabilities, abs=1e-3)
 
 
 def test_batches_may_mix_what_is_there(recognizer: vavl.Recognizer, exported: Path) -> None:
@@ -249,7 +264,12 @@ def test_the_notice_of_the_weights_travels(
         (lambda f: (f / "export.json").write_text("{}"), r"export\.json: missing, or no file"),
         (
             lambda f: (f / "export.json").write_text('{"schema_version": 99}'),
-            "expected schema version 1, got 99",
+            "expected schema version 2, got 99",
+        ),
+        (lambda f: (f / NORMALISATION_FILE).unlink(), r"normalisation\.safetensors: missing"),
+        (
+            lambda f: save_file({"acoustic.mean": torch.zeros(3)}, f / NORMALISATION_FILE),
+            "of another model",
         ),
     ],
 )

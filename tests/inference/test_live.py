@@ -44,7 +44,7 @@ class Deaf:
         self.visual_extractor = faces
         self.windows: list[Window] = []
 
-    def predict_window(self, window: Window) -> TimedPrediction:
+    def predict_window(self, window: Window, profile: None = None) -> TimedPrediction:
         self.windows.append(window)
         return TimedPrediction(window.start_s, window.end_s, None, None, {}, {})
 

@@ -149,6 +149,7 @@ def stream(
     video_pipe: str | None = None,
     audio_pipe: int | None = None,
     speed: float = 1.0,
+    profile: Path | None = None,
     format: Literal["table", "json"] = "table",
     device: str = "cpu",
 ) -> int:
@@ -167,11 +168,13 @@ def stream(
         video_pipe: WIDTHxHEIGHT@RATE of raw RGB frames (rgb24) on the standard input.
         audio_pipe: Sampling rate in Hz of raw mono samples (s16le) on the standard input.
         speed: Of a file: 2 plays twice as fast.
+        profile: What `vavl enrol` has written about the one person in the stream.
         format: What is printed: a line of a table, or of JSON.
         device: cpu, cuda, ...
     """
     from contextlib import suppress
 
+    from vavl.data.speaker_profile import SpeakerProfile
     from vavl.display import window_printer
     from vavl.errors import InputError
     from vavl.inference import live, load
@@ -182,6 +185,9 @@ def stream(
     if len(chosen) > 1:
         raise InputError(f"{', '.join(chosen)}: expected one of them, got {len(chosen)}")
     recognizer = load(model, device=device)
+    speaker = None if profile is None else SpeakerProfile.load(profile)
+    if speaker is not None:
+        recognizer.profile_of(speaker)  # or an error, before any device is opened
     if source is not None:
         events = live.file_at_real_time(
             source, speed, audio=recognizer.hears, video=recognizer.sees
@@ -195,7 +201,7 @@ def stream(
             camera if recognizer.sees else None, microphone if recognizer.hears else None
         )
     with suppress(KeyboardInterrupt):  # nothing is left half done: this is how a stream ends
-        live.run_stream(recognizer, events, window_printer(format))
+        live.run_stream(recognizer, events, window_printer(format), speaker=speaker)
     return EXIT_OK
 
 

@@ -11,7 +11,13 @@ from vavl.atomic import atomic_folder, write_json
 from vavl.errors import InputError
 from vavl.export.check import Program, check_graph
 from vavl.export.graphs import UseGraph, quantize_graph, write_onnx, write_torch
-from vavl.inference.exported import EXPORT_FILE, EXPORT_SCHEMA_VERSION, Graph, uses
+from vavl.inference.exported import (
+    EXPORT_FILE,
+    EXPORT_SCHEMA_VERSION,
+    Graph,
+    uses,
+    write_normalisations,
+)
 from vavl.inference.loading import COMPACT, COMPACT_NOTICE, model_folder
 from vavl.models.pretrained import CALIBRATION_FILE, CONFIG_FILE, FEATURES_FILE
 from vavl.models.vavl import VAVL
@@ -92,6 +98,7 @@ def export_model(
         for name in (CONFIG_FILE, FEATURES_FILE, CALIBRATION_FILE):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, temporary / name)
+        write_normalisations(temporary, model)
         content = {
             "format": format,
             "quantize": quantize,

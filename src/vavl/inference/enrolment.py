@@ -17,7 +17,7 @@ from vavl.inference.files import ClipFiles
 from vavl.inference.reading import FeatureArrays, read_clip, window_features
 from vavl.inference.windows import WindowCutter, cut_clip
 from vavl.memory import release_memory
-from vavl.models.base import EmotionModel
+from vavl.models.base import NormalisingModel
 from vavl.training.speakers import model_moments
 from vavl.types import Modality
 
@@ -43,7 +43,6 @@ def enrolled(
         InputError: As :meth:`vavl.Recognizer.predict`, or no clip.
         MediaError: As :meth:`vavl.Recognizer.predict`.
     """
-    check_adaptable(recognizer.model)
     number = 0
     for number, clip in enumerate(clips, start=1):
         before = profile
@@ -62,28 +61,20 @@ def enrolled(
 
 
 def normalised(
-    model: object, modality: Modality, sequence: NDArray[np.floating], profile: SpeakerProfile
+    model: NormalisingModel,
+    modality: Modality,
+    sequence: NDArray[np.floating],
+    profile: SpeakerProfile,
 ) -> NDArray[np.floating]:
     """``(T, D)`` of a person, moved to where the training speakers' features lie.
 
     It stays as it is where none of the person's clips had the modality.
     """
-    model = check_adaptable(model)
     known = profile.moments.get(modality)
     # Of what does not fit the model, the model itself says what is wrong.
     if known is None or sequence.shape[1] != len(known.mean) or modality not in model.config.inputs:
         return sequence
     return towards_training(sequence, known, model_moments(model, modality))
-
-
-def check_adaptable(model: object) -> EmotionModel:
-    """The model, which knows its training statistics; an InputError for one that does not."""
-    if not isinstance(model, EmotionModel):
-        raise InputError(
-            "speaker: expected a model with its training statistics, got an exported one, whose "
-            "graphs keep them to themselves; use the model that it was exported from"
-        )
-    return model
 
 
 def _opened(recognizer: Recognizer, clip: Clip) -> ClipStreams | FeatureArrays:

@@ -2,8 +2,9 @@
 
 A folder holds what a model folder holds (``config.json``, ``features.json``, ``calibration.json``),
 except that the weights are in the graphs, one for each use: ``acoustic.onnx``, ``visual.onnx`` and
-``audiovisual.onnx``; and ``export.json``: the format, what the graphs were checked with, and the
-notice of the weights.
+``audiovisual.onnx``. Beside them lie ``normalisation.safetensors``, the training statistics, which
+the graphs have as well, but which are asked for where a speaker is known; and ``export.json``: the
+format, what the graphs were checked with, and the notice of the weights.
 """
 
 from __future__ import annotations
@@ -15,19 +16,24 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vavl.atomic import read_json
 from vavl.config import ModelConfig
 from vavl.errors import StoreError
+from vavl.models.base import Normalisation, NormalisingModel
 from vavl.models.inputs import checked_batch
 from vavl.models.pretrained import read_model_config
 from vavl.onnx_files import open_session
 from vavl.types import STREAMS, Modality
 
 EXPORT_FILE = "export.json"
-EXPORT_SCHEMA_VERSION = 1
+EXPORT_SCHEMA_VERSION = 2
 """Version of ``export.json`` and of what the graphs take and give."""
+
+NORMALISATION_FILE = "normalisation.safetensors"
 
 PREDICTION = "prediction"
 """Name of the output of each graph."""
@@ -62,11 +68,18 @@ class ExportedModel:
     Args:
         config: Of the model.
         graphs: One for each prediction the model makes.
+        normalisations: The training statistics of each modality.
     """
 
-    def __init__(self, config: ModelConfig, graphs: Mapping[Modality, Graph]) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        graphs: Mapping[Modality, Graph],
+        normalisations: Mapping[Modality, Normalisation],
+    ) -> None:
         self.config = config
         self.graphs = dict(graphs)
+        self.normalisations = dict(normalisations)
 
     @classmethod
     def from_folder(cls, folder: Path, *, threads: int | None = None) -> ExportedModel:
@@ -97,7 +110,7 @@ class ExportedModel:
             )
         if notice := content.get("notice"):
             _log.warning(notice)
-        return cls(config, graphs)
+        return cls(config, graphs, read_normalisations(folder, config))
 
     def __call__(self, **inputs: Tensor | None) -> ExportedOutput:
         """Predicts from whatever each clip of a batch has.
@@ -124,6 +137,10 @@ class ExportedModel:
             prediction[chosen] = self._run(use, part)
         return ExportedOutput(prediction, modality)
 
+    def normalisation(self, modality: Modality) -> Normalisation:
+        """The statistics by which the graphs normalise features of a modality."""
+        return self.normalisations[modality]
+
     def _use(self, present: set[Modality]) -> Modality | None:
         """The graph for a clip that has some modalities: both at once if there is one for both."""
         if present == set(STREAMS) and Modality.AUDIOVISUAL in self.graphs:
@@ -138,6 +155,39 @@ class ExportedModel:
             arrays[f"{stream}_mask"] = mask.numpy()
         [values] = self.graphs[use].run([PREDICTION], arrays)
         return torch.from_numpy(values)
+
+
+def write_normalisations(folder: Path, model: NormalisingModel) -> None:
+    """Writes the training statistics of a model into the folder of its export."""
+    save_file(
+        {
+            f"{modality}.{name}": values.contiguous()
+            for modality in model.config.inputs
+            for name, values in model.normalisation(modality).state_dict().items()
+        },
+        folder / NORMALISATION_FILE,
+    )
+
+
+def read_normalisations(folder: Path, config: ModelConfig) -> dict[Modality, Normalisation]:
+    """The training statistics of an exported model.
+
+    Raises:
+        StoreError: The file is missing, damaged, or of another model.
+    """
+    path = folder / NORMALISATION_FILE
+    found = {}
+    try:
+        tensors = load_file(path)
+        for modality in config.inputs:
+            found[modality] = Normalisation(config.dim(modality))
+            names = found[modality].state_dict()
+            found[modality].load_state_dict({n: tensors[f"{modality}.{n}"] for n in names})
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        raise StoreError(
+            f"{path}: missing, damaged, or of another model ({error}); export the model again"
+        ) from error
+    return found
 
 
 def uses(config: ModelConfig) -> tuple[Modality, ...]:

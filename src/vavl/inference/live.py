@@ -24,6 +24,7 @@ from vavl.inference.windows import Window, WindowCutter
 from vavl.types import TimedPrediction
 
 if TYPE_CHECKING:
+    from vavl.data.speaker_profile import SpeakerProfile
     from vavl.inference.recognizer import Recognizer
 
 __all__ = [
@@ -56,15 +57,16 @@ class LiveRecognizer:
         video: Whether there will be a picture.
         window_s: Length of a window.
         hop_s: From one window to the next.
+        speaker: As in :meth:`vavl.Recognizer.predict`.
 
     Raises:
-        InputError: Neither sound nor picture, one that the model cannot take, or times that make
-            no sense.
+        InputError: Neither sound nor picture, one that the model cannot take, times that make no
+            sense, or a speaker who is not known to this model.
 
     Example:
         >>> class Deaf:  # stands for vavl.load()
         ...     acoustic_extractor = None
-        ...     def predict_window(self, window):
+        ...     def predict_window(self, window, profile):
         ...         return TimedPrediction(window.start_s, window.end_s, None, None, {}, {})
         >>> live = LiveRecognizer(Deaf(), audio=True, video=False)
         >>> second = np.zeros(16_000, np.float32)
@@ -82,10 +84,12 @@ class LiveRecognizer:
         video: bool,
         window_s: float = WINDOW_S,
         hop_s: float = HOP_S,
+        speaker: str | SpeakerProfile | None = None,
     ) -> None:
         if not audio and not video:
             raise InputError("audio, video: expected sound, a picture or both, got neither")
         self._recognizer = recognizer
+        self._profile = None if speaker is None else recognizer.profile_of(speaker)
         self._cutter = WindowCutter(window_s, hop_s, audio=audio, video=video)
         self._audio_open, self._video_open = audio, video
         self._latency_s = self._step_s = 0.0
@@ -179,7 +183,7 @@ class LiveRecognizer:
                     f"stream: expected sound and picture side by side, the {late} is "
                     f"{abs(ahead_s):.0f} s behind the {other}; end the {late} or feed both"
                 )
-        return [self._recognizer.predict_window(window) for window in windows]
+        return [self._recognizer.predict_window(window, self._profile) for window in windows]
 
     def _check_open(self, name: str, is_open: bool) -> None:
         if not is_open:
@@ -250,6 +254,8 @@ def run_stream(
     recognizer: Recognizer,
     events: LiveSource,
     on_prediction: Callable[[TimedPrediction, float], None],
+    *,
+    speaker: str | SpeakerProfile | None = None,
 ) -> None:
     """Predicts from a source until it ends; what the model has no use for is passed over.
 
@@ -259,15 +265,17 @@ def run_stream(
         on_prediction: Called with each prediction and its latency in seconds: how long after the
             end of its window it is there, everything included. The clock for this is set by the
             event that came in with the least delay, so that what a camera itself needs is not seen.
+        speaker: As in :meth:`vavl.Recognizer.predict`.
 
     Raises:
-        InputError: The model can take neither the sound nor the picture of the source.
+        InputError: The model can take neither the sound nor the picture of the source, or does not
+            know the speaker.
         MediaError: The source breaks off.
     """
     audio, video = events.audio and recognizer.hears, events.video and recognizer.sees
     if not audio and not video:
         audio, video = events.audio, events.video  # decides which error says why
-    live = LiveRecognizer(recognizer, audio=audio, video=video)
+    live = LiveRecognizer(recognizer, audio=audio, video=video, speaker=speaker)
     began_s, heard = math.inf, 0
     for event in events:
         arrived_s = time.monotonic()

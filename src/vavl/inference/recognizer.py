@@ -18,7 +18,7 @@ from vavl.features.media import SAMPLING_RATE_HZ
 from vavl.features.registry import rebuild_extractor
 from vavl.features.waveform import WaveformExtractor
 from vavl.inference.clip import FRAME_RATE_HZ, ClipStreams
-from vavl.inference.enrolment import Clip, check_adaptable, enrolled, normalised
+from vavl.inference.enrolment import Clip, enrolled, normalised
 from vavl.inference.exported import ExportedModel
 from vavl.inference.files import ClipFiles
 from vavl.inference.quality import Quality
@@ -193,7 +193,7 @@ class Recognizer:
                     "the speaker first, or give a profile"
                 )
             speaker = self.speakers[speaker]
-        config = check_adaptable(self.model).config
+        config = self.model.config
         keys = {m: spec.key for m, spec in self.features.items()}
         speaker.check(keys, {m: config.dim(m) for m in config.inputs})
         return speaker

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,17 @@ class Normalisation(nn.Module):
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation ``(D,)`` on the CPU; 1 for dimensions that never vary."""
         return self.mean.cpu(), (1.0 / self.scale).cpu()
+
+
+class NormalisingModel(Protocol):
+    """What knows its training statistics: a model, or one that was exported."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """Sizes and outputs."""
+
+    def normalisation(self, modality: Modality) -> Normalisation:
+        """The statistics by which features of a modality are normalised."""
 
 
 class EmotionModel(nn.Module, ABC):

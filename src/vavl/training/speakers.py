@@ -17,7 +17,7 @@ from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
 from vavl.data.moments import Moments, pooled, towards_training, training_moments
 from vavl.data.store import FeatureStore
-from vavl.models.base import EmotionModel
+from vavl.models.base import EmotionModel, NormalisingModel
 from vavl.types import Modality
 
 SEEN_SPEAKERS = (
@@ -27,7 +27,7 @@ SEEN_SPEAKERS = (
 """What every report says of results with normalisation by speaker."""
 
 
-def model_moments(model: EmotionModel, modality: Modality) -> Moments:
+def model_moments(model: NormalisingModel, modality: Modality) -> Moments:
     """The training statistics that a model normalises by, as a prior for those of a speaker."""
     mean, std = model.normalisation(modality).statistics()
     return training_moments(mean.numpy(), std.numpy())
