@@ -14,6 +14,7 @@ import pytest
 
 from vavl.errors import InputError
 from vavl.features.speech_encoder import SpeechEncoder, Wav2Vec2LargeRobust12
+from vavl.types import FeatureSpec
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -71,6 +72,21 @@ def test_layers_are_those_of_transformers(
     np.testing.assert_allclose(output.extract(samples), expected[-1], atol=1e-5)
     assert output.extract(samples).dtype == np.float32
     assert (output.spec.dim, output.spec.frame_rate_hz) == (16, 50.0)
+
+
+@pytest.mark.parametrize("class_name", ["Wav2Vec2Model", "WhisperModel"])
+def test_several_layers_stand_beside_each_other(
+    tiny_encoder: TinyEncoder, noise, class_name: str
+) -> None:
+    folder = tiny_encoder(class_name)
+    samples = noise(0.5)
+    several = SpeechEncoder(str(folder), layer=(2, 0, 3))
+    alone = [SpeechEncoder(str(folder), layer=k).extract(samples) for k in (2, 0, 3)]
+    assert several.spec.dim == 48
+    np.testing.assert_array_equal(several.extract(samples), np.concatenate(alone, axis=1))
+    again = FeatureSpec.from_dict(json.loads(json.dumps(several.spec.to_dict())))
+    assert again.key == several.spec.key == SpeechEncoder(str(folder), layer=[2, 0, 3]).spec.key
+    assert again.key != SpeechEncoder(str(folder), layer=(0, 2, 3)).spec.key
 
 
 def test_the_last_layer_is_taken_before_the_final_norm(tiny_encoder: TinyEncoder, noise) -> None:
@@ -301,11 +317,13 @@ def test_checkpoints_that_cannot_be_used(
     assert str(folder) in str(error.value)
 
 
-@pytest.mark.parametrize("layer", [-1, 4, 1.0, "2", True])
+@pytest.mark.parametrize("layer", [-1, 4, 1.0, "2", True, (1, 4), (1, "2"), ()])
 def test_layers_that_do_not_exist(tiny_encoder: TinyEncoder, layer: object) -> None:
     for class_name in ("Wav2Vec2Model", "WhisperModel"):
         with pytest.raises(InputError, match=r"layer: expected 0 .* to 3"):
             SpeechEncoder(str(tiny_encoder(class_name)), layer=layer)
+    with pytest.raises(InputError, match="layer: expected each layer once"):
+        SpeechEncoder(str(tiny_encoder("WhisperModel")), layer=(2, 1, 2))
 
 
 def test_code_of_a_checkpoint_is_never_run(tiny_encoder: TinyEncoder, tmp_path: Path) -> None:

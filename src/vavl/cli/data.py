@@ -80,7 +80,7 @@ def extract(
     out: str,
     acoustic: str | None = None,
     visual: str | None = None,
-    layer: int | None = None,
+    layer: tuple[int, ...] = (),
     normalization: Literal["utterance", "corpus", "none"] = "utterance",
     partition: Path | None = None,
     speed: float = 1.0,
@@ -103,7 +103,7 @@ def extract(
         out: Folder for the stores, or an address that fsspec knows, e.g. s3://bucket/stores.
         acoustic: Extractor of the sound; none leaves it out.
         visual: Extractor of the face; none leaves it out.
-        layer: Hidden layer to take from an hf: speech encoder; by default the last.
+        layer: Hidden layers to take from an hf: speech encoder, side by side; by default the last.
         normalization: Of the waveform: zero mean and unit variance per clip; by the statistics of
             the training clips of a partition; or none.
         partition: For --normalization corpus: the partition (JSON) whose training clips count.
@@ -150,8 +150,8 @@ def extract(
                 parameters |= training_statistics(table, partition)
             if speed != 1:
                 parameters["speed"] = speed
-            if layer is not None:
-                parameters["layer"] = layer
+            if layer:
+                parameters["layer"] = layer if len(layer) > 1 else layer[0]
         extractor = build_extractor(modality, name, **parameters)
         store = posixpath.join(out, modality)
         report = run_extraction(table, extractor, store, engine=engine, workers=workers, **given)

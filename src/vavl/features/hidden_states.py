@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +28,9 @@ _WHISPER_HOP = 160
 _WHISPER_STRIDE = 2 * _WHISPER_HOP
 """Samples per output frame: mel hop times the stride of the second convolution."""
 
+Layers = int | Sequence[int] | None
+"""One layer, several, or the output of the whole encoder."""
+
 
 class HiddenStates(ABC):
     """A pretrained encoder, cut off above the layer that is asked for. Weights load on demand.
@@ -35,8 +38,10 @@ class HiddenStates(ABC):
     Attributes:
         checkpoint: Where the weights lie.
         layer: k >= 1 is the output of transformer layer number k, before any final normalisation;
-            0 is the input of the first layer; None is the output of the whole encoder.
+            0 is the input of the first layer; None is the output of the whole encoder. Several
+            layers stand beside each other in a frame, in the order given.
         layers: How many transformer layers there are, or are kept.
+        width: Features per frame of one layer.
         dim: Features per frame.
         samples_per_frame: At 16 kHz.
     """
@@ -44,7 +49,7 @@ class HiddenStates(ABC):
     layers_field: str
 
     def __init__(
-        self, checkpoint: Checkpoint, layer: int | None, layers_kept: int | None = None
+        self, checkpoint: Checkpoint, layer: Layers, layers_kept: int | None = None
     ) -> None:
         self.checkpoint = checkpoint
         self.layer = layer
@@ -54,14 +59,23 @@ class HiddenStates(ABC):
             raise InputError(
                 f"{checkpoint.source}: expected at least {self.layers} layers, it has {available}"
             )
-        if layer is not None and not (type(layer) is int and 0 <= layer <= self.layers):
+        self._taken = _as_tuple(layer)
+        nothing = layer is not None and not self._taken
+        if nothing or not all(type(k) is int and 0 <= k <= self.layers for k in self._taken):
             raise InputError(
                 f"layer: expected 0 (before the first layer) to {self.layers} for "
-                f"{checkpoint.source}, got {layer!r}"
+                f"{checkpoint.source}, or several of them, got {layer!r}"
             )
+        if len(set(self._taken)) < len(self._taken):
+            raise InputError(f"layer: expected each layer once, got {layer!r}")
 
-    dim: int
+    width: int
     samples_per_frame: int
+
+    @property
+    def dim(self) -> int:
+        """Features per frame: those of all layers that are taken."""
+        return self.width * max(len(self._taken), 1)
 
     @abstractmethod
     def load(self) -> torch.nn.Module:
@@ -100,35 +114,23 @@ class HiddenStates(ABC):
     @property
     def _layers_needed(self) -> int:
         # Layer 0 is seen as the input of layer 1, so that one must be there.
-        return self.layers if self.layer is None else max(self.layer, 1)
+        return max(self._taken, default=self.layers) or 1
 
     def _forward(
         self, model: torch.nn.Module, layers: torch.nn.ModuleList, inputs: torch.Tensor
     ) -> NDArray[np.float32]:
-        """Runs the model on ``(1, ...)`` inputs and catches the layer: ``(T, dim)``."""
+        """Runs the model on ``(1, ...)`` inputs and catches the layers: ``(T, dim)``."""
         import torch
 
-        caught: list[torch.Tensor] = []
-
-        def catch_output(_module: Any, _args: Any, output: Any) -> None:
-            caught.append(output[0] if isinstance(output, tuple) else output)
-
-        def catch_input(_module: Any, args: Any, kwargs: Any) -> None:
-            caught.append(args[0] if args else kwargs["hidden_states"])
-
-        handle = None
-        if self.layer == 0:
-            handle = layers[0].register_forward_pre_hook(catch_input, with_kwargs=True)
-        elif self.layer is not None:
-            handle = layers[self.layer - 1].register_forward_hook(catch_output)
-        try:
+        caught: dict[int, torch.Tensor] = {}
+        with ExitStack() as hooks:
+            for k in self._taken:
+                hooks.callback(_catch(layers, k, caught).remove)
             with torch.inference_mode():
                 output = model(inputs).last_hidden_state
-        finally:
-            if handle is not None:
-                handle.remove()
+        states = [caught[k] for k in self._taken] or [output]
         # The encoder may hand out a transposed view.
-        features: NDArray[np.float32] = (caught[0] if caught else output)[0].contiguous().numpy()
+        features: NDArray[np.float32] = torch.cat(states, dim=-1)[0].contiguous().numpy()
         return features
 
 
@@ -138,11 +140,11 @@ class WaveformHiddenStates(HiddenStates):
     layers_field = "num_hidden_layers"
 
     def __init__(
-        self, checkpoint: Checkpoint, layer: int | None, layers_kept: int | None = None
+        self, checkpoint: Checkpoint, layer: Layers, layers_kept: int | None = None
     ) -> None:
         super().__init__(checkpoint, layer, layers_kept)
         configuration = self._configuration()
-        self.dim = int(configuration.hidden_size)
+        self.width = int(configuration.hidden_size)
         self.samples_per_frame = math.prod(configuration.conv_stride)
         self._receptive_field = 1
         for kernel, stride in zip(
@@ -178,11 +180,11 @@ class WhisperHiddenStates(HiddenStates):
     samples_per_frame = _WHISPER_STRIDE
 
     def __init__(
-        self, checkpoint: Checkpoint, layer: int | None, layers_kept: int | None = None
+        self, checkpoint: Checkpoint, layer: Layers, layers_kept: int | None = None
     ) -> None:
         super().__init__(checkpoint, layer, layers_kept)
         configuration = self._configuration()
-        self.dim = int(configuration.d_model)
+        self.width = int(configuration.d_model)
         self._window = int(configuration.max_source_positions) * _WHISPER_STRIDE
         self._mel: Any = None
 
@@ -227,7 +229,7 @@ class WhisperHiddenStates(HiddenStates):
         ).input_features  # (1, bands, N // 160)
         frames = mel.shape[-1] // 2
         positions = model.all_positions[:frames]
-        model.embed_positions = Embedding(len(positions), self.dim, _weight=positions)
+        model.embed_positions = Embedding(len(positions), self.width, _weight=positions)
         model.config.max_source_positions = frames  # the encoder refuses other lengths
         return self._forward(model, model.layers, mel[..., : 2 * frames])
 
@@ -273,6 +275,27 @@ def load_pretrained(
     missing = [key for key in info["missing_keys"] if not any(part in key for part in optional)]
     _refuse(checkpoint, missing)
     return _for_inference(model.float())
+
+
+def _as_tuple(layer: Layers) -> tuple[int, ...]:
+    if layer is None:
+        return ()
+    return tuple(layer) if isinstance(layer, Sequence) else (layer,)
+
+
+def _catch(layers: Any, k: int, caught: dict[int, torch.Tensor]) -> Any:
+    """Has layer k noted in ``caught`` when the model runs; returns the handle of the hook."""
+    if k == 0:
+
+        def note_input(_module: Any, args: Any, kwargs: Any) -> None:
+            caught[0] = args[0] if args else kwargs["hidden_states"]
+
+        return layers[0].register_forward_pre_hook(note_input, with_kwargs=True)
+
+    def note_output(_module: Any, _args: Any, output: Any) -> None:
+        caught[k] = output[0] if isinstance(output, tuple) else output
+
+    return layers[k - 1].register_forward_hook(note_output)
 
 
 def _whisper_encoder_weights(checkpoint: Checkpoint, layers: int) -> dict[str, torch.Tensor]:

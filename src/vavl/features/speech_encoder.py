@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from vavl.errors import InputError
 from vavl.features.hidden_states import (
     WAVEFORM_ENCODERS,
     HiddenStates,
+    Layers,
     WaveformHiddenStates,
     WhisperHiddenStates,
 )
@@ -55,7 +57,8 @@ class SpeechEncoder(WaveformExtractor):
             noted in ``spec.source``, and the hash of the weights in ``spec.weights_sha256``.
         layer: k >= 1 is the output of transformer layer number k, before any final normalisation
             of the encoder (``hidden_states[k]`` in transformers, for all but the last k); 0 is the
-            input of the first layer. Default: the output of the whole encoder, as
+            input of the first layer. Several, e.g. ``(2, 3, 4)``, are computed in one pass and
+            stand beside each other in each frame. Default: the output of the whole encoder, as
             ``last_hidden_state`` in transformers.
         normalization: See :class:`vavl.features.waveform.Conditioning`; likewise the others.
         corpus_mean: For ``normalization="corpus"``.
@@ -76,7 +79,7 @@ class SpeechEncoder(WaveformExtractor):
         self,
         source: str,
         revision: str | None = None,
-        layer: int | None = None,
+        layer: Layers = None,
         normalization: NormalizationName = "utterance",
         corpus_mean: float | None = None,
         corpus_std: float | None = None,
@@ -88,7 +91,7 @@ class SpeechEncoder(WaveformExtractor):
         )
         checkpoint = find_checkpoint(source, revision)
         self._hidden_states = _hidden_states(checkpoint, layer)
-        self._describe("hf", {"layer": layer})
+        self._describe("hf", {"layer": list(layer) if isinstance(layer, Sequence) else layer})
 
     def _describe(self, name: str, parameters: dict[str, Any]) -> None:
         states = self._hidden_states
@@ -193,7 +196,7 @@ class Wav2Vec2LargeRobust12(SpeechEncoder):
         self._describe(PAPER_PRESET, {"layers_kept": _PAPER_LAYERS})
 
 
-def _hidden_states(checkpoint: Checkpoint, layer: int | None) -> HiddenStates:
+def _hidden_states(checkpoint: Checkpoint, layer: Layers) -> HiddenStates:
     if checkpoint.model_type == "whisper":
         return WhisperHiddenStates(checkpoint, layer)
     if checkpoint.model_type in WAVEFORM_ENCODERS:
