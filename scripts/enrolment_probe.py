@@ -1,6 +1,6 @@
 """What it is worth to know the speaker, for a linear model: docs/results/enrolment.md.
 
-    python scripts/enrolment_probe.py data/ravdess/manifest.parquet stores/ravdess/speed-1.0
+    python scripts/enrolment_probe.py data/ravdess/manifest.parquet ACOUSTIC_STORE VISUAL_STORE
 
 A logistic regression on mean and deviation over time of each clip's features, one for the sound and
 one for the face, on the folds of the manifest; trained without and with normalisation by speaker,
@@ -53,10 +53,11 @@ class Data:
     speakers: dict[Modality, dict[str, Moments]]
 
     @classmethod
-    def load(cls, manifest: Path, folder: Path) -> Data:
+    def load(cls, manifest: Path, acoustic: Path, visual: Path) -> Data:
         """Reads everything once."""
         table = Manifest.load(manifest)
-        stores = {m: FeatureStore.open(folder / m) for m in STREAMS}
+        folders = {Modality.ACOUSTIC: acoustic, Modality.VISUAL: visual}
+        stores = {m: FeatureStore.open(folder) for m, folder in folders.items()}
         return cls(
             table,
             {m: int(store.lengths.max()) == 1 for m, store in stores.items()},
@@ -170,7 +171,8 @@ def main() -> None:
     """Fits the models and prints what they score."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifest", type=Path)
-    parser.add_argument("stores", type=Path, help="folder with the stores acoustic and visual")
+    parser.add_argument("acoustic", type=Path, help="feature store")
+    parser.add_argument("visual", type=Path, help="feature store")
     parser.add_argument("--out", type=Path, default=Path("studies/enrolment-probe"))
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--prior", type=float, default=PRIOR_CLIPS, help="clips it counts as")
@@ -178,7 +180,7 @@ def main() -> None:
     parser.add_argument("--development", action="store_true")
     options = parser.parse_args()
 
-    data = Data.load(options.manifest, options.stores)
+    data = Data.load(options.manifest, options.acoustic, options.visual)
     share = 0.2 if options.development else 0.0
     folds = [
         Fold(replace(p, test=p.development) if options.development else p, data, options.prior)

@@ -2,10 +2,11 @@
 
     python scripts/ravdess.py RAVDESS_FOLDER WHISPER_BASE_ENCODER_FOLDER
 
-Steps: the utterance table; features of Whisper's encoder at five speeds; a probe that chooses
-between layers 3 and 4 on development speakers; five folds for each seed, two at a time; scores.
+Steps: the utterance table; a probe that chooses among layers of Whisper's encoder on development
+speakers; their features at five speeds; five folds for each seed, two at a time; scores.
 With ``--development`` the folds keep development speakers apart and are scored on them instead:
 this is how the settings in configs/ravdess.toml were compared. The test folds are not touched then.
+With ``--stores 3`` it ends after the features of layer 3, which the studies of RAVDESS train on.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from vavl.config import load_experiment
 from vavl.data.corpora.ravdess import prepare_ravdess
 from vavl.data.manifest import Manifest
 from vavl.data.partition import given_folds
@@ -28,16 +31,24 @@ from vavl.features.extract import Extractor, build_extractor, extract
 from vavl.types import Modality
 
 CONFIG = Path(__file__).parents[1] / "configs" / "ravdess.toml"
+STORES = Path("stores/ravdess")
 SPEEDS = (1.0, 0.9, 0.95, 1.06, 1.1)
-LAYERS = (3, 4)
+CANDIDATES = ((3,), (4,), (2, 3, 4))
 
 
-def extract_all(manifest: Manifest, encoder: str, stores: Path, layer: int) -> None:
-    """Acoustic features at every speed, and the action units."""
-    for speed in SPEEDS:
-        acoustic = build_extractor(Modality.ACOUSTIC, f"hf:{encoder}", layer=layer, speed=speed)
-        complete(manifest, acoustic, stores / f"speed-{speed}" / "acoustic")
-    complete(manifest, build_extractor(Modality.VISUAL, "arrays"), stores / "speed-1.0" / "visual")
+def acoustic_store(layers: Sequence[int], speed: float) -> Path:
+    """Where the features of some layers lie."""
+    return STORES / f"layers-{'-'.join(map(str, layers))}" / f"speed-{speed}" / "acoustic"
+
+
+def extract_acoustic(
+    manifest: Manifest, encoder: str, layers: Sequence[int], speeds: Sequence[float] = SPEEDS
+) -> None:
+    """Features of some layers, at every speed."""
+    for speed in speeds:
+        layer = layers if len(layers) > 1 else layers[0]
+        extractor = build_extractor(Modality.ACOUSTIC, f"hf:{encoder}", layer=layer, speed=speed)
+        complete(manifest, extractor, acoustic_store(layers, speed))
 
 
 def complete(manifest: Manifest, extractor: Extractor, out: Path) -> None:
@@ -91,21 +102,27 @@ def main() -> None:
     parser.add_argument("encoder", help="folder or hub id of whisper-base's encoder")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--development", action="store_true")
+    parser.add_argument("--stores", type=int, nargs="+", metavar="LAYER", help="only extract them")
     options = parser.parse_args()
 
     table = Path("data/ravdess/manifest.parquet")
     manifest = (
         Manifest.load(table) if table.is_file() else prepare_ravdess(options.root, table.parent)
     )
+    complete(manifest, build_extractor(Modality.VISUAL, "arrays"), STORES / "visual")
+    if options.stores:
+        extract_acoustic(manifest, options.encoder, options.stores)
+        return
     scores = {}
-    for layer in LAYERS:
-        store = Path(f"stores/ravdess-probe/layer-{layer}")
-        extractor = build_extractor(Modality.ACOUSTIC, f"hf:{options.encoder}", layer=layer)
-        complete(manifest, extractor, store)
-        scores[layer] = probe(manifest, FeatureStore.open(store))
-    layer = max(scores, key=lambda number: scores[number])
-    print(f"Development accuracy of a probe per layer: {scores}; layer {layer} is taken")
-    extract_all(manifest, options.encoder, Path("stores/ravdess"), layer)
+    for layers in CANDIDATES:
+        extract_acoustic(manifest, options.encoder, layers, speeds=SPEEDS[:1])
+        scores[layers] = probe(manifest, FeatureStore.open(acoustic_store(layers, SPEEDS[0])))
+    best = max(scores, key=lambda layers: scores[layers])
+    print(f"Development accuracy of a probe by layers: {scores}; {best} are taken")
+    configured = load_experiment(CONFIG).data.acoustic
+    if configured != acoustic_store(best, SPEEDS[0]):
+        raise SystemExit(f"{CONFIG} trains on {configured}: change it to {best}")
+    extract_acoustic(manifest, options.encoder, best)
 
     started = time.perf_counter()
     jobs = [(seed, fold) for seed in options.seeds for fold in range(5)]
