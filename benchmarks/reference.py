@@ -1,6 +1,6 @@
 """Training of the published implementation beside ours: steps, and an epoch; prints JSON.
 
-python benchmarks/reference.py PATH_TO_VAVL_CHECKOUT --store stores/ravdess/layers-3/speed-1.0/acoustic
+python benchmarks/reference.py VAVL_CHECKOUT --store stores/ravdess/layers-3/speed-1.0/acoustic
 
 Same sizes (preset `paper`), same clips, in turns in one process. Two measurements:
 

@@ -158,6 +158,8 @@ class TrainingConfig(Configuration):
     """``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ..."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Numerical precision, as Lightning Fabric names it."""
+    compile: bool = False
+    """Compile the conformers' layers (torch.compile): a slow start, then fewer, larger kernels."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; None leaves torch's default."""
 

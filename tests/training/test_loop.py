@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from vavl.training import loop
 from vavl.training.experiment import train_experiment
 from vavl.training.run import FoldDirectory, folds_of_run, make_partitions, open_stores
 from vavl.training.scoring import run_model
-from vavl.training.setup import make_datasets
+from vavl.training.setup import compile_layers, make_datasets
 from vavl.types import Modality
 
 
@@ -62,6 +63,24 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
         assert torch.equal(value, resumed[name]), name
     strip = [{k: v for k, v in r.items() if k != "seconds"} for r in fold.history()]
     assert strip == [{k: v for k, v in r.items() if k != "seconds"} for r in expected.history()]
+
+
+def test_compiled_training_gives_the_same(
+    tiny_corpus: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Dynamo's part without the compiler, which takes minutes.
+    monkeypatch.setattr(loop, "compile_layers", partial(compile_layers, backend="eager"))
+    still = {f"model__{kind}": 0.0 for kind in ("dropout", "input_dropout", "head_dropout")}
+    folds = [
+        train_experiment(
+            tiny_corpus.experiment(
+                tmp_path / str(compiled), training__compile=compiled, training__epochs=1, **still
+            ),
+            only=["fold-0"],
+        )[0]
+        for compiled in (False, True)
+    ]
+    torch.testing.assert_close(*map(weights, folds), atol=1e-5, rtol=1e-4)
 
 
 def test_finished_folds_are_left_alone_and_other_settings_refused(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from small_models import tiny
 
 from vavl.config import TrainingConfig
-from vavl.training.setup import make_optimizer
+from vavl.training.setup import compile_layers, make_optimizer
 
 
 @pytest.mark.parametrize("decoupled", [False, True])
@@ -27,6 +30,32 @@ def test_fused_steps_equal_plain_ones(decoupled: bool) -> None:
         for optimizer in optimizers:
             optimizer.step()
     torch.testing.assert_close(list(fused.parameters()), list(plain.parameters()))
+
+
+def test_compiled_layers_give_the_same_from_few_graphs() -> None:
+    graphs = []
+    no_dropout = {"dropout": 0.0, "input_dropout": 0.0, "head_dropout": 0.0}
+
+    def capture(graph: torch.fx.GraphModule, _: object) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    plain, compiled = (tiny("vavl", **no_dropout).train() for _ in range(2))
+    compile_layers(compiled, backend=capture)
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    for clips, steps in ((4, 13), (3, 7), (5, 20)):
+        x, lengths = torch.randn(clips, steps, 6), torch.arange(1, clips + 1)
+        found = []
+        for model in (plain, compiled):
+            model.zero_grad()
+            out = model(acoustic=x, acoustic_lengths=lengths)
+            out.prediction.square().sum().backward()
+            gradients = [p.grad for p in model.parameters() if p.grad is not None]
+            found.append([out.prediction.detach(), *gradients])
+        torch.testing.assert_close(*found)
+        seen = len(graphs)
+    compiled(acoustic=torch.randn(6, 31, 6))
+    assert len(graphs) == seen > 0, "sizes that were not seen before need no graph of their own"
 
 
 def test_gradients_of_half_precision_can_be_clipped() -> None:

@@ -14,8 +14,8 @@ class Dropout(nn.Module):
 
     On a CPU the random numbers of ``torch.nn.Dropout`` are a sixth of a training step of a small
     model. One random byte per activation is enough: eight come from one draw. The rate is rounded
-    to the nearest 1/256, and the scale is exact for the rounded rate. On other devices this is
-    ``torch.nn.functional.dropout``.
+    to the nearest 1/256, and the scale is exact for the rounded rate. On other devices, and where
+    torch.compile writes the loop, this is ``torch.nn.functional.dropout``.
 
     Args:
         rate: Share of activations set to zero, in [0, 1).
@@ -30,7 +30,7 @@ class Dropout(nn.Module):
         threshold = min(round(self.rate * _LEVELS), _LEVELS - 1)
         if not self.training or threshold == 0:
             return x
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
             return F.dropout(x, self.rate)
         count = x.numel()
         words = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(2**63), None)

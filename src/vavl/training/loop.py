@@ -32,6 +32,7 @@ from vavl.training.run import SCHEMA_VERSION, FoldDirectory
 from vavl.training.scoring import development_report
 from vavl.training.setup import (
     class_weights,
+    compile_layers,
     make_datasets,
     make_model,
     make_optimizer,
@@ -78,6 +79,8 @@ def train_fold(
         partition.save(fold.partition_file)
         read = {m: store.spec for m, store in stores.items() if m in model.config.inputs}
         write_features(fold.path, read)
+    if settings.compile:
+        compile_layers(model)
     objective = Objective(model, settings, class_weights(train) if settings.class_weights else None)
     optimizer = make_optimizer(model, settings)
     objective, optimizer = fabric.setup(objective, optimizer)

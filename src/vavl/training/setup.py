@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from vavl.data.partition import Partition, seeded_order
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError
 from vavl.models.base import EmotionModel
+from vavl.models.conformer import FeedForward, RelativeSelfAttention
 from vavl.models.registry import build_model
 from vavl.ranks import launched_ranks
 from vavl.training.run import open_variants
@@ -167,6 +168,22 @@ def make_model(
     for modality in model.config.inputs:
         model.set_normalisation(modality, *train.feature_statistics(modality))
     return model
+
+
+def compile_layers(model: EmotionModel, backend: str | Callable[..., Any] = "inductor") -> None:
+    """Has attention and feed-forward layers of conformers compiled when they first run.
+
+    The same numbers within rounding; dropout draws others. Weights and their names stay as they
+    are. The convolution module is left out: how many frames its batch normalisation sees depends on
+    the batch, which no compiled graph can follow.
+
+    Args:
+        model: Changed in place.
+        backend: Of torch.compile.
+    """
+    for module in model.modules():
+        if isinstance(module, FeedForward | RelativeSelfAttention):
+            module.compile(dynamic=True, fullgraph=True, backend=backend)
 
 
 def trained_predictions(train: UtteranceDataset) -> tuple[Modality, ...]:
