@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,24 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("shared research data not found: set VAVL_SHARED to its folder")
     return folder
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[str]:
+    """Address of a small Ray cluster on this machine; ``--engine ray`` uses it meanwhile."""
+    ray = pytest.importorskip("ray", reason="needs vavl[ray]")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # actors import what tests import
+        context = ray.init(
+            num_cpus=2,
+            include_dashboard=False,
+            object_store_memory=80 * 2**20,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+        yield context.address_info["address"]
+        ray.shutdown()
 
 
 @pytest.fixture(scope="session")

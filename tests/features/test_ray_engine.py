@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,31 +30,13 @@ from vavl.errors import EXIT_OK, InputError, StoreError
 from vavl.features.extract import ExtractionReport, extract
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """Address of a small cluster on this machine; everything is extracted on it meanwhile."""
-    ray = pytest.importorskip("ray", reason="needs vavl[ray]")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # actors import what tests import
-        context = ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            object_store_memory=80 * 2**20,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
-        yield context.address_info["address"]
-        ray.shutdown()
-
-
 def ray_extract(manifest: Manifest, extractor: Any, out: Path | str) -> ExtractionReport:
     return extract(
         manifest, extractor, out, engine="ray", workers=2, clips_per_shard=3, progress=False
     )
 
 
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("ray_cluster")
 def test_an_actor_that_is_killed_loses_and_repeats_nothing(tmp_path: Path) -> None:
     manifest = make_manifest(tmp_path, NAMES)
     local = LoggingExtractor(tmp_path / "local.log")
@@ -71,7 +52,7 @@ def test_an_actor_that_is_killed_loses_and_repeats_nothing(tmp_path: Path) -> No
     assert str(os.getpid()) not in pids
 
 
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("ray_cluster")
 def test_the_command(tmp_path: Path, write_wav, noise) -> None:
     names = ["a", "b", "c"]
     for number, name in enumerate(names):
@@ -85,7 +66,7 @@ def test_the_command(tmp_path: Path, write_wav, noise) -> None:
     assert contents(tmp_path / "ray" / "acoustic") == contents(tmp_path / "here" / "acoustic")
 
 
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("ray_cluster")
 def test_clips_that_fail_or_kill_are_recorded_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,11 +112,11 @@ extract(manifest, extractor, folder / "store", engine="ray", workers=1, clips_pe
 """
 
 
-def test_a_killed_driver_goes_on_where_it_stopped(tmp_path: Path, cluster: str) -> None:
+def test_a_killed_driver_goes_on_where_it_stopped(tmp_path: Path, ray_cluster: str) -> None:
     script, store, log = tmp_path / "job.py", tmp_path / "store", tmp_path / "log"
     script.write_text(SLOW_JOB)
     job = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path), cluster],
+        [sys.executable, str(script), str(tmp_path), ray_cluster],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     # Ray takes seconds to start an actor, and minutes on a machine that is busy.
@@ -161,7 +142,7 @@ def test_a_killed_driver_goes_on_where_it_stopped(tmp_path: Path, cluster: str) 
     assert ours == contents(tmp_path / "once")
 
 
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("ray_cluster")
 def test_what_concerns_all_clips_stops_the_job(tmp_path: Path) -> None:
     manifest = make_manifest(tmp_path, NAMES)
     extractor = WithoutWeights(tmp_path / "log")
@@ -175,7 +156,6 @@ def test_what_concerns_all_clips_stops_the_job(tmp_path: Path) -> None:
 
 
 def test_a_place_that_actors_cannot_see_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="needs vavl[ray]")
     manifest = make_manifest(tmp_path, ["a"])
     with pytest.raises(InputError, match="memory://store: expected a place that all"):
         ray_extract(manifest, LoggingExtractor(tmp_path / "log"), "memory://store")

@@ -11,8 +11,6 @@ kills whoever decodes it does not stop the job, the attempts at each shard are c
 
 from __future__ import annotations
 
-import logging
-import os
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -23,9 +21,9 @@ from vavl.data import shards as files
 from vavl.data.store import StoreWriter
 from vavl.data.store_folder import StoreFolder
 from vavl.errors import InputError, StoreError, VavlError
-from vavl.extras import extra_module
 from vavl.features.clips import ClipExtraction, ClipTask
 from vavl.processes import THREAD_SETTINGS, Failure, one_line, run_one
+from vavl.ray_cluster import machine_resources, ray_cluster
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,8 +74,6 @@ def extract_on_ray(
             store, or no machine has so many CPUs.
         StoreError: An actor cannot write to the store, or what it wrote is not seen here.
     """
-    ray = extra_module("ray", "ray", "--engine ray")
-    extra_module("ray.data", "ray", "--engine ray")
     if not writer.folder.is_shared:
         raise InputError(
             f"{writer.folder}: expected a place that all processes see, got one in the memory of "
@@ -85,7 +81,7 @@ def extract_on_ray(
         )
     if not tasks:
         return
-    with _cluster(ray):
+    with ray_cluster("data") as ray, _without_bars(ray):
         room = _room(ray, threads)
         blocks = _blocks(writer, tasks)
         attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
@@ -110,28 +106,20 @@ def extract_on_ray(
 
 
 @contextmanager
-def _cluster(ray: Any) -> Iterator[None]:
-    """Joins a cluster, unless that was done already, and leaves it again; keeps Ray Data quiet."""
-    joined = not ray.is_initialized()
-    if joined:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is called unasked
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    context, logger = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
-    bars, level = context.enable_progress_bars, logger.level
+def _without_bars(ray: Any) -> Iterator[None]:
+    """Inside, Ray Data shows no progress bars: there is one of ours."""
+    context = ray.data.DataContext.get_current()
+    before = context.enable_progress_bars
     context.enable_progress_bars = False
-    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        context.enable_progress_bars = bars
-        logger.setLevel(level)
-        if joined:
-            ray.shutdown()
+        context.enable_progress_bars = before
 
 
 def _room(ray: Any, threads: int) -> int:
     """How many actors the cluster has room for."""
-    cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    cpus = [int(machine.get("CPU", 0)) for machine in machine_resources(ray)]
     room = sum(count // threads for count in cpus)
     if not room:
         raise InputError(
