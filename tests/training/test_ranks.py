@@ -6,9 +6,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from curves import CHANCE, NO_DROPOUT, UNPAIRED, assert_same_bits, assert_same_curves, fold_of
 from rank_jobs import every_model, exchange, in_two_ranks, train
 from tiny import TinyCorpus
 from torch.multiprocessing.spawn import ProcessExitedException
@@ -18,35 +18,6 @@ from vavl.data.dataset import BucketSampler
 from vavl.errors import InputError
 from vavl.training.experiment import train_experiment
 from vavl.training.loop import epoch_seed
-from vavl.training.run import FoldDirectory
-
-NO_DROPOUT = {"model__dropout": 0.0, "model__head_dropout": 0.0, "model__input_dropout": 0.0}
-UNPAIRED = {"data__attributes": ["arousal"], "data__paired_share": 0.3}
-CHANCE = {
-    "training__mixup": 0.5,
-    "training__modality_dropout": 0.3,
-    "training__visual_noise": 0.3,
-    "training__time_masking": 0.2,
-    "training__gradient_clip": 1.0,
-}
-
-
-def fold_of(config: ExperimentConfig) -> FoldDirectory:
-    return FoldDirectory(config.run_dir / "fold-0")
-
-
-def numbers(record: Any) -> list[float]:
-    """All numbers of an epoch's record but its duration."""
-    if isinstance(record, dict):
-        return [n for key in sorted(record) if key != "seconds" for n in numbers(record[key])]
-    return [record]
-
-
-def assert_same_curves(one: FoldDirectory, two: FoldDirectory) -> None:
-    """The losses and scores of all epochs; how far apart they may be is in the issue's words."""
-    assert len(one.history()) == len(two.history()) > 0
-    for expected, record in zip(one.history(), two.history(), strict=True):
-        assert numbers(record) == pytest.approx(numbers(expected), abs=1e-4)
 
 
 def test_shares_are_the_batches_of_one_process() -> None:
@@ -89,15 +60,11 @@ def test_loss_curves_and_a_killed_rank(tiny_corpus: TinyCorpus, tmp_path: Path) 
         in_two_ranks(train, [*trained, uninterrupted], killed)
     for one, two in equal.values():
         train_experiment(one, only=["fold-0"])
-        assert_same_curves(fold_of(one), fold_of(two))
-    fold, expected = fold_of(killed), fold_of(uninterrupted)
-    assert fold.checkpoint_file.is_file()
-    assert not fold.finished
+        assert_same_curves(one, two)
+    assert fold_of(killed).checkpoint_file.is_file()
+    assert not fold_of(killed).finished
     in_two_ranks(train, [killed])
-    assert not fold.checkpoint_file.exists()
-    assert [numbers(r) for r in fold.history()] == [numbers(r) for r in expected.history()]
-    weights = [(f.path / "model.safetensors").read_bytes() for f in (fold, expected)]
-    assert weights[0] == weights[1]
+    assert_same_bits(uninterrupted, killed)
 
 
 def test_torchrun(tiny_corpus: TinyCorpus, tmp_path: Path) -> None:
@@ -116,7 +83,7 @@ def test_torchrun(tiny_corpus: TinyCorpus, tmp_path: Path) -> None:
         timeout=120,
         check=True,
     )
-    assert_same_curves(fold_of(one), fold_of(two))
+    assert_same_curves(one, two)
     assert done.stdout.count("Next: vavl evaluate") == 1, "the first rank alone prints"
     [record] = fold_of(two).history_file.read_text().splitlines()
     assert json.loads(record)["epoch"] == 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from inspect import signature
 
 from tyro.extras import SubcommandApp
 
@@ -54,7 +55,8 @@ def run(arguments: Sequence[str]) -> int:
         if arguments and arguments[0] == "train":
             from vavl.overrides import as_assignments
 
-            arguments = ["train", *as_assignments(arguments[1:], ("folds", "help"))]
+            options = (*signature(train).parameters, "help")
+            arguments = ["train", *as_assignments(arguments[1:], options)]
         if arguments and arguments[0] == "prepare":
             corpora = prepare_app(brief=list(arguments[1:]) in _HELP)
             code: int = corpora.cli(prog="vavl prepare", args=arguments[1:])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from tyro.conf import Positional
 
@@ -15,30 +17,44 @@ def train(
     /,
     set: tuple[str, ...] = (),
     folds: tuple[str, ...] = (),
+    engine: Literal["local", "ray"] = "local",
+    workers: int = 1,
 ) -> int:
     """Train the folds of an experiment; run again to resume.
 
     Every key of the configuration can be overridden: --training.epochs 5, or --epochs 5 where the
     last word is enough. `vavl keys` lists them all. With eight processes on one machine:
-    `torchrun --standalone --nproc-per-node 8 -m vavl train CONFIG`, see docs/scaling.md.
+    `torchrun --standalone --nproc-per-node 8 -m vavl train CONFIG`; on a cluster: --engine ray
+    --workers 32. The result is that of one process, see docs/scaling.md.
 
     Args:
         config: Experiment (TOML).
         set: Overrides as KEY=VALUE; the same as --KEY VALUE.
         folds: Names of the folds to train, e.g. fold-0; by default all.
+        engine: local, or ray: on the cluster that RAY_ADDRESS names, or else on this machine
+            (needs vavl[ray]).
+        workers: With ray: processes that train together, each with a GPU where there are any.
     """
     from rich.console import Console
 
     from vavl.config import load_experiment
     from vavl.display import TrainingDisplay
+    from vavl.errors import InputError
     from vavl.overrides import parse_assignments
     from vavl.ranks import is_first
     from vavl.training.experiment import train_experiment
+    from vavl.training.ray_engine import train_on_ray
 
+    if engine == "local" and workers != 1:
+        raise InputError(
+            f"--workers: expected --engine ray beside it, got {workers} workers without; on this "
+            f"machine: torchrun --standalone --nproc-per-node {workers} -m vavl train ..."
+        )
     experiment = load_experiment(config, parse_assignments(set))
     console = Console(quiet=not is_first())
+    training = train_experiment if engine == "local" else partial(train_on_ray, workers=workers)
     with TrainingDisplay(console) as display:
-        train_experiment(experiment, only=folds, on_fold=display.begin)
+        training(experiment, only=folds, on_fold=display.begin)
     console.print(f"Run: {experiment.run_dir}\nNext: vavl evaluate {experiment.run_dir}")
     return EXIT_OK
 
