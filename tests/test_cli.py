@@ -32,6 +32,16 @@ def in_new_process(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
 
 
+def test_torchrun_trains_and_does_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert cli.run(["evaluate", "runs/none"]) == 2
+    assert "torchrun: expected `vavl train`, got evaluate" in capsys.readouterr().err
+    assert cli.run(["train", "none.toml"]) == 2
+    assert "none.toml" in capsys.readouterr().err
+
+
 def test_importing_and_helping_do_not_load_torch() -> None:
     code = (
         "import sys, vavl, vavl.cli\n"

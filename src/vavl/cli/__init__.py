@@ -5,6 +5,7 @@ Everything heavy is imported inside the commands, so that --help answers at once
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from inspect import signature
@@ -15,7 +16,7 @@ from vavl import __version__
 from vavl.cli.data import extract, first_line, prepare_app
 from vavl.cli.experiments import evaluate, keys, study, train
 from vavl.cli.use import demo, enrol, export, predict, stream
-from vavl.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, VavlError
+from vavl.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, InputError, VavlError
 
 DESCRIPTION = (
     "Audio-visual emotion recognition that works with whatever modality is there. Exit codes: 0 "
@@ -57,6 +58,11 @@ def run(arguments: Sequence[str]) -> int:
 
             options = (*signature(train).parameters, "help")
             arguments = ["train", *as_assignments(arguments[1:], options)]
+        elif "TORCHELASTIC_RUN_ID" in os.environ:
+            raise InputError(
+                f"torchrun: expected `vavl train`, got {' '.join(arguments[:1]) or 'nothing'}: its "
+                "processes would all do the same, and write to the same files; run it once"
+            )
         if arguments and arguments[0] == "prepare":
             corpora = prepare_app(brief=list(arguments[1:]) in _HELP)
             code: int = corpora.cli(prog="vavl prepare", args=arguments[1:])
