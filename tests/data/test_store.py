@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from vavl.data.store import FeatureStore, StoreWriter
 from vavl.errors import InputError, StoreError
@@ -173,6 +174,39 @@ def test_a_shard_whose_header_lies_is_reported_on_reading(tmp_path: Path) -> Non
         FeatureStore.open(tmp_path).read("clip-00")
 
 
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"frames": np.zeros((3, 4), np.float16)},
+        {"frames": np.zeros((3, 3), np.float32)},
+        {"frames": np.zeros(9, np.float16)},
+        {"frames": np.zeros((2, 3), np.float16)},
+        {"others": np.zeros((3, 3), np.float16)},
+        {"frames": np.zeros((3, 3), np.float16), "others": np.zeros(9, np.float16)},
+    ],
+)
+def test_a_shard_of_another_content_is_reported_on_reading(
+    tmp_path: Path, tensors: dict[str, np.ndarray]
+) -> None:
+    fill(tmp_path, 2)  # one step and two
+    path = tmp_path / "shard-00000.safetensors"
+    save_file(tensors, path)
+    sidecar = tmp_path / "shard-00000.json"
+    content = json.loads(sidecar.read_text()) | {"bytes": path.stat().st_size}
+    sidecar.write_text(json.dumps(content))
+    with pytest.raises(StoreError, match=r"cannot read shard-00000\.safetensors: expected"):
+        FeatureStore.open(tmp_path).read("clip-01")
+
+
+def test_a_shard_cut_short_between_two_reads_is_reported(tmp_path: Path) -> None:
+    fill(tmp_path, 2)
+    store = FeatureStore.open(tmp_path)
+    store.read("clip-00")
+    truncate(tmp_path / "shard-00000.safetensors")
+    with pytest.raises(StoreError, match=r"cannot read shard-00000\.safetensors: it ends early"):
+        store.read("clip-01")
+
+
 def test_features_with_another_key_are_refused(tmp_path: Path) -> None:
     fill(tmp_path, 2)
     other = FeatureSpec(
@@ -285,7 +319,7 @@ def test_an_error_or_ctrl_c_keeps_what_was_collected(tmp_path: Path) -> None:
 def test_a_store_can_be_sent_to_another_process(tmp_path: Path) -> None:
     clips = fill(tmp_path, 4)
     store = FeatureStore.open(tmp_path)
-    store.read("clip-00")  # with a mapped file open
+    store.read("clip-00")
     copy = pickle.loads(pickle.dumps(store))
     np.testing.assert_array_equal(copy.read("clip-03"), clips["clip-03"].astype(np.float16))
 
@@ -342,7 +376,11 @@ def test_parts_of_a_killed_writer_are_removed_when_old(tmp_path: Path) -> None:
     assert young.exists()
 
 
-def test_reading_leaves_nothing_mapped(tmp_path: Path) -> None:
+def open_files() -> list[Path]:
+    return [file for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
+
+
+def test_reading_leaves_nothing_open_or_mapped(tmp_path: Path) -> None:
     # What stays mapped counts as memory: a training would grow by all its stores.
     maps = Path("/proc/self/maps")
     if not maps.is_file():
@@ -351,4 +389,5 @@ def test_reading_leaves_nothing_mapped(tmp_path: Path) -> None:
         writer.write("clip", [[0.5, 1.0], [1.5, 2.0]])
     frames = FeatureStore.open(tmp_path).read("clip")
     assert str(tmp_path) not in maps.read_text(encoding="utf-8")
+    assert not any(str(tmp_path) in str(file.readlink()) for file in open_files())
     assert frames.tolist() == [[0.5, 1.0], [1.5, 2.0]]

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vavl.data import shards as files
-from vavl.data.shards import STORE_SCHEMA_VERSION, Shard
+from vavl.data.shards import STORE_SCHEMA_VERSION, Frames, Shard
 from vavl.data.store_folder import StoreFolder, open_folder
 from vavl.errors import InputError, StoreError, all_problems
 from vavl.types import FeatureSpec
@@ -37,10 +37,10 @@ __all__ = ["STORE_SCHEMA_VERSION", "FeatureStore", "StoreWriter"]
 class FeatureStore:
     """Reads the feature sequences of a store. Opened with :meth:`open`.
 
-    Frames are sliced from memory-mapped shards: reading one clip never copies a shard, and leaves
-    nothing behind; a shard that lies elsewhere is fetched when it is first read, see
-    :func:`vavl.data.store_folder.cache_folder`. The object can be pickled, e.g. for the workers of
-    a data loader.
+    Reading one clip never reads a shard, and leaves nothing open or mapped; a shard that lies
+    elsewhere is fetched when it is first read, see
+    :func:`vavl.data.store_folder.cache_folder`. Several threads may read, and the object can be
+    pickled, e.g. for the workers of a data loader.
 
     Example:
         >>> import tempfile
@@ -68,6 +68,7 @@ class FeatureStore:
                     self._rows[utterance_id] = len(places)
                     places.append((number, start, length))
         self._places = places
+        self._frames: dict[int, Frames] = {}  # by shard, of those that were read from
         self._ids = tuple(self._rows)
         self._lengths = np.array([length for _, _, length in places], dtype=np.int64)
         self._lengths.flags.writeable = False
@@ -154,18 +155,16 @@ class FeatureStore:
         """
         number, start, length = self._places[self.row(utterance_id)]
         try:
-            shard = self._shards[number]
-            path = self._folder.local_file(shard.data_name, shard.sha256)
-            frames = files.read_frames(path, start, length)
+            if number not in self._frames:
+                shard = self._shards[number]
+                path = self._folder.local_file(shard.data_name, shard.sha256)
+                self._frames[number] = Frames.locate(path, self._spec.dim)
+            return self._frames[number].read(start, length)
         except Exception as error:  # safetensors raises its own type, which it does not document
-            raise self._unreadable(number, str(error)) from error
-        if frames.shape != (length, self._spec.dim) or frames.dtype != np.float16:
-            raise self._unreadable(
-                number,
-                f"expected ({length}, {self._spec.dim}) float16, "
-                f"got {frames.shape} {frames.dtype} for utterance {utterance_id!r}",
-            )
-        return frames
+            raise StoreError(
+                f"feature store {self._folder}: cannot read {self._shards[number].data_name}: "
+                f"{error}. Run the same extraction again: it redoes this shard alone."
+            ) from error
 
     def verify(self) -> list[str]:
         """Names of the damaged shards, by the hash of every byte; empty if all is well."""
@@ -174,12 +173,6 @@ class FeatureStore:
     def failures(self) -> dict[str, str]:
         """Utterance id to reason, for the clips whose last extraction failed."""
         return files.read_failures(self._folder)
-
-    def _unreadable(self, number: int, reason: str) -> StoreError:
-        return StoreError(
-            f"feature store {self._folder}: cannot read {self._shards[number].data_name}: "
-            f"{reason}. Run the same extraction again: it redoes this shard alone."
-        )
 
 
 class StoreWriter:
