@@ -52,3 +52,12 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
         extractor = build_extractor(modality, name)
         extract(manifest, extractor, folder / "stores" / modality, progress=False)
     return TinyCorpus(manifest, folder)
+
+
+@pytest.fixture(scope="session")
+def faster_voices(tiny_corpus: TinyCorpus) -> Path:
+    """A store of the sound of the tiny corpus at another speed."""
+    store = tiny_corpus.folder / "stores" / "faster"
+    extractor = build_extractor(Modality.ACOUSTIC, "logmel", speed=1.1)
+    extract(tiny_corpus.manifest, extractor, store, progress=False)
+    return store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,11 @@ class TinyCorpus:
 
 class Killed(Exception):
     """Stands for a power cut."""
+
+
+def reading_threads() -> list[str]:
+    """Names of the threads that read ahead."""
+    return [t.name for t in threading.enumerate() if t.name.startswith("read-ahead")]
 
 
 def kill_in_the_second_epoch(monkeypatch: pytest.MonkeyPatch) -> list[int]:

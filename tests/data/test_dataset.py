@@ -148,23 +148,48 @@ def test_statistics_equal_numpy(manifest: Manifest, stores: dict[Modality, Featu
     assert np.allclose(std, frames.std(0), rtol=1e-4)
 
 
-def test_variants_are_drawn_in_turn_and_seeded(
+def test_variants_are_drawn_by_clip_and_seeded(
     manifest: Manifest, stores: dict[Modality, FeatureStore], tmp_path: Path
 ) -> None:
     faster = make_store(tmp_path / "fast", ACOUSTIC, {"both": 4}, seed=1)
     dataset = UtteranceDataset(manifest, ["both", "sound"], stores, variants={ACOUSTIC: [faster]})
-    lengths = []
+
+    def lengths(rows: list[int]) -> list[int]:
+        mask = dataset[rows].acoustic_mask
+        assert mask is not None
+        return mask.sum(1).tolist()
+
+    assert lengths([0, 1]) == [5, 2], "nothing is drawn before it is asked for"
+    drawn = []
+    state = torch.get_rng_state()
     for seed in range(40):
-        torch.manual_seed(seed)
-        batch = dataset[[0, 1]]
-        assert batch.acoustic_mask is not None
-        lengths.append(batch.acoustic_mask.sum(1).tolist())
-        torch.manual_seed(seed)
-        again = dataset[[0, 1]].acoustic
-        assert again is not None
-        assert torch.equal(again, batch.acoustic)  # type: ignore[arg-type]
-    assert {first for first, _ in lengths} == {4, 5}
-    assert {second for _, second in lengths} == {2}, "a clip without a variant stays as it is"
+        dataset.draw_variants(seed)
+        drawn.append(lengths([0, 1]))
+        # Nor does it matter how often, in which batch and in which order clips are read.
+        assert lengths([1]) + lengths([0]) == drawn[-1][::-1]
+    assert {first for first, _ in drawn} == {4, 5}
+    assert {second for _, second in drawn} == {2}, "a clip without a variant stays as it is"
+    for seed in range(40):
+        dataset.draw_variants(seed)
+        assert lengths([0, 1]) == drawn[seed]
+    assert torch.equal(torch.get_rng_state(), state), "reading takes none of the random numbers"
+
+
+def test_all_variants_are_drawn_equally_often(tmp_path: Path) -> None:
+    names = [f"clip-{index}" for index in range(900)]
+    manifest = Manifest(
+        [Utterance(name, "c", "ann", audio_path="a.wav") for name in names], root=Path()
+    )
+    own, *others = (
+        make_store(tmp_path / str(steps), ACOUSTIC, dict.fromkeys(names, steps))
+        for steps in (1, 2, 3)
+    )
+    dataset = UtteranceDataset(manifest, names, {ACOUSTIC: own}, variants={ACOUSTIC: others})
+    dataset.draw_variants(0)
+    batch = dataset[range(len(names))]
+    assert batch.acoustic_mask is not None
+    counts = batch.acoustic_mask.sum(1).bincount().tolist()
+    assert counts[1:] == pytest.approx([300] * 3, abs=60)  # four standard deviations
 
 
 @settings(deadline=None, max_examples=50)

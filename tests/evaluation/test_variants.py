@@ -11,7 +11,6 @@ from vavl.cli import run
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError
 from vavl.evaluation.run import evaluate_runs, predict_fold
-from vavl.features.extract import build_extractor, extract
 from vavl.training.experiment import train_experiment
 from vavl.training.run import open_stores, open_variants
 from vavl.training.scoring import Outputs, mean_outputs
@@ -36,13 +35,13 @@ def test_where_a_variant_says_nothing_it_counts_as_the_first() -> None:
 
 
 def test_a_run_is_scored_by_the_mean_over_its_variants(
-    tiny_corpus: TinyCorpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_corpus: TinyCorpus,
+    faster_voices: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    faster = tmp_path / "faster"
-    extractor = build_extractor(Modality.ACOUSTIC, "logmel", speed=1.1)
-    extract(tiny_corpus.manifest, extractor, faster, progress=False)
     config = tiny_corpus.experiment(
-        tmp_path, training__epochs=1, data__acoustic_variants=[str(faster)]
+        tmp_path, training__epochs=1, data__acoustic_variants=[str(faster_voices)]
     )
     [fold] = train_experiment(config, only=["fold-0"])
     stores = open_stores(config)
@@ -50,7 +49,7 @@ def test_a_run_is_scored_by_the_mean_over_its_variants(
     alone = predict_fold(fold, tiny_corpus.manifest, stores, variants=open_variants(config, stores))
     fold.predictions_file.rename(tmp_path / "plain.npz")
     other = predict_fold(
-        fold, tiny_corpus.manifest, {**stores, Modality.ACOUSTIC: FeatureStore.open(faster)}
+        fold, tiny_corpus.manifest, {**stores, Modality.ACOUSTIC: FeatureStore.open(faster_voices)}
     )
     (tmp_path / "plain.npz").replace(fold.predictions_file)
     for modality in Modality:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
-from tiny import Killed, TinyCorpus, kill_in_the_second_epoch
+from tiny import Killed, TinyCorpus, kill_in_the_second_epoch, reading_threads
 
 import vavl
 from vavl.config import TrainingConfig
 from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
+from vavl.data.store import FeatureStore
 from vavl.errors import InputError, StoreError
 from vavl.evaluation.run import evaluate_runs
 from vavl.features.extract import build_extractor, extract
@@ -26,23 +34,48 @@ from vavl.training.experiment import train_experiment
 from vavl.training.run import FoldDirectory, folds_of_run, make_partitions, open_stores
 from vavl.training.scoring import run_model
 from vavl.training.setup import compile_layers, make_datasets
-from vavl.types import Modality
+from vavl.types import Batch, Modality
 
 
 def weights(fold: FoldDirectory) -> dict[str, torch.Tensor]:
     return load_file(fold.path / "model.safetensors")
 
 
-def test_resumed_equals_uninterrupted_bit_for_bit(
-    tiny_corpus: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = {
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    """However a training ends: at its last epoch, out of patience, or by an error."""
+    yield
+    assert not reading_threads()
+
+
+def everything_drawn(faster_voices: Path) -> dict[str, object]:
+    """Options of a training in which all that can be random is."""
+    return {
+        "data__acoustic_variants": [str(faster_voices)],
         "training__epochs": 3,
         "training__mixup": 0.5,
         "training__visual_noise": 0.3,
         "training__modality_dropout": 0.2,
         "training__time_masking": 0.2,
     }
+
+
+def assert_same_training(fold: FoldDirectory, expected: FoldDirectory) -> None:
+    """Bit for bit: the weights, and what was recorded of each epoch but its duration."""
+    found = weights(fold)
+    for name, value in weights(expected).items():
+        assert torch.equal(value, found[name]), name
+    one, other = (
+        [{k: v for k, v in record.items() if k != "seconds"} for record in f.history()]
+        for f in (fold, expected)
+    )
+    assert one == other
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(
+    tiny_corpus: TinyCorpus, faster_voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = everything_drawn(faster_voices)
     whole = tiny_corpus.experiment(tmp_path / "whole", **options)
     [expected] = train_experiment(whole, only=["fold-0"])
 
@@ -58,11 +91,77 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
     train_experiment(broken, only=["fold-0"])
     assert len(begun) == 4, "one epoch before, the one that died, and the two that were left"
     assert not fold.checkpoint_file.exists()
-    resumed = weights(fold)
-    for name, value in weights(expected).items():
-        assert torch.equal(value, resumed[name]), name
-    strip = [{k: v for k, v in r.items() if k != "seconds"} for r in fold.history()]
-    assert strip == [{k: v for k, v in r.items() if k != "seconds"} for r in expected.history()]
+    assert_same_training(fold, expected)
+
+
+def test_the_timing_of_the_reading_thread_does_not_matter(
+    tiny_corpus: TinyCorpus, faster_voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = everything_drawn(faster_voices) | {"training__epochs": 2}
+    plain = tiny_corpus.experiment(tmp_path / "plain", **options)
+    [expected] = train_experiment(plain, only=["fold-0"])
+    original = FeatureStore.read
+    reads = itertools.count()
+
+    def now_and_then_slow(store: FeatureStore, utterance_id: str) -> NDArray[np.float16]:
+        if next(reads) % 7 == 0:
+            time.sleep(0.005)
+        return original(store, utterance_id)
+
+    monkeypatch.setattr(FeatureStore, "read", now_and_then_slow)
+    slow = tiny_corpus.experiment(tmp_path / "slow", **options)
+    assert_same_training(train_experiment(slow, only=["fold-0"])[0], expected)
+
+    # Nor does it matter whether there is such a thread at all.
+    monkeypatch.setattr(loop, "read_ahead", lambda read, items: nullcontext(map(read, items)))
+    without = tiny_corpus.experiment(tmp_path / "without", **options)
+    assert_same_training(train_experiment(without, only=["fold-0"])[0], expected)
+
+
+def test_variants_take_part_in_training(
+    tiny_corpus: TinyCorpus, faster_voices: Path, tmp_path: Path
+) -> None:
+    folds = [
+        train_experiment(tiny_corpus.experiment(tmp_path / name, **options), only=["fold-0"])[0]
+        for name, options in {
+            "plain": {},
+            "varied": {"data__acoustic_variants": [str(faster_voices)]},
+        }.items()
+    ]
+    losses = [[record["train"]["acoustic_loss"] for record in f.history()] for f in folds]
+    assert all(plain != varied for plain, varied in zip(*losses, strict=True))
+
+
+def test_an_error_of_the_reading_thread_comes_out(
+    tiny_corpus: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = UtteranceDataset.__getitem__
+    reads: list[str] = []
+
+    def fails_at_the_third(dataset: UtteranceDataset, positions: list[int]) -> Batch:
+        reads.append(threading.current_thread().name)
+        if len(reads) == 3:
+            raise StoreError("cannot read shard-00000.safetensors")
+        return original(dataset, positions)
+
+    monkeypatch.setattr(UtteranceDataset, "__getitem__", fails_at_the_third)
+    with pytest.raises(StoreError, match="cannot read shard-00000"):
+        train_experiment(tiny_corpus.experiment(tmp_path), only=["fold-0"])
+    assert all(name.startswith("read-ahead") for name in reads)
+
+
+def test_an_interrupted_step_ends_the_reading_thread(
+    tiny_corpus: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> float:
+        assert reading_threads()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "learning_rate", interrupted)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        train_experiment(tiny_corpus.experiment(tmp_path), only=["fold-0"])
+    assert not reading_threads(), "while the traceback still holds the frames of the loop"
+    del stopped
 
 
 def test_compiled_training_gives_the_same(
@@ -452,4 +551,17 @@ def test_damaged_checkpoint_is_named(tiny_corpus: TinyCorpus, tmp_path: Path) ->
     fold.path.mkdir(parents=True)
     fold.checkpoint_file.write_bytes(b"not a checkpoint")
     with pytest.raises(StoreError, match=r"checkpoint\.pt: damaged"):
+        train_experiment(config, only=["fold-0"])
+
+
+def test_a_checkpoint_of_other_random_numbers_is_refused(
+    tiny_corpus: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_corpus.experiment(tmp_path)
+    kill_in_the_second_epoch(monkeypatch)
+    with pytest.raises(Killed):
+        train_experiment(config, only=["fold-0"])
+    file = FoldDirectory(config.run_dir / "fold-0").checkpoint_file
+    torch.save(torch.load(file, weights_only=True) | {"schema_version": 1}, file)
+    with pytest.raises(StoreError, match="version 2, got 1: begun by another release"):
         train_experiment(config, only=["fold-0"])

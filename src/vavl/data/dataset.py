@@ -30,8 +30,8 @@ class UtteranceDataset(Dataset[Batch]):
         categories: Names in the order of the targets; empty for a model without categories.
         attributes: Names in the order of the targets; empty for a model without attributes.
         soft: Targets are the distribution of the raters' votes where there are votes.
-        variants: Further stores of the same clips, e.g. at other speeds, for training: each time a
-            clip is read, one of the stores that have it is drawn (torch's random numbers).
+        variants: Further stores of the same clips, e.g. at other speeds, for training, see
+            :meth:`draw_variants`.
         apart: Utterances whose sound and face are two items that know nothing of each other; those
             that have one of them alone stay one item.
         sequence_map: What each sequence is replaced by, e.g. normalised by its speaker; the
@@ -59,6 +59,7 @@ class UtteranceDataset(Dataset[Batch]):
         self.stores = dict(stores)
         self.sequence_map = sequence_map
         self.variants = {m: tuple(further) for m, further in (variants or {}).items()}
+        self._draws: dict[Modality, NDArray[np.float64]] = {}
         self.categories = tuple(categories)
         self.attributes = tuple(attributes)
         self.ids = [i for i in ids if any(i in store for store in stores.values())]
@@ -120,36 +121,53 @@ class UtteranceDataset(Dataset[Batch]):
             attribute_targets=_rows(self.attribute_targets, rows),
         )
 
+    def draw_variants(self, seed: int) -> None:
+        """Draws anew which of the stores each clip is read from; at first it is the first one.
+
+        All those that have the clip are equally likely. It is drawn for each clip once, so that
+        it does not matter in which batch, when, and by which thread or rank the clip is read.
+        """
+        rng = np.random.default_rng(seed)
+        self._draws = {modality: rng.random(len(self)) for modality in self.variants}
+
     def _padded(self, modality: Modality, rows: list[int]) -> tuple[Tensor | None, Tensor | None]:
         """``(B, T, D)`` padded with zeros and ``(B, T)`` mask, or None where all lack it."""
-        if not self.lengths[STREAMS.index(modality), rows].any():
+        names = [self.ids[row] for row in rows]
+        sources = [self._source(modality, row) for row in rows]
+        lengths = [
+            0 if source is None else int(source.lengths[source.row(name)])
+            for name, source in zip(names, sources, strict=True)
+        ]
+        if not any(lengths):
             return None, None
-        sequences = [self._read(modality, row) for row in rows]
-        steps = max(len(sequence) for sequence in sequences)
-        # Half as in the store; what a map makes of it is not cut down to that again.
-        precision = np.float16 if self.sequence_map is None else np.float32
-        padded = np.zeros((len(rows), steps, self.stores[modality].spec.dim), dtype=precision)
-        mask = np.zeros((len(rows), steps), dtype=bool)
-        for place, valid, sequence in zip(padded, mask, sequences, strict=True):
-            known = known_steps(sequence)
-            valid[: len(sequence)] = known
-            place[: len(sequence)] = sequence if known.all() else np.nan_to_num(sequence)
-        # Widened at once by torch, which is several times faster at that than numpy.
-        return torch.from_numpy(padded).float(), torch.from_numpy(mask)
+        shape = (len(rows), max(lengths), self.stores[modality].spec.dim)
+        padded, mask = np.empty(shape, dtype=np.float32), np.zeros(shape[:2], dtype=bool)
+        for place, valid, name, source, steps in zip(
+            padded, mask, names, sources, lengths, strict=True
+        ):
+            place[steps:] = 0
+            if source is None:
+                continue
+            frames: NDArray[np.floating] = source.read(name)
+            if self.sequence_map is not None:
+                frames = self.sequence_map(modality, name, frames)
+            known = known_steps(frames)
+            valid[:steps] = known
+            # Widened by torch, which is several times faster at that than numpy.
+            torch.from_numpy(place[:steps]).copy_(
+                torch.from_numpy(frames if known.all() else np.nan_to_num(frames))
+            )
+        return torch.from_numpy(padded), torch.from_numpy(mask)
 
-    def _read(self, modality: Modality, row: int) -> NDArray[np.floating]:
-        """``(T, D)`` of one clip, from a drawn variant where there are some; T = 0 where absent."""
-        store = self.stores[modality]
+    def _source(self, modality: Modality, row: int) -> FeatureStore | None:
+        """The store that a clip is read from, the drawn one of those that have it."""
         if not self.lengths[STREAMS.index(modality), row]:
-            return np.empty((0, store.spec.dim), dtype=np.float16)
-        utterance_id = self.ids[row]
-        further = [s for s in self.variants.get(modality, ()) if utterance_id in s]
-        if further:
-            store = (store, *further)[int(torch.randint(len(further) + 1, ()))]
-        frames = store.read(utterance_id)
-        if self.sequence_map is None:
-            return frames
-        return self.sequence_map(modality, utterance_id, frames)
+            return None
+        store = self.stores[modality]
+        if modality not in self._draws:
+            return store
+        found = [store, *(s for s in self.variants[modality] if self.ids[row] in s)]
+        return found[int(self._draws[modality][row] * len(found))]
 
     def feature_statistics(self, modality: Modality) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation ``(D,)`` over all frames of a modality, in one pass.

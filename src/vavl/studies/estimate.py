@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from lightning_fabric import Fabric
-from torch.utils.data import DataLoader
 
 from vavl.config import ExperimentConfig
+from vavl.data.ahead import read_ahead
 from vavl.data.dataset import BucketSampler
 from vavl.data.manifest import Manifest
 from vavl.errors import VavlError
@@ -21,7 +21,6 @@ from vavl.training.loop import train_epoch
 from vavl.training.objective import Objective
 from vavl.training.run import make_partitions, open_stores
 from vavl.training.setup import make_datasets, make_fabric, make_model, make_optimizer
-from vavl.types import Batch
 
 TIMED_BATCHES = 6
 """Batches that are trained to find out how long one takes."""
@@ -90,11 +89,14 @@ def tried_seconds(config: ExperimentConfig, fold: str) -> float:
     objective = Objective(model, settings)
     objective, optimizer = fabric.setup(objective, make_optimizer(model, settings))
     sampler = BucketSampler(train.lengths.max(0).tolist(), settings.batch_size, seed=settings.seed)
-    # A list of batches is a sampler, too; these are drawn from all lengths of clips.
-    batches = list(itertools.islice(sampler, TIMED_BATCHES))
-    loader: DataLoader[Batch] = DataLoader(train, sampler=batches, batch_size=None)
-    train_epoch(fabric, objective, optimizer, loader, settings, 0)  # warms caches and the files
-    started = time.perf_counter()
-    train_epoch(fabric, objective, optimizer, loader, settings, 0)
-    seconds = (time.perf_counter() - started) / len(loader)
-    return seconds * len(sampler) * settings.epochs
+    # A few of an epoch, which are drawn from all lengths of clips.
+    places = list(itertools.islice(sampler, TIMED_BATCHES))
+
+    def seconds() -> float:
+        started = time.perf_counter()
+        with read_ahead(train.__getitem__, places) as batches:
+            train_epoch(fabric, objective, optimizer, batches, len(places), settings, 0)
+        return time.perf_counter() - started
+
+    seconds()  # warms caches and the files
+    return seconds() / len(places) * len(sampler) * settings.epochs

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from vavl.atomic import atomic_write
 from vavl.errors import StoreError
 
-SCHEMA_VERSION = 1
-"""Version of the checkpoint file."""
+SCHEMA_VERSION = 2
+"""Version of the checkpoint file, and of how random numbers are drawn in the epochs to come."""
 
 
 @dataclass
@@ -65,7 +65,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         # weights_only: tensors and plain values; nothing in the file is executed.
         content = dict(torch.load(path, map_location="cpu", weights_only=True))
         if content["schema_version"] != SCHEMA_VERSION:
-            raise StoreError(f"{path}: expected schema version {SCHEMA_VERSION}; remove it")
+            raise StoreError(
+                f"{path}: expected schema version {SCHEMA_VERSION}, got "
+                f"{content['schema_version']}: begun by another release of vavl, which draws other "
+                "random numbers. Finish it with that one, or remove the file to train this fold "
+                "from the start"
+            )
         return content
 
 

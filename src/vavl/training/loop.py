@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from vavl.atomic import write_json
 from vavl.config import ExperimentConfig, TrainingConfig
+from vavl.data.ahead import read_ahead
 from vavl.data.dataset import BucketSampler
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
@@ -91,7 +91,6 @@ def train_fold(
         rank=fabric.global_rank,
         ranks=fabric.world_size,
     )
-    loader = DataLoader(train, sampler=sampler, batch_size=None)
 
     progress, best = Progress(), dict[str, Tensor]()
     # The first rank's word counts: others may not see its files, or see them late.
@@ -109,7 +108,11 @@ def train_fold(
             seed = epoch_seed(settings.seed, progress.epoch, fabric.global_rank)
             fabric.seed_everything(seed, verbose=False)
             sampler.set_epoch(progress.epoch)
-            losses = train_epoch(fabric, objective, optimizer, loader, settings, progress.epoch)
+            train.draw_variants(epoch_seed(settings.seed, progress.epoch))
+            with read_ahead(train.__getitem__, sampler) as batches:
+                losses = train_epoch(
+                    fabric, objective, optimizer, batches, len(sampler), settings, progress.epoch
+                )
             report = development_report(objective, development, fabric) if development else None
             progress.epoch += 1
             value = selection_value(report, settings, progress.epoch)
@@ -157,16 +160,17 @@ def train_epoch(
     fabric: Fabric,
     objective: Objective,
     optimizer: torch.optim.Optimizer,
-    loader: DataLoader[Batch],
+    batches: Iterable[Batch],
+    count: int,
     settings: TrainingConfig,
     epoch: int,
 ) -> dict[str, float]:
-    """One pass over the training clips; returns the mean of each loss."""
+    """One pass over the training clips, in ``count`` batches; returns the mean of each loss."""
     objective.train()
     totals: dict[Modality, list[float]] = {}
-    for index, read in enumerate(loader):
+    for index, read in enumerate(batches):
         batch = read.to(fabric.device)
-        rate = learning_rate(settings, epoch + index / len(loader))
+        rate = learning_rate(settings, epoch + index / count)
         for group in optimizer.param_groups:
             group["lr"] = rate
         for step in objective.steps:

@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from vavl.data.ahead import read_ahead
 from vavl.data.dataset import UtteranceDataset, sorted_batches
 from vavl.metrics import accuracy, ccc, uar
 from vavl.models.base import EmotionModel
@@ -59,13 +60,15 @@ def run_model(
     )
     lengths = dataset.lengths[[STREAMS.index(m) for m in model.config.inputs]].max(0)  # (N,)
     readable = np.flatnonzero(lengths)
+    batches = [
+        readable[places].tolist()
+        for places in sorted_batches(lengths[readable].tolist(), SCORING_BATCH)[share]
+    ]
     training = model.training
     model.eval()
-    with torch.inference_mode():
-        for places in sorted_batches(lengths[readable].tolist(), SCORING_BATCH)[share]:
-            rows = readable[places].tolist()
-            batch = dataset[rows].to(device)
-            out = model(**_inputs(model, batch))
+    with torch.inference_mode(), read_ahead(dataset.__getitem__, batches) as read:
+        for rows, batch in zip(batches, read, strict=True):
+            out = model(**_inputs(model, batch.to(device)))
             outputs.prediction[rows] = out.prediction.float().cpu()
             outputs.predicted[rows] = torch.tensor([m is not None for m in out.modality])
             for modality in Modality:
