@@ -46,7 +46,7 @@ class Normalisation(nn.Module):
 
     def normalise(self, x: Tensor) -> Tensor:
         """Zero mean and unit variance per dimension, by the statistics of the training speakers."""
-        return (x - self.mean) * self.scale
+        return (x - self.mean).mul_(self.scale)  # in place: nobody else has the difference
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Stores ``(D,)`` statistics; dimensions that never vary are left unscaled."""
