@@ -174,6 +174,13 @@ def test_a_shard_whose_header_lies_is_reported_on_reading(tmp_path: Path) -> Non
         FeatureStore.open(tmp_path).read("clip-00")
 
 
+def admit_size(path: Path) -> None:
+    """Has the sidecar of a shard say how large it is now."""
+    sidecar = path.with_suffix(".json")
+    content = json.loads(sidecar.read_text()) | {"bytes": path.stat().st_size}
+    sidecar.write_text(json.dumps(content))
+
+
 @pytest.mark.parametrize(
     "tensors",
     [
@@ -191,10 +198,17 @@ def test_a_shard_of_another_content_is_reported_on_reading(
     fill(tmp_path, 2)  # one step and two
     path = tmp_path / "shard-00000.safetensors"
     save_file(tensors, path)
-    sidecar = tmp_path / "shard-00000.json"
-    content = json.loads(sidecar.read_text()) | {"bytes": path.stat().st_size}
-    sidecar.write_text(json.dumps(content))
-    with pytest.raises(StoreError, match=r"cannot read shard-00000\.safetensors: expected"):
+    admit_size(path)
+    with pytest.raises(StoreError, match=r"cannot read shard-00000\.safetensors"):
+        FeatureStore.open(tmp_path).read("clip-01")
+
+
+def test_bytes_behind_the_rows_are_not_taken_for_rows(tmp_path: Path) -> None:
+    fill(tmp_path, 2)
+    path = tmp_path / "shard-00000.safetensors"
+    path.write_bytes(path.read_bytes() + bytes(6))
+    admit_size(path)
+    with pytest.raises(StoreError, match=r"cannot read shard-00000\.safetensors"):
         FeatureStore.open(tmp_path).read("clip-01")
 
 

@@ -223,18 +223,17 @@ class Frames:
         """Looks up the rows of ``dim`` numbers in a shard.
 
         Raises:
-            ValueError: It holds something else.
+            ValueError: It holds something else; or what safetensors raises.
         """
         from safetensors import safe_open
 
         with safe_open(str(path), framework="np") as shard:
-            found = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118
-            shapes = {name: (part.get_dtype(), *part.get_shape()) for name, part in found.items()}
-        match shapes:
-            case {"frames": ("F16", int(rows), width), **others} if width == dim and not others:
-                # safetensors has made sure that the data of its tensors are the end of the file.
-                return cls(str(path), path.stat().st_size - 2 * rows * dim, rows, dim)
-        raise ValueError(f"expected F16 {FRAMES} (N, {dim}) alone, got {shapes}")
+            names, frames = list(shard.keys()), shard.get_slice(FRAMES)
+            kind, shape = frames.get_dtype(), frames.get_shape()
+        if names != [FRAMES] or kind != "F16" or shape[1:] != [dim]:
+            raise ValueError(f"expected F16 {FRAMES} (N, {dim}), got {names} and {kind} {shape}")
+        # safetensors has made sure that the data of its tensors are the end of the file.
+        return cls(str(path), path.stat().st_size - 2 * shape[0] * dim, shape[0], dim)
 
     def read(self, start: int, length: int) -> NDArray[np.float16]:
         """``(length, dim)`` from a row on."""
