@@ -37,10 +37,9 @@ __all__ = ["STORE_SCHEMA_VERSION", "FeatureStore", "StoreWriter"]
 class FeatureStore:
     """Reads the feature sequences of a store. Opened with :meth:`open`.
 
-    Reading one clip never reads a shard, and leaves nothing open or mapped; a shard that lies
-    elsewhere is fetched when it is first read, see
-    :func:`vavl.data.store_folder.cache_folder`. Several threads may read, and the object can be
-    pickled, e.g. for the workers of a data loader.
+    A clip is read without the rest of its shard, and nothing stays open or mapped; a shard that lies
+    elsewhere is fetched when it is first read, see :func:`vavl.data.store_folder.cache_folder`.
+    Several threads may read at once, and the object can be pickled, e.g. for other processes.
 
     Example:
         >>> import tempfile
