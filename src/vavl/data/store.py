@@ -37,8 +37,8 @@ __all__ = ["STORE_SCHEMA_VERSION", "FeatureStore", "StoreWriter"]
 class FeatureStore:
     """Reads the feature sequences of a store. Opened with :meth:`open`.
 
-    A clip is read without the rest of its shard, and nothing stays open or mapped; a shard that lies
-    elsewhere is fetched when it is first read, see :func:`vavl.data.store_folder.cache_folder`.
+    A clip is read without the rest of its shard, and nothing stays open or mapped. A shard that
+    lies elsewhere is fetched when first read, see :func:`vavl.data.store_folder.cache_folder`.
     Several threads may read at once, and the object can be pickled, e.g. for other processes.
 
     Example:
