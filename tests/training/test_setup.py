@@ -10,6 +10,7 @@ import torch
 from small_models import tiny
 
 from vavl.config import TrainingConfig
+from vavl.models.conformer import FeedForward, RelativeSelfAttention
 from vavl.training.setup import compile_layers, make_optimizer
 
 
@@ -33,6 +34,7 @@ def test_fused_steps_equal_plain_ones(decoupled: bool) -> None:
 
 
 def test_compiled_layers_give_the_same_from_few_graphs() -> None:
+    torch.compiler.reset()  # graphs of other tests would be taken for these layers
     graphs = []
     no_dropout = {"dropout": 0.0, "input_dropout": 0.0, "head_dropout": 0.0}
 
@@ -56,6 +58,8 @@ def test_compiled_layers_give_the_same_from_few_graphs() -> None:
         seen = len(graphs)
     compiled(acoustic=torch.randn(6, 31, 6))
     assert len(graphs) == seen > 0, "sizes that were not seen before need no graph of their own"
+    layers = [m for m in plain.modules() if isinstance(m, FeedForward | RelativeSelfAttention)]
+    assert seen <= len(layers), "each layer is one graph"
 
 
 def test_gradients_of_half_precision_can_be_clipped() -> None:

@@ -183,7 +183,7 @@ def compile_layers(model: EmotionModel, backend: str | Callable[..., Any] = "ind
     """
     for module in model.modules():
         if isinstance(module, FeedForward | RelativeSelfAttention):
-            module.compile(dynamic=True, fullgraph=True, backend=backend)
+            module.compile(dynamic=True, backend=backend)
 
 
 def trained_predictions(train: UtteranceDataset) -> tuple[Modality, ...]:
