@@ -87,12 +87,14 @@ def test_it_learns(tiny_corpus: TinyCorpus, tmp_path: Path, name: str) -> None:
         tiny_corpus,
         tmp_path,
         name,
-        training__epochs=12,
+        training__epochs=20,
         training__learning_rate=4e-3,
     )
     [fold] = train_experiment(config, only=["fold-0"])
     losses = [record["train"]["loss"] for record in fold.history()]
-    assert losses[-1] < 0.9 * losses[0]
+    # Of several epochs: what a single one loses depends on what was drawn, e.g. for UAVM on which
+    # modality a batch was trained with.
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
 
 
 @pytest.fixture(scope="module")
