@@ -22,6 +22,7 @@ from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError
+from vavl.memory import keep_memory
 from vavl.models.base import EmotionModel
 from vavl.models.pretrained import write_features
 from vavl.ranks import together
@@ -70,6 +71,7 @@ def train_fold(
         The model of the chosen epoch, in evaluation mode; it is also saved in the fold's folder.
     """
     settings = config.training
+    keep_memory()
     fabric.seed_everything(settings.seed, verbose=False)
     train, development = make_datasets(config, manifest, stores, partition)
     model = make_model(config, train, stores)
