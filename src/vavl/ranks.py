@@ -10,6 +10,7 @@ With one process, and outside of :func:`together`, everything here is the identi
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,20 @@ def launched_ranks() -> int:
 def is_first() -> bool:
     """Whether this is the process that writes and prints."""
     return launched_ranks() == 1 or int(os.environ["RANK"]) == 0
+
+
+def leave_at_exit() -> None:
+    """Has this process close its connections to the other ranks before it ends.
+
+    Gloo's threads run on otherwise, and now and then the process aborts while it is torn down,
+    after all its work is done.
+    """
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 @contextmanager

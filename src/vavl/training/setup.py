@@ -21,7 +21,7 @@ from vavl.errors import InputError
 from vavl.models.base import EmotionModel
 from vavl.models.conformer import FeedForward, RelativeSelfAttention
 from vavl.models.registry import build_model
-from vavl.ranks import launched_ranks
+from vavl.ranks import launched_ranks, leave_at_exit
 from vavl.training.run import open_variants
 from vavl.types import STREAMS, Modality
 
@@ -75,6 +75,7 @@ def _distributed_fabric(kind: str, settings: TrainingConfig) -> Fabric:
         precision=settings.precision,
     )
     fabric.launch()
+    leave_at_exit()
     return fabric
 
 
