@@ -2,13 +2,14 @@
 
 Two variants with the same overrides share their models: how a prediction is read and what is taken
 from the test clips comes after training. Models are kept by a key of their configuration, so that a
-study that is extended keeps what it has::
+study that is extended keeps what it has, and studies with the same base share it::
 
-    OUT/NAME/
-      study.toml          the study as it was begun
-      runs/KEY/seed-0/    a run, as `vavl train` leaves it: KEY stands for its configuration
-      results.md, .tex, .csv, folds.csv, *.svg, *.pdf
-      failures.csv        tasks that failed, and why
+    OUT/
+      models/KEY/seed-0/    a run, as `vavl train` leaves it: KEY stands for its configuration
+      NAME/
+        study.toml          the study as it was begun
+        results.md, .tex, .csv, folds.csv, *.svg, *.pdf
+        failures.csv        tasks that failed, and why
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ from vavl.studies.config import (
 from vavl.training.run import FoldDirectory, make_partitions, open_stores, open_variants
 from vavl.training.setup import output_names
 from vavl.types import Modality
+
+MODELS = "models"
+"""The folder, beside those of the studies, that holds the models of all of them."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,10 @@ def make_plan(study: StudyConfig, out: Path) -> Plan:
     Raises:
         InputError: Variants whose configuration, data or folds do not fit, all in one error.
     """
-    folder = Path(out) / study.name
+    out = Path(out)
+    folder = out / study.name
+    if study.name == MODELS:
+        raise InputError(f"name: expected another than {MODELS!r}, where the models are kept")
     base = load_experiment(study.base)
     variants: dict[str, Variant] = {}
     problems: list[str] = []
@@ -168,7 +175,7 @@ def make_plan(study: StudyConfig, out: Path) -> Plan:
         try:
             if isinstance(config, tuple):
                 config = config[0].variant(config[1])
-            variants[name] = _variant(name, config, base, study, folder)
+            variants[name] = _variant(name, config, base, study, out)
         except VavlError as error:
             problems.append(f"variant {name!r}: {error}")
     by_key: dict[str, list[Variant]] = {}
@@ -202,7 +209,7 @@ def make_plan(study: StudyConfig, out: Path) -> Plan:
 
 
 def _variant(
-    name: str, config: VariantConfig, base: ExperimentConfig, study: StudyConfig, folder: Path
+    name: str, config: VariantConfig, base: ExperimentConfig, study: StudyConfig, out: Path
 ) -> Variant:
     content: dict[str, Any] = base.model_dump(mode="python")
     for key, value in {**study.set, **dict(flattened(config.set))}.items():
@@ -213,7 +220,7 @@ def _variant(
         content["training"]["threads"] = 1
     experiment = validated(ExperimentConfig, content, name)
     variant = Variant(name, config.about, experiment, config.view, config.test)
-    place = {"runs_dir": folder / "runs" / variant.key}
+    place = {"runs_dir": out / MODELS / variant.key}
     return replace(variant, experiment=experiment.model_copy(update=place))
 
 
