@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from vavl.config import TrainingConfig
-from vavl.models.conformer import masked_mean
 from vavl.models.sequences import Sequences, drop_modalities
 from vavl.ranks import gathered
 from vavl.types import STREAMS, Modality
@@ -68,7 +67,7 @@ def augmented(
             part,
             x=add_noise(mask_time(part.x, part.mask, config.time_masking), noise[modality]),
             # The reconstruction aims at the clip, not at the noise on it.
-            target=masked_mean(part.x, part.mask),
+            target=_mean(part.x, part.mask),
         )
         for modality, part in sequences.items()
     }, targets
@@ -102,8 +101,15 @@ def mix_clips(
         other = place[partner[part.rows]]  # (n,)
         x = part.x * part.mask[..., None].to(part.x.dtype)
         mask = part.mask | part.mask[other]
-        mixed[modality] = Sequences(x.lerp(x[other], 1 - share), mask, part.rows)
+        mixed[modality] = Sequences(x.lerp_(x[other], 1 - share), mask, part.rows)
     return mixed, targets.mixed(partner, share)
+
+
+def _mean(x: Tensor, mask: Tensor) -> Tensor:
+    """As :func:`vavl.models.conformer.masked_mean`, of finite padding: one pass, and no copy."""
+    weights = mask.to(x.dtype)
+    total = torch.bmm(weights[:, None], x)[:, 0]  # (n, 1, T) @ (n, T, D)
+    return total / weights.sum(1, keepdim=True)
 
 
 def mask_time(x: Tensor, mask: Tensor, share: float) -> Tensor:
