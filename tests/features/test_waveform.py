@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vavl.data.store import known_steps
 from vavl.errors import InputError, MediaError
 from vavl.features.acoustic import LogMel
 from vavl.features.waveform import Conditioning, corpus_statistics
@@ -82,6 +83,7 @@ def test_statistics_of_nothing(write_wav, tmp_path) -> None:
         ),
         ({"corpus_mean": 0.0}, ["only used by normalization='corpus'"]),
         ({"max_duration_s": 0}, ["max_duration_s"]),
+        ({"silence_db": -30}, ["silence_db: expected decibels > 0, got -30"]),
         ({"max_duration_s": "12"}, ["max_duration_s: expected seconds > 0, got '12'"]),
         (
             {"normalization": "corpus", "corpus_mean": float("nan"), "max_duration_s": -1.0},
@@ -108,6 +110,32 @@ def test_all_values_that_do_not_fit_are_named(arguments, names: list[str]) -> No
 def test_waveforms_that_do_not_fit(waveform: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
         LogMel().extract(waveform)
+
+
+def test_silence_is_left_unknown_in_its_place(noise) -> None:
+    """Half a second of it before, in and after the sound, 40 dB below or none at all."""
+    sound, quiet, nothing = noise(0.5), 0.01 * noise(0.5), np.zeros(8_000, np.float32)
+    samples = np.concatenate([nothing, sound, quiet, sound, nothing])
+    kept = LogMel().extract(samples)
+    features = LogMel(silence_db=30).extract(samples)
+    known = known_steps(features)
+    assert features.shape == kept.shape
+    # Steps of 10 ms; the last one begins 25 ms before the end.
+    expected = np.repeat([False, True, False, True, False], 50)[: len(kept)]
+    np.testing.assert_array_equal(known, expected)
+    np.testing.assert_array_equal(features[known], kept[known])
+    np.testing.assert_array_equal(LogMel(silence_db=60).extract(samples)[100:150], kept[100:150])
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5])
+def test_the_loudest_step_is_never_silence(level: float) -> None:
+    samples = np.full(8_000, level, np.float32)
+    assert known_steps(LogMel(silence_db=1e-3).extract(samples)).any()
+
+
+def test_the_key_without_silence_is_what_it_was_before() -> None:
+    assert "silence_db" not in LogMel().spec.parameters
+    assert LogMel(silence_db=30).spec.key != LogMel(silence_db=35).spec.key != LogMel().spec.key
 
 
 def test_a_waveform_at_another_rate_is_resampled(noise) -> None:

@@ -84,6 +84,7 @@ def extract(
     normalization: Literal["utterance", "corpus", "none"] = "utterance",
     partition: Path | None = None,
     speed: float = 1.0,
+    silence_db: float | None = None,
     engine: Literal["local", "ray"] = "local",
     workers: int = 0,
     threads: int | None = None,
@@ -108,6 +109,8 @@ def extract(
             the training clips of a partition; or none.
         partition: For --normalization corpus: the partition (JSON) whose training clips count.
         speed: Play the sound faster or slower: for stores to augment training with.
+        silence_db: Leave out what is quieter than the loudest moment of a clip by more than this,
+            e.g. 30: pauses, and the silence before and after.
         engine: local, or ray: on the cluster that RAY_ADDRESS names, or else on this machine
             (needs vavl[ray]).
         workers: Worker processes; 0 works in this process. With ray the actors; 0 is as many as
@@ -150,6 +153,8 @@ def extract(
                 parameters |= training_statistics(table, partition)
             if speed != 1:
                 parameters["speed"] = speed
+            if silence_db is not None:
+                parameters["silence_db"] = silence_db
             if layer:
                 parameters["layer"] = layer if len(layer) > 1 else layer[0]
         extractor = build_extractor(modality, name, **parameters)

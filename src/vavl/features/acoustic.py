@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vavl.features.media import SAMPLING_RATE_HZ
-from vavl.features.waveform import Conditioning, NormalizationName, WaveformExtractor, padded
+from vavl.features.waveform import (
+    Conditioning,
+    ConditioningOptions,
+    WaveformExtractor,
+    padded,
+)
 from vavl.types import FeatureSpec, Modality
 
 BANDS = 80
@@ -39,11 +45,7 @@ class LogMel(WaveformExtractor):
     mel(f) = 2595 log10(1 + f / 700).
 
     Args:
-        normalization: See :class:`vavl.features.waveform.Conditioning`; likewise the others.
-        corpus_mean: For ``normalization="corpus"``.
-        corpus_std: For ``normalization="corpus"``.
-        max_duration_s: What lies after is cut off.
-        speed: Factor of tempo and pitch, for training on varied voices.
+        **conditioning: The attributes of :class:`vavl.features.waveform.Conditioning`.
 
     Example:
         >>> tone = np.sin(2 * np.pi * 1000 / 16000 * np.arange(16000))
@@ -56,17 +58,8 @@ class LogMel(WaveformExtractor):
     al., "The HTK Book", section 5.4, with energies instead of magnitudes.
     """
 
-    def __init__(
-        self,
-        normalization: NormalizationName = "utterance",
-        corpus_mean: float | None = None,
-        corpus_std: float | None = None,
-        max_duration_s: float | None = None,
-        speed: float = 1.0,
-    ) -> None:
-        self.conditioning = Conditioning(
-            normalization, corpus_mean, corpus_std, max_duration_s, speed
-        )
+    def __init__(self, **conditioning: Unpack[ConditioningOptions]) -> None:
+        self.conditioning = Conditioning(**conditioning)
         constants = {
             "hop": HOP,
             "window": WINDOW,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vavl.features.acoustic import BANDS, HOP, WINDOW, LogMel
 from vavl.features.media import SAMPLING_RATE_HZ
-from vavl.features.waveform import NormalizationName, padded
+from vavl.features.waveform import ConditioningOptions, padded
 from vavl.types import FeatureSpec, Modality
 
 LOWEST_PITCH_HZ, HIGHEST_PITCH_HZ = 60.0, 500.0
@@ -38,11 +39,7 @@ class LogMelPitch(LogMel):
     depend on what comes later.
 
     Args:
-        normalization: See :class:`vavl.features.waveform.Conditioning`; likewise the others.
-        corpus_mean: For ``normalization="corpus"``.
-        corpus_std: For ``normalization="corpus"``.
-        max_duration_s: What lies after is cut off.
-        speed: Factor of tempo and pitch, for training on varied voices.
+        **conditioning: The attributes of :class:`vavl.features.waveform.Conditioning`.
 
     Example:
         >>> times = np.arange(16000) / 16000
@@ -57,15 +54,8 @@ class LogMelPitch(LogMel):
     autocorrelation of the windowed sound over that of the window.
     """
 
-    def __init__(
-        self,
-        normalization: NormalizationName = "utterance",
-        corpus_mean: float | None = None,
-        corpus_std: float | None = None,
-        max_duration_s: float | None = None,
-        speed: float = 1.0,
-    ) -> None:
-        super().__init__(normalization, corpus_mean, corpus_std, max_duration_s, speed)
+    def __init__(self, **conditioning: Unpack[ConditioningOptions]) -> None:
+        super().__init__(**conditioning)
         self.spec = FeatureSpec(
             modality=Modality.ACOUSTIC,
             extractor="logmel-pitch",

@@ -10,7 +10,7 @@ Source: W. B. Johnson, J. Lindenstrauss, "Extensions of Lipschitz mappings into 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from vavl.errors import InputError
 from vavl.features.acoustic import BANDS, LogMel
 from vavl.features.compact_face import CROP_SIZE, crop_faces
 from vavl.features.faces import Face
-from vavl.features.waveform import NormalizationName
+from vavl.features.waveform import ConditioningOptions
 from vavl.types import FeatureSpec, Modality
 
 PIXELS = CROP_SIZE * CROP_SIZE
@@ -58,11 +58,7 @@ class RandomLogMel(LogMel):
         dim: Values per step.
         frames: Log-mel frames that are joined into a step; the last step repeats the last frame.
         seed: Of the projection.
-        normalization: See :class:`vavl.features.acoustic.LogMel`; likewise the others.
-        corpus_mean: For ``normalization="corpus"``.
-        corpus_std: For ``normalization="corpus"``.
-        max_duration_s: What lies after is cut off.
-        speed: Factor of tempo and pitch.
+        **conditioning: The attributes of :class:`vavl.features.waveform.Conditioning`.
 
     Raises:
         InputError: An argument makes no sense.
@@ -78,13 +74,9 @@ class RandomLogMel(LogMel):
         dim: int = 512,
         frames: int = 2,
         seed: int = 0,
-        normalization: NormalizationName = "utterance",
-        corpus_mean: float | None = None,
-        corpus_std: float | None = None,
-        max_duration_s: float | None = None,
-        speed: float = 1.0,
+        **conditioning: Unpack[ConditioningOptions],
     ) -> None:
-        super().__init__(normalization, corpus_mean, corpus_std, max_duration_s, speed)
+        super().__init__(**conditioning)
         if frames < 1:
             raise InputError(f"frames: expected at least 1, got {frames}")
         assert self.spec.frame_rate_hz is not None

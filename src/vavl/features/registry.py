@@ -28,6 +28,7 @@ from vavl.features.pitch import LogMelPitch
 from vavl.features.random_projection import RandomLogMel
 from vavl.features.speech_encoder import PAPER_PRESET, SpeechEncoder, Wav2Vec2LargeRobust12
 from vavl.features.visual import ArrayFeatures
+from vavl.features.waveform import ConditioningOptions
 from vavl.types import STREAMS, FeatureSpec, Modality
 
 
@@ -143,7 +144,7 @@ def rebuild_extractor(spec: FeatureSpec, *, source: str | None = None) -> Extrac
     builder = _BUILDERS.get(spec.modality, {}).get(name)
     if builder is None:
         raise InputError(f"extractor: {spec.modality} {name!r} is not known to this vavl")
-    known = inspect.signature(builder).parameters
+    known = _parameters(builder)
     values = {
         "dim": spec.dim,
         "frame_rate_hz": spec.frame_rate_hz,
@@ -162,7 +163,7 @@ def rebuild_extractor(spec: FeatureSpec, *, source: str | None = None) -> Extrac
 
 
 def _build(name: str, builder: Callable[..., Extractor], parameters: dict[str, Any]) -> Extractor:
-    known = inspect.signature(builder).parameters
+    known = _parameters(builder)
     unknown = [
         f"{parameter}: not a parameter of it{_did_you_mean(parameter, known)}"
         for parameter in parameters
@@ -173,6 +174,15 @@ def _build(name: str, builder: Callable[..., Extractor], parameters: dict[str, A
             all_problems(f"extractor {name!r}", unknown) + f"\nIt takes: {', '.join(known)}"
         )
     return builder(**parameters)
+
+
+def _parameters(builder: Callable[..., Extractor]) -> list[str]:
+    """What a builder takes by name."""
+    names: list[str] = []
+    for name, parameter in inspect.signature(builder).parameters.items():
+        collects = parameter.kind is parameter.VAR_KEYWORD
+        names += ConditioningOptions.__annotations__ if collects else [name]
+    return names
 
 
 def _checked(modality: Modality | str) -> Modality:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from vavl.features.hidden_states import (
     WhisperHiddenStates,
 )
 from vavl.features.media import SAMPLING_RATE_HZ
-from vavl.features.waveform import Conditioning, NormalizationName, WaveformExtractor
+from vavl.features.waveform import Conditioning, ConditioningOptions, WaveformExtractor
 from vavl.features.weights import Checkpoint, find_checkpoint
 from vavl.types import FeatureSpec, Modality
 
@@ -60,11 +60,7 @@ class SpeechEncoder(WaveformExtractor):
             input of the first layer. Several, e.g. ``(2, 3, 4)``, are computed in one pass and
             stand beside each other in each frame. Default: the output of the whole encoder, as
             ``last_hidden_state`` in transformers.
-        normalization: See :class:`vavl.features.waveform.Conditioning`; likewise the others.
-        corpus_mean: For ``normalization="corpus"``.
-        corpus_std: For ``normalization="corpus"``.
-        max_duration_s: What lies after is cut off.
-        speed: Factor of tempo and pitch, for training on varied voices.
+        **conditioning: The attributes of :class:`vavl.features.waveform.Conditioning`.
 
     Raises:
         InputError: The source cannot be had, is no supported encoder, or lacks the layer.
@@ -80,15 +76,9 @@ class SpeechEncoder(WaveformExtractor):
         source: str,
         revision: str | None = None,
         layer: Layers = None,
-        normalization: NormalizationName = "utterance",
-        corpus_mean: float | None = None,
-        corpus_std: float | None = None,
-        max_duration_s: float | None = None,
-        speed: float = 1.0,
+        **conditioning: Unpack[ConditioningOptions],
     ) -> None:
-        self.conditioning = Conditioning(
-            normalization, corpus_mean, corpus_std, max_duration_s, speed
-        )
+        self.conditioning = Conditioning(**conditioning)
         checkpoint = find_checkpoint(source, revision)
         self._hidden_states = _hidden_states(checkpoint, layer)
         self._describe("hf", {"layer": list(layer) if isinstance(layer, Sequence) else layer})
@@ -149,11 +139,8 @@ class Wav2Vec2LargeRobust12(SpeechEncoder):
         source: A folder or hub id with this architecture. Default: the public checkpoint
             ``audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim`` at a fixed commit.
         revision: Branch, tag or commit on the hub.
-        normalization: See :class:`vavl.features.waveform.Conditioning`; likewise the others.
-        corpus_mean: For ``normalization="corpus"``.
-        corpus_std: For ``normalization="corpus"``.
-        max_duration_s: What lies after is cut off.
-        speed: Factor of tempo and pitch, for training on varied voices.
+        **conditioning: The attributes of :class:`vavl.features.waveform.Conditioning`;
+            ``max_duration_s`` is 12 by default.
 
     Raises:
         InputError: The source cannot be had, or is not of this architecture.
@@ -163,15 +150,10 @@ class Wav2Vec2LargeRobust12(SpeechEncoder):
         self,
         source: str | None = None,
         revision: str | None = None,
-        normalization: NormalizationName = "utterance",
-        corpus_mean: float | None = None,
-        corpus_std: float | None = None,
-        max_duration_s: float | None = _PAPER_DURATION_S,
-        speed: float = 1.0,
+        **conditioning: Unpack[ConditioningOptions],
     ) -> None:
-        self.conditioning = Conditioning(
-            normalization, corpus_mean, corpus_std, max_duration_s, speed
-        )
+        capped: ConditioningOptions = {"max_duration_s": _PAPER_DURATION_S}
+        self.conditioning = Conditioning(**(capped | conditioning))
         if source is None:
             source, revision = PAPER_SOURCE, revision or PAPER_REVISION
         checkpoint = find_checkpoint(source, revision)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -67,9 +67,20 @@ def corpus_statistics(paths: Iterable[str | PathLike[str]]) -> WaveformStatistic
     return WaveformStatistics(mean, math.sqrt(squares / count))
 
 
+class ConditioningOptions(TypedDict, total=False):
+    """The attributes of :class:`Conditioning`, as options of every extractor of sound."""
+
+    normalization: NormalizationName
+    corpus_mean: float | None
+    corpus_std: float | None
+    max_duration_s: float | None
+    speed: float
+    silence_db: float | None
+
+
 @dataclass(frozen=True)
 class Conditioning:
-    """Cap on the duration, change of speed, normalisation. All of it enters the store's key.
+    """Cap, change of speed, normalisation, silence. All of it enters the store's key.
 
     Attributes:
         normalization: ``"utterance"`` (zero mean and unit variance per clip: the features of a clip
@@ -81,6 +92,10 @@ class Conditioning:
         speed: Factor by which the sound is played faster, with its pitch and formants, as a tape
             would: another voice saying the same, for augmentation in training. Source: Ko et al.
             2015, "Audio augmentation for speech recognition".
+        silence_db: Steps that are quieter than the loudest one of the clip by more than this are
+            left unknown: rows of NaN, which keep their place in time and are masked wherever
+            features are used. Before and after an utterance there is often as much silence as
+            speech, and it says little of the emotion. None keeps every step.
 
     Raises:
         InputError: Naming every value that does not fit.
@@ -91,6 +106,7 @@ class Conditioning:
     corpus_std: float | None = None
     max_duration_s: float | None = None
     speed: float = 1.0
+    silence_db: float | None = None
 
     def __post_init__(self) -> None:
         problems = []
@@ -118,18 +134,23 @@ class Conditioning:
             problems.append(f"max_duration_s: expected seconds > 0, got {self.max_duration_s!r}")
         if not _is_number(self.speed, above=0) or not 0.5 <= self.speed <= 2:
             problems.append(f"speed: expected a factor from 0.5 to 2, got {self.speed!r}")
+        if self.silence_db is not None and not _is_number(self.silence_db, above=0):
+            problems.append(f"silence_db: expected decibels > 0, got {self.silence_db!r}")
         if problems:
             raise InputError(all_problems("waveform conditioning", problems))
 
     def parameters(self) -> dict[str, Any]:
         """For :attr:`vavl.types.FeatureSpec.parameters`."""
-        return {
+        parameters = {
             "normalization": self.normalization,
             "corpus_mean": None if self.corpus_mean is None else float(self.corpus_mean),
             "corpus_std": None if self.corpus_std is None else float(self.corpus_std),
             "max_duration_s": None if self.max_duration_s is None else float(self.max_duration_s),
             "speed": float(self.speed),
         }
+        if self.silence_db is not None:  # else the keys are those of before there was this
+            parameters["silence_db"] = float(self.silence_db)
+        return parameters
 
     def apply(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """Caps, speeds up or down and normalises ``(N,)`` samples at 16 kHz.
@@ -152,6 +173,25 @@ class Conditioning:
         deviation = float(samples.std())
         # Rounding leaves a constant clip a deviation far below one step of 24-bit sound (1e-7).
         return (samples / deviation if deviation > 1e-10 else samples * 0.0).astype(np.float32)
+
+    def is_silence(self, waveform: NDArray[np.float32], steps: int, hop: int) -> NDArray[np.bool_]:
+        """Which steps are quieter than :attr:`silence_db` allows; never the loudest one.
+
+        Args:
+            waveform: ``(N,)`` samples, as :meth:`apply` returns them.
+            steps: How many steps (T) there are.
+            hop: Samples of a step; the first one begins with the first sample.
+
+        Returns:
+            ``(T,)``.
+        """
+        if self.silence_db is None:
+            return np.zeros(steps, dtype=np.bool_)
+        samples = waveform[: steps * hop].astype(np.float64)
+        samples = np.pad(samples, (0, steps * hop - len(samples))).reshape(steps, hop)
+        power = np.square(samples).mean(axis=1)
+        quiet: NDArray[np.bool_] = power < power.max() * 10 ** (-self.silence_db / 10)
+        return quiet
 
 
 def _is_number(value: object, above: float = -math.inf) -> bool:
@@ -204,7 +244,7 @@ class WaveformExtractor(ABC):
             sampling_rate_hz: Rate of the waveform; resampled to 16 kHz where it differs.
 
         Returns:
-            ``(T, D)``.
+            ``(T, D)``; a step of silence is a row of NaN where ``silence_db`` asks for it.
 
         Raises:
             InputError: The waveform is not one-dimensional, empty, or not finite.
@@ -223,12 +263,17 @@ class WaveformExtractor(ABC):
         if not np.isfinite(samples).all():
             raise InputError("waveform: expected finite samples, got NaN or infinite ones")
         samples = resample(samples.astype(np.float32, copy=False), sampling_rate_hz)
-        features = self._features(self.conditioning.apply(samples))
+        conditioned = self.conditioning.apply(samples)
+        features = self._features(conditioned)
         if not np.isfinite(features).all():
             raise MediaError(
                 f"{self.spec.extractor}: the features of this clip are not finite; "
                 "does it contain absurdly large samples?"
             )
+        if self.conditioning.silence_db is not None:
+            assert self.spec.frame_rate_hz is not None
+            hop = round(SAMPLING_RATE_HZ / self.spec.frame_rate_hz)
+            features[self.conditioning.is_silence(conditioned, len(features), hop)] = np.nan
         return features
 
     @abstractmethod
