@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from studies.conftest import STUDY, Write
 from tiny import TinyCorpus
 
@@ -160,6 +161,36 @@ def test_an_extended_study_keeps_its_models_and_tells_of_the_change(
     assert after.hypotheses[0].verdict in set(Verdict) - {Verdict.NOT_RUN}
 
 
+def test_studies_with_the_same_base_share_their_models(write: Write, copied: Path) -> None:
+    other = STUDY.replace('name = "tiny"', 'name = "other"').replace(
+        "[variants.average]", "[variants.product]"
+    )
+    other = other.replace('view = "average"', 'view = "product"').replace(
+        'against = "average"', 'against = "product"'
+    )
+    plan = make_plan(load_study(write(other)), copied)
+    assert all(is_done(task) for task in plan.tasks)
+    before = {task.directory.summary_file.stat().st_mtime_ns for task in plan.tasks}
+    _, results = finish(plan.study, copied)
+    assert results.variant("product") is not None
+    assert {task.directory.summary_file.stat().st_mtime_ns for task in plan.tasks} == before
+    assert sorted(path.name for path in copied.iterdir()) == ["models", "other", "tiny"]
+
+
+def test_two_studies_do_not_train_in_one_folder(study: StudyConfig, copied: Path) -> None:
+    with (
+        FileLock(copied / "models" / ".lock"),
+        pytest.raises(StoreError, match="expected no other study to train here"),
+    ):
+        finish(study, copied)
+    finish(study, copied)
+
+
+def test_no_study_is_called_as_the_folder_of_the_models(write: Write, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="another than 'models'"):
+        make_plan(load_study(write(STUDY.replace('name = "tiny"', 'name = "models"'))), tmp_path)
+
+
 def test_gaps_are_predicted_by_the_models_that_are_there(write: Write, copied: Path) -> None:
     gaps = STUDY.replace('key = "test.without_acoustic"', 'key = "test.acoustic_gaps"')
     plan, results = finish(load_study(write(gaps.replace("1.0]", "0.9]"))), copied)
@@ -174,7 +205,7 @@ def test_changed_data_are_refused(study: StudyConfig, copied: Path) -> None:
     provenance = plan.tasks[0].experiment.run_dir / "provenance.json"
     text = provenance.read_text("utf-8")
     provenance.write_text(text.replace('"manifest_sha256": "', '"manifest_sha256": "0'), "utf-8")
-    with pytest.raises(StoreError, match="the manifest has other contents"):
+    with pytest.raises(StoreError, match=r"(?s)the manifest has other contents.*\(--out\)"):
         finish(study, copied)
 
 

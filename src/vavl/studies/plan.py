@@ -133,7 +133,8 @@ class Plan:
 
     Attributes:
         study: The study.
-        folder: Where everything is written.
+        folder: Where everything is written, apart from the models.
+        models: Where the models of all studies are kept.
         variants: All variants by name, the study's own first, then those of the sweeps.
         partitions: The folds that are trained and scored, by name.
         tasks: Everything that has to be trained, done or not: seed by seed and fold by fold, so
@@ -142,6 +143,7 @@ class Plan:
 
     study: StudyConfig
     folder: Path
+    models: Path
     variants: dict[str, Variant]
     partitions: dict[str, Partition]
     tasks: tuple[Task, ...] = field(repr=False)
@@ -205,7 +207,7 @@ def make_plan(study: StudyConfig, out: Path) -> Plan:
         for fold in partitions
         for sharing in by_key.values()
     ]
-    return Plan(study, folder, variants, partitions, tuple(tasks))
+    return Plan(study, folder, out / MODELS, variants, partitions, tuple(tasks))
 
 
 def _variant(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from vavl.atomic import atomic_write, read_json
 from vavl.config import to_toml
 from vavl.data.manifest import Manifest
+from vavl.errors import StoreError
 from vavl.evaluation.run import predict_fold
 from vavl.processes import Failure, run_here, run_in_processes, shown
 from vavl.studies.config import StudyConfig, load_study
@@ -70,19 +73,44 @@ def run_tasks(
         The tasks that failed, with the reason. Run again, they are tried again.
 
     Raises:
-        StoreError: The study's folder holds runs on other data.
+        StoreError: The models that are there were trained on other data, or another study is
+            training in the same folder.
         VavlError: A worker process died.
     """
     check_data(plan)
-    todo = [task for task in plan.tasks if not is_done(task)]
-    workers = min(len(todo), usable_cores() if workers is None else workers)
-    job = TaskJob()
-    results = run_in_processes(todo, job, workers, abandon=True) if workers else run_here(todo, job)
-    with closing(results):
-        done = shown(todo, results, what=plan.study.name, progress=progress)
-        failures = [(task, str(result)) for task, result in done if isinstance(result, Failure)]
+    with _alone(plan.models):
+        todo = [task for task in plan.tasks if not is_done(task)]
+        workers = min(len(todo), usable_cores() if workers is None else workers)
+        job = TaskJob()
+        results = (
+            run_in_processes(todo, job, workers, abandon=True) if workers else run_here(todo, job)
+        )
+        with closing(results):
+            done = shown(todo, results, what=plan.study.name, progress=progress)
+            failures = [(task, str(result)) for task, result in done if isinstance(result, Failure)]
     record_failures(plan, failures)
     return failures
+
+
+@contextmanager
+def _alone(models: Path) -> Iterator[None]:
+    """Keeps other studies out while this one trains: two would write to the same models.
+
+    The system lets go of the lock when the process ends, however that happens.
+    """
+    models.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(models / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StoreError(
+            f"{models}: expected no other study to train here, found one; wait until it has "
+            "ended, or take another folder (--out)"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def record_failures(plan: Plan, failures: Sequence[tuple[Task, str]]) -> None:
@@ -111,7 +139,10 @@ def check_data(plan: Plan) -> None:
     for experiment in {task.experiment.run_dir: task.experiment for task in plan.tasks}.values():
         if (experiment.run_dir / PROVENANCE_FILE).is_file():
             manifest = Manifest.load(experiment.data.manifest)
-            check_provenance(experiment.run_dir, manifest, open_stores(experiment))
+            try:
+                check_provenance(experiment.run_dir, manifest, open_stores(experiment))
+            except StoreError as error:
+                raise StoreError(f"{error} For a study that is another folder (--out).") from error
 
 
 def made_with(plan: Plan) -> list[str]:
