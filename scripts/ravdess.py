@@ -2,9 +2,8 @@
 
     python scripts/ravdess.py RAVDESS_FOLDER WHISPER_BASE_ENCODER_FOLDER
 
-Steps: the utterance table; a probe that chooses among layers of Whisper's encoder, with and
-without silence, on development speakers; their features at five speeds; five folds for each seed,
-two at a time; scores.
+Steps: the utterance table; a probe that chooses among layers of Whisper's encoder on development
+speakers; their features at five speeds; five folds for each seed, two at a time; scores.
 With ``--development`` the folds keep development speakers apart and are scored on them instead:
 this is how the settings in configs/ravdess.toml were compared. The test folds are not touched then.
 With ``--stores 3`` it ends after the features of layer 3, which the studies of RAVDESS train on.
@@ -20,7 +19,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -28,46 +26,29 @@ from vavl.config import load_experiment
 from vavl.data.corpora.ravdess import prepare_ravdess
 from vavl.data.manifest import Manifest
 from vavl.data.partition import given_folds
-from vavl.data.store import FeatureStore, known_steps
+from vavl.data.store import FeatureStore
 from vavl.features.extract import Extractor, build_extractor, extract
 from vavl.types import Modality
 
 CONFIG = Path(__file__).parents[1] / "configs" / "ravdess.toml"
 STORES = Path("stores/ravdess")
 SPEEDS = (1.0, 0.9, 0.95, 1.06, 1.1)
+CANDIDATES = ((3,), (4,), (2, 3, 4))
 
 
-class Sound(NamedTuple):
-    """What is taken of the sound."""
-
-    layers: tuple[int, ...]
-    silence_db: float | None = None
-
-    def store(self, speed: float) -> Path:
-        """Where the features lie."""
-        name = f"layers-{'-'.join(map(str, self.layers))}"
-        if self.silence_db is not None:
-            name += f"-silence-{self.silence_db:g}"
-        return STORES / name / f"speed-{speed}" / "acoustic"
-
-
-CANDIDATES = (Sound((3,)), Sound((4,)), Sound((2, 3, 4)), Sound((2, 3, 4), 30.0))
+def acoustic_store(layers: Sequence[int], speed: float) -> Path:
+    """Where the features of some layers lie."""
+    return STORES / f"layers-{'-'.join(map(str, layers))}" / f"speed-{speed}" / "acoustic"
 
 
 def extract_acoustic(
-    manifest: Manifest, encoder: str, sound: Sound, speeds: Sequence[float] = SPEEDS
+    manifest: Manifest, encoder: str, layers: Sequence[int], speeds: Sequence[float] = SPEEDS
 ) -> None:
-    """Features of the sound, at every speed."""
-    layer = sound.layers if len(sound.layers) > 1 else sound.layers[0]
+    """Features of some layers, at every speed."""
     for speed in speeds:
-        extractor = build_extractor(
-            Modality.ACOUSTIC,
-            f"hf:{encoder}",
-            layer=layer,
-            speed=speed,
-            silence_db=sound.silence_db,
-        )
-        complete(manifest, extractor, sound.store(speed))
+        layer = layers if len(layers) > 1 else layers[0]
+        extractor = build_extractor(Modality.ACOUSTIC, f"hf:{encoder}", layer=layer, speed=speed)
+        complete(manifest, extractor, acoustic_store(layers, speed))
 
 
 def complete(manifest: Manifest, extractor: Extractor, out: Path) -> None:
@@ -87,7 +68,6 @@ def probe(manifest: Manifest, store: FeatureStore) -> float:
     pooled = {}
     for utterance_id in store.ids:
         frames = store.read(utterance_id).astype(np.float32)
-        frames = frames[known_steps(frames)]
         pooled[utterance_id] = np.concatenate([frames.mean(0), frames.std(0)])
     scores = []
     for partition in given_folds(manifest, development_share=0.2, balance_by="sex"):
@@ -131,17 +111,17 @@ def main() -> None:
     )
     complete(manifest, build_extractor(Modality.VISUAL, "arrays"), STORES / "visual")
     if options.stores:
-        extract_acoustic(manifest, options.encoder, Sound(tuple(options.stores)))
+        extract_acoustic(manifest, options.encoder, options.stores)
         return
     scores = {}
-    for sound in CANDIDATES:
-        extract_acoustic(manifest, options.encoder, sound, speeds=SPEEDS[:1])
-        scores[sound] = probe(manifest, FeatureStore.open(sound.store(SPEEDS[0])))
-        print(f"Development accuracy of a probe on {sound}: {scores[sound]:.3f}", flush=True)
-    best = max(scores, key=lambda sound: scores[sound])
-    configured = load_experiment(CONFIG).data.acoustic
-    if configured != str(best.store(SPEEDS[0])):
-        raise SystemExit(f"{CONFIG} trains on {configured}: change it to {best.store(SPEEDS[0])}")
+    for layers in CANDIDATES:
+        extract_acoustic(manifest, options.encoder, layers, speeds=SPEEDS[:1])
+        scores[layers] = probe(manifest, FeatureStore.open(acoustic_store(layers, SPEEDS[0])))
+    best = max(scores, key=lambda layers: scores[layers])
+    print(f"Development accuracy of a probe by layers: {scores}; {best} are taken")
+    configured, chosen = load_experiment(CONFIG).data.acoustic, acoustic_store(best, SPEEDS[0])
+    if configured != str(chosen):
+        raise SystemExit(f"{CONFIG} trains on {configured}: change it to {chosen}")
     extract_acoustic(manifest, options.encoder, best)
 
     started = time.perf_counter()
