@@ -14,7 +14,7 @@ from rank_jobs import train
 from tiny import TinyCorpus
 
 from vavl.cli import run as run_command
-from vavl.config import ExperimentConfig, to_toml
+from vavl.config import ExperimentConfig, TrainingConfig, to_toml
 from vavl.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, VavlError
 from vavl.training import ray_engine
 from vavl.training.experiment import train_experiment
@@ -91,6 +91,42 @@ def test_more_than_there_is_room_for_is_refused(tiny_corpus: TinyCorpus, tmp_pat
         with pytest.raises(InputError, match=r"room for \(0, "):
             train_on_ray(tiny_corpus.experiment(tmp_path, **options), workers=1)
     assert not config.run_dir.exists()
+
+
+def machines(*cpus: int, **others: int) -> list[dict[str, float]]:
+    return [{"CPU": count, "memory": 1e9, **others} for count in cpus]
+
+
+@pytest.mark.parametrize(
+    ("found", "workers", "strategy"),
+    [
+        (machines(8), 8, "STRICT_PACK"),
+        (machines(2, 8, 2), 7, "STRICT_PACK"),
+        (machines(8, 8), 8, "STRICT_PACK"),
+        (machines(8, 8), 12, "SPREAD"),
+        (machines(8, 8, 8), 24, "SPREAD"),
+        (machines(64) + machines(64, 48, GPU=8), 16, "SPREAD"),
+    ],
+)
+def test_each_machine_has_an_equal_share(
+    found: list[dict[str, float]], workers: int, strategy: str
+) -> None:
+    assert ray_engine._placed(TrainingConfig(), workers, found)[2] == strategy
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (machines(8, 8), "at most 8, all on one machine, or a multiple of 2 up to 16"),
+        (machines(6, 6, 6), "at most 6, all on one machine, or a multiple of 3 up to 18"),
+        (machines(10, 2, 8), r"at most 10, all on .* equal room \(theirs is \[10, 8, 2\]"),
+    ],
+)
+def test_numbers_without_equal_shares_are_refused(
+    found: list[dict[str, float]], expected: str
+) -> None:
+    with pytest.raises(InputError, match=f"workers: expected {expected}.*got 13"):
+        ray_engine._placed(TrainingConfig(), 13, found)
 
 
 @pytest.mark.usefixtures("ray_cluster")

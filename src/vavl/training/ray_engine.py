@@ -65,14 +65,14 @@ def train_on_ray(
         VavlError: Processes were lost more than :data:`RESTARTS` times, or Ray cannot run them.
     """
     with ray_cluster("train") as ray:
-        settings, each = _placed(config.training, workers, machine_resources(ray))
+        settings, each, strategy = _placed(config.training, workers, machine_resources(ray))
         _, _, partitions = begin(config, only)  # what is wrong shows here, and not in each process
         folds = [FoldDirectory(config.run_dir / partition.name) for partition in partitions]
         placed = config.model_copy(update={"training": settings})
         job = {"config": placed, "only": tuple(only), "folder": Path.cwd()}
         with _shown(folds, config.training.epochs, on_fold):
             restarts = 0
-            while (problem := _attempt(ray.train, job, workers, each)) is not None:
+            while (problem := _attempt(ray.train, job, workers, each, strategy)) is not None:
                 if restarts == RESTARTS:
                     raise VavlError(f"{problem}, after {RESTARTS} restarts. {_KEPT}")
                 restarts += 1
@@ -82,11 +82,14 @@ def train_on_ray(
 
 def _placed(
     settings: TrainingConfig, workers: int, machines: Sequence[dict[str, float]]
-) -> tuple[TrainingConfig, dict[str, float]]:
-    """What each process needs of a machine, and the settings with the device that follows.
+) -> tuple[TrainingConfig, dict[str, float], str]:
+    """What each process needs of a machine, and how Ray is to place them so that shares are equal.
+
+    Returns:
+        The settings with the device that follows, the needs, and Ray's name of the strategy.
 
     Raises:
-        InputError: The machines have no room for so many.
+        InputError: The machines have no room for so many, or none for equal shares.
     """
     each: dict[str, float] = {"CPU": settings.threads or 1}
     if settings.device == "auto":
@@ -94,20 +97,39 @@ def _placed(
         settings = settings.model_copy(update={"device": device})
     if settings.device.startswith("cuda"):
         each["GPU"] = 1
-    room = sum(
+    rooms = [
         int(min(machine.get(name, 0) // needed for name, needed in each.items()))
         for machine in machines
-    )
+    ]
+    rooms = [count for count in rooms if count]
+    room = sum(rooms)
     if not 1 <= workers <= room:
         needs = " and ".join(f"{needed} {name}" for name, needed in each.items())
         raise InputError(
             f"workers: expected at least 1 and no more than the cluster has room for ({room}, with "
             f"{needs} each), got {workers}"
         )
-    return settings, each
+    largest = max(rooms)
+    if workers <= largest:
+        return settings, each, "STRICT_PACK"
+    # Ray deals to the machine that has most left: to machines that are not alike, unequal shares.
+    alike = len(set(rooms)) == 1
+    if not alike or workers % len(rooms):
+        several = (
+            f"a multiple of {len(rooms)} up to {room}, as many on each machine"
+            if alike
+            else f"machines with equal room (theirs is {sorted(rooms, reverse=True)}; Ray leaves "
+            "out those where it was started with --num-cpus 0)"
+        )
+        raise InputError(
+            f"workers: expected at most {largest}, all on one machine, or {several}; got {workers}"
+        )
+    return settings, each, "SPREAD"
 
 
-def _attempt(train: Any, job: dict[str, Any], workers: int, each: dict[str, float]) -> str | None:
+def _attempt(
+    train: Any, job: dict[str, Any], workers: int, each: dict[str, float], strategy: str
+) -> str | None:
     """Trains; returns why it ended too early, if it did and another attempt may fare better."""
     from ray.exceptions import RayError
     from ray.train.torch import TorchTrainer
@@ -117,7 +139,10 @@ def _attempt(train: Any, job: dict[str, Any], workers: int, each: dict[str, floa
             _work,
             train_loop_config=job,
             scaling_config=train.ScalingConfig(
-                num_workers=workers, use_gpu="GPU" in each, resources_per_worker=each
+                num_workers=workers,
+                use_gpu="GPU" in each,
+                resources_per_worker=each,
+                placement_strategy=strategy,
             ),
             run_config=train.RunConfig(
                 name="training",
