@@ -41,8 +41,8 @@ def test_an_error_of_a_process_is_that_of_the_command_and_nothing_of_ray_stays(
     config = tiny_corpus.experiment(tmp_path, training__learning_rate=1e30)
     assert run_command(command(config, 1)) == EXIT_BAD_INPUT
     shown = capfd.readouterr()
-    assert shown.err.startswith("error: training.learning_rate: expected finite losses")
-    assert len(shown.err.splitlines()) == 1
+    assert "error: training.learning_rate: expected finite losses" in shown.err
+    assert "Traceback" not in shown.err  # Ray's core may write lines of its own
     assert "ray" not in shown.out.lower()
     assert not ray.is_initialized()
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
@@ -69,8 +69,9 @@ def test_loss_curves_and_a_killed_process(
     # Starting processes takes seconds: those that lose one train the others, too.
     monkeypatch.setattr(ray_engine, "_work", lambda job: train([two, uninterrupted], job["config"]))
     assert run_command(command(killed, 2)) == EXIT_OK
-    told = [record.message for record in caplog.records if record.name.startswith("vavl")]
-    assert told == ["lost 1 of 2 processes; restart 1 of 3"]
+    # Which process Ray misses first, the killed one or the other, is a matter of time.
+    [told] = [record.message for record in caplog.records if record.name.startswith("vavl")]
+    assert told.endswith("restart 1 of 3")
     shown = capsys.readouterr().out
     assert "3/3" in shown
     assert "Next: vavl evaluate" in shown
@@ -149,6 +150,23 @@ def test_restarts_have_an_end(
         with pytest.raises(VavlError, match=end):
             train_on_ray(tiny_corpus.experiment(tmp_path), workers=2)
         assert fit.call_count == attempts
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_ctrl_c_is_an_interrupt_and_its_handler_stays(
+    tiny_corpus: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.train.torch import TorchTrainer
+
+    def fit(_: TorchTrainer) -> None:  # as Ray ends it
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise SystemExit(0)
+
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(TorchTrainer, "fit", fit)
+    with pytest.raises(KeyboardInterrupt):
+        train_on_ray(tiny_corpus.experiment(tmp_path), workers=2)
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_a_machine_that_does_not_see_the_run_says_so(
