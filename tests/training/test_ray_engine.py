@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import torch
 from curves import CHANCE, NO_DROPOUT, UNPAIRED, assert_same_bits, assert_same_curves, fold_of
 from rank_jobs import train
 from tiny import TinyCorpus
@@ -138,10 +139,17 @@ def test_restarts_have_an_end(
     from ray.train import ControllerError, WorkerGroupError
     from ray.train.torch import TorchTrainer
 
-    reset, missing = RuntimeError("connection reset"), ImportError("traceback\nNo module 'vavl'")
+    missing = ImportError("traceback\nNo module 'vavl'")
+    gloo = RuntimeError("[gloo/transport/tcp/pair.cc:534] closed by peer [127.0.0.1]:4409")
+    store = torch.distributed.DistNetworkError("no answer")
+    full, memory = OSError(28, "No space left"), torch.OutOfMemoryError("CUDA out of memory")
     for problem, attempts, end in (
-        (WorkerGroupError("", {0: reset, 1: RayActorError()}), 4, r"lost 1 of 2.* goes on"),
-        (WorkerGroupError("connection reset", {0: reset}), 4, r"connection reset, after 3"),
+        (WorkerGroupError("", {0: gloo, 1: RayActorError()}), 4, r"lost 1 of 2.* goes on"),
+        (WorkerGroupError("", {0: gloo}), 4, r"1 of 2 processes lost the others.*\), after 3"),
+        (WorkerGroupError("", {0: ConnectionResetError(), 1: store}), 4, r"2 of 2.*, after 3"),
+        (WorkerGroupError("Traceback of 1", {0: gloo, 1: full}), 1, r"process 1 of 2.*No space"),
+        (WorkerGroupError("Traceback of 0", {0: memory}), 1, r"(?s)CUDA out of.*Traceback of 0"),
+        (WorkerGroupError("", {0: InputError("model: x"), 1: gloo}), 1, r"^model: x$"),
         (ControllerError(missing), 1, r"cannot run 2 processes \(No module 'vavl'\)\. They"),
         (RayActorError(), 1, r"cannot run 2 processes.*goes on"),
     ):

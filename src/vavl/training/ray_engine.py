@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +19,11 @@ from tempfile import TemporaryDirectory
 from threading import Event, Thread, current_thread, main_thread
 from typing import Any
 
+import torch.distributed as dist
+
 from vavl.config import ExperimentConfig, TrainingConfig
 from vavl.errors import InputError, VavlError
+from vavl.processes import one_line
 from vavl.ray_cluster import machine_resources, ray_cluster
 from vavl.training.experiment import FoldCallback, begin, train_experiment
 from vavl.training.run import FoldDirectory
@@ -31,6 +35,9 @@ _LOOK_S = 0.5
 """How often the display looks for a new epoch."""
 
 _KEPT = "What is done is kept: the same command goes on."
+
+_CONNECTION = re.compile("gloo|nccl|connection", re.IGNORECASE)
+"""What errors of torch name that are no ``DistError``, e.g. those of gloo while ranks exchange."""
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +69,8 @@ def train_on_ray(
         InputError: Ray is missing, the cluster is too small, or something in the configuration or
             the data does not fit.
         StoreError: A store or the run's folder cannot be used.
-        VavlError: Processes were lost more than :data:`RESTARTS` times, or Ray cannot run them.
+        VavlError: Processes were lost more than :data:`RESTARTS` times, one failed for another
+            reason, or Ray cannot run them.
     """
     with ray_cluster("train") as ray:
         settings, each, strategy = _placed(config.training, workers, machine_resources(ray))
@@ -155,13 +163,23 @@ def _attempt(
         try:
             trainer.fit()
         except train.WorkerGroupError as error:
-            failures = error.worker_failures.values()
-            for failure in failures:
+            failures = error.worker_failures
+            for failure in failures.values():
                 if isinstance(failure, VavlError):
                     raise failure from None
             # Where Ray misses one, the others have failed for want of its answer.
-            lost = sum(type(failure).__module__.startswith("ray.") for failure in failures)
-            return f"lost {lost} of {workers} processes" if lost else str(error)
+            lost = sum(type(failure).__module__.startswith("ray.") for failure in failures.values())
+            if lost:
+                return f"lost {lost} of {workers} processes"
+            for rank, failure in failures.items():
+                if not _is_disconnected(failure):
+                    raise VavlError(
+                        f"process {rank} of {workers} failed, as it would again: "
+                        f"{one_line(failure)}. Mend that first. {_KEPT}\n{error}"
+                    ) from error
+            # Ray may see those first that have lost another.
+            first = next(iter(failures.values()), error)
+            return f"{len(failures)} of {workers} processes lost the others ({one_line(first)})"
         except (train.ControllerError, RayError) as error:
             reason = str(error).splitlines()[-1]
             raise VavlError(
@@ -169,6 +187,13 @@ def _attempt(
                 f"free, and the same packages on all machines. {_KEPT}"
             ) from error
     return None
+
+
+def _is_disconnected(failure: Exception) -> bool:
+    """Whether a process failed because another was not there any more, or not to be reached."""
+    if isinstance(failure, dist.DistError | ConnectionError):
+        return True
+    return isinstance(failure, RuntimeError) and _CONNECTION.search(str(failure)) is not None
 
 
 def _work(job: dict[str, Any]) -> None:
