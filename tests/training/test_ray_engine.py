@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from threading import Event
 from unittest.mock import Mock
 
 import pytest
@@ -20,6 +21,7 @@ from vavl.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, VavlError
 from vavl.training import ray_engine
 from vavl.training.experiment import train_experiment
 from vavl.training.ray_engine import train_on_ray
+from vavl.training.run import FoldDirectory
 
 
 def command(config: ExperimentConfig, workers: int) -> list[str]:
@@ -175,6 +177,26 @@ def test_ctrl_c_is_an_interrupt_and_its_handler_stays(
     with pytest.raises(KeyboardInterrupt):
         train_on_ray(tiny_corpus.experiment(tmp_path), workers=2)
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_what_the_display_raises_is_raised_unless_training_fails(tmp_path: Path) -> None:
+    called = Event()
+
+    def on_fold(*_: object) -> None:
+        called.set()
+        raise ValueError("display")
+
+    def train(problem: Exception | None) -> None:
+        called.clear()
+        with ray_engine._shown([FoldDirectory(tmp_path / "fold-0")], 1, on_fold):
+            assert called.wait(60)
+            if problem is not None:
+                raise problem
+
+    with pytest.raises(ValueError, match="display"):
+        train(None)
+    with pytest.raises(VavlError, match="training"):
+        train(VavlError("training"))
 
 
 def test_a_machine_that_does_not_see_the_run_says_so(

@@ -226,11 +226,21 @@ def _interruptible() -> Iterator[None]:
 def _shown(
     folds: Sequence[FoldDirectory], epochs: int, on_fold: FoldCallback | None
 ) -> Iterator[None]:
-    """Shows the epochs that the first process writes down, on whatever machine it is."""
+    """Shows the epochs that the first process writes down, on whatever machine it is.
+
+    What the display raises, this raises at the end, unless the training has failed itself.
+    """
     ended = Event()
     states = [(fold, fold.finished) for fold in folds]
+    problems: list[Exception] = []
 
     def follow(on_fold: FoldCallback) -> None:
+        try:
+            show(on_fold)
+        except Exception as problem:
+            problems.append(problem)
+
+    def show(on_fold: FoldCallback) -> None:
         for fold, finished in states:
             if ended.is_set() and not fold.finished:
                 return
@@ -249,3 +259,5 @@ def _shown(
     finally:
         ended.set()
         thread.join()
+    if problems:
+        raise problems[0]
