@@ -40,6 +40,8 @@ def test_torchrun_trains_and_does_nothing_else(
     assert "torchrun: expected `vavl train`, got evaluate" in capsys.readouterr().err
     assert cli.run(["train", "none.toml"]) == 2
     assert "none.toml" in capsys.readouterr().err
+    assert cli.run(["train", "none.toml", "--engine", "ray", "--workers", "2"]) == 2
+    assert "torchrun: expected --engine local, got --engine ray" in capsys.readouterr().err
 
 
 def test_importing_and_helping_do_not_load_torch() -> None:

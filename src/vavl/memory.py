@@ -16,7 +16,7 @@ _LARGEST_OF_OLD = 2**25
 
 
 def release_memory() -> None:
-    """Asks the C library to give back what was freed; takes a millisecond or two.
+    """Asks the C library to give back once what was freed so far; takes a millisecond or two.
 
     Left alone, it keeps freed blocks in pieces that later ones do not fit into: an hour of video
     took 400 MB more than ten seconds.
@@ -29,7 +29,9 @@ def release_memory() -> None:
 
 
 def keep_memory() -> None:
-    """Has this process keep what it frees, from now on, until :func:`release_memory`.
+    """Has this process keep what it frees, from now on until it ends.
+
+    :func:`release_memory` still gives back what has piled up; what is freed later is kept again.
 
     A training step frees tensors of some megabytes and wants them again in the next one. Left
     alone, the C library gives them back in between, and the system fills each page with zeros anew.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +105,25 @@ def test_copies_are_fetched_once_and_kept_by_their_hash(cache: Path, tmp_path: P
     again = pickle.loads(pickle.dumps(store))
     np.testing.assert_array_equal(again.read("b"), clips["b"])
     assert cache_folder() == cache
+
+
+def test_a_store_goes_on_where_the_cache_was_cleared_or_lies_elsewhere(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = fill(f"pretend://{tmp_path}/remote", ["a", "b"])
+    store = FeatureStore.open(f"pretend://{tmp_path}/remote")
+    store.read("a")
+    content = pickle.dumps(store)
+    assert str(cache).encode() not in content
+    shutil.rmtree(cache)
+    np.testing.assert_array_equal(store.read("b"), clips["b"])
+    monkeypatch.setenv("VAVL_CACHE", str(tmp_path / "elsewhere"))
+    np.testing.assert_array_equal(pickle.loads(content).read("b"), clips["b"])
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 1
+    for folder in (cache, tmp_path / "elsewhere", tmp_path / "remote"):
+        shutil.rmtree(folder)
+    with pytest.raises(StoreError, match=r"cannot read shard-00000\.safetensors"):
+        store.read("a")
 
 
 def test_a_copy_that_is_not_the_recorded_file_is_refused(cache: Path, tmp_path: Path) -> None:

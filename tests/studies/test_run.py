@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from filelock import FileLock
@@ -21,6 +22,7 @@ from vavl.cli import run
 from vavl.data.manifest import Manifest
 from vavl.errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_PARTIAL, InputError, StoreError
 from vavl.features.extract import build_extractor, extract
+from vavl.studies import estimate
 from vavl.studies.config import StudyConfig, load_study
 from vavl.studies.plan import Plan, make_plan
 from vavl.studies.report import write_study
@@ -210,11 +212,20 @@ def test_changed_data_are_refused(study: StudyConfig, copied: Path) -> None:
 
 
 def test_a_dry_run_lists_and_writes_nothing(
-    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    write: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "out"
     arguments = ["study", str(write()), "--out", str(out), "--dry-run", "--seeds", "3"]
+    compiled = Mock()
+    monkeypatch.setattr(estimate, "compile_layers", compiled)
     assert run(arguments) == EXIT_OK
+    compiled.assert_not_called()
+    # What is timed is what would be trained.
+    assert run([*arguments, "--set", "training.compile=true"]) == EXIT_OK
+    compiled.assert_called()
     shown = capsys.readouterr().out
     assert "2 of 2 models left: without residual" in shown
     assert "minutes" in shown

@@ -158,6 +158,18 @@ def test_the_reconstruction_aims_at_the_clip_and_not_at_the_noise() -> None:
         assert not torch.allclose(part.x, sequences[modality].x)
 
 
+def test_mixed_precision_does_not_round_what_the_reconstruction_aims_at() -> None:
+    trained = objective()
+    sequences = trained.model.sequences(PAIRED)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, _ = augmented(sequences, Targets(PAIRED.category_targets, None), trained.config)
+    for modality, part in found.items():
+        expected = masked_mean(sequences[modality].x, sequences[modality].mask)
+        assert part.target is not None
+        assert part.target.dtype == torch.float32
+        assert torch.allclose(part.target, expected, rtol=0, atol=1e-5)
+
+
 def test_steps_equal_joint_losses_without_randomness() -> None:
     """The three steps and the one step minimise the same numbers (dropout off)."""
     trained = objective("alternating").eval()

@@ -6,19 +6,22 @@ import os
 import signal
 import sys
 from pathlib import Path
+from threading import Event
 from unittest.mock import Mock
 
 import pytest
+import torch
 from curves import CHANCE, NO_DROPOUT, UNPAIRED, assert_same_bits, assert_same_curves, fold_of
 from rank_jobs import train
 from tiny import TinyCorpus
 
 from vavl.cli import run as run_command
-from vavl.config import ExperimentConfig, to_toml
+from vavl.config import ExperimentConfig, TrainingConfig, to_toml
 from vavl.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, VavlError
 from vavl.training import ray_engine
 from vavl.training.experiment import train_experiment
 from vavl.training.ray_engine import train_on_ray
+from vavl.training.run import FoldDirectory
 
 
 def command(config: ExperimentConfig, workers: int) -> list[str]:
@@ -41,8 +44,8 @@ def test_an_error_of_a_process_is_that_of_the_command_and_nothing_of_ray_stays(
     config = tiny_corpus.experiment(tmp_path, training__learning_rate=1e30)
     assert run_command(command(config, 1)) == EXIT_BAD_INPUT
     shown = capfd.readouterr()
-    assert shown.err.startswith("error: training.learning_rate: expected finite losses")
-    assert len(shown.err.splitlines()) == 1
+    assert "error: training.learning_rate: expected finite losses" in shown.err
+    assert "Traceback" not in shown.err  # Ray's core may write lines of its own
     assert "ray" not in shown.out.lower()
     assert not ray.is_initialized()
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
@@ -69,8 +72,9 @@ def test_loss_curves_and_a_killed_process(
     # Starting processes takes seconds: those that lose one train the others, too.
     monkeypatch.setattr(ray_engine, "_work", lambda job: train([two, uninterrupted], job["config"]))
     assert run_command(command(killed, 2)) == EXIT_OK
-    told = [record.message for record in caplog.records if record.name.startswith("vavl")]
-    assert told == ["lost 1 of 2 processes; restart 1 of 3"]
+    # Which process Ray misses first, the killed one or the other, is a matter of time.
+    [told] = [record.message for record in caplog.records if record.name.startswith("vavl")]
+    assert told.endswith("restart 1 of 3")
     shown = capsys.readouterr().out
     assert "3/3" in shown
     assert "Next: vavl evaluate" in shown
@@ -93,6 +97,42 @@ def test_more_than_there_is_room_for_is_refused(tiny_corpus: TinyCorpus, tmp_pat
     assert not config.run_dir.exists()
 
 
+def machines(*cpus: int, **others: int) -> list[dict[str, float]]:
+    return [{"CPU": count, "memory": 1e9, **others} for count in cpus]
+
+
+@pytest.mark.parametrize(
+    ("found", "workers", "strategy"),
+    [
+        (machines(8), 8, "STRICT_PACK"),
+        (machines(2, 8, 2), 7, "STRICT_PACK"),
+        (machines(8, 8), 8, "STRICT_PACK"),
+        (machines(8, 8), 12, "SPREAD"),
+        (machines(8, 8, 8), 24, "SPREAD"),
+        (machines(64) + machines(64, 48, GPU=8), 16, "SPREAD"),
+    ],
+)
+def test_each_machine_has_an_equal_share(
+    found: list[dict[str, float]], workers: int, strategy: str
+) -> None:
+    assert ray_engine._placed(TrainingConfig(), workers, found)[2] == strategy
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (machines(8, 8), "at most 8, all on one machine, or a multiple of 2 up to 16"),
+        (machines(6, 6, 6), "at most 6, all on one machine, or a multiple of 3 up to 18"),
+        (machines(10, 2, 8), r"at most 10, all on .* equal room \(theirs is \[10, 8, 2\]"),
+    ],
+)
+def test_numbers_without_equal_shares_are_refused(
+    found: list[dict[str, float]], expected: str
+) -> None:
+    with pytest.raises(InputError, match=f"workers: expected {expected}.*got 13"):
+        ray_engine._placed(TrainingConfig(), 13, found)
+
+
 @pytest.mark.usefixtures("ray_cluster")
 def test_restarts_have_an_end(
     tiny_corpus: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -101,10 +141,17 @@ def test_restarts_have_an_end(
     from ray.train import ControllerError, WorkerGroupError
     from ray.train.torch import TorchTrainer
 
-    reset, missing = RuntimeError("connection reset"), ImportError("traceback\nNo module 'vavl'")
+    missing = ImportError("traceback\nNo module 'vavl'")
+    gloo = RuntimeError("[gloo/transport/tcp/pair.cc:534] closed by peer [127.0.0.1]:4409")
+    store = torch.distributed.DistNetworkError("no answer")
+    full, memory = OSError(28, "No space left"), torch.OutOfMemoryError("CUDA out of memory")
     for problem, attempts, end in (
-        (WorkerGroupError("", {0: reset, 1: RayActorError()}), 4, r"lost 1 of 2.* goes on"),
-        (WorkerGroupError("connection reset", {0: reset}), 4, r"connection reset, after 3"),
+        (WorkerGroupError("", {0: gloo, 1: RayActorError()}), 4, r"lost 1 of 2.* goes on"),
+        (WorkerGroupError("", {0: gloo}), 4, r"1 of 2 processes lost the others.*\), after 3"),
+        (WorkerGroupError("", {0: ConnectionResetError(), 1: store}), 4, r"2 of 2.*, after 3"),
+        (WorkerGroupError("Traceback of 1", {0: gloo, 1: full}), 1, r"process 1 of 2.*No space"),
+        (WorkerGroupError("Traceback of 0", {0: memory}), 1, r"(?s)CUDA out of.*Traceback of 0"),
+        (WorkerGroupError("", {0: InputError("model: x"), 1: gloo}), 1, r"^model: x$"),
         (ControllerError(missing), 1, r"cannot run 2 processes \(No module 'vavl'\)\. They"),
         (RayActorError(), 1, r"cannot run 2 processes.*goes on"),
     ):
@@ -113,6 +160,43 @@ def test_restarts_have_an_end(
         with pytest.raises(VavlError, match=end):
             train_on_ray(tiny_corpus.experiment(tmp_path), workers=2)
         assert fit.call_count == attempts
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_ctrl_c_is_an_interrupt_and_its_handler_stays(
+    tiny_corpus: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.train.torch import TorchTrainer
+
+    def fit(_: TorchTrainer) -> None:  # as Ray ends it
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise SystemExit(0)
+
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(TorchTrainer, "fit", fit)
+    with pytest.raises(KeyboardInterrupt):
+        train_on_ray(tiny_corpus.experiment(tmp_path), workers=2)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_what_the_display_raises_is_raised_unless_training_fails(tmp_path: Path) -> None:
+    called = Event()
+
+    def on_fold(*_: object) -> None:
+        called.set()
+        raise ValueError("display")
+
+    def train(problem: Exception | None) -> None:
+        called.clear()
+        with ray_engine._shown([FoldDirectory(tmp_path / "fold-0")], 1, on_fold):
+            assert called.wait(60)
+            if problem is not None:
+                raise problem
+
+    with pytest.raises(ValueError, match="display"):
+        train(None)
+    with pytest.raises(VavlError, match="training"):
+        train(VavlError("training"))
 
 
 def test_a_machine_that_does_not_see_the_run_says_so(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,11 @@ def train(
         raise InputError(
             f"--workers: expected --engine ray beside it, got {workers} workers without; on this "
             f"machine: torchrun --standalone --nproc-per-node {workers} -m vavl train ..."
+        )
+    if engine == "ray" and "TORCHELASTIC_RUN_ID" in os.environ:
+        raise InputError(
+            "torchrun: expected --engine local, got --engine ray: each of its processes would "
+            "start all workers, and they write to the same files; run it once, without torchrun"
         )
     experiment = load_experiment(config, parse_assignments(set))
     console = Console(quiet=not is_first())

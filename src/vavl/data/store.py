@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -154,16 +154,29 @@ class FeatureStore:
         """
         number, start, length = self._places[self.row(utterance_id)]
         try:
-            if number not in self._frames:
-                shard = self._shards[number]
-                path = self._folder.local_file(shard.data_name, shard.sha256)
-                self._frames[number] = Frames.locate(path, self._spec.dim)
-            return self._frames[number].read(start, length)
+            try:
+                return self._located(number).read(start, length)
+            except FileNotFoundError:  # a cache may be cleared while we run
+                self._frames.pop(number, None)
+                return self._located(number).read(start, length)
         except Exception as error:  # safetensors raises its own type, which it does not document
             raise StoreError(
                 f"feature store {self._folder}: cannot read {self._shards[number].data_name}: "
                 f"{error}. Run the same extraction again: it redoes this shard alone."
             ) from error
+
+    def _located(self, number: int) -> Frames:
+        """Where a shard's rows lie on this machine, which fetches it if need be."""
+        frames = self._frames.get(number)
+        if frames is None:
+            shard = self._shards[number]
+            path = self._folder.local_file(shard.data_name, shard.sha256)
+            frames = self._frames[number] = Frames.locate(path, self._spec.dim)
+        return frames
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another machine may keep its copies of shards elsewhere.
+        return {**self.__dict__, "_frames": {}}
 
     def verify(self) -> list[str]:
         """Names of the damaged shards, by the hash of every byte; empty if all is well."""

@@ -20,7 +20,13 @@ from vavl.studies.run import is_done
 from vavl.training.loop import train_epoch
 from vavl.training.objective import Objective
 from vavl.training.run import make_partitions, open_stores
-from vavl.training.setup import make_datasets, make_fabric, make_model, make_optimizer
+from vavl.training.setup import (
+    compile_layers,
+    make_datasets,
+    make_fabric,
+    make_model,
+    make_optimizer,
+)
 
 TIMED_BATCHES = 6
 """Batches that are trained to find out how long one takes."""
@@ -86,6 +92,8 @@ def tried_seconds(config: ExperimentConfig, fold: str) -> float:
     fabric: Fabric = make_fabric(settings)
     train, _ = make_datasets(config, manifest, stores, partition)
     model = make_model(config, train, stores)
+    if settings.compile:
+        compile_layers(model)
     objective = Objective(model, settings)
     objective, optimizer = fabric.setup(objective, make_optimizer(model, settings))
     sampler = BucketSampler(train.lengths.max(0).tolist(), settings.batch_size, seed=settings.seed)

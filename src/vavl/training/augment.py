@@ -107,9 +107,11 @@ def mix_clips(
 
 def _mean(x: Tensor, mask: Tensor) -> Tensor:
     """As :func:`vavl.models.conformer.masked_mean`, of finite padding: one pass, and no copy."""
-    weights = mask.to(x.dtype)
-    total = torch.bmm(weights[:, None], x)[:, 0]  # (n, 1, T) @ (n, T, D)
-    return total / weights.sum(1, keepdim=True)
+    # Mixed precision would take the product in half precision, and the target lose its digits.
+    with torch.autocast(x.device.type, enabled=False):
+        weights = mask.float()
+        total = torch.bmm(weights[:, None], x.float())[:, 0]  # (n, 1, T) @ (n, T, D)
+        return total / weights.sum(1, keepdim=True)
 
 
 def mask_time(x: Tensor, mask: Tensor, share: float) -> Tensor:

@@ -57,6 +57,8 @@ def train_fold(
 ) -> EmotionModel:
     """Trains one model on one partition, or goes on where an interrupted training stopped.
 
+    From then on the process keeps memory that it frees, see :func:`vavl.memory.keep_memory`.
+
     Args:
         config: The experiment.
         manifest: Utterance table.

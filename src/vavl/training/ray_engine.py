@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +19,11 @@ from tempfile import TemporaryDirectory
 from threading import Event, Thread, current_thread, main_thread
 from typing import Any
 
+import torch.distributed as dist
+
 from vavl.config import ExperimentConfig, TrainingConfig
 from vavl.errors import InputError, VavlError
+from vavl.processes import one_line
 from vavl.ray_cluster import machine_resources, ray_cluster
 from vavl.training.experiment import FoldCallback, begin, train_experiment
 from vavl.training.run import FoldDirectory
@@ -31,6 +35,9 @@ _LOOK_S = 0.5
 """How often the display looks for a new epoch."""
 
 _KEPT = "What is done is kept: the same command goes on."
+
+_CONNECTION = re.compile("gloo|nccl|connection", re.IGNORECASE)
+"""What errors of torch name that are no ``DistError``, e.g. those of gloo while ranks exchange."""
 
 _log = logging.getLogger(__name__)
 
@@ -62,17 +69,18 @@ def train_on_ray(
         InputError: Ray is missing, the cluster is too small, or something in the configuration or
             the data does not fit.
         StoreError: A store or the run's folder cannot be used.
-        VavlError: Processes were lost more than :data:`RESTARTS` times, or Ray cannot run them.
+        VavlError: Processes were lost more than :data:`RESTARTS` times, one failed for another
+            reason, or Ray cannot run them.
     """
     with ray_cluster("train") as ray:
-        settings, each = _placed(config.training, workers, machine_resources(ray))
+        settings, each, strategy = _placed(config.training, workers, machine_resources(ray))
         _, _, partitions = begin(config, only)  # what is wrong shows here, and not in each process
         folds = [FoldDirectory(config.run_dir / partition.name) for partition in partitions]
         placed = config.model_copy(update={"training": settings})
         job = {"config": placed, "only": tuple(only), "folder": Path.cwd()}
         with _shown(folds, config.training.epochs, on_fold):
             restarts = 0
-            while (problem := _attempt(ray.train, job, workers, each)) is not None:
+            while (problem := _attempt(ray.train, job, workers, each, strategy)) is not None:
                 if restarts == RESTARTS:
                     raise VavlError(f"{problem}, after {RESTARTS} restarts. {_KEPT}")
                 restarts += 1
@@ -82,11 +90,14 @@ def train_on_ray(
 
 def _placed(
     settings: TrainingConfig, workers: int, machines: Sequence[dict[str, float]]
-) -> tuple[TrainingConfig, dict[str, float]]:
-    """What each process needs of a machine, and the settings with the device that follows.
+) -> tuple[TrainingConfig, dict[str, float], str]:
+    """What each process needs of a machine, and how Ray is to place them so that shares are equal.
+
+    Returns:
+        The settings with the device that follows, the needs, and Ray's name of the strategy.
 
     Raises:
-        InputError: The machines have no room for so many.
+        InputError: The machines have no room for so many, or none for equal shares.
     """
     each: dict[str, float] = {"CPU": settings.threads or 1}
     if settings.device == "auto":
@@ -94,20 +105,39 @@ def _placed(
         settings = settings.model_copy(update={"device": device})
     if settings.device.startswith("cuda"):
         each["GPU"] = 1
-    room = sum(
+    rooms = [
         int(min(machine.get(name, 0) // needed for name, needed in each.items()))
         for machine in machines
-    )
+    ]
+    rooms = [count for count in rooms if count]
+    room = sum(rooms)
     if not 1 <= workers <= room:
         needs = " and ".join(f"{needed} {name}" for name, needed in each.items())
         raise InputError(
             f"workers: expected at least 1 and no more than the cluster has room for ({room}, with "
             f"{needs} each), got {workers}"
         )
-    return settings, each
+    largest = max(rooms)
+    if workers <= largest:
+        return settings, each, "STRICT_PACK"
+    # Ray deals to the machine that has most left: to machines that are not alike, unequal shares.
+    alike = len(set(rooms)) == 1
+    if not alike or workers % len(rooms):
+        several = (
+            f"a multiple of {len(rooms)} up to {room}, as many on each machine"
+            if alike
+            else f"machines with equal room (theirs is {sorted(rooms, reverse=True)}; Ray leaves "
+            "out those where it was started with --num-cpus 0)"
+        )
+        raise InputError(
+            f"workers: expected at most {largest}, all on one machine, or {several}; got {workers}"
+        )
+    return settings, each, "SPREAD"
 
 
-def _attempt(train: Any, job: dict[str, Any], workers: int, each: dict[str, float]) -> str | None:
+def _attempt(
+    train: Any, job: dict[str, Any], workers: int, each: dict[str, float], strategy: str
+) -> str | None:
     """Trains; returns why it ended too early, if it did and another attempt may fare better."""
     from ray.exceptions import RayError
     from ray.train.torch import TorchTrainer
@@ -117,7 +147,10 @@ def _attempt(train: Any, job: dict[str, Any], workers: int, each: dict[str, floa
             _work,
             train_loop_config=job,
             scaling_config=train.ScalingConfig(
-                num_workers=workers, use_gpu="GPU" in each, resources_per_worker=each
+                num_workers=workers,
+                use_gpu="GPU" in each,
+                resources_per_worker=each,
+                placement_strategy=strategy,
             ),
             run_config=train.RunConfig(
                 name="training",
@@ -130,13 +163,23 @@ def _attempt(train: Any, job: dict[str, Any], workers: int, each: dict[str, floa
         try:
             trainer.fit()
         except train.WorkerGroupError as error:
-            failures = error.worker_failures.values()
-            for failure in failures:
+            failures = error.worker_failures
+            for failure in failures.values():
                 if isinstance(failure, VavlError):
                     raise failure from None
             # Where Ray misses one, the others have failed for want of its answer.
-            lost = sum(type(failure).__module__.startswith("ray.") for failure in failures)
-            return f"lost {lost} of {workers} processes" if lost else str(error)
+            lost = sum(type(failure).__module__.startswith("ray.") for failure in failures.values())
+            if lost:
+                return f"lost {lost} of {workers} processes"
+            for rank, failure in failures.items():
+                if not _is_disconnected(failure):
+                    raise VavlError(
+                        f"process {rank} of {workers} failed, as it would again: "
+                        f"{one_line(failure)}. Mend that first. {_KEPT}\n{error}"
+                    ) from error
+            # Ray may see those first that have lost another.
+            first = next(iter(failures.values()), error)
+            return f"{len(failures)} of {workers} processes lost the others ({one_line(first)})"
         except (train.ControllerError, RayError) as error:
             reason = str(error).splitlines()[-1]
             raise VavlError(
@@ -144,6 +187,13 @@ def _attempt(train: Any, job: dict[str, Any], workers: int, each: dict[str, floa
                 f"free, and the same packages on all machines. {_KEPT}"
             ) from error
     return None
+
+
+def _is_disconnected(failure: Exception) -> bool:
+    """Whether a process failed because another was not there any more, or not to be reached."""
+    if isinstance(failure, dist.DistError | ConnectionError):
+        return True
+    return isinstance(failure, RuntimeError) and _CONNECTION.search(str(failure)) is not None
 
 
 def _work(job: dict[str, Any]) -> None:
@@ -176,11 +226,21 @@ def _interruptible() -> Iterator[None]:
 def _shown(
     folds: Sequence[FoldDirectory], epochs: int, on_fold: FoldCallback | None
 ) -> Iterator[None]:
-    """Shows the epochs that the first process writes down, on whatever machine it is."""
+    """Shows the epochs that the first process writes down, on whatever machine it is.
+
+    What the display raises, this raises at the end, unless the training has failed itself.
+    """
     ended = Event()
     states = [(fold, fold.finished) for fold in folds]
+    problems: list[Exception] = []
 
     def follow(on_fold: FoldCallback) -> None:
+        try:
+            show(on_fold)
+        except Exception as problem:
+            problems.append(problem)
+
+    def show(on_fold: FoldCallback) -> None:
         for fold, finished in states:
             if ended.is_set() and not fold.finished:
                 return
@@ -199,3 +259,5 @@ def _shown(
     finally:
         ended.set()
         thread.join()
+    if problems:
+        raise problems[0]

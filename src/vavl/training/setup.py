@@ -45,6 +45,8 @@ def make_fabric(settings: TrainingConfig) -> Fabric:
         else:
             devices = [int(number)] if number else 1
             fabric = Fabric(accelerator=kind, devices=devices, precision=settings.precision)
+    except InputError:
+        raise
     except (ValueError, RuntimeError) as error:  # Fabric's own misconfiguration error is one
         raise InputError(
             f"training.device: {settings.device!r} cannot be used here ({error}); expected auto, "
@@ -59,8 +61,9 @@ def _distributed_fabric(kind: str, settings: TrainingConfig) -> Fabric:
     here = int(os.environ["LOCAL_WORLD_SIZE"])
     machines, left = divmod(launched_ranks(), here)
     if left:
-        raise ValueError(
-            f"{launched_ranks()} processes, of which {here} here: expected as many on each machine"
+        raise InputError(
+            f"processes: expected as many on each machine, got {launched_ranks()} in all, of which "
+            f"{here} here; start equal numbers, on Ray where no other job holds a part of a machine"
         )
     strategy = DDPStrategy(
         cluster_environment=TorchElasticEnvironment(),
