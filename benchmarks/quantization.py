@@ -88,8 +88,9 @@ class Comparison:
         self.labels.append(recognizers["torch"].categories.index(category))
         for name, predict in predictions.items():
             self.probabilities[name].append(list(predict().probabilities.values()))
-        for name, [value] in interleaved(predictions, repeats=1, calls=calls).items():
-            self.seconds[name].append(value)
+        if calls:
+            for name, [value] in interleaved(predictions, repeats=1, calls=calls).items():
+                self.seconds[name].append(value)
 
     def results(self) -> dict[str, Any]:
         """Scores of each alternative, and how far it is from torch."""
@@ -105,9 +106,12 @@ class Comparison:
                 "other_labels_than_torch": int((guesses != expected.argmax(1)).sum()),
                 "largest_difference": float(apart.max()),
                 "mean_difference": float(apart.mean()),
-                "latency_ms": 1e3 * spread(self.seconds[name])["median"],
-                "torch_over": ratios(self.seconds["torch"], self.seconds[name])["median"],
             }
+            if self.seconds[name]:
+                found[name] |= {
+                    "latency_ms": 1e3 * spread(self.seconds[name])["median"],
+                    "torch_over": ratios(self.seconds["torch"], self.seconds[name])["median"],
+                }
         return found
 
 
@@ -136,7 +140,9 @@ def main() -> None:
     source.add_argument("ravdess", type=Path, nargs="?")
     source.add_argument("--run", type=Path)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--calls", type=int, default=3, help="timed for each clip; the best counts")
+    parser.add_argument(
+        "--calls", type=int, default=3, help="timed for each clip, the best counts; 0 times nothing"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.run is None:
