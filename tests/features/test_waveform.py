@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from vavl.data.store import known_steps
 from vavl.errors import InputError, MediaError
 from vavl.features.acoustic import LogMel
-from vavl.features.waveform import Conditioning, corpus_statistics
+from vavl.features.waveform import Conditioning, ConditioningOptions, corpus_statistics
 
 
 @given(
@@ -42,6 +44,10 @@ def test_corpus_and_no_normalisation(noise) -> None:
     corpus = Conditioning("corpus", corpus_mean=0.25, corpus_std=0.5)
     np.testing.assert_allclose(corpus.apply(samples), (samples - 0.25) / 0.5, rtol=1e-6)
     np.testing.assert_array_equal(Conditioning("none").apply(samples), samples)
+
+
+def test_extractors_take_what_conditioning_has() -> None:
+    assert list(ConditioningOptions.__annotations__) == [f.name for f in fields(Conditioning)]
 
 
 def test_what_lies_after_the_cap_has_no_influence(noise) -> None:

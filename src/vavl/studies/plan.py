@@ -134,7 +134,6 @@ class Plan:
     Attributes:
         study: The study.
         folder: Where everything is written, apart from the models.
-        models: Where the models of all studies are kept.
         variants: All variants by name, the study's own first, then those of the sweeps.
         partitions: The folds that are trained and scored, by name.
         tasks: Everything that has to be trained, done or not: seed by seed and fold by fold, so
@@ -143,10 +142,14 @@ class Plan:
 
     study: StudyConfig
     folder: Path
-    models: Path
     variants: dict[str, Variant]
     partitions: dict[str, Partition]
     tasks: tuple[Task, ...] = field(repr=False)
+
+    @property
+    def models(self) -> Path:
+        """Where the models of all studies are kept."""
+        return self.folder.parent / MODELS
 
     def tasks_of(self, variant: Variant) -> list[Task]:
         """The tasks that a variant is scored on."""
@@ -207,7 +210,7 @@ def make_plan(study: StudyConfig, out: Path) -> Plan:
         for fold in partitions
         for sharing in by_key.values()
     ]
-    return Plan(study, folder, out / MODELS, variants, partitions, tuple(tasks))
+    return Plan(study, folder, variants, partitions, tuple(tasks))
 
 
 def _variant(
