@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import doctest
 import warnings
 
 import numpy as np
@@ -41,12 +40,6 @@ def values(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
         offset + draw(arrays(np.float64, size, elements=element)),
         offset + draw(arrays(np.float64, size, elements=element)),
     )
-
-
-def test_examples_in_the_documentation_run() -> None:
-    failed, run = doctest.testmod(metrics)
-    assert run > 0
-    assert failed == 0
 
 
 @given(labels())
