@@ -169,6 +169,21 @@ def test_predict_from_any_subset_of_modalities(
         (["predict", "--model", "x"], "expected at least one file"),
         (["predict", "a.npy", "--model", "x"], "NAME.acoustic.npy or NAME.visual.npy"),
         (["extract", "m.parquet", "--out", "s"], "expected at least one extractor"),
+        (
+            [
+                "extract",
+                "--acoustic",
+                "hf:x",
+                "--layer",
+                "2",
+                "--layer",
+                "3",
+                "m.parquet",
+                "--out",
+                "s",
+            ],
+            "manifest: m.parquet does not exist",
+        ),
         (["prepare", "folder", "nowhere"], "labels.csv"),
     ],
 )

@@ -9,7 +9,7 @@ from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 from tyro.extras import SubcommandApp
 
 from vavl.errors import EXIT_OK, EXIT_PARTIAL
@@ -80,7 +80,7 @@ def extract(
     out: str,
     acoustic: str | None = None,
     visual: str | None = None,
-    layer: tuple[int, ...] = (),
+    layer: UseAppendAction[tuple[int, ...]] = (),
     normalization: Literal["utterance", "corpus", "none"] = "utterance",
     partition: Path | None = None,
     speed: float = 1.0,
@@ -104,7 +104,8 @@ def extract(
         out: Folder for the stores, or an address that fsspec knows, e.g. s3://bucket/stores.
         acoustic: Extractor of the sound; none leaves it out.
         visual: Extractor of the face; none leaves it out.
-        layer: Hidden layers to take from an hf: speech encoder, side by side; by default the last.
+        layer: Hidden layer to take from an hf: speech encoder, by default the last. Given several
+            times, the layers stand side by side.
         normalization: Of the waveform: zero mean and unit variance per clip; by the statistics of
             the training clips of a partition; or none.
         partition: For --normalization corpus: the partition (JSON) whose training clips count.
