@@ -246,7 +246,7 @@ class VAVLPlusConfig(VAVLConfig):
 
     The fusion head corrects the product of the unimodal predictions, the statistics of the input go
     past the conformers, and ``small`` projects its input to more channels. Every other size, and
-    the model, are VAVL's. docs/results/ravdess.md says what was tried, with one seed.
+    the model, are VAVL's. docs/results/ravdess.md says what was tried, and what it gives.
     """
 
     presets: ClassVar[Presets] = {

@@ -23,6 +23,7 @@ from vavl.export import folder as export_folder
 from vavl.export.check import CHECKED_SHAPES, check_graph, example_inputs
 from vavl.export.graphs import UseGraph, quantize_graph
 from vavl.inference.exported import NORMALISATION_FILE, ExportedModel, uses
+from vavl.model_config import VAVLPlusConfig
 from vavl.models.pretrained import write_calibration, write_features
 from vavl.types import Modality
 
@@ -156,6 +157,23 @@ def test_a_model_without_fusion_averages(tmp_path: Path, only: Callable[[Modalit
     )
     vavl.VAVL(config).save_pretrained(tmp_path / "model")
     assert [str(use) for use in uses(config)] == ["acoustic", "visual", "audiovisual"]
+    only(Modality.AUDIOVISUAL)
+    report = export_model(tmp_path / "model", tmp_path / "out")
+    assert report.largest_difference < 1e-4
+
+
+def test_input_statistics_are_exported(tmp_path: Path, only: Callable[[Modality], None]) -> None:
+    config = VAVLPlusConfig.preset(
+        "small",
+        acoustic_dim=3,
+        visual_dim=5,
+        categories=("a", "b"),
+        width=8,
+        heads=2,
+        kernel=3,
+        head_widths=(4,),
+    )
+    vavl.VAVL(config).save_pretrained(tmp_path / "model")
     only(Modality.AUDIOVISUAL)
     report = export_model(tmp_path / "model", tmp_path / "out")
     assert report.largest_difference < 1e-4

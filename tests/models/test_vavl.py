@@ -187,6 +187,8 @@ def test_input_statistics_are_mean_and_deviation_of_the_valid_steps() -> None:
     scaled = (raw - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
     expected = statistics.linear(scaled * norm.weight + norm.bias)
     torch.testing.assert_close(statistics(x, mask), expected)
+    x[0, 5:] = torch.nan
+    torch.testing.assert_close(statistics(x, mask), expected)
 
 
 def test_input_statistics_of_one_step_can_be_learned_from() -> None:

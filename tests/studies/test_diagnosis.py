@@ -73,6 +73,30 @@ def test_a_fusion_that_copies_is_named_and_another_is_not() -> None:
     assert not any("follows" in sign for sign in diagnosed(table).signs)
 
 
+def test_an_error_is_the_better_the_lower_it_is() -> None:
+    table = make_table(categories=(), attributes=("sentiment",))
+
+    def signs(view: Modality, deviation: float) -> list[str]:
+        noise = np.random.default_rng(4).normal(0, deviation, table.attribute_targets.shape)
+        outputs = {m: table.attribute_targets.astype(float) for m in Modality}
+        near = np.random.default_rng(5).normal(0, 0.1, noise.shape)
+        outputs = {m: values + near for m, values in outputs.items()}
+        outputs[view] = table.attribute_targets + noise
+        changed = replace(table, attribute_outputs=outputs)
+        found = diagnose(
+            predicted([changed], [0], None),
+            predicted([changed], [0], None),
+            manifest_of(table),
+            "sentiment_mae",
+            replicates=10,
+        )
+        return list(found.signs)
+
+    assert any("acoustic prediction is far behind" in s for s in signs(Modality.ACOUSTIC, 0.5))
+    assert any("acoustic prediction is ahead" in s for s in signs(Modality.ACOUSTIC, 0.01))
+    assert signs(Modality.ACOUSTIC, 0.11) == []
+
+
 def test_a_starved_modality_is_named() -> None:
     table = make_table()
     noise = np.random.default_rng(3).normal(size=table.logits[Modality.VISUAL].shape)

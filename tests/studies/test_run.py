@@ -244,6 +244,23 @@ def test_mistakes_are_found_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_study_without_a_modality_is_kept_as_it_was_begun(write: Write, tmp_path: Path) -> None:
+    study = load_study(write("set.data.visual = 'none'\n" + STUDY))
+    plan = make_plan(study, tmp_path)
+    assert begin(plan) == []
+    assert load_study(plan.folder / "study.toml").set == {"data.visual": None}
+
+
+def test_the_product_of_attributes_is_refused_before_training(
+    write: Write, tmp_path: Path
+) -> None:
+    text = "set.data.attributes = ['arousal']\n" + STUDY.replace("average", "product")
+    make_plan(load_study(write(text)), tmp_path)
+    attributes = text.replace('"accuracy"]', '"arousal_ccc"]')
+    with pytest.raises(InputError, match="expected another than product for arousal_ccc"):
+        make_plan(load_study(write(attributes)), tmp_path)
+
+
 def test_variants_with_features_of_other_clips_are_refused(
     write: Write, tiny_corpus: TinyCorpus, tmp_path: Path
 ) -> None:

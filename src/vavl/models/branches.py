@@ -125,10 +125,9 @@ class InputStatistics(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Maps normalised ``(B, T, D)``, with a valid step in each clip, to ``(B, width)``."""
         mean = masked_mean(x, mask)
-        valid = mask.to(x.dtype)
-        # First to zero what is not valid, then squared: it may be too large for that.
-        apart = (x - mean[:, None]).mul_(valid[..., None])
-        variance = apart.square_().sum(1) / valid.sum(1, keepdim=True)
+        # First to zero what is not valid, then squared: it may be NaN, or too large for that.
+        apart = (x - mean[:, None]).masked_fill_(~mask[..., None], 0.0)
+        variance = apart.square_().sum(1) / mask.sum(1, keepdim=True)
         # Not zero for a clip of one step, where the root has no slope.
         deviation = variance.clamp_min(self._SMALLEST_VARIANCE).sqrt()
         statistics = torch.cat([mean, deviation], dim=-1)[:, None]  # (B, 1, 2 D)

@@ -25,6 +25,7 @@ from vavl.evaluation.fusion import View
 from vavl.evaluation.quantities import CATEGORY, Quantity, quantities
 from vavl.evaluation.resampling import Scope
 from vavl.evaluation.summary import percent
+from vavl.sentiment import LOWER_IS_BETTER
 from vavl.studies.comparison import Predicted, fold_scores, quantity_of
 from vavl.types import STREAMS
 
@@ -35,10 +36,11 @@ COPYING = 0.9
 """Share of the disagreements from which on a fusion that sides with one modality is named."""
 
 GAP = 0.25
-"""A score on the training clips that is so much above the held-out one is named."""
+"""A score on the training clips that is so much better than the held-out one is named."""
 
 BEHIND = 0.6
-"""A modality whose score is below this share of the audio-visual one is named."""
+"""A modality whose score is below this share of the audio-visual one is named; errors are compared the
+other way round."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,9 @@ def diagnose(
     groups = _groups(variant, quantity, manifest, measure, replicates)
     first = Predicted(training.seeds, variant.tables[:1], variant.view)
     seen, unseen = (_fold_mean(side, measure) for side in (training, first))
-    signs = _signs(views, sides)
-    if seen - unseen > GAP:
+    lower = measure in LOWER_IS_BETTER
+    signs = _signs(views, sides, lower_is_better=lower)
+    if (unseen - seen if lower else seen - unseen) > GAP:
         signs.append(
             f"The models know their training clips by heart ({seen:.3f} against {unseen:.3f} on "
             "speakers they have not met): more regularisation, or more speakers, may help."
@@ -194,16 +197,21 @@ def _groups(
     return tuple(found)
 
 
-def _signs(views: Mapping[View, float], sides: Sides | None) -> list[str]:
+def _signs(
+    views: Mapping[View, float], sides: Sides | None, *, lower_is_better: bool
+) -> list[str]:
     signs = []
     fused = views.get(View.AUDIOVISUAL)
     for view, score in views.items():
-        if fused is not None and view is not View.AUDIOVISUAL and score < BEHIND * fused:
+        if fused is None or view is View.AUDIOVISUAL:
+            continue
+        worse, better = (fused, score) if lower_is_better else (score, fused)
+        if worse < BEHIND * better:
             signs.append(
                 f"The {view} prediction is far behind ({score:.3f} against {fused:.3f}): compare "
                 "it with a model of that modality alone before relying on it."
             )
-        elif fused is not None and score > fused:
+        elif better < worse:
             signs.append(f"The {view} prediction is ahead of the fusion.")
     for name, share in (sides.shares if sides else {}).items():
         if share > COPYING and name != "neither":

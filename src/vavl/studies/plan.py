@@ -220,6 +220,12 @@ def _variant(
     for key, value in {**study.set, **dict(flattened(config.set))}.items():
         set_dotted(content, key, value)
     set_dotted(content, "training.seed", study.seeds[0])
+    of_attributes = [metric for metric in study.metrics if metric not in CATEGORY_MEASURES]
+    if config.view is View.PRODUCT and of_attributes:
+        raise InputError(
+            f"view: expected another than {config.view} for {', '.join(of_attributes)}: only "
+            "probabilities of categories can be multiplied"
+        )
     if content["training"].get("threads") is None:
         # One: the numbers then do not depend on how many tasks run beside each other.
         content["training"]["threads"] = 1

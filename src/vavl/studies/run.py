@@ -167,10 +167,16 @@ def begin(plan: Plan) -> list[str]:
     path = plan.folder / STUDY_FILE
     if not path.is_file() or not any(task.directory.finished for task in plan.tasks):
         with atomic_write(path) as temporary:
-            temporary.write_text(to_toml(plan.study), encoding="utf-8")
+            temporary.write_text(to_toml(_storable(plan.study)), encoding="utf-8")
         return []
     before = load_study(path)
     return differing_lines(_analysis(before), _analysis(plan.study))
+
+
+def _storable(study: StudyConfig) -> StudyConfig:
+    """With the text that stands for None, which TOML has no value for."""
+    common = {key: "none" if value is None else value for key, value in study.set.items()}
+    return study.model_copy(update={"set": common})
 
 
 def _analysis(study: StudyConfig) -> dict[str, Any]:
