@@ -21,9 +21,15 @@ from extraction import (
 )
 
 from vavl.data.manifest import Manifest, Utterance
+from vavl.data.partition import Partition
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError, StoreError, VavlError
-from vavl.features.extract import ExtractionReport, build_extractor, extract
+from vavl.features.extract import (
+    ExtractionReport,
+    build_extractor,
+    extract,
+    training_statistics,
+)
 from vavl.features.visual import ArrayFeatures
 
 
@@ -125,6 +131,22 @@ def test_start_and_end_of_an_utterance_are_cut_out(tmp_path: Path, write_wav, no
     store = FeatureStore.open(tmp_path / "store")
     assert store.lengths[store.row("whole")] == 198
     assert store.lengths[store.row("part")] == 73
+
+
+def test_statistics_of_the_training_clips_alone(tmp_path: Path, write_wav, noise) -> None:
+    quiet, loud = noise(1.0) * 0.05, noise(1.0)
+    write_wav(np.concatenate([quiet, loud]), "long.wav")
+    manifest = Manifest(
+        [
+            Utterance("quiet", "test", "ann", audio_path="long.wav", end_s=1.0),
+            Utterance("loud", "test", "bob", audio_path="long.wav", start_s=1.0),
+        ],
+        root=tmp_path,
+    )
+    partition = tmp_path / "partition.json"
+    Partition("fold-0", ("quiet",), (), ("loud",)).save(partition)
+    found = training_statistics(manifest, partition)
+    assert found["corpus_std"] == pytest.approx(quiet.std(), rel=0.01)
 
 
 def test_clips_without_the_modality_are_counted_only(tmp_path: Path) -> None:

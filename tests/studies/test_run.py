@@ -251,9 +251,7 @@ def test_a_study_without_a_modality_is_kept_as_it_was_begun(write: Write, tmp_pa
     assert load_study(plan.folder / "study.toml").set == {"data.visual": None}
 
 
-def test_the_product_of_attributes_is_refused_before_training(
-    write: Write, tmp_path: Path
-) -> None:
+def test_the_product_of_attributes_is_refused_before_training(write: Write, tmp_path: Path) -> None:
     text = "set.data.attributes = ['arousal']\n" + STUDY.replace("average", "product")
     make_plan(load_study(write(text)), tmp_path)
     attributes = text.replace('"accuracy"]', '"arousal_ccc"]')

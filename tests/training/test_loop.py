@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning_fabric.plugins.precision import MixedPrecision
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tiny import Killed, TinyCorpus, kill_in_the_second_epoch, reading_threads
@@ -30,6 +31,7 @@ from vavl.errors import InputError, StoreError
 from vavl.evaluation.run import evaluate_runs
 from vavl.features.extract import build_extractor, extract
 from vavl.training import loop
+from vavl.training.checkpoint import Progress, read_checkpoint, restore, save_checkpoint
 from vavl.training.experiment import train_experiment
 from vavl.training.run import FoldDirectory, folds_of_run, make_partitions, open_stores
 from vavl.training.scoring import run_model
@@ -197,6 +199,22 @@ def test_finished_folds_are_left_alone_and_other_settings_refused(
         train_experiment(other)
     with pytest.raises(InputError, match="expected some of"):
         train_experiment(config, only=["fold-9"])
+
+
+def test_the_scale_of_half_precision_is_kept(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+
+    def half_precision(scale: float) -> MixedPrecision:
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        return MixedPrecision("16-mixed", "cpu", scaler)
+
+    path, after = tmp_path / "checkpoint.pt", half_precision(2.0)
+    save_checkpoint(path, model, optimizer, half_precision(32.0), Progress(epoch=4), {})
+    progress, _ = restore(read_checkpoint(path), path, model, optimizer, after)
+    assert progress.epoch == 4
+    assert after.scaler is not None
+    assert after.scaler.get_scale() == 32
 
 
 def test_a_record_written_just_before_a_kill_is_dropped(

@@ -15,6 +15,7 @@ from vavl.data.partition import Partition
 from vavl.data.store import StoreWriter
 from vavl.errors import InputError
 from vavl.features.clips import ClipExtraction, ClipTask, clip_tasks
+from vavl.features.media import audio_blocks
 from vavl.features.registry import (
     Extractor,
     build_extractor,
@@ -197,8 +198,12 @@ def training_statistics(manifest: Manifest, partition: Path) -> dict[str, float]
         MediaError: A file cannot be read.
     """
     clips = manifest.select(Partition.load(partition).train)
-    paths = [path for clip in clips if (path := manifest.path(clip, "audio_path")) is not None]
-    statistics = corpus_statistics(paths)
+    statistics = corpus_statistics(
+        block
+        for clip in clips
+        if (path := manifest.path(clip, "audio_path")) is not None
+        for block in audio_blocks(path, start_s=clip.start_s, end_s=clip.end_s)
+    )
     return {"corpus_mean": statistics.mean, "corpus_std": statistics.std}
 
 

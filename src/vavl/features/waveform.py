@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vavl.errors import InputError, MediaError, all_problems
-from vavl.features.media import SAMPLING_RATE_HZ, audio_blocks, read_audio, resample
+from vavl.features.media import SAMPLING_RATE_HZ, read_audio, resample
 from vavl.types import FeatureSpec
 
 NormalizationName = Literal["utterance", "none", "corpus"]
@@ -26,44 +26,38 @@ class WaveformStatistics(NamedTuple):
     std: float
 
 
-def corpus_statistics(paths: Iterable[str | PathLike[str]]) -> WaveformStatistics:
-    """Mean and standard deviation over all samples of all files, at 16 kHz mono.
+def corpus_statistics(blocks: Iterable[NDArray[np.floating]]) -> WaveformStatistics:
+    """Mean and standard deviation over all samples of a corpus.
 
-    Files are streamed: memory depends neither on their number nor on their length. Give the files
-    of the training side only, and the result to an extractor with ``normalization="corpus"``.
+    Memory does not depend on the size of the corpus, if its blocks are read one after another. Give
+    clips of the training side only, and the result to an extractor with ``normalization="corpus"``.
 
     Args:
-        paths: Sound or video files.
+        blocks: ``(n,)`` samples each, at least one: whole clips, or what
+            :func:`vavl.features.media.audio_blocks` gives.
 
     Raises:
-        MediaError: A file cannot be read.
-        InputError: There are no files, or all of them are silent.
+        InputError: There are no samples, or all of them are equal.
 
     Example:
-        >>> import tempfile, wave
-        >>> path = tempfile.mkdtemp() + "/square.wav"
-        >>> with wave.open(path, "wb") as file:
-        ...     file.setparams((1, 2, 16000, 0, "NONE", ""))
-        ...     file.writeframes(np.tile(np.array([0, 16384], "<i2"), 8000).tobytes())
-        >>> corpus_statistics([path])
+        >>> corpus_statistics([np.array([0.0, 0.5]), np.array([0.5, 0.0])])
         WaveformStatistics(mean=0.25, std=0.25)
 
     Source: Chan, Golub, LeVeque, "Algorithms for computing the sample variance", 1983 (pairwise
     update of mean and squared deviations).
     """
     count, mean, squares = 0, 0.0, 0.0
-    for path in paths:
-        for block in audio_blocks(path):
-            samples = block.astype(np.float64)
-            size, difference = len(samples), float(samples.mean()) - mean
-            squares += float(np.square(samples - samples.mean()).sum())
-            squares += difference**2 * count * size / (count + size)
-            mean += difference * size / (count + size)
-            count += size
+    for block in blocks:
+        samples = block.astype(np.float64)
+        size, difference = len(samples), float(samples.mean()) - mean
+        squares += float(np.square(samples - samples.mean()).sum())
+        squares += difference**2 * count * size / (count + size)
+        mean += difference * size / (count + size)
+        count += size
     if count == 0:
-        raise InputError("paths: expected at least one file to take statistics from, got none")
+        raise InputError("blocks: expected at least one clip to take statistics from, got none")
     if squares == 0:
-        raise InputError("paths: every file is silent; there is no deviation to normalise by")
+        raise InputError("blocks: every clip is silent; there is no deviation to normalise by")
     return WaveformStatistics(mean, math.sqrt(squares / count))
 
 

@@ -39,8 +39,8 @@ GAP = 0.25
 """A score on the training clips that is so much better than the held-out one is named."""
 
 BEHIND = 0.6
-"""A modality whose score is below this share of the audio-visual one is named; errors are compared the
-other way round."""
+"""A modality whose score is below this share of the audio-visual one is named; errors are
+compared the other way round."""
 
 
 @dataclass(frozen=True)
@@ -197,9 +197,7 @@ def _groups(
     return tuple(found)
 
 
-def _signs(
-    views: Mapping[View, float], sides: Sides | None, *, lower_is_better: bool
-) -> list[str]:
+def _signs(views: Mapping[View, float], sides: Sides | None, *, lower_is_better: bool) -> list[str]:
     signs = []
     fused = views.get(View.AUDIOVISUAL)
     for view, score in views.items():

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric.plugins.precision import Precision
 from torch import Tensor, nn
 
 from vavl.atomic import atomic_write
 from vavl.errors import StoreError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the checkpoint file, and of how random numbers are drawn in the epochs to come."""
 
 
@@ -38,6 +39,7 @@ def save_checkpoint(
     path: Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    precision: Precision,
     progress: Progress,
     best: dict[str, Tensor],
 ) -> None:
@@ -48,6 +50,7 @@ def save_checkpoint(
                 "schema_version": SCHEMA_VERSION,
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
+                "precision": precision.state_dict(),  # the scale of losses in half precision
                 "progress": asdict(progress),
                 "best": best,
             },
@@ -67,23 +70,28 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if content["schema_version"] != SCHEMA_VERSION:
             raise StoreError(
                 f"{path}: expected schema version {SCHEMA_VERSION}, got "
-                f"{content['schema_version']}: begun by another release of vavl, which draws other "
-                "random numbers. Finish it with that one, or remove the file to train this fold "
-                "from the start"
+                f"{content['schema_version']}: begun by another release of vavl, which keeps other "
+                "state or draws other random numbers. Finish it with that one, or remove the file "
+                "to train this fold from the start"
             )
         return content
 
 
 def restore(
-    content: dict[str, Any], path: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+    content: dict[str, Any],
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    precision: Precision,
 ) -> tuple[Progress, dict[str, Tensor]]:
-    """Puts the state back into model and optimizer; returns the progress and the best weights.
+    """Puts the state back where it was; returns the progress and the best weights.
 
     Args:
         content: What :func:`read_checkpoint` gave.
         path: Where it was, for the error.
         model: What is trained.
         optimizer: What it is trained by.
+        precision: Of the training, see :attr:`lightning_fabric.strategies.Strategy.precision`.
 
     Raises:
         StoreError: It does not fit the model.
@@ -91,6 +99,7 @@ def restore(
     with _damage_named(path):
         model.load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])
+        precision.load_state_dict(content["precision"])
         return Progress(**content["progress"]), content["best"]
 
 

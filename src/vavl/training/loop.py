@@ -96,6 +96,7 @@ def train_fold(
         ranks=fabric.world_size,
     )
 
+    precision = fabric.strategy.precision
     progress, best = Progress(), dict[str, Tensor]()
     # The first rank's word counts: others may not see its files, or see them late.
     checkpoint = fabric.broadcast(
@@ -104,7 +105,7 @@ def train_fold(
         else None
     )
     if checkpoint is not None:
-        progress, best = restore(checkpoint, fold.checkpoint_file, model, optimizer)
+        progress, best = restore(checkpoint, fold.checkpoint_file, model, optimizer, precision)
     with EpochLog(fold, progress.epoch) if fabric.is_global_zero else nullcontext() as log:
         while progress.epoch < settings.epochs and not out_of_patience(progress, settings):
             started = time.perf_counter()
@@ -137,7 +138,7 @@ def train_fold(
             if log is not None:
                 # The record first: a kill between leaves one too many, which resuming drops.
                 log.write(record)
-                save_checkpoint(fold.checkpoint_file, model, optimizer, progress, best)
+                save_checkpoint(fold.checkpoint_file, model, optimizer, precision, progress, best)
             if on_epoch is not None:
                 on_epoch(record, settings.epochs)
 
