@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vavl.errors import InputError, all_problems
+from vavl.errors import InputError, all_problems, did_you_mean
 
 
 class Configuration(BaseModel):
@@ -22,9 +21,8 @@ ConfigurationT = TypeVar("ConfigurationT", bound=Configuration)
 
 def unknown_name(kind: str, name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
     """Says that a name is unknown, and which one was probably meant."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(sorted(known))}"
-    return f"{kind}: unknown name {name!r}; {hint}"
+    hint = did_you_mean(str(name), known) or f"; expected one of {', '.join(sorted(known))}"
+    return f"{kind}: unknown name {name!r}{hint}"
 
 
 def validated(

@@ -6,7 +6,8 @@ was expected, what was found and what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 EXIT_OK = 0
 EXIT_INTERNAL = 1
@@ -45,3 +46,14 @@ def all_problems(subject: str, problems: Sequence[str], limit: int = 50) -> str:
     rest = f"\n  ... and {len(problems) - limit} more" if len(problems) > limit else ""
     plural = "problem" if len(problems) == 1 else "problems"
     return f"{subject}: {len(problems)} {plural}\n{shown}{rest}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message on an unknown name: the known one that is near, or nothing.
+
+    Example:
+        >>> did_you_mean("epoks", ["epochs", "folds"])
+        "; did you mean 'epochs'?"
+    """
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import wave
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from safetensors.torch import load_file, save_file
 
 import vavl
 from vavl.errors import MediaError, StoreError
@@ -93,6 +95,12 @@ def test_other_predictions_are_not_mixed_in(
     predict_many(clips[:2], tmp_path / "out", model=model, progress=False)
     with pytest.raises(StoreError, match="holds other predictions"):
         predict_many(clips[:2], tmp_path / "out", model=model, timeline=True, progress=False)
+    again = shutil.copytree(model, tmp_path / "model")
+    predict_many(clips[:2], tmp_path / "again", model=str(again), progress=False)
+    weights = load_file(again / "model.safetensors")
+    save_file({name: w + 0.1 for name, w in weights.items()}, again / "model.safetensors")
+    with pytest.raises(StoreError, match="holds other predictions"):
+        predict_many(clips[:2], tmp_path / "again", model=str(again), progress=False)
     (tmp_path / "out" / RECORDS_FILE).write_text(json.dumps({"model": model}) + "\nnot json\n")
     with pytest.raises(StoreError, match="damaged"):
         predict_many(clips[:2], tmp_path / "out", model=model, progress=False)
@@ -107,6 +115,14 @@ def test_folders_are_searched_and_frames_are_one_clip(tmp_path: Path) -> None:
     assert find_files([frames]) == [frames]
     assert find_files([tmp_path / "deep"]) == [tmp_path / "deep" / "a.MP4"]
     assert find_files([Path("named.xyz")]) == [Path("named.xyz")]
+    pictures = tmp_path / "take.1"
+    pictures.mkdir()
+    (pictures / "0.webp").write_bytes(b"")
+    takes = [pictures, shutil.copytree(pictures, tmp_path / "take.2")]
+    assert [clip.name for clip in group_files(find_files(takes))] == ["take.1", "take.2"]
+    shutil.copy(frames / "0.png", tmp_path / "logo.png")
+    assert frames not in find_files([tmp_path])
+    assert tmp_path / "deep" / "a.MP4" in find_files([tmp_path])
     (tmp_path / "empty").mkdir()
     with pytest.raises(MediaError, match="no media in this folder"):
         find_files([tmp_path / "empty"])

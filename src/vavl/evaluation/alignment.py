@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from vavl.errors import InputError, all_problems
 from vavl.evaluation.predictions import PredictionTable
+from vavl.natural_order import natural_key
 from vavl.types import Modality
 
 
@@ -62,16 +62,10 @@ def align(
 
 def _in_canonical_order(table: PredictionTable) -> PredictionTable:
     # Training may have scored the clips, and the caller listed the folds, in any order.
-    def key(row: int) -> tuple[list[tuple[int, int, str]], str]:
-        return _natural(table.partitions[row]), table.utterance_ids[row]
+    def key(row: int) -> tuple[list[tuple[int, str]], str]:
+        return natural_key(table.partitions[row]), table.utterance_ids[row]
 
     return table.take(sorted(range(len(table)), key=key))
-
-
-def _natural(text: str) -> list[tuple[int, int, str]]:
-    """Sort key that puts fold-2 before fold-10."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", text)
-    return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part) for part in parts]
 
 
 def _differences(first: PredictionTable, other: PredictionTable) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,13 +15,12 @@ from numpy.typing import NDArray
 from vavl.errors import MediaError
 from vavl.features.containers import checked_span, opened, video_track
 from vavl.features.frames import Shot, VideoFrame, check_frame_rate, check_max_side, sampled
+from vavl.media_files import PICTURE_SUFFIXES
+from vavl.natural_order import natural_key
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame as Decoded
     from av.video.stream import VideoStream
-
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
-"""What :func:`folder_frames` takes for a picture."""
 
 _LONGEST_PIXEL = 4.0
 """Pixels longer than this, in units of their other side, are a damaged header."""
@@ -153,14 +151,8 @@ def _pictures(folder: Path, source_rate_hz: float, max_side: int | None) -> Iter
             )
         return pixels
 
-    for number, path in enumerate(sorted(paths, key=_natural)):
+    for number, path in enumerate(sorted(paths, key=lambda path: natural_key(path.name))):
         yield Shot(number / source_rate_hz, (number + 1) / source_rate_hz, partial(read, path))
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts names with their numbers by value; the text decides where that does not."""
-    parts = re.split(r"(\d+)", path.name)
-    return [(int(part) if part.isdecimal() else -1, part) for part in parts]
 
 
 def _read_picture(path: Path, max_side: int | None) -> NDArray[np.uint8]:

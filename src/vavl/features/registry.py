@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from vavl.data.shards import describe
 from vavl.data.utterance import MediaField
-from vavl.errors import InputError, all_problems
+from vavl.errors import InputError, all_problems, did_you_mean
 from vavl.features.acoustic import LogMel
 from vavl.features.efficientnet import NAME as EFFICIENTNET
 from vavl.features.face_models import (
@@ -119,7 +118,7 @@ def build_extractor(modality: Modality | str, name: str, **parameters: Any) -> E
         known = ", ".join(extractor_names(modality))
         raise InputError(
             f"extractor: expected one of {known} for {modality}, got {name!r}"
-            + _did_you_mean(name, builders)
+            + did_you_mean(name, builders)
         )
     return _build(name, builders[name], parameters)
 
@@ -165,7 +164,7 @@ def rebuild_extractor(spec: FeatureSpec, *, source: str | None = None) -> Extrac
 def _build(name: str, builder: Callable[..., Extractor], parameters: dict[str, Any]) -> Extractor:
     known = _parameters(builder)
     unknown = [
-        f"{parameter}: not a parameter of it{_did_you_mean(parameter, known)}"
+        f"{parameter}: not a parameter of it{did_you_mean(parameter, known)}"
         for parameter in parameters
         if parameter not in known
     ]
@@ -189,8 +188,3 @@ def _checked(modality: Modality | str) -> Modality:
     if modality not in STREAMS:
         raise InputError(f"modality: expected 'acoustic' or 'visual', got {modality!r}")
     return Modality(modality)
-
-
-def _did_you_mean(word: str, known: Any) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -7,18 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vavl.errors import InputError, MediaError
+from vavl.media_files import AUDIO_SUFFIXES, PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from vavl.types import STREAMS
 
-MEDIA_SUFFIXES = frozenset(
-    {
-        *(".mp4", ".mkv", ".webm", ".flv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts"),
-        *(".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff"),
-    }
-)
+MEDIA_SUFFIXES = AUDIO_SUFFIXES | VIDEO_SUFFIXES
 """What is taken from a folder. A file that is named itself may have any ending."""
 
 _FEATURES_SUFFIX = ".npy"
-_PICTURES = frozenset({".png", ".jpg", ".jpeg"})
 
 
 @dataclass(frozen=True)
@@ -59,12 +54,12 @@ def group_files(files: Iterable[Path]) -> list[ClipFiles]:
                 )
             clip = path.with_name(Path(path.stem).stem)
         else:
-            part, clip = "media", path.with_suffix("")
+            part, clip = "media", path if path.is_dir() else path.with_suffix("")
         parts = clips.setdefault(clip, {})
         if part in parts or {part, *parts} >= {"media", "acoustic"}:
             raise InputError(
                 f"{path}: expected one source per modality of clip {clip.name!r}, got also "
-                f"{next(iter(parts.values()))}"
+                f"{next(iter(parts.values()))}; predict them apart, by naming the files"
             )
         parts[part] = path
     return [ClipFiles(name=clip.name, **parts) for clip, parts in clips.items()]
@@ -73,7 +68,8 @@ def group_files(files: Iterable[Path]) -> list[ClipFiles]:
 def find_files(paths: Iterable[Path]) -> list[Path]:
     """The clips among files and folders: folders are searched with all that is in them.
 
-    A folder that holds pictures and no other media is a clip of its own, frame by frame.
+    A folder that holds pictures and no other media, nor folders with any, is a clip of its own,
+    frame by frame.
 
     Raises:
         MediaError: A folder has nothing in it that could be predicted.
@@ -83,11 +79,7 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
         if not path.is_dir() or _is_frames(path):
             found.append(path)
             continue
-        inside = sorted(
-            file
-            for file in path.rglob("*")
-            if file.suffix.lower() in MEDIA_SUFFIXES | {_FEATURES_SUFFIX} and file.is_file()
-        )
+        inside = _below(path, MEDIA_SUFFIXES | {_FEATURES_SUFFIX})
         if not inside:
             raise MediaError(
                 f"{path}: no media in this folder; expected files that end in "
@@ -97,6 +89,10 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
+def _below(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in suffixes and f.is_file())
+
+
 def _is_frames(folder: Path) -> bool:
-    suffixes = {file.suffix.lower() for file in folder.iterdir() if file.is_file()}
-    return bool(suffixes & _PICTURES) and not suffixes & MEDIA_SUFFIXES
+    pictures = any(f.suffix.lower() in PICTURE_SUFFIXES and f.is_file() for f in folder.iterdir())
+    return pictures and not _below(folder, MEDIA_SUFFIXES)

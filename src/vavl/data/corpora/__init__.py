@@ -7,7 +7,6 @@ with its docstring they make the command ``vavl prepare NAME``.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +18,7 @@ from vavl.data.corpora.msp_improv import prepare_msp_improv
 from vavl.data.corpora.ravdess import prepare_ravdess
 from vavl.data.corpora.synthetic import prepare_synthetic
 from vavl.data.manifest import Manifest
-from vavl.errors import InputError
+from vavl.errors import InputError, did_you_mean
 
 __all__ = [
     "CORPORA",
@@ -61,7 +60,6 @@ def prepare(name: str, **arguments: Any) -> Manifest:
         2
     """
     if name not in CORPORA:
-        near = difflib.get_close_matches(name, CORPORA, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, CORPORA)
         raise InputError(f"corpus: expected one of {', '.join(CORPORA)}, got {name!r}{hint}")
     return CORPORA[name](**arguments)

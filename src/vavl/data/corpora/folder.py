@@ -14,17 +14,16 @@ from vavl.data.corpora.table import TableRow, read_table
 from vavl.data.manifest import Manifest, Utterance, stored_path
 from vavl.data.utterance import utterance_problems
 from vavl.errors import InputError, all_problems
+from vavl.media_files import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from vavl.scales import Scale
 
 _log = logging.getLogger(__name__)
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".flv")
-ARRAY_SUFFIXES = (".npy",)
+ARRAY_SUFFIXES = frozenset({".npy"})
 _VOTES = "votes:"
 # Column to (suffixes it takes, columns of the manifest it fills). A video's sound track is sound.
-_MEDIA_COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "audio": (AUDIO_SUFFIXES + VIDEO_SUFFIXES, ("audio_path",)),
+_MEDIA_COLUMNS: dict[str, tuple[frozenset[str], tuple[str, ...]]] = {
+    "audio": (AUDIO_SUFFIXES | VIDEO_SUFFIXES, ("audio_path",)),
     "video": (VIDEO_SUFFIXES, ("video_path", "audio_path")),
     "acoustic_features": (ARRAY_SUFFIXES, ("acoustic_features_path",)),
     "visual_features": (ARRAY_SUFFIXES, ("visual_features_path",)),
@@ -208,7 +207,7 @@ def _media(values: dict[str, str], reading: _Reading) -> tuple[dict[str, Any], l
         file = given.pop("file")
         column = _column_of_file(file)
         if column is None:
-            known = ", ".join(AUDIO_SUFFIXES + VIDEO_SUFFIXES)
+            known = ", ".join(sorted(AUDIO_SUFFIXES | VIDEO_SUFFIXES))
             hint = "; name arrays in 'acoustic_features' or 'visual_features'"
             hint = hint if PurePath(file).suffix.lower() in ARRAY_SUFFIXES else ""
             problems.append(f"file: {file!r} is neither sound nor video ({known}){hint}")
@@ -242,9 +241,9 @@ def _column_of_file(file: str) -> str | None:
     return "audio" if suffix in AUDIO_SUFFIXES else None
 
 
-def _path_problem(given: str, suffixes: Sequence[str], root: Path) -> str | None:
+def _path_problem(given: str, suffixes: frozenset[str], root: Path) -> str | None:
     if PurePath(given).suffix.lower() not in suffixes:
-        return f"{given!r}: expected a suffix of {', '.join(suffixes)}"
+        return f"{given!r}: expected a suffix of {', '.join(sorted(suffixes))}"
     # Compared as written: a symbolic link inside the folder may well lead to another disk.
     inside = Path(os.path.normpath(root / given)).is_relative_to(root)
     if not PurePath(given).is_absolute() and not inside:
