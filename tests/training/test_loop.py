@@ -466,6 +466,19 @@ def test_changed_data_are_refused(tiny_corpus: TinyCorpus, tmp_path: Path) -> No
         evaluate_runs([config.run_dir])
 
 
+def test_clips_that_came_later_are_refused(tiny_corpus: TinyCorpus, tmp_path: Path) -> None:
+    store, manifest = tmp_path / "acoustic", tiny_corpus.manifest
+    first = Manifest(list(manifest)[1:], root=manifest.root)
+    extract(first, build_extractor("acoustic", "logmel"), store, progress=False)
+    config = tiny_corpus.experiment(tmp_path, data__acoustic=str(store), training__epochs=1)
+    train_experiment(config, only=["fold-0"])
+    evaluate_runs([config.run_dir])
+    extract(manifest, build_extractor("acoustic", "logmel"), store, progress=False)
+    for go_on in (lambda: train_experiment(config), lambda: evaluate_runs([config.run_dir])):
+        with pytest.raises(StoreError, match="holds other clips of the manifest"):
+            go_on()
+
+
 def test_only_seeds_may_differ_between_runs_that_are_averaged(
     tiny_corpus: TinyCorpus, tmp_path: Path
 ) -> None:
@@ -581,5 +594,5 @@ def test_a_checkpoint_of_other_random_numbers_is_refused(
         train_experiment(config, only=["fold-0"])
     file = FoldDirectory(config.run_dir / "fold-0").checkpoint_file
     torch.save(torch.load(file, weights_only=True) | {"schema_version": 1}, file)
-    with pytest.raises(StoreError, match="version 2, got 1: begun by another release"):
+    with pytest.raises(StoreError, match="version 3, got 1: begun by another release"):
         train_experiment(config, only=["fold-0"])

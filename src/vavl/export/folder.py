@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from vavl.models.vavl import VAVL
 from vavl.onnx_files import onnx_extra, open_session
 from vavl.training.run import package_versions
 from vavl.types import Modality
+
+_log = logging.getLogger(__name__)
 
 Format = Literal["onnx", "torch"]
 Quantization = Literal["int8"]
@@ -80,6 +83,9 @@ def export_model(
         for module in ("onnx", "onnxscript", "onnxruntime"):
             onnx_extra(module)
     folder = model_folder(source)
+    notice = COMPACT_NOTICE if source in (None, COMPACT) else None
+    if notice is not None:
+        _log.warning(notice)
     if (folder / EXPORT_FILE).is_file():
         raise InputError(f"model: expected a model, got {folder}, which was exported already")
     model = VAVL.from_pretrained(folder)
@@ -103,7 +109,7 @@ def export_model(
             "format": format,
             "quantize": quantize,
             "largest_difference": difference,
-            "notice": COMPACT_NOTICE if source in (None, COMPACT) else None,
+            "notice": notice,
             "versions": package_versions(),
         }
         write_json(temporary / EXPORT_FILE, EXPORT_SCHEMA_VERSION, content)

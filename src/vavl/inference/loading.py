@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from importlib import resources
 from pathlib import Path
 
 from vavl.errors import StoreError
-from vavl.inference.exported import EXPORT_FILE, ExportedModel
+from vavl.inference.exported import EXPORT_FILE, NORMALISATION_FILE, ExportedModel
 from vavl.inference.recognizer import Recognizer
 from vavl.models.pretrained import (
+    CALIBRATION_FILE,
+    CONFIG_FILE,
     FEATURES_FILE,
+    WEIGHTS_FILE,
     read_calibration,
     read_features,
     resolve_model,
@@ -57,6 +61,8 @@ def load(
         'happy'
     """
     folder = model_folder(source, revision=revision, local_files_only=local_files_only)
+    if source in (None, COMPACT):
+        _log.warning(COMPACT_NOTICE)
     features = read_features(folder) if (folder / FEATURES_FILE).is_file() else {}
     exported = (folder / EXPORT_FILE).is_file()
     model = ExportedModel.from_folder(folder) if exported else load_model(folder)
@@ -71,9 +77,9 @@ def model_folder(
     Raises:
         StoreError: As :func:`load`.
     """
-    if source is None or source == COMPACT:
-        _log.warning(COMPACT_NOTICE)
+    if source in (None, COMPACT):
         return Path(str(resources.files("vavl.inference") / "assets" / COMPACT))
+    assert source is not None
     folder = Path(source)
     if (folder / EXPORT_FILE).is_file():
         return folder
@@ -86,3 +92,14 @@ def model_folder(
     return resolve_model(
         source, revision=revision, cache_dir=None, local_files_only=local_files_only
     )
+
+
+def model_sha256(folder: Path) -> str:
+    """Hash of all files that the predictions of a model depend on, in its folder."""
+    names = (CONFIG_FILE, WEIGHTS_FILE, FEATURES_FILE, CALIBRATION_FILE, NORMALISATION_FILE)
+    files = [folder / name for name in names if (folder / name).is_file()]
+    digest = hashlib.sha256()
+    for path in (*files, *sorted(folder.glob("*.onnx"))):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

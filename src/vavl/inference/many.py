@@ -9,17 +9,16 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vavl.atomic import atomic_write
 from vavl.data.speaker_profile import SpeakerProfile
 from vavl.errors import InputError, StoreError
 from vavl.inference.files import ClipFiles
+from vavl.inference.loading import COMPACT, load, model_folder, model_sha256
+from vavl.inference.recognizer import Recognizer
 from vavl.processes import Failure, run_here, run_in_processes, shown
 from vavl.types import Prediction
-
-if TYPE_CHECKING:
-    from vavl.inference.recognizer import Recognizer
 
 RECORDS_FILE = "predictions.jsonl"
 """One line for each clip that was tried; what a second run goes by."""
@@ -80,8 +79,6 @@ class PredictionJob:
 
     def load(self) -> None:
         """Loads the model, and checks that the profile is for it."""
-        from vavl.inference.loading import load
-
         if self._recognizer is None:
             self._recognizer = load(self.model, device=self.device)
             if self.speaker is not None:
@@ -135,7 +132,8 @@ def predict_many(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     records = folder / RECORDS_FILE
-    kind: dict[str, Any] = {"model": model or "compact", "timeline": timeline}
+    weights = model_sha256(model_folder(model))
+    kind: dict[str, Any] = {"model": model or COMPACT, "sha256": weights, "timeline": timeline}
     if speaker is not None:
         kind["speaker"] = speaker.key
     known = _read_records(records, kind)

@@ -4,7 +4,7 @@
 
     runs/NAME/
       config.toml          the resolved configuration, every default spelled out
-      provenance.json      versions, git revision, hash of the manifest, command
+      provenance.json      versions, git revision, command, hashes of the data
       fold-0/              one folder per partition
         partition.json     who was in which split
         config.json        sizes and outputs of the model
@@ -18,6 +18,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import re
@@ -36,6 +37,7 @@ from vavl.data.partition import Partition, given_folds, speaker_kfold
 from vavl.data.shards import describe
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError, StoreError, all_problems
+from vavl.natural_order import natural_key
 from vavl.types import FeatureSpec, Modality
 
 SCHEMA_VERSION = 1
@@ -111,19 +113,17 @@ def folds_of_run(path: Path) -> list[FoldDirectory]:
         return [FoldDirectory(path)]
     if not path.is_dir():
         raise StoreError(f"run: expected a folder written by `vavl train`, found none at {path}")
-    folds = [FoldDirectory(p) for p in sorted(path.iterdir(), key=_natural) if p.is_dir()]
+    folds = [
+        FoldDirectory(p)
+        for p in sorted(path.iterdir(), key=lambda folder: natural_key(folder.name))
+        if p.is_dir()
+    ]
     finished = [fold for fold in folds if fold.finished]
     if not finished:
         raise StoreError(
             f"run: {path} holds no finished fold; run the same `vavl train` again to finish it"
         )
     return finished
-
-
-def _natural(path: Path) -> tuple[str, int, str]:
-    """Sorts fold-10 behind fold-9."""
-    stem = path.name.rstrip("0123456789")
-    return stem, int(path.name[len(stem) :] or -1), path.name
 
 
 def open_run(config: ExperimentConfig) -> None:
@@ -193,6 +193,7 @@ def record_provenance(
     content = {
         "manifest_sha256": manifest.sha256,
         "features": {str(modality): store.spec.key for modality, store in stores.items()},
+        "clips": {str(modality): _clips(store, manifest) for modality, store in stores.items()},
         "versions": package_versions(),
         "platform": platform.platform(),
         "git_revision": git_revision(),
@@ -216,11 +217,23 @@ def check_provenance(
                 f"{store.path}: made by another extractor than the {modality} features that the "
                 f"run was trained on; now it holds {describe(store.spec)}"
             )
+    # Runs of earlier releases did not record this.
+    for modality, digest in content.get("clips", {}).items():
+        store = stores.get(Modality(modality))
+        if store is not None and _clips(store, manifest) != digest:
+            problems.append(f"{store.path}: holds other clips of the manifest, or other lengths")
     if problems:
         raise StoreError(
             all_problems(f"{run_dir}: the data have changed since the run was begun", problems)
             + "\nPut them back, or train under another name (--name)."
         )
+
+
+def _clips(store: FeatureStore, manifest: Manifest) -> str:
+    """Hash of which clips of the manifest a store holds, and of their numbers of steps."""
+    held = zip(store.ids, store.lengths.tolist(), strict=True)
+    known = sorted((clip, length) for clip, length in held if clip in manifest.by_id)
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
 def package_versions() -> dict[str, str]:
