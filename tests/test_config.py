@@ -103,6 +103,14 @@ def test_model_configuration_says_what_is_wrong(overrides: dict[str, object], me
         VAVLConfig.preset("small", **arguments)  # type: ignore[arg-type]
 
 
+def test_what_follows_from_the_data_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD + "[model]\nacoustic_dim = 80\ncategories = ['a', 'b']\n")
+    with pytest.raises(InputError, match=r"expected no acoustic_dim, categories in \[model\]"):
+        load_experiment(path)
+    with pytest.raises(InputError, match="preset: unknown name 5"):
+        load_experiment(write(tmp_path, GOOD + "[model]\npreset = 5\n"))
+
+
 def test_unknown_preset() -> None:
     with pytest.raises(InputError, match="did you mean 'small'"):
         VAVLConfig.preset("smal", acoustic_dim=3, visual_dim=3, categories=["a", "b"])

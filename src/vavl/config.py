@@ -40,6 +40,9 @@ __all__ = [
 
 _MODELS: tuple[type[ModelConfig], ...] = (VAVLConfig, VAVLPlusConfig, *BASELINES)
 
+GIVEN_BY_DATA = ("acoustic_dim", "visual_dim", "categories", "attributes")
+"""Fields of a model's configuration that follow from the data of an experiment."""
+
 MODEL_CONFIGS = {name: config for config in _MODELS for name in config.names()}
 """The sizes of every model, by its name."""
 
@@ -223,6 +226,12 @@ class ExperimentConfig(Configuration):
         """
         sizes = dict(self.model)
         cls = model_config_class(str(sizes.pop("name", "vavl")))
+        from_data = [name for name in GIVEN_BY_DATA if name in sizes]
+        if from_data:
+            raise InputError(
+                f"model.{from_data[0]}: expected no {', '.join(from_data)} in [model]: they follow "
+                "from the data; choose outputs with data.categories and data.attributes"
+            )
         possible = cls.possible_predictions()
         predictions = tuple(p for p in possible if p in trained)
         if not predictions:

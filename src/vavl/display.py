@@ -188,7 +188,7 @@ def print_study(results: StudyResults) -> None:
     from rich.text import Text
 
     from vavl.evaluation.summary import measure_name, number
-    from vavl.studies.report import verdict_sentence
+    from vavl.studies.report import p_value, signed, verdict_sentence
 
     console = Console()
     measure = results.study.metrics[0]
@@ -201,9 +201,7 @@ def print_study(results: StudyResults) -> None:
         score, comparison = variant.scores[measure], variant.comparisons.get(measure)
         cells = [f"{number(score.fold_mean)} ± {number(score.fold_std)}"]
         if comparison is not None:
-            d = comparison.difference
-            cells += [f"{d.estimate:+.3f} ({d.low:+.3f} to {d.high:+.3f})"]
-            cells += [f"{comparison.p_adjusted:.3f}"]
+            cells += [signed(comparison.difference), p_value(comparison.p_adjusted)]
         table.add_row(Text(variant.name), *map(Text, cells))
     console.print(table)
     for name, why in results.incomplete.items():

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vavl.config import (
+    GIVEN_BY_DATA,
     MODEL_CONFIGS,
     Configuration,
     DataConfig,
@@ -16,8 +17,6 @@ from vavl.config import (
 )
 from vavl.errors import InputError
 
-# The model's dimensions and outputs follow from the data.
-_GIVEN_BY_DATA = ("acoustic_dim", "visual_dim", "categories", "attributes")
 _TEXT_KEYS = ("name", "runs_dir", "training.device", "model.name")
 _SHORT = {"model": "model.name"}
 _SECTIONS: dict[str, type[Configuration]] = {"data": DataConfig, "training": TrainingConfig}
@@ -41,7 +40,7 @@ def _model_keys() -> dict[str, str]:
     }
     sizes = {name: "" for cls in MODEL_CONFIGS.values() for name in cls.model_fields}
     for size in sizes:
-        if size == "name" or size in _GIVEN_BY_DATA:
+        if size == "name" or size in GIVEN_BY_DATA:
             continue
         having = [name for name, cls in MODEL_CONFIGS.items() if size in cls.model_fields]
         text = _description(MODEL_CONFIGS[having[0]], size)
@@ -78,7 +77,7 @@ def as_assignments(arguments: Sequence[str], options: Sequence[str]) -> list[str
     remaining = iter(arguments)
     setting = False  # whether plain words belong to an explicit --set
     for argument in remaining:
-        if argument == "--set" or (setting and not argument.startswith("--")):
+        if argument == "--set" or (setting and "=" in argument and not argument.startswith("--")):
             setting = True
             assignments += [argument] if argument != "--set" else []
             continue

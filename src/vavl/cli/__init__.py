@@ -80,3 +80,8 @@ def run(arguments: Sequence[str]) -> int:
         # The reader of our output has gone, e.g. `vavl keys | head`: nothing is wrong.
         sys.stderr.close()
         return EXIT_OK
+    except OSError as error:
+        # A disk that is full, a folder that may not be written to or is a file.
+        what = f"{error.filename}: " if error.filename else ""
+        print(f"error: {what}{error.strerror or error}", file=sys.stderr)
+        return EXIT_BAD_INPUT

@@ -192,6 +192,8 @@ def evaluate_runs(
     seeds: list[int] = []
     histories: dict[str, list[dict[str, Any]]] = {}
     remarks: list[str] = []
+    # The folder that a run or fold lies in is asked for; "." says nothing of it.
+    runs = [run.resolve() if run.name in ("", "..") else run for run in runs]
     configs = [run_config(run) for run in runs]
     check_comparable(runs, configs)
     for run, config in zip(runs, configs, strict=True):

@@ -19,15 +19,6 @@ from vavl.types import Modality
 if TYPE_CHECKING:
     from rich.console import Console
 
-VIEW_NAMES = {
-    View.ACOUSTIC: "acoustic",
-    View.VISUAL: "visual",
-    View.AUDIOVISUAL: "audiovisual",
-    View.AVERAGE: "average",
-    View.PRODUCT: "product",
-}
-"""What a view is called in tables."""
-
 FEW_SPEAKERS = 20
 """Below this many speakers a percentile interval is a rough guide."""
 
@@ -106,6 +97,12 @@ def number(value: float) -> str:
 def percent(share: float) -> str:
     """``53 %``."""
     return f"{100 * share:.0f} %"
+
+
+def with_limits(interval: Interval) -> str:
+    """``0.816 (0.780 to 0.852)``, or the estimate alone where there is no interval."""
+    ends = limits(interval)
+    return number(interval.estimate) + (f" ({ends})" if ends else "")
 
 
 def limits(interval: Interval) -> str:
@@ -217,7 +214,7 @@ def print_scores(evaluation: Evaluation, console: Console) -> None:
                 cells = [_cell(score.pooled) if score else "" for score in found]
                 if folds:
                     cells.append(_spread(found[0]) if found[0] else "")
-                table.add_row(VIEW_NAMES[view], *(Text(cell) for cell in cells))
+                table.add_row(str(view), *(Text(cell) for cell in cells))
             console.print(table)
     interval = f"{evaluation.confidence * 100:g} % intervals by speaker below each score. "
     console.print(Text(interval + " ".join(notes(evaluation))))
@@ -240,7 +237,7 @@ def to_markdown(evaluation: Evaluation, title: str) -> str:
                 score = scores.scores.get((view, measure))
                 shown = f" ({limits(score.pooled)})" if score and limits(score.pooled) else ""
                 cells.append(f"{number(score.pooled.estimate)}{shown}" if score else "")
-            lines += markdown_row([VIEW_NAMES[view], *cells])
+            lines += markdown_row([str(view), *cells])
         if len(evaluation.partitions) > 1:
             lines += ["", f"## {scores.title}, by fold"]
             for measure in scores.measures:
@@ -320,7 +317,7 @@ def _fold_rows(evaluation: Evaluation, scores: ScoreTable, measure: str) -> list
         score = scores.scores.get((view, measure))
         if score:
             cells = [number(score.folds[f].estimate) if f in score.folds else "" for f in folds]
-            lines += markdown_row([VIEW_NAMES[view], *cells, _spread(score).replace("\n", " ")])
+            lines += markdown_row([str(view), *cells, _spread(score).replace("\n", " ")])
     return lines
 
 

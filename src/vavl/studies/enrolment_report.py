@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vavl.atomic import atomic_write
 from vavl.evaluation.fusion import View
-from vavl.evaluation.summary import VIEW_NAMES, limits, markdown_row, measure_name, number
+from vavl.evaluation.summary import markdown_row, measure_name, with_limits
 from vavl.plot_style import INK, SETTINGS
 from vavl.studies.enrolment import NOTHING, ConditionResult
 from vavl.studies.plots import COLOURS, MARKERS, save
@@ -58,7 +58,7 @@ def write_enrolment(results: Sequence[ConditionResult], folder: Path, remarks: s
 
 def _rows(results: Sequence[ConditionResult], views: Sequence[View], measure: str) -> Iterator[str]:
     """Scores of all views, and the difference of each."""
-    yield from markdown_row(["known of the speaker", *(VIEW_NAMES[view] for view in views)])
+    yield from markdown_row(["known of the speaker", *map(str, views)])
     yield "|---|" + "---:|" * len(views)
     for result in results:
         cells = []
@@ -66,7 +66,7 @@ def _rows(results: Sequence[ConditionResult], views: Sequence[View], measure: st
             pooled = result.scores[view, measure].pooled
             found = result.differences.get((view, measure))
             change = f", difference {signed(found.difference)}" if found else ""
-            cells.append(f"{number(pooled.estimate)} ({limits(pooled)}){change}")
+            cells.append(with_limits(pooled) + change)
         yield from markdown_row([result.condition.name, *cells])
 
 
@@ -92,7 +92,7 @@ def _curves(results: Sequence[ConditionResult], views: Sequence[View], measure: 
                 [pooled.estimate for _, pooled in points],
                 f"{marker}{style}",
                 color=colour,
-                label=f"{VIEW_NAMES[view]}, {pool}",
+                label=f"{view}, {pool}",
             )
             if pool == NOTHING.pool:
                 lows, highs = [p.low for _, p in points], [p.high for _, p in points]

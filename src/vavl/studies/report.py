@@ -22,6 +22,7 @@ from vavl.evaluation.summary import (
     measure_name,
     number,
     percent,
+    with_limits,
 )
 from vavl.studies import plots
 from vavl.studies.comparison import Comparison
@@ -172,7 +173,7 @@ def _cells(results: StudyResults, variant: VariantResult, measure: str) -> list[
     cells = [
         f"{number(score.fold_mean)} ± {number(score.fold_std)}",
         number(score.seed_std),
-        f"{number(score.pooled.estimate)} ({limits(score.pooled)})",
+        with_limits(score.pooled),
     ]
     comparison = variant.comparisons.get(measure)
     if comparison is None:
@@ -211,9 +212,9 @@ def _diagnosis_lines(found: Diagnosis) -> Iterator[str]:
         yield from markdown_row(["speakers", name, "speakers", "clips"])
         yield "|---|---:|---:|---:|"
         for group in found.groups:
-            score = f"{number(group.score.estimate)} ({limits(group.score)})"
+            counts = (str(group.speakers), str(group.clips))
             label = f"{group.field}: {group.group}"
-            yield from markdown_row([label, score, str(group.speakers), str(group.clips)])
+            yield from markdown_row([label, with_limits(group.score), *counts])
 
 
 def p_value(p: float) -> str:
