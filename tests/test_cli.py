@@ -168,6 +168,11 @@ def test_predict_from_any_subset_of_modalities(
         (["train", "--set", "epochs=3", "none.toml", "--folds", "f"], "found none at none.toml"),
         (["evaluate", "nowhere"], "expected a folder written by `vavl train`"),
         (["predict", "--model", "x"], "expected at least one file"),
+        (["predict", "a.wav", "--workers", "2"], "--workers: expected --out"),
+        (["predict", "a.wav", "--format", "csv", "--out", "o"], "--format: expected no --out"),
+        (["predict", "a.wav", "--format", "csv", "--timeline"], "--format table or json"),
+        (["extract", "m", "--out", "s", "--visual", "arrays", "--speed", "2"], "--speed: expected"),
+        (["extract", "m", "--out", "s", "--acoustic", "a", "--partition", "p"], "--partition: exp"),
         (["predict", "a.npy", "--model", "x"], "NAME.acoustic.npy or NAME.visual.npy"),
         (["extract", "m.parquet", "--out", "s"], "expected at least one extractor"),
         (

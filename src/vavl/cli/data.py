@@ -127,6 +127,19 @@ def extract(
 
     if acoustic is None and visual is None:
         raise InputError("--acoustic, --visual: expected at least one extractor, got none")
+    of_sound = {
+        "--layer": bool(layer),
+        "--normalization": normalization != "utterance",
+        "--speed": speed != 1,
+        "--silence-db": silence_db is not None,
+    }
+    idle = [option for option, asked in of_sound.items() if asked]
+    if acoustic is None and idle:
+        raise InputError(f"{', '.join(idle)}: expected --acoustic with it, got none")
+    if partition is not None and normalization != "corpus":
+        raise InputError(
+            f"--partition: expected --normalization corpus with it, got {normalization}"
+        )
     if threads is not None and engine == "local":
         import torch
 

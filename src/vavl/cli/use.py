@@ -51,6 +51,12 @@ def predict(
 
     if not paths:
         raise InputError("PATHS: expected at least one file or folder, got none")
+    if out is None and workers:
+        raise InputError("--workers: expected --out with it, got none")
+    if out is not None and format != "table":
+        raise InputError("--format: expected no --out with it, where all tables are written")
+    if timeline and format == "csv":
+        raise InputError("--timeline: expected --format table or json, or --out; got csv")
     clips = group_files(find_files(paths))
     if (plot or overlay) and (len(clips) > 1 or out):
         raise InputError(

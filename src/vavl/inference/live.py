@@ -18,9 +18,8 @@ from vavl.features.face_features import FINEST_SIDE, FaceStep
 from vavl.features.frames import CLOSE_S
 from vavl.features.media import SAMPLING_RATE_HZ, VideoFrame
 from vavl.inference.devices import device
-from vavl.inference.recognizer import HOP_S, WINDOW_S
 from vavl.inference.sources import LiveSource, file_at_real_time, pcm, pipe
-from vavl.inference.windows import Window, WindowCutter
+from vavl.inference.windows import HOP_S, WINDOW_S, Window, WindowCutter
 from vavl.types import TimedPrediction
 
 if TYPE_CHECKING:

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vavl.data.speaker_profile import SpeakerProfile
-from vavl.errors import InputError, MediaError
+from vavl.errors import InputError
 from vavl.features.face_features import FaceFeatures, FaceStep
 from vavl.features.media import SAMPLING_RATE_HZ
 from vavl.features.registry import rebuild_extractor
 from vavl.features.waveform import WaveformExtractor
+from vavl.inference.answers import Answer, answer
 from vavl.inference.clip import FRAME_RATE_HZ, ClipStreams
-from vavl.inference.enrolment import Clip, enrolled, normalised
+from vavl.inference.enrolment import Clip, enrolled
 from vavl.inference.exported import ExportedModel
 from vavl.inference.files import ClipFiles
-from vavl.inference.quality import Quality
 from vavl.inference.reading import FeatureArrays, read_clip, window_features
-from vavl.inference.windows import Window, WindowCutter, cut_clip
+from vavl.inference.whole_clip import predict_streams
+from vavl.inference.windows import LONGEST_S, Window
 from vavl.memory import release_memory
 from vavl.models.base import EmotionModel
 from vavl.types import FeatureSpec, Modality, Prediction, TimedPrediction, what_it_takes
-
-LONGEST_S = 10.0
-"""Longer clips are predicted in consecutive parts of so many seconds, and the parts averaged."""
-WINDOW_S = 2.0
-"""Length of a window of the timeline."""
-HOP_S = 0.5
-"""From one window of the timeline to the next."""
 
 
 class Recognizer:
@@ -142,7 +135,9 @@ class Recognizer:
             visual=visual,
         )
         if isinstance(clip, ClipStreams):
-            return self._predict_media(clip, name, timeline, on_step, profile)
+            return predict_streams(
+                self, clip, name, timeline=timeline, on_step=on_step, profile=profile
+            )
         if timeline:
             raise InputError("timeline: expected sound or pictures, got features alone")
         return self._predict_features(clip, name, profile)
@@ -225,122 +220,41 @@ class Recognizer:
         """
         shown = [step.face is not None for step in window.steps]
         face_share = sum(shown) / len(shown) if shown else None
-        modality, probabilities, attributes = self._run(window_features(self, window), profile)
+        found = self._answer(window_features(self, window), profile)
         release_memory()  # a file or a stream may go on for hours
         return TimedPrediction(
             start_s=window.start_s,
             end_s=window.end_s,
-            modality=modality,
-            label=_most_probable(probabilities),
-            probabilities=probabilities,
-            attributes=attributes,
+            modality=found.modality,
+            label=found.label,
+            probabilities=found.probabilities,
+            attributes=found.attributes,
             face_share=face_share,
-        )
-
-    def _predict_media(
-        self,
-        media: ClipStreams,
-        name: str,
-        timeline: bool,
-        on_step: Callable[[FaceStep], None] | None,
-        profile: SpeakerProfile | None,
-    ) -> Prediction:
-        sides = {"audio": media.audio is not None, "video": media.steps is not None}
-        quality = Quality(**sides)
-        cutters = [WindowCutter(LONGEST_S, LONGEST_S, **sides)]
-        if timeline:
-            cutters.append(WindowCutter(WINDOW_S, HOP_S, **sides))
-
-        def watched(steps: Iterator[FaceStep]) -> Iterator[FaceStep]:
-            for step in steps:
-                if on_step is not None:
-                    on_step(step)
-                yield quality.see(step)
-
-        predictions: list[list[TimedPrediction]] = [[] for _ in cutters]
-        for index, window in cut_clip(
-            cutters,
-            None if media.audio is None else map(quality.hear, media.audio),
-            None if media.steps is None else watched(media.steps),
-            media.step_s,
-        ):
-            predictions[index].append(self.predict_window(window, profile))
-        parts = [part for part in predictions[0] if part.modality is not None]
-        if not parts:
-            found = ", ".join(quality.warnings) or "the clip has less than the model takes"
-            raise MediaError(f"{name}: nothing to go by: {found}; expected {self._needs}")
-        probabilities = _means([part.probabilities for part in parts])
-        modalities = [part.modality for part in parts]
-        return Prediction(
-            name=name,
-            modality=max(Modality, key=modalities.count),
-            label=_most_probable(probabilities),
-            probabilities=probabilities,
-            attributes=_means([part.attributes for part in parts]),
-            duration_s=predictions[0][-1].end_s,
-            face_share=quality.face_share,
-            warnings=quality.warnings,
-            timeline=tuple(predictions[1]) if timeline else (),
         )
 
     def _predict_features(
         self, sequences: FeatureArrays, name: str, profile: SpeakerProfile | None
     ) -> Prediction:
-        modality, probabilities, attributes = self._run(sequences, profile)
-        if modality is None:
+        found = self._answer(sequences, profile)
+        if found.modality is None:
             raise InputError(
-                f"acoustic, visual: expected {self._needs}, which this model takes, got "
+                f"acoustic, visual: expected {self.needs}, which this model takes, got "
                 f"{' and '.join(sequences)} features alone"
             )
         return Prediction(
             name=name,
-            modality=modality,
-            label=_most_probable(probabilities),
-            probabilities=probabilities,
-            attributes=attributes,
+            modality=found.modality,
+            label=found.label,
+            probabilities=found.probabilities,
+            attributes=found.attributes,
             duration_s=self._duration_s(sequences),
         )
 
-    def _run(
-        self, sequences: FeatureArrays, profile: SpeakerProfile | None
-    ) -> tuple[Modality | None, dict[str, float], dict[str, float]]:
-        """What one clip is predicted from, its probabilities and its attributes.
-
-        None, and nothing else, for a clip that lacks what the model needs.
-        """
-        if not sequences:
-            return None, {}, {}
-        inputs: dict[str, Tensor] = {}
-        for modality, sequence in sequences.items():
-            if sequence.ndim != 2 or not len(sequence):
-                raise InputError(
-                    f"{modality}: expected (T, {self.model.config.dim(modality)}) with T >= 1, got "
-                    f"{sequence.shape}"
-                )
-            if profile is not None:
-                sequence = normalised(self.model, modality, sequence, profile)
-            x = torch.as_tensor(np.asarray(sequence, dtype=np.float32), device=self.device)[None]
-            known = ~x.isnan().all(-1)
-            if not known.any():
-                raise InputError(f"{modality}: expected finite features, got NaN or infinity alone")
-            inputs[modality.value] = x
-            inputs[f"{modality}_mask"] = known
-        with torch.inference_mode():
-            out = self.model(**inputs)
-        source: Modality | None = out.modality[0]
-        if source is None:
-            return None, {}, {}
-        values = out.prediction[0].float().cpu()
-        split = len(self.categories)
-        logits = values[:split] / self.temperatures.get(source, 1.0)
-        return (
-            source,
-            dict(zip(self.categories, logits.softmax(0).tolist(), strict=True)),
-            dict(zip(self.attributes, values[split:].clamp(0, 1).tolist(), strict=True)),
-        )
+    def _answer(self, sequences: FeatureArrays, profile: SpeakerProfile | None) -> Answer:
+        return answer(self.model, sequences, self.temperatures, self.device, profile)
 
     @property
-    def _needs(self) -> str:
+    def needs(self) -> str:
         """What a clip must have, in words."""
         return what_it_takes(self.model.config.predictions)
 
@@ -392,12 +306,3 @@ class Recognizer:
             f"{what}: this model was trained on precomputed {modality} features, so that it cannot "
             f"read {what} itself; give {modality}=, or a NAME.{modality}.npy file"
         )
-
-
-def _means(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    rows = list(parts)
-    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-
-
-def _most_probable(probabilities: Mapping[str, float]) -> str | None:
-    return max(probabilities, key=lambda name: probabilities[name]) if probabilities else None

@@ -14,6 +14,13 @@ from vavl.errors import InputError
 from vavl.features.face_features import FaceStep
 from vavl.features.media import SAMPLING_RATE_HZ
 
+LONGEST_S = 10.0
+"""Longer clips are predicted in consecutive parts of so many seconds, and the parts averaged."""
+WINDOW_S = 2.0
+"""Length of a window of the timeline."""
+HOP_S = 0.5
+"""From one window of the timeline to the next."""
+
 _CLOSE_S = 1e-6
 """Times that differ by less are the same: they are sums and quotients of floating point numbers."""
 
