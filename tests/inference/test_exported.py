@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 import vavl
 from vavl import cli
+from vavl.config import MODEL_CONFIGS
 from vavl.errors import ExportError, InputError, StoreError
 from vavl.export import export_model
 from vavl.export import folder as export_folder
@@ -25,6 +26,7 @@ from vavl.export.graphs import UseGraph, quantize_graph
 from vavl.inference.exported import NORMALISATION_FILE, ExportedModel, uses
 from vavl.model_config import VAVLPlusConfig
 from vavl.models.pretrained import write_calibration, write_features
+from vavl.models.registry import build_model
 from vavl.types import Modality
 
 Film = Callable[..., Path]
@@ -305,6 +307,12 @@ def test_what_makes_no_sense_is_refused_first(
         export_model(model_folder, tmp_path / "a", format="torch", quantize="int8")
     with pytest.raises(InputError, match="exported already"):
         export_model(exported, tmp_path / "a")
+    config = MODEL_CONFIGS["mult"].preset(
+        "small", acoustic_dim=3, visual_dim=3, categories=("a", "b"), attributes=()
+    )
+    build_model(config).save_pretrained(tmp_path / "mult")
+    with pytest.raises(InputError, match=r"expected vavl or vavl\+, .* got mult"):
+        export_model(tmp_path / "mult", tmp_path / "a")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("keep me")
     with pytest.raises(InputError, match="folder that is empty"):

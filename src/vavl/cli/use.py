@@ -220,8 +220,9 @@ def export(
 ) -> int:
     """Export a model into graphs that run without vavl's code; needs vavl[onnx].
 
-    One graph for each use: acoustic, visual, audiovisual. Each is checked against the model before
-    anything is written. `vavl predict --model OUT` predicts with them.
+    For vavl and vavl+ models. One graph for each use: acoustic, visual, audiovisual. Each is
+    checked against the model before anything is written. `vavl predict --model OUT` predicts with
+    them.
 
     Args:
         model: The model of the package (compact), a run, a fold of it, a model folder or a hub id.

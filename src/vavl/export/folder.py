@@ -20,7 +20,12 @@ from vavl.inference.exported import (
     write_normalisations,
 )
 from vavl.inference.loading import COMPACT, COMPACT_NOTICE, model_folder
-from vavl.models.pretrained import CALIBRATION_FILE, CONFIG_FILE, FEATURES_FILE
+from vavl.models.pretrained import (
+    CALIBRATION_FILE,
+    CONFIG_FILE,
+    FEATURES_FILE,
+    read_model_config,
+)
 from vavl.models.vavl import VAVL
 from vavl.onnx_files import onnx_extra, open_session
 from vavl.training.run import package_versions
@@ -60,15 +65,15 @@ def export_model(
     """Exports a model, and checks the files that were written against it.
 
     Args:
-        source: As for :func:`vavl.load`.
+        source: As for :func:`vavl.load`: a VAVL model, also ``vavl+``; baselines have no export.
         out: Folder to write; it must not hold anything yet. Nothing is left there on failure.
         format: ``"onnx"`` for onnxruntime, or ``"torch"`` for programs of ``torch.export`` (.pt2).
         quantize: ``"int8"`` keeps the weights of matrix products in 8 bits, and rounds what they
             are multiplied with on the fly; only for ONNX.
 
     Raises:
-        InputError: The folder is not empty, arguments contradict each other, or the extra
-            ``vavl[onnx]`` is not installed.
+        InputError: The folder is not empty, arguments contradict each other, it is another model
+            or was exported already, or the extra ``vavl[onnx]`` is not installed.
         StoreError: No usable model at the source.
         ExportError: A graph does not predict what the model predicts.
 
@@ -88,6 +93,9 @@ def export_model(
         _log.warning(notice)
     if (folder / EXPORT_FILE).is_file():
         raise InputError(f"model: expected a model, got {folder}, which was exported already")
+    config = read_model_config(folder)
+    if not isinstance(config, VAVL.config_class):
+        raise InputError(f"model: expected vavl or vavl+, which can be exported, got {config.name}")
     model = VAVL.from_pretrained(folder)
     difference, sizes = 0.0, {}
     with atomic_folder(out) as temporary:

@@ -72,7 +72,8 @@ class FaceStep:
         features: ``(D,)``, NaN where there is no face.
         face: The main face, or None.
         faces_seen: How many faces there were.
-        brightness: Mean luminance in [0, 1] of the face, or of the frame where there is none.
+        brightness: Mean of red, green and blue in [0, 1], of the face or, where there is none, of
+            the frame.
     """
 
     time_s: float

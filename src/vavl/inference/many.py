@@ -160,7 +160,7 @@ def predict_many(
 
 
 def _key(clip: ClipFiles) -> str:
-    """What a clip is known by: the path of its first file, without the ending."""
+    """What a clip is known by: the path of its first file."""
     first = clip.media or clip.acoustic or clip.visual
     return clip.name if first is None else str(first)
 

@@ -13,7 +13,7 @@ SILENCE_DBFS = -65.0
 """Sound whose root mean square lies below counts as silence: no speech is to be heard in it."""
 
 _DARK = 0.12
-"""Mean luminance, in [0, 1], of a face too dark to show an expression."""
+"""Mean of red, green and blue, in [0, 1], of a face too dark to show an expression."""
 _RARE = 0.5
 """Share of the steps with a face below which a warning is given."""
 _CROWD = 0.2

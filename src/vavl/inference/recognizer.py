@@ -160,7 +160,7 @@ class Recognizer:
             The profile, also to be saved: ``SpeakerProfile.save`` and ``SpeakerProfile.load``.
 
         Raises:
-            InputError: As :meth:`predict`; no clip; or an exported model.
+            InputError: As :meth:`predict`, or no clip.
             MediaError: As :meth:`predict`. The profile then stays as it was.
 
         Example:
@@ -179,7 +179,7 @@ class Recognizer:
         """The profile of a speaker, by name or as it is, if it is one for this model.
 
         Raises:
-            InputError: An unknown name, a profile of other features, or an exported model.
+            InputError: An unknown name, or a profile of other features.
         """
         if isinstance(speaker, str):
             if speaker not in self.speakers:

@@ -17,6 +17,12 @@ class MaskedBatchNorm(nn.Module):
 
     With fewer than two valid frames the batch has no variance: the running statistics normalise
     and stay as they are.
+
+    Args:
+        width: Features per frame.
+        streams: Streams whose statistics are kept apart.
+        eps: Added to the variance.
+        momentum: Share of a batch's statistics in the new running ones.
     """
 
     running_mean: Tensor

@@ -24,7 +24,13 @@ from vavl.models.dropout import Dropout
 
 
 class FeedForward(nn.Module):
-    """Position-wise feed-forward module: LayerNorm, expand, SiLU, contract."""
+    """Position-wise feed-forward module: LayerNorm, expand, SiLU, contract.
+
+    Args:
+        width: Of each step.
+        expansion: Hidden units over width.
+        dropout: Probability, after the activation and at the end.
+    """
 
     def __init__(self, width: int, expansion: int, dropout: float) -> None:
         super().__init__()
@@ -136,7 +142,14 @@ def _distances_to_keys(scores: Tensor) -> Tensor:
 
 
 class ConvolutionModule(nn.Module):
-    """Pointwise GLU, depthwise convolution over time, batch normalisation, SiLU, pointwise."""
+    """Pointwise GLU, depthwise convolution over time, batch normalisation, SiLU, pointwise.
+
+    Args:
+        width: Of each step.
+        kernel: Steps that the convolution covers, odd.
+        dropout: Probability, at the end.
+        streams: Modalities that run through it, see :class:`MaskedBatchNorm`.
+    """
 
     def __init__(self, width: int, kernel: int, dropout: float, streams: int) -> None:
         super().__init__()

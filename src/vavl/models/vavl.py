@@ -230,7 +230,7 @@ class VAVL(EmotionModel):
         pair = paired(sequences)
         if pair is None:
             return {}
-        with frozen(self.acoustic, self.visual, self.shared), torch.no_grad():
+        with in_evaluation_mode(self.acoustic, self.visual, self.shared), torch.no_grad():
             representations = [
                 self.represent(modality, part.x, part.mask)
                 for modality, part in zip(STREAMS, pair, strict=True)
@@ -258,7 +258,7 @@ def paired_representations(
 
 
 @contextmanager
-def frozen(*trunk: nn.Module) -> Iterator[None]:
+def in_evaluation_mode(*trunk: nn.Module) -> Iterator[None]:
     """Puts some modules into evaluation mode for a while."""
     modes = [module.training for module in trunk]
     for module in trunk:

@@ -117,7 +117,12 @@ def _mean(x: Tensor, mask: Tensor) -> Tensor:
 def mask_time(x: Tensor, mask: Tensor, share: float) -> Tensor:
     """Sets one random span of each sequence to zero, the mean of normalised features.
 
-    The span covers up to ``share`` of the steps up to the last valid one, and never all of them.
+    Args:
+        x: ``(n, T, D)``.
+        mask: ``(n, T)``, at least one True per row.
+        share: The span covers up to this share of the steps up to the last valid one, and never
+            all of them.
+
     Source: Park et al. 2019, "SpecAugment" (arXiv 1904.08779).
     """
     if share == 0 or x.shape[1] < 2:
@@ -132,5 +137,5 @@ def mask_time(x: Tensor, mask: Tensor, share: float) -> Tensor:
 
 
 def add_noise(x: Tensor, std: float) -> Tensor:
-    """Adds white Gaussian noise; padding stays without meaning."""
+    """Adds white Gaussian noise of deviation ``std`` to ``(n, T, D)``, padding included."""
     return x + torch.randn_like(x) * std if std else x

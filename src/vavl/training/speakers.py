@@ -85,7 +85,7 @@ class SpeakerNormalisation:
     def __call__(
         self, modality: Modality, utterance_id: str, frames: NDArray[np.floating]
     ) -> NDArray[np.floating]:
-        """``(T, D)`` of one clip, normalised by its speaker."""
+        """``(T, D)`` of one clip, normalised by its speaker; the clip is one of the manifest's."""
         if modality not in self._training:
             return frames
         speaker = self._speakers[modality][self._speaker_of[utterance_id]]
