@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,14 @@ class FaceStep:
     face: Face | None
     faces_seen: int
     brightness: float
+
+
+class FaceOptions(TypedDict, total=False):
+    """How faces are found and followed, as options of every extractor of the face of a video."""
+
+    frame_rate_hz: float
+    detect_every: int
+    main: MainFaceRule | int
 
 
 class FaceFeatures:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 from os import PathLike
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,6 @@ from vavl.features.pitch import LogMelPitch
 from vavl.features.random_projection import RandomLogMel
 from vavl.features.speech_encoder import PAPER_PRESET, SpeechEncoder, Wav2Vec2LargeRobust12
 from vavl.features.visual import ArrayFeatures
-from vavl.features.waveform import ConditioningOptions
 from vavl.types import STREAMS, FeatureSpec, Modality
 
 
@@ -178,9 +177,12 @@ def _build(name: str, builder: Callable[..., Extractor], parameters: dict[str, A
 def _parameters(builder: Callable[..., Extractor]) -> list[str]:
     """What a builder takes by name."""
     names: list[str] = []
-    for name, parameter in inspect.signature(builder).parameters.items():
-        collects = parameter.kind is parameter.VAR_KEYWORD
-        names += ConditioningOptions.__annotations__ if collects else [name]
+    for name, parameter in inspect.signature(builder, eval_str=True).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            [options] = get_args(parameter.annotation)  # Unpack[...Options]
+            names += options.__annotations__
+        else:
+            names.append(name)
     return names
 
 
