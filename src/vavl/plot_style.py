@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7b8794", "#5b3c88")
+"""Okabe and Ito, "Color Universal Design", then two more: told apart with every colour vision."""
+
 INK, MUTED, LINE = "#1c2430", "#5d6876", "#dde2e8"
 
 SETTINGS: dict[Any, Any] = {

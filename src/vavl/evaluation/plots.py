@@ -18,20 +18,19 @@ from vavl.evaluation.bootstrap import Interval
 from vavl.evaluation.fusion import View
 from vavl.evaluation.missing import MissingCurve
 from vavl.evaluation.summary import measure_name
-from vavl.plot_style import INK, LINE, MUTED, SETTINGS
+from vavl.plot_style import COLOURS, INK, LINE, MUTED, SETTINGS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito, "Color Universal Design": told apart with every kind of colour vision. Each stands
-# for a CSS variable of the page, so that one picture serves light and dark.
+# Each stands for a CSS variable of the page, so that one picture serves light and dark.
 _COLOURS = {
-    View.ACOUSTIC: "#0072b2",
-    View.VISUAL: "#d55e00",
-    View.AUDIOVISUAL: "#009e73",
-    View.AVERAGE: "#7b8794",
-    View.PRODUCT: "#cc79a7",
+    View.ACOUSTIC: COLOURS[0],
+    View.VISUAL: COLOURS[1],
+    View.AUDIOVISUAL: COLOURS[2],
+    View.AVERAGE: COLOURS[6],
+    View.PRODUCT: COLOURS[3],
 }
 _VARIABLES = {
     INK: "--ink",

@@ -16,7 +16,7 @@ from vavl.features.face_features import FaceStep
 from vavl.features.media import media_info
 from vavl.inference.files import ClipFiles
 from vavl.inference.overlay import Drawing, SeenFace, write_video
-from vavl.plot_style import SETTINGS
+from vavl.plot_style import COLOURS, SETTINGS
 from vavl.types import Prediction, TimedPrediction
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ __all__ = ["PLOT_SUFFIXES", "SeenFace", "draw_overlay", "illustrate", "plot_time
 PLOT_SUFFIXES = (".pdf", ".png", ".svg")
 """What a plot can be written as."""
 
-# Okabe and Ito, "Color Universal Design", then two more: told apart with every colour vision.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7b8794", "#5b3c88")
 _STYLES = ("-", "--", ":", "-.")
 """One after the other when the colours are used up."""
 _SETTINGS = {**SETTINGS, "font.size": 10, "lines.markersize": 3.5}
@@ -210,8 +208,8 @@ def _lines(axes: Axes, centres: Sequence[float], row: _Row) -> None:
         axes.plot(
             centres,
             values,
-            color=_COLOURS[number % len(_COLOURS)],
-            linestyle=_STYLES[number // len(_COLOURS) % len(_STYLES)],
+            color=COLOURS[number % len(COLOURS)],
+            linestyle=_STYLES[number // len(COLOURS) % len(_STYLES)],
             marker="o" if len(centres) <= _MARKED else None,
             label=f"{_readable(name)} {means[name]:.2f}",
         )

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from vavl.atomic import atomic_write
 from vavl.evaluation.fusion import View
 from vavl.evaluation.summary import markdown_row, measure_name, with_limits
-from vavl.plot_style import INK, SETTINGS
+from vavl.plot_style import COLOURS, INK, SETTINGS
 from vavl.studies.enrolment import NOTHING, ConditionResult
-from vavl.studies.plots import COLOURS, MARKERS, save
+from vavl.studies.plots import MARKERS, save
 from vavl.studies.report import signed
 
 if TYPE_CHECKING:

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 from vavl.atomic import atomic_write
 from vavl.evaluation.summary import measure_name
-from vavl.plot_style import INK, MUTED, SETTINGS
+from vavl.plot_style import COLOURS, INK, MUTED, SETTINGS
 from vavl.studies.config import SweepConfig
 from vavl.studies.results import StudyResults, VariantResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito, "Color Universal Design".
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "s", "D", "^", "v", "P")
 ENDINGS = (".svg", ".pdf")
 
