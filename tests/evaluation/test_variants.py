@@ -13,7 +13,7 @@ from vavl.errors import InputError
 from vavl.evaluation.run import evaluate_runs, predict_fold
 from vavl.training.experiment import train_experiment
 from vavl.training.run import open_stores, open_variants
-from vavl.training.scoring import Outputs, mean_outputs
+from vavl.training.scoring import Outputs, mean_over_versions
 from vavl.types import Modality
 
 
@@ -28,7 +28,7 @@ def outputs(*values: float) -> Outputs:
 
 def test_where_a_variant_says_nothing_it_counts_as_the_first() -> None:
     nan = float("nan")
-    mean = mean_outputs(outputs(1, 2, nan), [outputs(3, nan, nan), outputs(5, 8, nan)])
+    mean = mean_over_versions(outputs(1, 2, nan), [outputs(3, nan, nan), outputs(5, 8, nan)])
     expected = torch.tensor([[3.0, -3.0], [4.0, -4.0], [nan, nan]])
     for found in (mean.prediction, mean.by_modality[Modality.ACOUSTIC]):
         torch.testing.assert_close(found, expected, equal_nan=True)

@@ -28,7 +28,7 @@ from vavl.training.run import (
     open_stores,
     open_variants,
 )
-from vavl.training.scoring import Outputs, mean_outputs, run_model
+from vavl.training.scoring import Outputs, mean_over_versions, run_model
 from vavl.training.speakers import SEEN_SPEAKERS, SpeakerNormalisation
 from vavl.types import Modality, what_it_takes
 
@@ -89,7 +89,7 @@ def predict_fold(
             for modality, further in variants.items()
             for store in further
         ]
-        found = mean_outputs(found, others)
+        found = mean_over_versions(found, others)
     if not found.predicted.any():
         raise InputError(
             f"{fold.path}: expected {split} clips with {what_it_takes(model.config.predictions)}, "

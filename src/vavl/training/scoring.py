@@ -79,7 +79,7 @@ def run_model(
     return outputs
 
 
-def mean_outputs(first: Outputs, others: Sequence[Outputs]) -> Outputs:
+def mean_over_versions(first: Outputs, others: Sequence[Outputs]) -> Outputs:
     """The mean of several outputs for the same clips, logits and attributes alike.
 
     The mean of logits is, normalised, the geometric mean of the probabilities. Where one of the
