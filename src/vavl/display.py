@@ -125,11 +125,16 @@ def _print_csv(predictions: Sequence[Prediction]) -> None:
         return
     first = predictions[0]
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["name", "modality", "label", *first.probabilities, *first.attributes])
+    named = [*first.probabilities, *first.attributes]
+    writer.writerow(["name", "modality", "label", *named, "duration_s", "face_share", "warnings"])
     for prediction in predictions:
         values = [*prediction.probabilities.values(), *prediction.attributes.values()]
         writer.writerow(
-            [prediction.name, prediction.modality, prediction.label, *(f"{v:.6f}" for v in values)]
+            [
+                *(prediction.name, prediction.modality, prediction.label),
+                *(f"{value:.6f}" for value in values),
+                *(prediction.duration_s, prediction.face_share, "; ".join(prediction.warnings)),
+            ]
         )
 
 

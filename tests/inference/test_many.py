@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import vavl
-from vavl.errors import MediaError, StoreError
+from vavl.errors import InputError, MediaError, StoreError
 from vavl.inference import ClipFiles, find_files, group_files, predict_many
 from vavl.inference.many import RECORDS_FILE
 from vavl.models.pretrained import write_features
@@ -123,6 +123,12 @@ def test_folders_are_searched_and_frames_are_one_clip(tmp_path: Path) -> None:
     shutil.copy(frames / "0.png", tmp_path / "logo.png")
     assert frames not in find_files([tmp_path])
     assert tmp_path / "deep" / "a.MP4" in find_files([tmp_path])
+    both = [tmp_path / "b" / "c.mp4", tmp_path / "b" / "c.wav", tmp_path / "b" / "c.mp4"]
+    assert [clip.name for clip in group_files(both)] == ["c.mp4", "c.wav"]
+    with pytest.raises(InputError, match="expected one sound or video file of clip 'c'"):
+        group_files([*both, tmp_path / "b" / "c.visual.npy"])
+    alike = [tmp_path / "b" / "c.mp4", tmp_path / "d" / "c.mp4"]
+    assert [clip.name for clip in group_files(alike)] == [str(p.with_suffix("")) for p in alike]
     (tmp_path / "empty").mkdir()
     with pytest.raises(MediaError, match="no media in this folder"):
         find_files([tmp_path / "empty"])

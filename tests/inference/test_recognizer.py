@@ -111,6 +111,21 @@ def test_bad_input_is_named(
         recognizer.predict(**arguments)
 
 
+def test_devices(recognizer: vavl.Recognizer) -> None:
+    assert vavl.Recognizer(recognizer.model, device="auto").device.type in ("cpu", "cuda", "mps")
+    for device in ("cuda:99", "gpu", "none"):
+        with pytest.raises(InputError, match=f"device: '{device}' cannot be used here"):
+            vavl.Recognizer(recognizer.model, device=device)
+    vavl.Recognizer(recognizer.model, device="cpu")  # where the other tests expect it
+
+
+def test_a_model_that_says_nothing_of_its_features_takes_arrays_alone(
+    recognizer: vavl.Recognizer,
+) -> None:
+    with pytest.raises(InputError, match=r"no features\.json"):
+        vavl.Recognizer(recognizer.model).predict(audio=SPEECH)
+
+
 def test_a_model_without_eyes_hears_a_film(recognizer: vavl.Recognizer, film: Film) -> None:
     features = {Modality.ACOUSTIC: recognizer.features[Modality.ACOUSTIC]}
     blind = vavl.Recognizer(recognizer.model, features)

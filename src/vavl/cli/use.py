@@ -33,8 +33,8 @@ def predict(
 
     Args:
         paths: Files and folders.
-        model: The model of the package, a run, a fold of it, a model folder, an exported one, or
-            a hub id.
+        model: The model of the package, a fold of a run (or a run of one fold), a model folder, an
+            exported one, or a hub id.
         profile: What `vavl enrol` has written about the one person in all clips.
         timeline: Predict over time as well, in windows of 2 s every 0.5 s.
         plot: Picture of the probabilities over time (PNG, SVG or PDF); for a single clip.
@@ -42,12 +42,13 @@ def predict(
         format: What is printed.
         out: Folder for predictions.jsonl, .csv, .parquet and failures.csv, instead of printing.
         workers: With --out: processes that work at once; 0 works in this process.
-        device: cpu, cuda, ...
+        device: auto, cpu, cuda, cuda:1, mps.
     """
     from vavl.data.speaker_profile import SpeakerProfile
     from vavl.display import print_predictions, print_timelines
     from vavl.errors import InputError
     from vavl.inference import find_files, group_files, load, predict_many
+    from vavl.processes import shown_pairs
 
     if not paths:
         raise InputError("PATHS: expected at least one file or folder, got none")
@@ -81,7 +82,9 @@ def predict(
     if speaker is not None:
         recognizer.profile_of(speaker)  # or an error, before any clip
     predictions, failures = [], []
-    for clip in clips:
+    pairs = ((clip, None) for clip in clips)
+    several = len(clips) > 1
+    for clip, _ in shown_pairs(pairs, len(clips), what="predicting", progress=several):
         try:
             if plot or overlay:
                 from vavl.inference.pictures import illustrate
@@ -167,7 +170,7 @@ def stream(
     Args:
         source: File or folder of frames that is played as if it happened now; otherwise a pipe or
             the devices are read.
-        model: The model of the package, a run, a fold of it, a model folder, an exported one, or
+        model: The model of the package, a fold of a run, a model folder, an exported one, or
             a hub id.
         camera: Device of Video4Linux; None for no picture.
         microphone: Device of ALSA, e.g. hw:1; None for no sound.
@@ -225,7 +228,8 @@ def export(
     them.
 
     Args:
-        model: The model of the package (compact), a run, a fold of it, a model folder or a hub id.
+        model: The model of the package (compact), a fold of a run (or a run of one fold), a model
+            folder or a hub id.
         out: Folder to write, which must not hold anything yet.
         format: onnx for onnxruntime, or torch for programs of torch.export (.pt2).
         quantize: int8 makes ONNX graphs smaller and faster, and a little less exact.

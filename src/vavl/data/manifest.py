@@ -190,6 +190,8 @@ class Manifest(Sequence[Utterance]):
             StoreError: If it is truncated, damaged, no manifest, or of another schema version.
         """
         path = Path(path)
+        if path.is_dir():
+            raise InputError(f"manifest: expected a file, got the folder {path}; name one in it")
         if not path.is_file():
             raise InputError(f"manifest: {path} does not exist; make one with `vavl prepare`")
         rows, sha256 = _read_rows(path)

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from vavl.atomic import read_json
@@ -159,14 +159,14 @@ class ExportedModel:
 
 def write_normalisations(folder: Path, model: NormalisingModel) -> None:
     """Writes the training statistics of a model into the folder of its export."""
-    save_file(
+    content = save(
         {
             f"{modality}.{name}": values.contiguous()
             for modality in model.config.inputs
             for name, values in model.normalisation(modality).state_dict().items()
-        },
-        folder / NORMALISATION_FILE,
+        }
     )
+    (folder / NORMALISATION_FILE).write_bytes(content)  # save_file's would be private to its owner
 
 
 def read_normalisations(folder: Path, config: ModelConfig) -> dict[Modality, Normalisation]:

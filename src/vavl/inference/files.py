@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,32 +38,57 @@ def group_files(files: Iterable[Path]) -> list[ClipFiles]:
     """Puts files together that belong to one clip.
 
     ``NAME.visual.npy`` and ``NAME.acoustic.npy`` hold features of the clip NAME; together with a
-    sound file ``NAME.wav`` (or any other ending) of the same folder they are one clip.
+    sound file ``NAME.wav`` (or any other ending) of the same folder they are one clip. Several
+    media of one name, e.g. a video and its sound track, are clips of their own, called by the
+    whole name of the file; clips of one name in several folders are called by their paths. A file
+    that is given twice counts once.
 
     Raises:
         InputError: A ``.npy`` file whose name does not say which modality it holds, or two files
             for the same part of a clip.
     """
+    paths = list(dict.fromkeys(files))
+    media = Counter(_clip(path) for path in paths if not _holds_features(path))
     clips: dict[Path, dict[str, Path]] = {}
-    for path in files:
-        if path.suffix.lower() == _FEATURES_SUFFIX:
+    for path in paths:
+        clip, part = _clip(path), "media"
+        if _holds_features(path):
             part = Path(path.stem).suffix.lstrip(".")
             if part not in STREAMS:
                 raise InputError(
                     f"{path}: expected NAME.acoustic.npy or NAME.visual.npy, so that the name says "
                     "what the array holds"
                 )
-            clip = path.with_name(Path(path.stem).stem)
-        else:
-            part, clip = "media", path if path.is_dir() else path.with_suffix("")
+            if media[clip] > 1:
+                raise InputError(
+                    f"{path}: expected one sound or video file of clip {clip.name!r}, to which it "
+                    f"belongs, got {media[clip]}"
+                )
+        elif media[clip] > 1:
+            clip = path
         parts = clips.setdefault(clip, {})
         if part in parts or {part, *parts} >= {"media", "acoustic"}:
             raise InputError(
                 f"{path}: expected one source per modality of clip {clip.name!r}, got also "
-                f"{next(iter(parts.values()))}; predict them apart, by naming the files"
+                f"{next(iter(parts.values()))}"
             )
         parts[part] = path
-    return [ClipFiles(name=clip.name, **parts) for clip, parts in clips.items()]
+    names = Counter(clip.name for clip in clips)
+    return [
+        ClipFiles(name=clip.name if names[clip.name] == 1 else str(clip), **parts)
+        for clip, parts in clips.items()
+    ]
+
+
+def _holds_features(path: Path) -> bool:
+    return path.suffix.lower() == _FEATURES_SUFFIX
+
+
+def _clip(path: Path) -> Path:
+    """What files of one clip have in common; a folder of frames is a clip of its own."""
+    if _holds_features(path):
+        return path.with_name(Path(path.stem).stem)
+    return path if path.is_dir() else path.with_suffix("")
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:

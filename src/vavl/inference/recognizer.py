@@ -26,6 +26,7 @@ from vavl.inference.whole_clip import predict_streams
 from vavl.inference.windows import LONGEST_S, Window
 from vavl.memory import release_memory
 from vavl.models.base import EmotionModel
+from vavl.models.pretrained import FEATURES_FILE
 from vavl.types import FeatureSpec, Modality, Prediction, TimedPrediction, what_it_takes
 
 
@@ -38,13 +39,14 @@ class Recognizer:
             can be given.
         temperatures: What the logits of each prediction are divided by, so that probabilities mean
             what they say; 1 where it is not given.
-        device: Where the model runs; an exported one runs on the CPU.
+        device: Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``;
+            an exported one runs on the CPU.
 
     Attributes:
         speakers: Profiles of the people it was adapted to, by name; loaded ones may be put there.
 
     Raises:
-        InputError: Another device for an exported model.
+        InputError: The device cannot be used here, or is not the CPU for an exported model.
     """
 
     def __init__(
@@ -55,10 +57,12 @@ class Recognizer:
         *,
         device: str = "cpu",
     ) -> None:
-        self.device = torch.device(device)
         if isinstance(model, EmotionModel):
+            self.device = _usable_device(device)
             model = model.to(self.device).eval()
-        elif self.device.type != "cpu":
+        elif device in ("cpu", "auto"):
+            self.device = torch.device("cpu")
+        else:
             raise InputError(f"device: expected cpu for an exported model, got {device!r}")
         self.model = model
         self.features = dict(features or {})
@@ -300,9 +304,31 @@ class Recognizer:
         return extractor
 
     def _unreadable(self, modality: Modality, what: str, instead: str) -> str:
+        if not self.features:
+            return (
+                f"{what}: the model's folder has no {FEATURES_FILE}, which says how its features "
+                "were made, so that it takes arrays of features alone: give acoustic=, visual=, or "
+                "NAME.acoustic.npy, NAME.visual.npy"
+            )
         if modality not in self.features:
             return f"{what}: this model was trained without {modality} features; {instead}"
         return (
             f"{what}: this model was trained on precomputed {modality} features, so that it cannot "
             f"read {what} itself; give {modality}=, or a NAME.{modality}.npy file"
         )
+
+
+def _usable_device(name: str) -> torch.device:
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"device: {name!r} cannot be used here ({reason}); expected auto, cpu, cuda, cuda:N or "
+            "mps"
+        ) from None
+    return device

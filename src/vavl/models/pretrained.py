@@ -27,11 +27,13 @@ CALIBRATION_FILE = "calibration.json"
 
 def write_model(directory: Path, config: ModelConfig, state: Mapping[str, Tensor]) -> None:
     """Writes a model into a folder, made if needed; each file appears whole or not at all."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     write_json(directory / CONFIG_FILE, SCHEMA_VERSION, config.model_dump(mode="json"))
     with atomic_write(directory / WEIGHTS_FILE) as temporary:
-        save_file({name: value.contiguous().cpu() for name, value in state.items()}, temporary)
+        # Not save_file: what it writes is private to its owner.
+        content = save({name: value.contiguous().cpu() for name, value in state.items()})
+        temporary.write_bytes(content)
 
 
 def resolve_model(
@@ -54,6 +56,10 @@ def resolve_model(
                 f"model: {folder} lacks {' and '.join(missing)}; is it a model folder?"
             )
         return folder
+    if folder.is_absolute() or len(folder.parts) > 2 or folder.parts[:1] == ("..",):
+        raise StoreError(
+            f"model: expected a folder or a hub id, got {str(source)!r}, which is no folder here"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -181,6 +181,14 @@ def test_exactly_the_bad_rows_are_named(root: Path, bad: list[bool]) -> None:
         assert (f"row {n + 2} ('u{n}')" in text) == wrong
 
 
+def test_spellings_of_one_category_are_pointed_out(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table(root, "file,speaker,category\na.wav,ann,happy\nb.MP4,bob,Happy")
+    prepare_folder(root, tmp_path / "out")
+    assert "'Happy' and 'happy' are categories of their own" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -193,6 +201,7 @@ def test_exactly_the_bad_rows_are_named(root: Path, bad: list[bool]) -> None:
         ("file,speaker,Category\na.wav,ann,sad", "column 'Category': did you mean 'category'?"),
         ('file,speaker\n"a.wav,ann', "not a readable CSV file"),
         ("file,audio,speaker\na.wav,a.wav,ann", "drop one"),
+        ("file,speaker,category\na.wav,ann", "row 2: 2 cells, but 3 columns"),
         ("video,speaker\na.wav,ann", "'a.wav': expected a suffix of .avi"),
         ("visual_features,speaker\na.wav,ann", "'a.wav': expected a suffix of .npy"),
     ],

@@ -126,6 +126,16 @@ def prepare_folder(
             path,
             ", ".join(map(repr, attributes)),
         )
+    spellings: dict[str, list[str]] = {}
+    for category in manifest.categories:
+        spellings.setdefault(category.casefold(), []).append(category)
+    for alike in spellings.values():
+        if len(alike) > 1:
+            _log.warning(
+                "%s: %s are categories of their own; spell them alike if they are one",
+                path,
+                " and ".join(map(repr, alike)),
+            )
     manifest.save(out / "manifest.parquet")
     return manifest
 

@@ -37,7 +37,7 @@ def read_table(path: Path, required: Iterable[str] = ()) -> tuple[tuple[str, ...
 
     Raises:
         InputError: The file is missing, not UTF-8 or not CSV; a required column is missing or a
-            name occurs twice; or rows have more cells than the header. All of it at once.
+            name occurs twice; or rows have more or fewer cells than the header. All of it at once.
     """
     if not path.is_file():
         raise InputError(f"table: {path} does not exist")
@@ -55,7 +55,7 @@ def read_table(path: Path, required: Iterable[str] = ()) -> tuple[tuple[str, ...
         values = [cell.strip() for cell in cells]
         if not any(values):
             continue
-        if any(values[len(columns) :]):
+        if any(values[len(columns) :]) or len(values) < len(columns):
             problems.append(f"row {number}: {len(values)} cells, but {len(columns)} columns")
         values += [""] * (len(columns) - len(values))
         rows.append(TableRow(number, dict(zip(columns, values, strict=False))))
