@@ -15,7 +15,7 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from vavl.features.compact_face import CLASSES, CompactFaceFeatures
 from vavl.features.extract import build_extractor, extract
 from vavl.metrics import accuracy, confusion_matrix, uar
 from vavl.models.pretrained import write_calibration, write_features, write_model
-from vavl.models.vavl import VAVL
+from vavl.models.vavl import VAVL, Unimodal
 from vavl.training.loop import learning_rate
 from vavl.training.objective import Objective
 from vavl.training.setup import make_optimizer
@@ -184,46 +184,51 @@ Scored = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Labels ``(N,)`` and logits ``(N, 7)``."""
 
 
-def represent(model: VAVL, modality: Modality, x: NDArray[np.float32]) -> torch.Tensor:
-    """Representation ``(1, width)`` of one sequence."""
-    sequence = model.normalise(modality, torch.from_numpy(x)[None])
-    return model.represent(modality, sequence, torch.ones(1, len(x), dtype=torch.bool))
+def read(model: VAVL, modality: Modality, clips: Iterable[NDArray[np.float32]]) -> Unimodal:
+    """What the model says about sequences of one modality, one at a time."""
+    said = []
+    for x in clips:
+        sequence = model.normalise(modality, torch.from_numpy(x)[None])
+        said.append(model.read(modality, sequence, torch.ones(1, len(x), dtype=torch.bool)))
+    heads = zip(*(each.heads for each in said), strict=True)
+    return Unimodal(
+        torch.cat([each.representation for each in said]), tuple(torch.cat(h) for h in heads)
+    )
 
 
 @torch.inference_mode()
-def representations(model: VAVL, data: Data, split: str) -> dict[Modality, Any]:
-    """Labels and representations of all voices and faces of a split."""
+def read_split(model: VAVL, data: Data, split: str) -> dict[Modality, Any]:
+    """Labels of all voices and faces of a split, and what the model says about them."""
     model.eval()
     voices = data.voices[split]
     faces, labels = data.faces[split]
-    heard = [represent(model, Modality.ACOUSTIC, voices.read(i)) for i in range(len(voices.ids))]
-    seen = [represent(model, Modality.VISUAL, face[None]) for face in faces]
-    return {
-        Modality.ACOUSTIC: (voices.labels, torch.cat(heard)),
-        Modality.VISUAL: (labels, torch.cat(seen)),
-    }
+    heard = read(model, Modality.ACOUSTIC, map(voices.read, range(len(voices.ids))))
+    seen = read(model, Modality.VISUAL, (face[None] for face in faces))
+    return {Modality.ACOUSTIC: (voices.labels, heard), Modality.VISUAL: (labels, seen)}
 
 
 @torch.inference_mode()
 def unimodal(model: VAVL, data: Data, split: str) -> dict[Modality, Scored]:
     """Labels and logits of all voices and faces of a split."""
     return {
-        modality: (labels, model.branch(modality).head(representation).numpy())
-        for modality, (labels, representation) in representations(model, data, split).items()
+        modality: (labels, said.prediction.numpy())
+        for modality, (labels, said) in read_split(model, data, split).items()
     }
 
 
 @torch.inference_mode()
 def composed(model: VAVL, data: Data, split: str) -> list[Scored]:
     """Each voice with a face of the same emotion, drawn anew for each of the pairings."""
-    found = representations(model, data, split)
+    found = read_split(model, data, split)
     labels, heard = found[Modality.ACOUSTIC]
     face_labels, seen = found[Modality.VISUAL]
     pairings = []
     for seed in range(PAIRINGS):
         random = np.random.default_rng(seed)
-        partners = [random.choice(np.flatnonzero(face_labels == label)) for label in labels]
-        pairings.append((labels, model.fuse(heard, seen[partners]).numpy()))
+        partners = torch.tensor(
+            [random.choice(np.flatnonzero(face_labels == label)) for label in labels]
+        )
+        pairings.append((labels, model.fuse(heard, seen.at(partners)).numpy()))
     return pairings
 
 

@@ -231,8 +231,8 @@ class VAVLConfig(ConformerConfig):
     """What the fusion head adds to: nothing, as in the paper; or the product of the two unimodal
     predictions (of attributes the mean), which it then learns to correct."""
     input_statistics: bool = False
-    """Whether mean and deviation of the input over time are added to each representation, through
-    a linear layer past the conformers; the paper has none."""
+    """Whether each unimodal prediction is the average of the head's and of a linear model's, which
+    sees mean and deviation of the input over time; the paper has the head alone."""
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
@@ -244,8 +244,8 @@ class VAVLConfig(ConformerConfig):
 class VAVLPlusConfig(VAVLConfig):
     """VAVL with what did well on development speakers beyond the paper.
 
-    The fusion head corrects the product of the unimodal predictions, the statistics of the input go
-    past the conformers, and ``small`` projects its input to more channels. Every other size, and
+    The fusion head corrects the product of the unimodal predictions, a linear model of the input's
+    statistics has a say beside the conformers, and ``small`` projects its input to more channels. Every other size, and
     the model, are VAVL's. docs/results/ravdess.md says what was tried, and what it gives.
     """
 

@@ -14,6 +14,7 @@ from torch import nn
 
 import vavl
 from vavl.errors import InputError, StoreError
+from vavl.models.vavl import Unimodal
 from vavl.types import Modality
 
 CATEGORIES = ("angry", "happy", "sad")
@@ -170,10 +171,10 @@ def test_a_fusion_head_on_a_product_begins_with_the_product() -> None:
     torch.testing.assert_close(out.audiovisual[:, 3], mean)
     with torch.no_grad():
         model.fusion[-1].bias[0] += 1
-    representations = torch.randn(2, 3, 16)
-    before = tiny(fusion_base="product", attributes=("arousal",)).fuse(*representations)
+    said = [Unimodal(torch.randn(3, 16), (torch.randn(3, 4),)) for _ in range(2)]
+    before = tiny(fusion_base="product", attributes=("arousal",)).fuse(*said)
     learned = torch.tensor([1.0, 0.0, 0.0, 0.0])
-    torch.testing.assert_close(model.fuse(*representations), before + learned)
+    torch.testing.assert_close(model.fuse(*said), before + learned)
 
 
 def test_input_statistics_are_mean_and_deviation_of_the_valid_steps() -> None:
@@ -185,10 +186,27 @@ def test_input_statistics_are_mean_and_deviation_of_the_valid_steps() -> None:
     raw = torch.stack([torch.cat([c.mean(0), c.std(0, correction=0)]) for c in clips])
     norm = statistics.norm
     scaled = (raw - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
-    expected = statistics.linear(scaled * norm.weight + norm.bias)
+    with torch.no_grad():
+        statistics.linear.weight.normal_()
+    normalised = scaled * norm.weight + norm.bias
+    expected = normalised @ statistics.linear.weight.T * statistics.speed + statistics.linear.bias
     torch.testing.assert_close(statistics(x, mask), expected)
     x[0, 5:] = torch.nan
     torch.testing.assert_close(statistics(x, mask), expected)
+
+
+def test_a_prediction_is_the_mean_of_the_head_and_of_the_statistics() -> None:
+    model = tiny(input_statistics=True, attributes=("arousal",))
+    statistics = model.acoustic.statistics
+    assert statistics is not None
+    x = torch.randn(2, 9, 6)
+    with torch.no_grad():
+        statistics.linear.weight.normal_()
+        said = model(acoustic=x).prediction
+        whole = torch.ones(2, 9, dtype=torch.bool)
+        linear = statistics(model.normalise(Modality.ACOUSTIC, x), whole)
+        model.acoustic.statistics = None
+        torch.testing.assert_close(said, (model(acoustic=x).prediction + linear) / 2)
 
 
 def test_input_statistics_of_one_step_can_be_learned_from() -> None:

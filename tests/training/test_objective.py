@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,13 @@ from vavl.types import STREAMS, Batch, Modality
 ACOUSTIC, VISUAL, AUDIOVISUAL = Modality.ACOUSTIC, Modality.VISUAL, Modality.AUDIOVISUAL
 
 
-def objective(schedule: str = "joint", fusion_base: str = "none", **options: object) -> Objective:
+PLUS = {"fusion_base": "product", "input_statistics": True}
+"""What vavl+ has beyond VAVL."""
+
+
+def objective(
+    schedule: str = "joint", model: Mapping[str, object] | None = None, **options: object
+) -> Objective:
     torch.manual_seed(0)
     config = vavl.VAVLConfig.preset(
         "small",
@@ -31,7 +39,7 @@ def objective(schedule: str = "joint", fusion_base: str = "none", **options: obj
         heads=2,
         kernel=5,
         head_widths=(12, 8),
-        fusion_base=fusion_base,
+        **(model or {}),
     )
     return Objective(VAVL(config), TrainingConfig(schedule=schedule, **options)).train()
 
@@ -88,23 +96,41 @@ def step(trained: Objective, batch: Batch, parts: frozenset[Modality]) -> dict[s
         ({ACOUSTIC, VISUAL, AUDIOVISUAL}, {"acoustic", "visual", "shared", "fusion"}),
     ],
 )
-@pytest.mark.parametrize("base", ["none", "product"])
+@pytest.mark.parametrize("model", [{}, PLUS], ids=["vavl", "vavl+"])
 def test_each_step_changes_its_part_alone(
-    parts: set[Modality], expected: set[str], base: str
+    parts: set[Modality], expected: set[str], model: dict[str, object]
 ) -> None:
     """Weights and batch statistics; e.g. the visual step leaves all that is acoustic untouched."""
-    changed = step(objective(fusion_base=base), PAIRED, frozenset(parts))
+    changed = step(objective(model=model), PAIRED, frozenset(parts))
     assert {part for part, moved in changed.items() if moved} == expected
 
 
-@pytest.mark.parametrize("base", ["none", "product"])
-def test_the_fusion_loss_of_the_joint_step_does_not_move_the_trunk(base: str) -> None:
-    trained = objective(fusion_base=base)
+@pytest.mark.parametrize("model", [{}, PLUS], ids=["vavl", "vavl+"])
+def test_the_fusion_loss_of_the_joint_step_does_not_move_the_trunk(
+    model: dict[str, object],
+) -> None:
+    trained = objective(model=model)
     losses = trained(PAIRED, *trained.steps)
     assert set(losses) == {ACOUSTIC, VISUAL, AUDIOVISUAL}
     losses[AUDIOVISUAL].backward()
     touched = {n.split(".")[0] for n, p in trained.model.named_parameters() if p.grad is not None}
     assert touched == {"fusion"}
+
+
+def test_each_head_of_a_branch_learns_for_itself() -> None:
+    """The statistics' head moves the same way, whatever the conformers' head says."""
+    trained = objective(model=PLUS)
+    branch = trained.model.acoustic
+    gradients = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        trained.zero_grad()
+        losses_of(trained, PAIRED, frozenset({ACOUSTIC}))[ACOUSTIC].backward()
+        gradients.append(branch.statistics.linear.weight.grad.clone())
+        with torch.no_grad():
+            branch.head[-1].bias += torch.tensor([5.0, 0.0, 0.0, 1.0])
+    assert gradients[0].abs().max() > 0
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_shared_statistics_are_kept_apart() -> None:

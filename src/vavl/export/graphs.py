@@ -53,18 +53,15 @@ class UseGraph(nn.Module):
         Returns:
             ``(B, outputs)``.
         """
-        representations = []
+        said = []
         for stream, x, mask in zip(self.streams, inputs[::2], inputs[1::2], strict=True):
             x = self.model.normalise(stream, x)
             if self.zero_padding:
                 x = x.masked_fill(~mask[..., None], 0.0)
-            representations.append(self.model.represent(stream, x, mask))
+            said.append(self.model.read(stream, x, mask))
         if self.use is Modality.AUDIOVISUAL and self.use in self.model.config.predictions:
-            return self.model.fuse(*representations)
-        predictions = [
-            self.model.branch(stream).head(representation)
-            for stream, representation in zip(self.streams, representations, strict=True)
-        ]
+            return self.model.fuse(*said)
+        predictions = [each.prediction for each in said]
         if len(predictions) == 1:
             return predictions[0]
         return average_values(predictions, self.model.config)

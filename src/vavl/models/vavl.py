@@ -44,20 +44,44 @@ for the fusion head alone."""
 
 
 @dataclass(frozen=True)
+class Unimodal:
+    """What one modality's branch says about n clips.
+
+    Attributes:
+        representation: ``(n, width)`` mean of the shared representation over time.
+        heads: ``(n, outputs)`` of each head of the branch. Each is trained by a loss of its own.
+    """
+
+    representation: Tensor
+    heads: tuple[Tensor, ...]
+
+    @property
+    def prediction(self) -> Tensor:
+        """``(n, outputs)``, the mean of the heads: of attributes, and of the logits."""
+        return self.heads[0] if len(self.heads) == 1 else torch.stack(self.heads).mean(0)
+
+    def at(self, keep: Tensor) -> Unimodal:
+        """Of some of the clips: places, or where ``(n,)`` is True."""
+        return Unimodal(self.representation[keep], tuple(head[keep] for head in self.heads))
+
+    def detach(self) -> Unimodal:
+        """Cut off from the graph."""
+        return Unimodal(self.representation.detach(), tuple(head.detach() for head in self.heads))
+
+
+@dataclass(frozen=True)
 class StreamOutput:
-    """What one modality's branch says about the n clips of a batch that have this modality.
+    """What one modality's branch says about those clips of a batch that have this modality.
 
     Attributes:
         rows: ``(n,)`` their places in the batch, ascending.
-        prediction: ``(n, outputs)``.
-        representation: ``(n, width)`` mean of the shared representation over time.
+        said: Representation and prediction.
         reconstruction: ``(n, D)``.
         target: ``(n, D)`` what the reconstruction aims at: the mean normalised input.
     """
 
     rows: Tensor
-    prediction: Tensor
-    representation: Tensor
+    said: Unimodal
     reconstruction: Tensor
     target: Tensor
 
@@ -110,29 +134,30 @@ class VAVL(EmotionModel):
         """See the base class."""
         return self.branch(modality).projection
 
-    def represent(self, modality: Modality, x: Tensor, mask: Tensor) -> Tensor:
-        """Mean shared representation of sequences of one modality.
+    def read(self, modality: Modality, x: Tensor, mask: Tensor) -> Unimodal:
+        """Representation and prediction of sequences of one modality.
 
         Args:
             modality: ``acoustic`` or ``visual``.
             x: ``(B, T, D)`` normalised features, finite in the padding too.
             mask: ``(B, T)``, True = valid; at least one valid step per clip.
-
-        Returns:
-            ``(B, width)``.
         """
         branch = self.branch(modality)
         projected, valid = branch.projection(x, mask)
         z = branch.encoder(projected, valid)
         mean = masked_mean(self.shared(z, valid, STREAMS.index(modality)), valid)
-        return mean if branch.statistics is None else mean + branch.statistics(x, mask)
+        heads = [branch.head(mean)]
+        if branch.statistics is not None:
+            heads.append(branch.statistics(x, mask))
+        return Unimodal(mean, tuple(heads))
 
-    def fuse(self, acoustic: Tensor, visual: Tensor) -> Tensor:
-        """Audio-visual prediction ``(B, outputs)`` from two representations ``(B, width)``."""
-        fused: Tensor = self.fusion(torch.cat([acoustic, visual], dim=-1))
+    def fuse(self, acoustic: Unimodal, visual: Unimodal) -> Tensor:
+        """Audio-visual prediction ``(B, outputs)`` of B clips, from what the two branches say."""
+        both = torch.cat([acoustic.representation, visual.representation], dim=-1)
+        fused: Tensor = self.fusion(both)
         if self.config.fusion_base == "none":
             return fused
-        said = [self.acoustic.head(acoustic).detach(), self.visual.head(visual).detach()]
+        said = [acoustic.prediction.detach(), visual.prediction.detach()]
         return fused + product_values(said, self.config)
 
     def streams(
@@ -144,12 +169,11 @@ class VAVL(EmotionModel):
             if modality not in sequences:
                 continue
             part, branch = sequences[modality], self.branch(modality)
-            representation = self.represent(modality, part.x, part.mask)
+            said = self.read(modality, part.x, part.mask)
             found[modality] = StreamOutput(
                 rows=part.rows,
-                prediction=branch.head(representation),
-                representation=representation,
-                reconstruction=branch.reconstruction(representation),
+                said=said,
+                reconstruction=branch.reconstruction(said.representation),
                 target=masked_mean(part.x, part.mask) if part.target is None else part.target,
             )
         return found
@@ -159,8 +183,8 @@ class VAVL(EmotionModel):
         return self._predictions(self.streams(sequences))
 
     def _predictions(self, streams: Mapping[Modality, StreamOutput]) -> dict[Modality, Rows]:
-        found = {m: Rows(stream.rows, stream.prediction) for m, stream in streams.items()}
-        pair = paired_representations(streams)
+        found = {m: Rows(stream.rows, stream.said.prediction) for m, stream in streams.items()}
+        pair = said_of_pairs(streams)
         if pair is not None and Modality.AUDIOVISUAL in self.config.predictions:
             rows, acoustic, visual = pair
             found[Modality.AUDIOVISUAL] = Rows(rows, self.fuse(acoustic, visual))
@@ -214,11 +238,11 @@ class VAVL(EmotionModel):
     ) -> Losses:
         streams = self.streams(sequences, [m for m in STREAMS if m in parts])
         losses = {
-            modality: task(stream.prediction, stream.rows)
+            modality: torch.stack([task(head, stream.rows) for head in stream.said.heads]).sum()
             + alpha * F.mse_loss(gathered(stream.reconstruction), gathered(stream.target))
             for modality, stream in streams.items()
         }
-        pair = paired_representations(streams)
+        pair = said_of_pairs(streams)
         if pair is not None and Modality.AUDIOVISUAL in parts:
             rows, acoustic, visual = pair
             fused = self.fuse(acoustic.detach(), visual.detach())
@@ -231,20 +255,20 @@ class VAVL(EmotionModel):
         if pair is None:
             return {}
         with in_evaluation_mode(self.acoustic, self.visual, self.shared), torch.no_grad():
-            representations = [
-                self.represent(modality, part.x, part.mask)
+            said = [
+                self.read(modality, part.x, part.mask)
                 for modality, part in zip(STREAMS, pair, strict=True)
             ]
-        return {Modality.AUDIOVISUAL: task(self.fuse(*representations), pair[0].rows)}
+        return {Modality.AUDIOVISUAL: task(self.fuse(*said), pair[0].rows)}
 
 
-def paired_representations(
+def said_of_pairs(
     streams: Mapping[Modality, StreamOutput],
-) -> tuple[Tensor, Tensor, Tensor] | None:
-    """The clips with both modalities, or None if no clip (of any rank) has both.
+) -> tuple[Tensor, Unimodal, Unimodal] | None:
+    """Of the clips with both modalities, or None if no clip (of any rank) has both.
 
     Returns:
-        ``(n,)`` rows, and two ``(n, width)`` representations: acoustic and visual.
+        ``(n,)`` rows, and what the acoustic and the visual branch say about these clips.
     """
     if len(streams) < len(STREAMS):
         return None
@@ -254,7 +278,7 @@ def paired_representations(
     rows = acoustic.rows[in_visual]
     if not anywhere(len(rows) > 0):
         return None
-    return rows, acoustic.representation[in_visual], visual.representation[in_acoustic]
+    return rows, acoustic.said.at(in_visual), visual.said.at(in_acoustic)
 
 
 @contextmanager
