@@ -245,8 +245,9 @@ class VAVLPlusConfig(VAVLConfig):
     """VAVL with what did well on development speakers beyond the paper.
 
     The fusion head corrects the product of the unimodal predictions, a linear model of the input's
-    statistics has a say beside the conformers, and ``small`` projects its input to more channels. Every other size, and
-    the model, are VAVL's. docs/results/ravdess.md says what was tried, and what it gives.
+    statistics has a say beside the conformers, and ``small`` projects its input to more channels.
+    Every other size, and the model, are VAVL's. docs/results/ravdess.md says what was tried, and
+    what it gives.
     """
 
     presets: ClassVar[Presets] = {

@@ -96,11 +96,9 @@ class ReconstructingBranch(ModalityBranch):
     def __init__(self, config: VAVLConfig, modality: Modality) -> None:
         super().__init__(config, modality, config.encoder_blocks)
         self.reconstruction = make_head(config, config.width, config.dim(modality))
-        self.statistics = (
-            StatisticsHead(config.dim(modality), config.outputs)
-            if config.input_statistics
-            else None
-        )
+        self.statistics = None
+        if config.input_statistics:
+            self.statistics = StatisticsHead(config.dim(modality), config.outputs)
 
 
 class StatisticsHead(nn.Module):
