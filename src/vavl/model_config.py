@@ -230,6 +230,9 @@ class VAVLConfig(ConformerConfig):
     fusion_base: Literal["none", "product"] = "none"
     """What the fusion head adds to: nothing, as in the paper; or the product of the two unimodal
     predictions (of attributes the mean), which it then learns to correct."""
+    correction_share: float = Field(default=1.0, ge=0, le=1)
+    """With a base, how much of the learned correction counts outside training: it was learned on
+    clips whose sound and face are told apart better than those of unknown speakers."""
     input_statistics: bool = False
     """Whether each unimodal prediction is the average of the head's and of a linear model's, which
     sees mean and deviation of the input over time; the paper has the head alone."""
@@ -244,10 +247,10 @@ class VAVLConfig(ConformerConfig):
 class VAVLPlusConfig(VAVLConfig):
     """VAVL with what did well on development speakers beyond the paper.
 
-    The fusion head corrects the product of the unimodal predictions, a linear model of the input's
-    statistics has a say beside the conformers, and ``small`` projects its input to more channels.
-    Every other size, and the model, are VAVL's. docs/results/ravdess.md says what was tried, and
-    what it gives.
+    The fusion head corrects the product of the unimodal predictions a little, a linear model of the
+    input's statistics has a say beside the conformers, and ``small`` projects its input to more
+    channels. Every other size, and the model, are VAVL's. docs/results/ravdess.md says what was
+    tried, and what it gives.
     """
 
     presets: ClassVar[Presets] = {
@@ -258,4 +261,5 @@ class VAVLPlusConfig(VAVLConfig):
     # The one name in place of the other: nothing that reads a VAVLConfig asks for its name.
     name: Literal["vavl+"] = "vavl+"  # type: ignore[assignment]
     fusion_base: Literal["none", "product"] = "product"
+    correction_share: float = Field(default=0.25, ge=0, le=1)
     input_statistics: bool = True

@@ -14,6 +14,7 @@ from torch import nn
 
 import vavl
 from vavl.errors import InputError, StoreError
+from vavl.models.branches import StatisticsHead, input_statistics
 from vavl.models.vavl import Unimodal
 from vavl.types import Modality
 
@@ -175,24 +176,29 @@ def test_a_fusion_head_on_a_product_begins_with_the_product() -> None:
     before = tiny(fusion_base="product", attributes=("arousal",)).fuse(*said)
     learned = torch.tensor([1.0, 0.0, 0.0, 0.0])
     torch.testing.assert_close(model.fuse(*said), before + learned)
+    cautious = tiny(fusion_base="product", attributes=("arousal",), correction_share=0.25)
+    cautious.load_state_dict(model.state_dict())
+    torch.testing.assert_close(cautious.fuse(*said), before + 0.25 * learned)
+    cautious.fusion[2] = nn.Identity()  # no dropout
+    assert not cautious.training
+    torch.testing.assert_close(cautious.train().fuse(*said), before + learned)
 
 
 def test_input_statistics_are_mean_and_deviation_of_the_valid_steps() -> None:
-    statistics = tiny(input_statistics=True).acoustic.statistics
-    assert statistics is not None
     x, mask = torch.randn(2, 9, 6), torch.ones(2, 9, dtype=torch.bool)
     mask[0, 5:] = False
-    clips = [x[0, :5], x[1]]
-    raw = torch.stack([torch.cat([c.mean(0), c.std(0, correction=0)]) for c in clips])
-    norm = statistics.norm
-    scaled = (raw - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
-    with torch.no_grad():
-        statistics.linear.weight.normal_()
-    normalised = scaled * norm.weight + norm.bias
-    expected = normalised @ statistics.linear.weight.T * statistics.speed + statistics.linear.bias
-    torch.testing.assert_close(statistics(x, mask), expected)
     x[0, 5:] = torch.nan
-    torch.testing.assert_close(statistics(x, mask), expected)
+    expected = [torch.cat([c.mean(0), c.std(0, correction=0)]) for c in (x[0, :5], x[1])]
+    torch.testing.assert_close(input_statistics(x, mask), torch.stack(expected))
+
+
+def test_the_head_of_the_statistics_is_linear() -> None:
+    head = StatisticsHead(6, 4).eval()
+    with torch.no_grad():
+        head.linear.weight.normal_()
+        head.linear.bias.normal_()
+    x, y = torch.randn(2, 3, 12)
+    torch.testing.assert_close(head((x + y) / 2), (head(x) + head(y)) / 2)
 
 
 def test_a_prediction_is_the_mean_of_the_head_and_of_the_statistics() -> None:
@@ -204,7 +210,7 @@ def test_a_prediction_is_the_mean_of_the_head_and_of_the_statistics() -> None:
         statistics.linear.weight.normal_()
         said = model(acoustic=x).prediction
         whole = torch.ones(2, 9, dtype=torch.bool)
-        linear = statistics(model.normalise(Modality.ACOUSTIC, x), whole)
+        linear = statistics(input_statistics(model.normalise(Modality.ACOUSTIC, x), whole))
         model.acoustic.statistics = None
         torch.testing.assert_close(said, (model(acoustic=x).prediction + linear) / 2)
 

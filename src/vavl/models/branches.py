@@ -116,7 +116,6 @@ class StatisticsHead(nn.Module):
     _SPEED = 1500.0
     """Adam moves all weights equally far, so that an output moves the faster the more statistics
     it is made of. This over their number brings thousands and dozens of them to one speed."""
-    _SMALLEST_VARIANCE = 1e-6
 
     def __init__(self, dim: int, outputs: int) -> None:
         super().__init__()
@@ -127,19 +126,29 @@ class StatisticsHead(nn.Module):
         for parameter in self.linear.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Maps normalised ``(B, T, D)``, with a valid step in each clip, to ``(B, outputs)``."""
-        mean = masked_mean(x, mask)
-        # First to zero what is not valid, then squared: it may be NaN, or too large for that.
-        apart = (x - mean[:, None]).masked_fill_(~mask[..., None], 0.0)
-        variance = apart.square_().sum(1) / mask.sum(1, keepdim=True)
-        # Not zero for a clip of one step, where the root has no slope.
-        deviation = variance.clamp_min(self._SMALLEST_VARIANCE).sqrt()
-        statistics = torch.cat([mean, deviation], dim=-1)[:, None]  # (B, 1, 2 D)
-        known = statistics.new_ones(statistics.shape[:2], dtype=torch.bool)
-        normalised = self.dropout(self.norm(statistics, known))[:, 0]
-        mapped: Tensor = self.linear(normalised * self.speed)
+    def forward(self, statistics: Tensor) -> Tensor:
+        """Maps ``(B, 2 D)``, see :func:`input_statistics`, to ``(B, outputs)``."""
+        known = statistics.new_ones(len(statistics), 1, dtype=torch.bool)
+        normalised = self.norm(statistics[:, None], known)[:, 0]
+        mapped: Tensor = self.linear(self.dropout(normalised) * self.speed)
         return mapped
+
+
+def input_statistics(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean and standard deviation over time.
+
+    Args:
+        x: ``(B, T, D)`` normalised features.
+        mask: ``(B, T)``, True = valid; at least one valid step per clip.
+
+    Returns:
+        ``(B, 2 D)``.
+    """
+    mean = masked_mean(x, mask)
+    # First to zero what is not valid, then squared: it may be NaN, or too large for that.
+    apart = (x - mean[:, None]).masked_fill_(~mask[..., None], 0.0)
+    deviation = (apart.square_().sum(1) / mask.sum(1, keepdim=True)).sqrt()
+    return torch.cat([mean, deviation], dim=-1)
 
 
 class SharedLayers(nn.Module):

@@ -24,17 +24,21 @@ class Sequences:
         rows: ``(n,)`` their places in the batch, ascending.
         target: ``(n, D)`` mean before masking and noise, which a reconstruction aims at; None
             where that is the mean of ``x``.
+        statistics: ``(n, 2 D)`` mean and deviation over time before masking and noise, of blended
+            clips a blend of theirs; None where no model asks for them.
     """
 
     x: Tensor
     mask: Tensor
     rows: Tensor
     target: Tensor | None = None
+    statistics: Tensor | None = None
 
     def at(self, keep: Tensor) -> Sequences:
         """Those of the clips where ``(n,)`` ``keep`` is True."""
         target = None if self.target is None else self.target[keep]
-        return Sequences(self.x[keep], self.mask[keep], self.rows[keep], target)
+        statistics = None if self.statistics is None else self.statistics[keep]
+        return Sequences(self.x[keep], self.mask[keep], self.rows[keep], target, statistics)
 
 
 Pair = tuple[Sequences, Sequences]

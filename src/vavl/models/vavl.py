@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -21,7 +21,12 @@ from torch.nn import functional as F
 
 from vavl.config import TrainingConfig, VAVLConfig
 from vavl.models.base import EmotionModel, Losses, Normalisation, Step, TaskLoss
-from vavl.models.branches import ReconstructingBranch, SharedLayers, make_head
+from vavl.models.branches import (
+    ReconstructingBranch,
+    SharedLayers,
+    input_statistics,
+    make_head,
+)
 from vavl.models.conformer import masked_mean
 from vavl.models.outputs import ModelOutput, Rows, combined, product_values, spread_rows
 from vavl.models.sequences import Sequences, paired
@@ -134,13 +139,23 @@ class VAVL(EmotionModel):
         """See the base class."""
         return self.branch(modality).projection
 
-    def read(self, modality: Modality, x: Tensor, mask: Tensor) -> Unimodal:
+    def present(self, modality: Modality, x: Tensor, mask: Tensor) -> Sequences | None:
+        """See the base class; with statistics, so that augmentation leaves them what they are."""
+        part = super().present(modality, x, mask)
+        if part is None or not self.config.input_statistics:
+            return part
+        return replace(part, statistics=input_statistics(part.x, part.mask))
+
+    def read(
+        self, modality: Modality, x: Tensor, mask: Tensor, statistics: Tensor | None = None
+    ) -> Unimodal:
         """Representation and prediction of sequences of one modality.
 
         Args:
             modality: ``acoustic`` or ``visual``.
             x: ``(B, T, D)`` normalised features, finite in the padding too.
             mask: ``(B, T)``, True = valid; at least one valid step per clip.
+            statistics: ``(B, 2 D)`` mean and deviation over time; None takes those of ``x``.
         """
         branch = self.branch(modality)
         projected, valid = branch.projection(x, mask)
@@ -148,7 +163,8 @@ class VAVL(EmotionModel):
         mean = masked_mean(self.shared(z, valid, STREAMS.index(modality)), valid)
         heads = [branch.head(mean)]
         if branch.statistics is not None:
-            heads.append(branch.statistics(x, mask))
+            found = input_statistics(x, mask) if statistics is None else statistics
+            heads.append(branch.statistics(found))
         return Unimodal(mean, tuple(heads))
 
     def fuse(self, acoustic: Unimodal, visual: Unimodal) -> Tensor:
@@ -158,7 +174,8 @@ class VAVL(EmotionModel):
         if self.config.fusion_base == "none":
             return fused
         said = [acoustic.prediction.detach(), visual.prediction.detach()]
-        return fused + product_values(said, self.config)
+        share = 1.0 if self.training else self.config.correction_share
+        return share * fused + product_values(said, self.config)
 
     def streams(
         self, sequences: Mapping[Modality, Sequences], modalities: Iterable[Modality] = STREAMS
@@ -169,7 +186,7 @@ class VAVL(EmotionModel):
             if modality not in sequences:
                 continue
             part, branch = sequences[modality], self.branch(modality)
-            said = self.read(modality, part.x, part.mask)
+            said = self.read(modality, part.x, part.mask, part.statistics)
             found[modality] = StreamOutput(
                 rows=part.rows,
                 said=said,
@@ -256,7 +273,7 @@ class VAVL(EmotionModel):
             return {}
         with in_evaluation_mode(self.acoustic, self.visual, self.shared), torch.no_grad():
             said = [
-                self.read(modality, part.x, part.mask)
+                self.read(modality, part.x, part.mask, part.statistics)
                 for modality, part in zip(STREAMS, pair, strict=True)
             ]
         return {Modality.AUDIOVISUAL: task(self.fuse(*said), pair[0].rows)}

@@ -101,7 +101,12 @@ def mix_clips(
         other = place[partner[part.rows]]  # (n,)
         x = part.x * part.mask[..., None].to(part.x.dtype)
         mask = part.mask | part.mask[other]
-        mixed[modality] = Sequences(x.lerp_(x[other], 1 - share), mask, part.rows)
+        statistics = part.statistics
+        if statistics is not None:
+            statistics = statistics.lerp(statistics[other], 1 - share)
+        mixed[modality] = Sequences(
+            x.lerp_(x[other], 1 - share), mask, part.rows, statistics=statistics
+        )
     return mixed, targets.mixed(partner, share)
 
 
