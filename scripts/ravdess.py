@@ -34,21 +34,32 @@ CONFIG = Path(__file__).parents[1] / "configs" / "ravdess.toml"
 STORES = Path("stores/ravdess")
 SPEEDS = (1.0, 0.9, 0.95, 1.06, 1.1)
 CANDIDATES = ((3,), (4,), (2, 3, 4))
+SILENCE_DB = 30.0
+"""Steps so far below a clip's loudest one are left out; chosen on development speakers, too."""
 
 
-def acoustic_store(layers: Sequence[int], speed: float) -> Path:
+def acoustic_store(layers: Sequence[int], speed: float, silence_db: float | None) -> Path:
     """Where the features of some layers lie."""
-    return STORES / f"layers-{'-'.join(map(str, layers))}" / f"speed-{speed}" / "acoustic"
+    silence = "" if silence_db is None else f"-silence-{silence_db:g}"
+    kind = f"layers-{'-'.join(map(str, layers))}{silence}"
+    return STORES / kind / f"speed-{speed}" / "acoustic"
 
 
 def extract_acoustic(
-    manifest: Manifest, encoder: str, layers: Sequence[int], speeds: Sequence[float] = SPEEDS
+    manifest: Manifest,
+    encoder: str,
+    layers: Sequence[int],
+    speeds: Sequence[float] = SPEEDS,
+    silence_db: float | None = SILENCE_DB,
 ) -> None:
     """Features of some layers, at every speed."""
     for speed in speeds:
         layer = layers if len(layers) > 1 else layers[0]
-        extractor = build_extractor(Modality.ACOUSTIC, f"hf:{encoder}", layer=layer, speed=speed)
-        complete(manifest, extractor, acoustic_store(layers, speed))
+        options = {} if silence_db is None else {"silence_db": silence_db}
+        extractor = build_extractor(
+            Modality.ACOUSTIC, f"hf:{encoder}", layer=layer, speed=speed, **options
+        )
+        complete(manifest, extractor, acoustic_store(layers, speed, silence_db))
 
 
 def complete(manifest: Manifest, extractor: Extractor, out: Path) -> None:
@@ -68,6 +79,7 @@ def probe(manifest: Manifest, store: FeatureStore) -> float:
     pooled = {}
     for utterance_id in store.ids:
         frames = store.read(utterance_id).astype(np.float32)
+        frames = frames[~np.isnan(frames[:, 0])]  # silence has no features
         pooled[utterance_id] = np.concatenate([frames.mean(0), frames.std(0)])
     scores = []
     for partition in given_folds(manifest, development_share=0.2, balance_by="sex"):
@@ -111,15 +123,19 @@ def main() -> None:
     )
     complete(manifest, build_extractor(Modality.VISUAL, "arrays"), STORES / "visual")
     if options.stores:
-        extract_acoustic(manifest, options.encoder, options.stores)
+        extract_acoustic(manifest, options.encoder, options.stores, silence_db=None)
         return
     scores = {}
     for layers in CANDIDATES:
         extract_acoustic(manifest, options.encoder, layers, speeds=SPEEDS[:1])
-        scores[layers] = probe(manifest, FeatureStore.open(acoustic_store(layers, SPEEDS[0])))
+        store = acoustic_store(layers, SPEEDS[0], SILENCE_DB)
+        scores[layers] = probe(manifest, FeatureStore.open(store))
     best = max(scores, key=lambda layers: scores[layers])
     print(f"Development accuracy of a probe by layers: {scores}; {best} are taken")
-    configured, chosen = load_experiment(CONFIG).data.acoustic, acoustic_store(best, SPEEDS[0])
+    configured, chosen = (
+        load_experiment(CONFIG).data.acoustic,
+        acoustic_store(best, SPEEDS[0], SILENCE_DB),
+    )
     if configured != str(chosen):
         raise SystemExit(f"{CONFIG} trains on {configured}: change it to {chosen}")
     extract_acoustic(manifest, options.encoder, best)

@@ -270,6 +270,7 @@ def test_mixup_blends_clips_with_the_same_modalities_alone() -> None:
         with_sound[:, None, None].float().expand(-1, 6, 2).clone(),
         lengths_to_mask(torch.arange(20) % 6 + 1, 6),
         with_sound,
+        statistics=with_sound[:, None].float(),
     )
     face = Sequences(
         everyone[:, None, None].float(), torch.ones(batch, 1, dtype=torch.bool), everyone
@@ -287,6 +288,8 @@ def test_mixup_blends_clips_with_the_same_modalities_alone() -> None:
         if row % 2 == 0:
             place = row // 2
             assert mixed[ACOUSTIC].x[place, 0, 0].item() == pytest.approx(expected, abs=1e-4)
+            assert mixed[ACOUSTIC].statistics is not None
+            assert mixed[ACOUSTIC].statistics[place].item() == pytest.approx(expected, abs=1e-4)
             longest = max(int(sound.mask[source // 2].sum()) for source in sources)
             assert mixed[ACOUSTIC].mask[place].sum() == longest
     assert (blended.categories.max(1).values < 1).any()
