@@ -236,7 +236,7 @@ def export(
     """
     from vavl.export import export_model
 
-    report = export_model(model, out, format=format, quantize=quantize)
+    report = export_model(model, out, format=format, quantize=quantize, progress=True)
     for use, size in report.graph_bytes.items():
         print(f"{use}: {size / 1e6:.1f} MB")
     print(f"Largest difference from the model: {report.largest_difference:.1g}")

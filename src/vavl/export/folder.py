@@ -28,6 +28,7 @@ from vavl.models.pretrained import (
 )
 from vavl.models.vavl import VAVL
 from vavl.onnx_files import onnx_extra, open_session
+from vavl.processes import shown_pairs
 from vavl.training.run import package_versions
 from vavl.types import Modality
 
@@ -61,6 +62,7 @@ def export_model(
     *,
     format: Format = "onnx",
     quantize: Quantization | None = None,
+    progress: bool = False,
 ) -> ExportReport:
     """Exports a model, and checks the files that were written against it.
 
@@ -70,6 +72,7 @@ def export_model(
         format: ``"onnx"`` for onnxruntime, or ``"torch"`` for programs of ``torch.export`` (.pt2).
         quantize: ``"int8"`` keeps the weights of matrix products in 8 bits, and rounds what they
             are multiplied with on the fly; only for ONNX.
+        progress: Whether to show a progress bar on standard error; a graph takes a while.
 
     Raises:
         InputError: The folder is not empty, arguments contradict each other, it is another model
@@ -99,16 +102,12 @@ def export_model(
     model = VAVL.from_pretrained(folder)
     difference, sizes = 0.0, {}
     with atomic_folder(out) as temporary:
-        for use in uses(model.config):
-            path = temporary / f"{use}{_SUFFIXES[format]}"
-            graph = UseGraph(model, use, zero_padding=quantize is not None).eval()
-            write_torch(graph, path) if format == "torch" else write_onnx(graph, path)
-            found = check_graph(model, use, _open(path, format))
-            if quantize is not None:
-                quantize_graph(path)
-                found = check_graph(model, use, _open(path, format), quantized=True)
+        wanted = uses(model.config)
+        paths = {use: temporary / f"{use}{_SUFFIXES[format]}" for use in wanted}
+        written = ((use, _write(model, use, paths[use], format, quantize)) for use in wanted)
+        for use, found in shown_pairs(written, len(wanted), what="exporting", progress=progress):
             difference = max(difference, found)
-            sizes[use] = path.stat().st_size
+            sizes[use] = paths[use].stat().st_size
         for name in (CONFIG_FILE, FEATURES_FILE, CALIBRATION_FILE):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, temporary / name)
@@ -122,6 +121,19 @@ def export_model(
         }
         write_json(temporary / EXPORT_FILE, EXPORT_SCHEMA_VERSION, content)
     return ExportReport(out, sizes, difference)
+
+
+def _write(
+    model: VAVL, use: Modality, path: Path, format: Format, quantize: Quantization | None
+) -> float:
+    """Writes the graph of one use; returns by how much it differs from the model."""
+    graph = UseGraph(model, use, zero_padding=quantize is not None).eval()
+    write_torch(graph, path) if format == "torch" else write_onnx(graph, path)
+    found = check_graph(model, use, _open(path, format))
+    if quantize is None:
+        return found
+    quantize_graph(path)
+    return check_graph(model, use, _open(path, format), quantized=True)
 
 
 def _open(path: Path, format: Format) -> Graph:

@@ -30,7 +30,7 @@ CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 """In the order of the log-probabilities."""
 NOTICE = (
     "compact-face: weights trained on FER2013, for research and non-commercial use only; see "
-    "docs/models/compact-face.md"
+    "vavl/features/assets/LICENSE-WEIGHTS.md"
 )
 """Logged as a warning by this module, once in a process, when the weights are first read."""
 

@@ -27,7 +27,7 @@ COMPACT = "compact"
 
 COMPACT_NOTICE = (
     "compact: trained on RAVDESS (CC BY-NC-SA 4.0) and FER2013 (research use): not for commercial "
-    "use; see docs/models/compact.md"
+    "use; see vavl/inference/assets/LICENSE-WEIGHTS.md"
 )
 """Logged as a warning when the model of the package is loaded, or what was exported of it."""
 
