@@ -12,6 +12,7 @@ scored. Writes the model to --out, and with --ship into the package.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shutil
 import time
@@ -190,9 +191,11 @@ def read(model: VAVL, modality: Modality, clips: Iterable[NDArray[np.float32]]) 
     for x in clips:
         sequence = model.normalise(modality, torch.from_numpy(x)[None])
         said.append(model.read(modality, sequence, torch.ones(1, len(x), dtype=torch.bool)))
-    heads = zip(*(each.heads for each in said), strict=True)
     return Unimodal(
-        torch.cat([each.representation for each in said]), tuple(torch.cat(h) for h in heads)
+        *(
+            torch.cat([getattr(each, field.name) for each in said])
+            for field in dataclasses.fields(Unimodal)
+        )
     )
 
 

@@ -117,22 +117,6 @@ def test_the_fusion_loss_of_the_joint_step_does_not_move_the_trunk(
     assert touched == {"fusion"}
 
 
-def test_each_head_of_a_branch_learns_for_itself() -> None:
-    """The statistics' head moves the same way, whatever the conformers' head says."""
-    trained = objective(model=PLUS)
-    branch = trained.model.acoustic
-    gradients = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        trained.zero_grad()
-        losses_of(trained, PAIRED, frozenset({ACOUSTIC}))[ACOUSTIC].backward()
-        gradients.append(branch.statistics.linear.weight.grad.clone())
-        with torch.no_grad():
-            branch.head[-1].bias += torch.tensor([5.0, 0.0, 0.0, 1.0])
-    assert gradients[0].abs().max() > 0
-    torch.testing.assert_close(gradients[0], gradients[1])
-
-
 def test_shared_statistics_are_kept_apart() -> None:
     trained = objective()
     norm = trained.model.shared.conformer.blocks[0].convolution.batch_norm

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from vavl.config import VAVLConfig
 from vavl.model_config import ConformerConfig
 from vavl.models.base import Normalisation
-from vavl.models.batch_norm import MaskedBatchNorm
 from vavl.models.conformer import Conformer, masked_mean, multilayer_perceptron
 from vavl.models.dropout import Dropout
 from vavl.types import STREAMS, Modality
@@ -105,33 +104,25 @@ class StatisticsHead(nn.Module):
     """A linear model of the mean and the standard deviation of the input over time.
 
     On frozen features of a small corpus it is hard to beat, and it errs elsewhere than the
-    conformers do.
+    conformers do. No gradients: it is fitted as a whole, see :mod:`vavl.training.statistics_heads`,
+    and says nothing until then.
 
     Args:
         dim: Features per step.
         outputs: What is predicted.
     """
 
-    DROPOUT = 0.2
-    _SPEED = 1500.0
-    """Adam moves all weights equally far, so that an output moves the faster the more statistics
-    it is made of. This over their number brings thousands and dozens of them to one speed."""
+    weight: Tensor
+    bias: Tensor
 
     def __init__(self, dim: int, outputs: int) -> None:
         super().__init__()
-        self.norm = MaskedBatchNorm(2 * dim)
-        self.dropout = Dropout(self.DROPOUT)
-        self.linear = nn.Linear(2 * dim, outputs)
-        self.speed = self._SPEED / (2 * dim)
-        for parameter in self.linear.parameters():
-            nn.init.zeros_(parameter)
+        self.register_buffer("weight", torch.zeros(outputs, 2 * dim))
+        self.register_buffer("bias", torch.zeros(outputs))
 
     def forward(self, statistics: Tensor) -> Tensor:
         """Maps ``(B, 2 D)``, see :func:`input_statistics`, to ``(B, outputs)``."""
-        known = statistics.new_ones(len(statistics), 1, dtype=torch.bool)
-        normalised = self.norm(statistics[:, None], known)[:, 0]
-        mapped: Tensor = self.linear(self.dropout(normalised) * self.speed)
-        return mapped
+        return nn.functional.linear(statistics, self.weight, self.bias)
 
 
 def input_statistics(x: Tensor, mask: Tensor) -> Tensor:

@@ -54,24 +54,21 @@ class Unimodal:
 
     Attributes:
         representation: ``(n, width)`` mean of the shared representation over time.
-        heads: ``(n, outputs)`` of each head of the branch. Each is trained by a loss of its own.
+        head: ``(n, outputs)`` of the head, which learns by the task loss.
+        prediction: ``(n, outputs)``: the head's, or the mean of it and a linear model's.
     """
 
     representation: Tensor
-    heads: tuple[Tensor, ...]
-
-    @property
-    def prediction(self) -> Tensor:
-        """``(n, outputs)``, the mean of the heads: of attributes, and of the logits."""
-        return self.heads[0] if len(self.heads) == 1 else torch.stack(self.heads).mean(0)
+    head: Tensor
+    prediction: Tensor
 
     def at(self, keep: Tensor) -> Unimodal:
         """Of some of the clips: places, or where ``(n,)`` is True."""
-        return Unimodal(self.representation[keep], tuple(head[keep] for head in self.heads))
+        return Unimodal(self.representation[keep], self.head[keep], self.prediction[keep])
 
     def detach(self) -> Unimodal:
         """Cut off from the graph."""
-        return Unimodal(self.representation.detach(), tuple(head.detach() for head in self.heads))
+        return Unimodal(self.representation.detach(), self.head.detach(), self.prediction.detach())
 
 
 @dataclass(frozen=True)
@@ -161,11 +158,12 @@ class VAVL(EmotionModel):
         projected, valid = branch.projection(x, mask)
         z = branch.encoder(projected, valid)
         mean = masked_mean(self.shared(z, valid, STREAMS.index(modality)), valid)
-        heads = [branch.head(mean)]
-        if branch.statistics is not None:
-            found = input_statistics(x, mask) if statistics is None else statistics
-            heads.append(branch.statistics(found))
-        return Unimodal(mean, tuple(heads))
+        head = branch.head(mean)
+        if branch.statistics is None:
+            return Unimodal(mean, head, head)
+        found = input_statistics(x, mask) if statistics is None else statistics
+        # Of attributes the mean; of logits, too: the geometric mean of the probabilities.
+        return Unimodal(mean, head, (head + branch.statistics(found)) / 2)
 
     def fuse(self, acoustic: Unimodal, visual: Unimodal) -> Tensor:
         """Audio-visual prediction ``(B, outputs)`` of B clips, from what the two branches say."""
@@ -255,7 +253,7 @@ class VAVL(EmotionModel):
     ) -> Losses:
         streams = self.streams(sequences, [m for m in STREAMS if m in parts])
         losses = {
-            modality: torch.stack([task(head, stream.rows) for head in stream.said.heads]).sum()
+            modality: task(stream.said.head, stream.rows)
             + alpha * F.mse_loss(gathered(stream.reconstruction), gathered(stream.target))
             for modality, stream in streams.items()
         }

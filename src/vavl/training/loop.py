@@ -39,6 +39,7 @@ from vavl.training.setup import (
     make_optimizer,
 )
 from vavl.training.speakers import normalise_speakers
+from vavl.training.statistics_heads import fit_statistics_heads
 from vavl.types import Batch, Modality
 
 EpochCallback = Callable[[dict[str, Any], int], None]
@@ -79,6 +80,7 @@ def train_fold(
     model = make_model(config, train, stores)
     if config.data.speaker_normalisation:
         normalise_speakers(model, manifest, stores, train, development)
+    fit_statistics_heads(model, train)
     if fabric.is_global_zero:
         partition.save(fold.partition_file)
         read = {m: store.spec for m, store in stores.items() if m in model.config.inputs}
