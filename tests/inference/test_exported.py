@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny import with_statistics
 
 import vavl
 from vavl import cli
@@ -175,7 +176,9 @@ def test_input_statistics_are_exported(tmp_path: Path, only: Callable[[Modality]
         kernel=3,
         head_widths=(4,),
     )
-    vavl.VAVL(config).save_pretrained(tmp_path / "model")
+    model = vavl.VAVL(config)
+    with_statistics(model)
+    model.save_pretrained(tmp_path / "model")
     only(Modality.AUDIOVISUAL)
     report = export_model(tmp_path / "model", tmp_path / "out")
     assert report.largest_difference < 1e-4
