@@ -235,7 +235,8 @@ class VAVLConfig(ConformerConfig):
     clips whose sound and face are told apart better than those of unknown speakers."""
     input_statistics: bool = False
     """Whether each unimodal prediction is the average of the head's and of a linear model's, which
-    sees mean and deviation of the input over time; the paper has the head alone."""
+    sees mean and deviation of the input over time, and which ``vavl train`` solves beforehand; the
+    paper has the head alone."""
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
