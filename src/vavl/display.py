@@ -29,6 +29,15 @@ if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction
 
 Format = Literal["table", "json", "csv"]
 
+_UNBROKEN = 10_000
+"""Columns of a console that never breaks a line of ours."""
+
+
+def output() -> Console:
+    """The standard output: as wide as the terminal is, and in a file or a pipe a row is a line."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_UNBROKEN)
+
 
 class TrainingDisplay:
     """A progress bar per fold, with the latest scores."""
@@ -93,7 +102,7 @@ def _print_table(predictions: Sequence[Prediction]) -> None:
         table.add_column(name, no_wrap=name in ("emotion", "probability", "from"))
     for row in rows:
         table.add_row(*(row[name] for name in columns))
-    Console().print(table)
+    output().print(table)
 
 
 def print_timelines(predictions: Sequence[Prediction]) -> None:
@@ -113,7 +122,7 @@ def print_timelines(predictions: Sequence[Prediction]) -> None:
                 window.modality or "nothing to go by",
                 "" if window.face_share is None else f"{window.face_share:.0%}",
             )
-        Console().print(prediction.name, table, sep="\n")
+        output().print(prediction.name, table, sep="\n")
 
 
 def _print_json(predictions: Sequence[Prediction]) -> None:
@@ -170,7 +179,7 @@ def print_estimates(estimates: Iterable[Estimate], workers: int | None) -> None:
     """Prints what a study has to train, a line as soon as it is known, and how long it may take."""
     from vavl.studies.run import usable_cores
 
-    console = Console()
+    console = output()
     total_s, known = 0.0, True
     for estimate in estimates:
         names = ", ".join(estimate.variants)
@@ -182,7 +191,7 @@ def print_estimates(estimates: Iterable[Estimate], workers: int | None) -> None:
             line += f"; {estimate.seconds:.0f} s each ({source})"
             total_s += estimate.left * estimate.seconds
         known &= not estimate.problem
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, markup=False, highlight=False)
     at_a_time = max(1, usable_cores() if workers is None else workers)
     rest = "" if known else " for those that can be trained"
     console.print(f"About {total_s / at_a_time / 60:.0f} minutes, {at_a_time} at a time{rest}.")
@@ -195,7 +204,7 @@ def print_study(results: StudyResults) -> None:
     from vavl.evaluation.summary import measure_name, number
     from vavl.studies.report import p_value, signed, verdict_sentence
 
-    console = Console()
+    console = output()
     measure = results.study.metrics[0]
     table = Table(box=None)
     table.add_column("variant")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from tiny import TinyCorpus
+from tiny import Killed, TinyCorpus, kill_in_the_second_epoch
 from torch import Tensor
 
 import vavl
@@ -16,7 +16,7 @@ from vavl.data.dataset import UtteranceDataset
 from vavl.data.partition import Partition
 from vavl.losses import concordance_correlation
 from vavl.models.branches import StatisticsHead, input_statistics
-from vavl.training import statistics_heads
+from vavl.training import loop, statistics_heads
 from vavl.training.augment import Targets
 from vavl.training.experiment import train_experiment
 from vavl.training.run import open_stores
@@ -102,5 +102,26 @@ def test_training_fits_the_heads_first_and_leaves_them_alone(
     before = trained.acoustic.statistics.weight.clone()
     fit_statistics_heads(trained, train)
     assert not torch.equal(trained.acoustic.statistics.weight, before)
-    statistics, _ = statistics_heads._training_clips(trained, train, Modality.ACOUSTIC)
-    assert len(statistics) == 5
+    clips = statistics_heads._training_clips(trained, train)
+    assert max(len(statistics) for statistics, _ in clips.values()) == 5
+
+
+def test_a_resumed_training_has_them_from_the_checkpoint(
+    tiny_corpus: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"model__name": "vavl+", "training__epochs": 2}
+    whole = tiny_corpus.experiment(tmp_path / "whole", **options)
+    [expected] = train_experiment(whole, only=["fold-0"])
+
+    broken = tiny_corpus.experiment(tmp_path / "broken", **options)
+    kill_in_the_second_epoch(monkeypatch)
+    with pytest.raises(Killed):
+        train_experiment(broken, only=["fold-0"])
+
+    def solved_again(*_: object) -> None:
+        raise AssertionError("the linear models are in the checkpoint")
+
+    monkeypatch.setattr(loop, "fit_statistics_heads", solved_again)
+    [resumed] = train_experiment(broken, only=["fold-0"])
+    for name, weight in vavl.load(expected.path).model.state_dict().items():
+        assert torch.equal(weight, vavl.load(resumed.path).model.state_dict()[name]), name

@@ -171,9 +171,9 @@ class VAVL(EmotionModel):
         fused: Tensor = self.fusion(both)
         if self.config.fusion_base == "none":
             return fused
-        said = [acoustic.prediction.detach(), visual.prediction.detach()]
         share = 1.0 if self.training else self.config.correction_share
-        return share * fused + product_values(said, self.config)
+        base = product_values([acoustic.prediction, visual.prediction], self.config)
+        return share * fused + base
 
     def streams(
         self, sequences: Mapping[Modality, Sequences], modalities: Iterable[Modality] = STREAMS

@@ -80,7 +80,14 @@ def train_fold(
     model = make_model(config, train, stores)
     if config.data.speaker_normalisation:
         normalise_speakers(model, manifest, stores, train, development)
-    fit_statistics_heads(model, train)
+    # The first rank's word counts: others may not see its files, or see them late.
+    checkpoint = fabric.broadcast(
+        read_checkpoint(fold.checkpoint_file)
+        if fabric.is_global_zero and fold.checkpoint_file.is_file()
+        else None
+    )
+    if checkpoint is None:
+        fit_statistics_heads(model, train)
     if fabric.is_global_zero:
         partition.save(fold.partition_file)
         read = {m: store.spec for m, store in stores.items() if m in model.config.inputs}
@@ -100,12 +107,6 @@ def train_fold(
 
     precision = fabric.strategy.precision
     progress, best = Progress(), dict[str, Tensor]()
-    # The first rank's word counts: others may not see its files, or see them late.
-    checkpoint = fabric.broadcast(
-        read_checkpoint(fold.checkpoint_file)
-        if fabric.is_global_zero and fold.checkpoint_file.is_file()
-        else None
-    )
     if checkpoint is not None:
         progress, best = restore(checkpoint, fold.checkpoint_file, model, optimizer, precision)
     with EpochLog(fold, progress.epoch) if fabric.is_global_zero else nullcontext() as log:

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from vavl.data.dataset import UtteranceDataset, sorted_batches
-from vavl.data.partition import seeded_order
 from vavl.losses import attribute_loss, category_loss
 from vavl.models.base import EmotionModel
 from vavl.models.branches import StatisticsHead
 from vavl.models.vavl import VAVL
 from vavl.training.augment import Targets
-from vavl.types import STREAMS, Modality
+from vavl.types import Modality
 
 INVERSE_PENALTY = 0.03
 """As ``C`` of scikit-learn's LogisticRegression. The best of 0.003, 0.01 and 0.03 on development
@@ -40,27 +39,27 @@ def fit_statistics_heads(model: EmotionModel, train: UtteranceDataset) -> None:
     """
     if not isinstance(model, VAVL) or not model.config.input_statistics:
         return
-    for modality in model.config.inputs:
+    for modality, (statistics, targets) in _training_clips(model, train).items():
         head = model.branch(modality).statistics
-        statistics, targets = _training_clips(model, train, modality)
-        if head is not None and len(statistics):
+        if head is not None:
             fit_head(head, statistics, targets)
 
 
-def _training_clips(
-    model: VAVL, train: UtteranceDataset, modality: Modality
-) -> tuple[Tensor, Targets]:
-    """``(n, 2 D)`` statistics of the clips that have a modality, and their targets."""
-    steps = train.lengths[STREAMS.index(modality)]
-    places = {train.ids[row]: row for row in steps.nonzero()[0].tolist()}
-    drawn = [places[name] for name in seeded_order(list(places), 0, "statistics")[:MOST_CLIPS]]
-    rows = torch.tensor(sorted(drawn), dtype=torch.int64)
-    found = torch.empty(len(rows), 2 * model.config.dim(modality))
-    for batch in sorted_batches(steps[rows].tolist(), _BATCH):
-        part = model.sequences(train[rows[batch].tolist()])[modality]
-        assert part.statistics is not None
-        found[torch.tensor(batch)[part.rows]] = part.statistics
-    return found, Targets(train.category_targets, train.attribute_targets).at(rows)
+def _training_clips(model: VAVL, train: UtteranceDataset) -> dict[Modality, tuple[Tensor, Targets]]:
+    """Of each modality ``(n, 2 D)`` statistics of the clips that have it, and their targets."""
+    drawn = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:MOST_CLIPS]
+    read: dict[Modality, list[tuple[Tensor, Tensor]]] = {}
+    for batch in sorted_batches(train.lengths.max(0)[drawn].tolist(), _BATCH):
+        rows = drawn[batch]
+        for modality, part in model.sequences(train[rows.tolist()]).items():
+            assert part.statistics is not None
+            read.setdefault(modality, []).append((part.statistics, rows[part.rows]))
+    targets = Targets(train.category_targets, train.attribute_targets)
+    clips = {}
+    for modality, parts in read.items():
+        statistics = torch.cat([found for found, _ in parts])
+        clips[modality] = statistics, targets.at(torch.cat([rows for _, rows in parts]))
+    return clips
 
 
 def fit_head(head: StatisticsHead, statistics: Tensor, targets: Targets) -> None:
