@@ -44,6 +44,23 @@ def test_torchrun_trains_and_does_nothing_else(
     assert "torchrun: expected --engine local, got --engine ray" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "options",
+    [["--folds", "fold-0", "fold-1"], ["--set", "training.epochs=2"], ["--epochs", "2"]],
+)
+def test_options_of_several_words_may_stand_before_the_file(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["train", *options, "none.toml"]) == 2
+    assert "found none at none.toml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--seeds", "0", "1"], ["--set", "training.epochs=2"]])
+def test_so_may_those_of_a_study(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["study", *options, "none.toml"]) == 2
+    assert "found none at none.toml" in capsys.readouterr().err
+
+
 def test_importing_and_helping_do_not_load_torch() -> None:
     code = (
         "import sys, vavl, vavl.cli\n"

@@ -31,6 +31,8 @@ def prepare() -> int:
 
 
 COMMANDS = (prepare, extract, train, keys, evaluate, study, predict, enrol, stream, export, demo)
+_OF_A_FILE = ("train", "study")
+"""Commands with a TOML file, and options that take several words."""
 _HELP: tuple[list[str], ...] = ([], ["-h"], ["--help"])
 
 
@@ -40,6 +42,14 @@ def _app(*, brief: bool) -> SubcommandApp:
     for command in COMMANDS:
         app.command(help=first_line(command) if brief else None)(command)
     return app
+
+
+def _file_first(arguments: Sequence[str]) -> list[str]:
+    """Puts the file before the options, of which one with several words would swallow it."""
+    for place, word in enumerate(arguments):
+        if word.endswith(".toml") and "=" not in word:
+            return [word, *arguments[:place], *arguments[place + 1 :]]
+    return list(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,6 +63,8 @@ def run(arguments: Sequence[str]) -> int:
         if list(arguments) == ["--version"]:
             print(f"vavl {__version__}")
             return EXIT_OK
+        if arguments and arguments[0] in _OF_A_FILE:
+            arguments = [arguments[0], *_file_first(arguments[1:])]
         if arguments and arguments[0] == "train":
             from vavl.overrides import as_assignments
 
