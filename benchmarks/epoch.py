@@ -22,14 +22,13 @@ import torch
 from timing import interleaved, print_report, ratios, spread
 from torch.profiler import ProfilerActivity, profile
 
-from vavl.config import ExperimentConfig, load_experiment
-from vavl.data.ahead import read_ahead
-from vavl.data.dataset import BucketSampler
+from vavl.config.experiment import ExperimentConfig, load_experiment
+from vavl.config.overrides import parse_assignments
+from vavl.data.dataset import BucketSampler, read_ahead
 from vavl.data.manifest import Manifest
-from vavl.overrides import parse_assignments
 from vavl.training.loop import train_epoch
 from vavl.training.objective import Objective
-from vavl.training.run import make_partitions, open_stores
+from vavl.training.run_folder import make_partitions, open_stores
 from vavl.training.setup import make_datasets, make_fabric, make_model, make_optimizer
 from vavl.types import Batch
 

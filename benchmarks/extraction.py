@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from timing import circumstances, spread
 
-from vavl.features.extract import Extractor, build_extractor
-from vavl.features.media import audio_blocks, media_info
+from vavl.features.registry import Extractor, build_extractor
+from vavl.media.audio import audio_blocks
+from vavl.media.container import media_info
 
 
 def processor_seconds(function: Any) -> float:

@@ -19,8 +19,9 @@ import torch
 from timing import interleaved, print_report, ratios, spread
 from torch import Tensor, nn
 
-from vavl.features import compact_face, mtcnn_networks
-from vavl.onnx_files import open_session
+from vavl.faces import detector as mtcnn_networks
+from vavl.features import compact_face
+from vavl.system.onnx import open_session
 
 SIZES = {
     "proposal, 8 frames": (8, 3, 108, 192),

@@ -19,8 +19,9 @@ import torch
 from timing import circumstances, interleaved, seconds, spread
 
 import vavl
-from vavl.features.media import audio_blocks, media_info
 from vavl.inference.windows import Window
+from vavl.media.audio import audio_blocks
+from vavl.media.container import media_info
 
 
 def stages(recognizer: vavl.Recognizer, path: Path) -> dict[str, Callable[[], object]]:

@@ -23,7 +23,8 @@ from timing import circumstances, ratios, seconds, spread
 
 from vavl.data.manifest import Manifest
 from vavl.data.store import FeatureStore
-from vavl.features.extract import Extractor, build_extractor, extract
+from vavl.features.extract import extract
+from vavl.features.registry import Extractor, build_extractor
 
 
 class Mortal:

@@ -31,7 +31,8 @@ from published import WIDTHS, Published, speech_encoder
 from timing import interleaved, print_report, ratios, spread
 from train_step import make_batch, take_steps
 
-from vavl.config import TrainingConfig, VAVLConfig
+from vavl.config.experiment import TrainingConfig
+from vavl.config.models import VAVLConfig
 from vavl.data.dataset import BucketSampler
 from vavl.data.store import FeatureStore
 from vavl.models.conformer import lengths_to_mask

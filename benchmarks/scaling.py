@@ -19,7 +19,8 @@ import torch
 from timing import interleaved, print_report, ratios, spread
 from train_step import make_batch, take_steps
 
-from vavl.config import TrainingConfig, VAVLConfig
+from vavl.config.experiment import TrainingConfig
+from vavl.config.models import VAVLConfig
 from vavl.models.conformer import RelativeSelfAttention, relative_positions
 from vavl.models.vavl import VAVL
 from vavl.training.objective import Objective

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vavl.training.run import git_revision, package_versions
+from vavl.training.run_folder import git_revision, package_versions
 
 
 def seconds(function: Callable[[], object]) -> float:

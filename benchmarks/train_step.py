@@ -11,7 +11,8 @@ from functools import partial
 import torch
 from timing import interleaved, print_report, ratios, spread
 
-from vavl.config import TrainingConfig, VAVLConfig
+from vavl.config.experiment import TrainingConfig
+from vavl.config.models import VAVLConfig
 from vavl.models.vavl import SCHEDULES, VAVL
 from vavl.training.objective import Objective
 from vavl.training.setup import make_optimizer

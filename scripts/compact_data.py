@@ -16,8 +16,8 @@ from torch import Tensor
 
 from vavl.data.manifest import Manifest
 from vavl.data.store import FeatureStore
-from vavl.features.acoustic import BANDS
 from vavl.features.compact_face import CLASSES
+from vavl.features.logmel import BANDS
 from vavl.types import Batch
 
 OF_RAVDESS = {"calm": "neutral", "fearful": "fear", "surprised": "surprise"}
@@ -51,7 +51,7 @@ def changed_voice(x: NDArray[np.float32], random: np.random.Generator) -> NDArra
     """A part of a clip of 2 s and more, as if recorded elsewhere and normalised on its own.
 
     Args:
-        x: ``(T, 83)`` of :class:`vavl.features.pitch.LogMelPitch`.
+        x: ``(T, 83)`` of :class:`vavl.features.logmel.LogMelPitch`.
         random: Where chance comes from.
     """
     whole = np.exp(x[:, :BANDS]).sum(1).mean()

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from vavl.faces.detector import MtcnnDetector
 from vavl.features.compact_face import crop_faces
-from vavl.features.mtcnn import MtcnnDetector
 
 SPLITS = {"train": 0, "validation": 1, "test": 2}
 _FRAMES_PER_PASS = 32

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.data.manifest import Manifest
-from vavl.data.moments import PRIOR_CLIPS, Moments, SequenceMap, pooled, training_moments
 from vavl.data.partition import Partition, given_folds
+from vavl.data.speakers import PRIOR_CLIPS, Moments, SequenceMap, pooled, training_moments
 from vavl.data.store import FeatureStore
-from vavl.evaluation.fusion import View
 from vavl.evaluation.predictions import PredictionTable
+from vavl.evaluation.views import View
 from vavl.studies.comparison import mean_test_share
 from vavl.studies.enrolment import (
     MIXED,

@@ -22,12 +22,13 @@ from pathlib import Path
 
 import numpy as np
 
-from vavl.config import load_experiment
+from vavl.config.experiment import load_experiment
 from vavl.data.corpora.ravdess import prepare_ravdess
 from vavl.data.manifest import Manifest
 from vavl.data.partition import given_folds
 from vavl.data.store import FeatureStore
-from vavl.features.extract import Extractor, build_extractor, extract
+from vavl.features.extract import extract
+from vavl.features.registry import Extractor, build_extractor
 from vavl.types import Modality
 
 CONFIG = Path(__file__).parents[1] / "configs" / "ravdess.toml"

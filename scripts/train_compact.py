@@ -28,14 +28,16 @@ from compact_face_augment import augmented
 from numpy.typing import NDArray
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from vavl.config import TrainingConfig, VAVLConfig
+from vavl.config.experiment import TrainingConfig
+from vavl.config.models import VAVLConfig
 from vavl.data.corpora.ravdess import prepare_ravdess
 from vavl.data.manifest import Manifest
 from vavl.data.partition import given_folds
 from vavl.data.store import FeatureStore
 from vavl.evaluation.calibration import expected_calibration_error, fit_temperature
 from vavl.features.compact_face import CLASSES, CompactFaceFeatures
-from vavl.features.extract import build_extractor, extract
+from vavl.features.extract import extract
+from vavl.features.registry import build_extractor
 from vavl.metrics import accuracy, confusion_matrix, uar
 from vavl.models.pretrained import write_calibration, write_features, write_model
 from vavl.models.vavl import VAVL, Unimodal

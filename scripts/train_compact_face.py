@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from vavl.features.compact_face_network import CompactFace
+from vavl.features.compact_face import CompactFace
 
 
 @dataclass(frozen=True)

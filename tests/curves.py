@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from vavl.config import ExperimentConfig
-from vavl.training.run import FoldDirectory
+from vavl.config.experiment import ExperimentConfig
+from vavl.training.run_folder import FoldDirectory
 
 NO_DROPOUT = {"model__dropout": 0.0, "model__head_dropout": 0.0, "model__input_dropout": 0.0}
 UNPAIRED = {"data__attributes": ["arousal"], "data__paired_share": 0.3}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from vavl.faces.alignment import Face
 from vavl.features.face_features import FaceFeatures
-from vavl.features.faces import Face
 
 
 def pretend_face_features() -> FaceFeatures:

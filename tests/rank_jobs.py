@@ -15,10 +15,10 @@ from lightning_fabric import Fabric
 from small_models import NAMES, make_batch, tiny
 from torch import multiprocessing, nn
 
-from vavl.config import ExperimentConfig, TrainingConfig
-from vavl.models import sfav
-from vavl.models.batch_norm import MaskedBatchNorm
-from vavl.ranks import anywhere, draw_below, gathered, together
+from vavl.config.experiment import ExperimentConfig, TrainingConfig
+from vavl.distributed import anywhere, draw_below, gathered, together
+from vavl.models.baselines import sfav
+from vavl.models.conformer import MaskedBatchNorm
 from vavl.training import loop
 from vavl.training.experiment import train_experiment
 from vavl.training.objective import Objective

@@ -8,7 +8,8 @@ import torch
 from tiny import with_statistics
 from torch import nn
 
-from vavl.config import ModelConfig, TrainingConfig, model_config_class
+from vavl.config.experiment import TrainingConfig, model_config_class
+from vavl.config.models import ModelConfig
 from vavl.models.base import EmotionModel
 from vavl.models.conformer import lengths_to_mask
 from vavl.models.registry import build_model

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from vavl.config import ExperimentConfig, set_dotted, validated
+from vavl.config.base import validated
+from vavl.config.experiment import ExperimentConfig, set_dotted
 from vavl.data.manifest import Manifest
 from vavl.training import loop
 

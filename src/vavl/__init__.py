@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vavl.config import VAVLConfig
+    from vavl.config.models import VAVLConfig
     from vavl.inference import Recognizer, load
     from vavl.models.vavl import VAVL
     from vavl.types import Modality, Prediction
@@ -26,7 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
     "VAVL": "vavl.models.vavl",
-    "VAVLConfig": "vavl.config",
+    "VAVLConfig": "vavl.config.models",
     "Modality": "vavl.types",
     "Prediction": "vavl.types",
     "Recognizer": "vavl.inference",

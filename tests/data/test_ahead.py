@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import reading_threads
 
-from vavl.data.ahead import read_ahead
+from vavl.data.dataset import read_ahead
 from vavl.errors import StoreError
 
 WAIT_S = 30

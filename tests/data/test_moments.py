@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vavl.data.moments import Moments, pooled, towards_training, training_moments
+from vavl.data.speakers import Moments, pooled, towards_training, training_moments
 from vavl.errors import InputError
 
 RNG = np.random.default_rng(0)

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from vavl.data.manifest import Manifest, Utterance
-from vavl.data.partition import Partition
-from vavl.data.protocols import drawn_partition, partition_by_speakers, save_partitions
+from vavl.data.partition import Partition, drawn_partition, partition_by_speakers, save_partitions
 from vavl.errors import InputError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from vavl.data.speaker_profile import SpeakerProfile
+from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError, StoreError
 from vavl.types import FeatureSpec, Modality
 

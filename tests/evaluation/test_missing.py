@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from vavl.errors import InputError
-from vavl.evaluation.fusion import View
 from vavl.evaluation.missing import take_away
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.scores import evaluate_tables
+from vavl.evaluation.views import View
 from vavl.types import Modality
 
 Make = Callable[..., PredictionTable]

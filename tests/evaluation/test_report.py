@@ -15,11 +15,11 @@ import pytest
 from vavl.errors import InputError
 from vavl.evaluation import learning, plots, report
 from vavl.evaluation.bootstrap import Interval
-from vavl.evaluation.fusion import View
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.report import write_report
 from vavl.evaluation.scores import evaluate_tables
 from vavl.evaluation.summary import number
+from vavl.evaluation.views import View
 
 Make = Callable[..., PredictionTable]
 VOID = {"meta", "br", "link", "img"}

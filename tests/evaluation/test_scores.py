@@ -16,12 +16,12 @@ from vavl import metrics
 from vavl.errors import InputError
 from vavl.evaluation import bootstrap, scores
 from vavl.evaluation.bootstrap import percentile_interval, speaker_weights
-from vavl.evaluation.fusion import View, view_outputs
 from vavl.evaluation.missing import SHARES
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.results import Evaluation
 from vavl.evaluation.scores import evaluate_tables
-from vavl.sentiment import SENTIMENT_MEASURES, sentiment_measures
+from vavl.evaluation.views import View, view_outputs
+from vavl.metrics.sentiment import SENTIMENT_MEASURES, sentiment_measures
 from vavl.types import Modality
 
 Make = Callable[..., PredictionTable]

@@ -11,7 +11,6 @@ from rich.console import Console
 
 from vavl.evaluation import summary
 from vavl.evaluation.bootstrap import Interval
-from vavl.evaluation.fusion import View
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.results import Difference
 from vavl.evaluation.scores import evaluate_tables
@@ -23,6 +22,7 @@ from vavl.evaluation.summary import (
     to_csv,
     to_markdown,
 )
+from vavl.evaluation.views import View
 
 Make = Callable[..., PredictionTable]
 

@@ -11,16 +11,17 @@ import pytest
 import torch
 
 from vavl.errors import InputError
+from vavl.faces.alignment import Face
 from vavl.features import compact_face
 from vavl.features.compact_face import (
     CLASSES,
     NOTICE,
+    CompactFace,
     CompactFaceFeatures,
     crop_faces,
     crop_template,
+    load_weights,
 )
-from vavl.features.compact_face_network import CompactFace, load_weights
-from vavl.features.faces import Face
 
 ASSETS = resources.files("vavl.features") / "assets"
 

@@ -15,9 +15,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from vavl.errors import InputError, StoreError
+from vavl.faces.alignment import Face, align, template
 from vavl.features import efficientnet
 from vavl.features.efficientnet import DIM, NAME, EfficientNetB2Affectnet
-from vavl.features.faces import Face, align, template
 from vavl.features.registry import build_extractor, extractor_names, rebuild_extractor
 
 Network = Callable[..., Path]

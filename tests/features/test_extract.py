@@ -24,13 +24,9 @@ from vavl.data.manifest import Manifest, Utterance
 from vavl.data.partition import Partition
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError, StoreError, VavlError
-from vavl.features.extract import (
-    ExtractionReport,
-    build_extractor,
-    extract,
-    training_statistics,
-)
-from vavl.features.visual import ArrayFeatures
+from vavl.features.arrays import ArrayFeatures
+from vavl.features.extract import ExtractionReport, extract, training_statistics
+from vavl.features.registry import build_extractor
 
 
 def test_features_of_all_clips_in_the_order_of_their_ids(tmp_path: Path) -> None:

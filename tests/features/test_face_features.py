@@ -11,13 +11,13 @@ import pytest
 from vavl.data.manifest import Manifest, Utterance
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError, MediaError
+from vavl.faces.alignment import Face, template
 from vavl.features.extract import extract
 from vavl.features.face_features import FaceFeatures
 from vavl.features.face_models import compact_face_features
-from vavl.features.faces import Face, template
-from vavl.features.frames import array_frames
 from vavl.features.image_encoder import ImageEncoder
 from vavl.features.registry import build_extractor, extractor_names, rebuild_extractor
+from vavl.media.frames import array_frames
 
 
 class Bright:

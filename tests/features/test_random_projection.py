@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from vavl.errors import InputError
-from vavl.features.acoustic import LogMel
-from vavl.features.extract import build_extractor, rebuild_extractor
+from vavl.features.logmel import LogMel
 from vavl.features.random_projection import FacePixels, RandomLogMel, random_matrix
+from vavl.features.registry import build_extractor, rebuild_extractor
 
 
 def test_distances_are_kept() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vavl.data.store import known_steps
 from vavl.errors import InputError
-from vavl.features.acoustic import LogMel
+from vavl.features.logmel import LogMel
 from vavl.features.waveform import Conditioning, ConditioningOptions, corpus_statistics
 
 

@@ -14,7 +14,7 @@ import torch
 from pretend_faces import pretend_face_features
 
 import vavl
-from vavl.features.extract import build_extractor
+from vavl.features.registry import build_extractor
 from vavl.types import Modality
 
 Film = Callable[..., Path]

@@ -47,7 +47,7 @@ def test_all_weights_together_are_small() -> None:
 
 def test_it_needs_no_heavy_library() -> None:
     code = (
-        "import sys, numpy as np, vavl, vavl.display\n"
+        "import sys, numpy as np, vavl, vavl.cli.display\n"
         "vavl.load().predict(audio=np.ones(16000, np.float32) * np.sin(np.arange(16000)),\n"
         "                    frames=np.zeros((9, 60, 60, 3), np.uint8))\n"
         "heavy = {'transformers', 'onnxruntime', 'sklearn', 'matplotlib', 'lightning_fabric'}\n"

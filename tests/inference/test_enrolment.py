@@ -11,8 +11,7 @@ import pytest
 
 import vavl
 from vavl import cli
-from vavl.data.moments import Moments, towards_training
-from vavl.data.speaker_profile import SpeakerProfile
+from vavl.data.speakers import Moments, SpeakerProfile, towards_training
 from vavl.errors import InputError, MediaError
 from vavl.inference import live
 from vavl.training.speakers import model_moments

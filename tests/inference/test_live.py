@@ -18,19 +18,14 @@ import vavl
 from vavl.data.corpora.synthetic import prepare_synthetic
 from vavl.errors import InputError, MediaError
 from vavl.features.face_features import FaceFeatures
-from vavl.features.media import SAMPLING_RATE_HZ, VideoFrame, read_audio, video_frames
 from vavl.inference import devices
-from vavl.inference.live import (
-    LiveRecognizer,
-    LiveSource,
-    device,
-    file_at_real_time,
-    pcm,
-    pipe,
-    run_stream,
-)
-from vavl.inference.sources import pipe_format
+from vavl.inference.devices import device
+from vavl.inference.live import LiveRecognizer, run_stream
+from vavl.inference.sources import LiveSource, file_at_real_time, pcm, pipe, pipe_format
 from vavl.inference.windows import Window
+from vavl.media.audio import SAMPLING_RATE_HZ, read_audio
+from vavl.media.frames import VideoFrame
+from vavl.media.video import video_frames
 from vavl.types import Modality, TimedPrediction
 
 

@@ -11,10 +11,12 @@ import pytest
 
 import vavl
 from vavl.errors import InputError, MediaError
-from vavl.features.media import media_info, read_audio, video_frames
 from vavl.inference import ClipFiles
-from vavl.inference.overlay import Drawing
-from vavl.inference.pictures import SeenFace, draw_overlay, illustrate, plot_timeline
+from vavl.inference.overlay import Drawing, SeenFace
+from vavl.inference.pictures import draw_overlay, illustrate, plot_timeline
+from vavl.media.audio import read_audio
+from vavl.media.container import media_info
+from vavl.media.video import video_frames
 from vavl.types import Modality, Prediction, TimedPrediction
 
 

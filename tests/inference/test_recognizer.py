@@ -10,9 +10,9 @@ import pytest
 
 import vavl
 from vavl.errors import InputError, MediaError
-from vavl.features.media import read_audio
-from vavl.features.video import video_frames
 from vavl.inference import whole_clip
+from vavl.media.audio import read_audio
+from vavl.media.video import video_frames
 from vavl.types import Modality
 
 Film = Callable[..., Path]

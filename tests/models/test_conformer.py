@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vavl.models.batch_norm import MaskedBatchNorm
 from vavl.models.conformer import (
     Conformer,
     ConformerBlock,
     ConvolutionModule,
+    Dropout,
+    MaskedBatchNorm,
     RelativeSelfAttention,
     lengths_to_mask,
     masked_mean,
     relative_positions,
 )
-from vavl.models.dropout import Dropout
 
 WIDTH, HEADS, KERNEL = 16, 4, 5
 

@@ -19,7 +19,7 @@ from small_models import (
 )
 
 import vavl
-from vavl.config import MODEL_CONFIGS, model_config_class
+from vavl.config.experiment import MODEL_CONFIGS, model_config_class
 from vavl.errors import InputError, StoreError
 from vavl.models.registry import MODELS, build_model, load_model
 

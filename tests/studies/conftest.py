@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny import TinyCorpus
 
-from vavl.config import to_toml
+from vavl.config.experiment import to_toml
 from vavl.studies.config import StudyConfig, load_study
 
 STUDY = """

@@ -11,10 +11,10 @@ from scipy import stats
 
 from vavl.errors import InputError
 from vavl.evaluation.bootstrap import speaker_weights
-from vavl.evaluation.fusion import View, view_outputs
 from vavl.evaluation.missing import take_away
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.scores import evaluate_tables
+from vavl.evaluation.views import View, view_outputs
 from vavl.studies.comparison import (
     Predicted,
     adjusted,

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from studies.conftest import STUDY, Write
 
-from vavl.config import load_experiment, set_dotted
+from vavl.config.experiment import load_experiment, set_dotted
 from vavl.data.corpora import CORPORA
 from vavl.errors import InputError
-from vavl.features.extract import extractor_names
+from vavl.features.registry import extractor_names
 from vavl.studies.config import HypothesisConfig, flattened, load_study
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "studies").glob("*.toml"))

@@ -10,9 +10,9 @@ import pytest
 from evaluation.conftest import make_table
 
 from vavl.data.manifest import Manifest, Utterance
-from vavl.evaluation.fusion import View
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.scores import evaluate_tables
+from vavl.evaluation.views import View
 from vavl.studies.comparison import predicted
 from vavl.studies.diagnosis import Diagnosis, diagnose
 from vavl.types import Modality

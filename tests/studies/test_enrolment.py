@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from tiny import TinyCorpus
 
-from vavl.data.moments import Moments, pooled, towards_training, training_moments
+from vavl.data.speakers import Moments, pooled, towards_training, training_moments
 from vavl.errors import InputError
-from vavl.evaluation.fusion import View
 from vavl.evaluation.run import predict_fold
+from vavl.evaluation.views import View
 from vavl.studies import enrolment as study
 from vavl.studies.enrolment import (
     MIXED,
@@ -23,7 +23,7 @@ from vavl.studies.enrolment import (
 )
 from vavl.studies.enrolment_report import write_enrolment
 from vavl.training.experiment import train_experiment
-from vavl.training.run import open_stores
+from vavl.training.run_folder import open_stores
 from vavl.types import Modality
 
 FIVE = Condition(MIXED, 5)

@@ -12,7 +12,7 @@ import pytest
 from pretend_faces import pretend_face_features
 
 from vavl import cli
-from vavl.features.extract import Extractor, build_extractor
+from vavl.features.registry import Extractor, build_extractor
 from vavl.studies import preparation
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "studies"

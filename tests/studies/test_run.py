@@ -21,7 +21,8 @@ import vavl
 from vavl.cli import run
 from vavl.data.manifest import Manifest
 from vavl.errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_PARTIAL, InputError, StoreError
-from vavl.features.extract import build_extractor, extract
+from vavl.features.extract import extract
+from vavl.features.registry import build_extractor
 from vavl.studies import estimate
 from vavl.studies.config import StudyConfig, load_study
 from vavl.studies.plan import Plan, make_plan

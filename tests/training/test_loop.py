@@ -22,18 +22,19 @@ from safetensors.torch import load_file
 from tiny import Killed, TinyCorpus, kill_in_the_second_epoch, reading_threads
 
 import vavl
-from vavl.config import TrainingConfig
+from vavl.config.experiment import TrainingConfig
 from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError, StoreError
 from vavl.evaluation.run import evaluate_runs
-from vavl.features.extract import build_extractor, extract
+from vavl.features.extract import extract
+from vavl.features.registry import build_extractor
 from vavl.training import loop
 from vavl.training.checkpoint import Progress, read_checkpoint, restore, save_checkpoint
 from vavl.training.experiment import train_experiment
-from vavl.training.run import FoldDirectory, folds_of_run, make_partitions, open_stores
+from vavl.training.run_folder import FoldDirectory, folds_of_run, make_partitions, open_stores
 from vavl.training.scoring import run_model
 from vavl.training.setup import compile_layers, make_datasets
 from vavl.types import Batch, Modality

@@ -9,13 +9,20 @@ import torch
 from torch import Tensor, nn
 
 import vavl
-from vavl.config import TrainingConfig
-from vavl.losses import attribute_loss, category_loss, concordance_correlation
+from vavl.config.experiment import TrainingConfig
 from vavl.models.conformer import lengths_to_mask, masked_mean
 from vavl.models.sequences import Sequences, drop_modalities
 from vavl.models.vavl import SCHEDULES, VAVL
-from vavl.training.augment import Targets, augmented, mask_time, mix_clips
-from vavl.training.objective import Objective
+from vavl.training.objective import (
+    Objective,
+    Targets,
+    attribute_loss,
+    augmented,
+    category_loss,
+    concordance_correlation,
+    mask_time,
+    mix_clips,
+)
 from vavl.types import STREAMS, Batch, Modality
 
 ACOUSTIC, VISUAL, AUDIOVISUAL = Modality.ACOUSTIC, Modality.VISUAL, Modality.AUDIOVISUAL

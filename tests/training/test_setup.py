@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_models import tiny
 
-from vavl.config import TrainingConfig
+from vavl.config.experiment import TrainingConfig
 from vavl.models.conformer import FeedForward, RelativeSelfAttention
 from vavl.training.setup import compile_layers, make_optimizer
 

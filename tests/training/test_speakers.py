@@ -10,13 +10,13 @@ from tiny import TinyCorpus
 
 import vavl
 from vavl.data.dataset import UtteranceDataset
-from vavl.data.moments import Moments, pooled, towards_training, training_moments
 from vavl.data.partition import Partition
+from vavl.data.speakers import Moments, pooled, towards_training, training_moments
 from vavl.errors import StoreError
 from vavl.evaluation.run import evaluate_runs, predict_fold
 from vavl.models.registry import load_model
 from vavl.training.experiment import train_experiment
-from vavl.training.run import FoldDirectory, open_stores
+from vavl.training.run_folder import FoldDirectory, open_stores
 from vavl.training.scoring import run_model
 from vavl.training.speakers import SEEN_SPEAKERS, SpeakerNormalisation
 from vavl.types import STREAMS, Modality

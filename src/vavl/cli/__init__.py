@@ -15,7 +15,7 @@ from tyro.extras import SubcommandApp
 from vavl import __version__
 from vavl.cli.data import extract, first_line, prepare_app
 from vavl.cli.experiments import evaluate, keys, study, train
-from vavl.cli.use import demo, enrol, export, predict, stream
+from vavl.cli.predict import demo, enrol, export, predict, stream
 from vavl.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, InputError, VavlError
 
 DESCRIPTION = (
@@ -66,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
         if arguments and arguments[0] in _OF_A_FILE:
             arguments = [arguments[0], *_file_first(arguments[1:])]
         if arguments and arguments[0] == "train":
-            from vavl.overrides import as_assignments
+            from vavl.config.overrides import as_assignments
 
             options = (*signature(train).parameters, "help")
             arguments = ["train", *as_assignments(arguments[1:], options)]

@@ -121,8 +121,9 @@ def extract(
     """
     from vavl.data.manifest import Manifest
     from vavl.errors import InputError
-    from vavl.features.extract import build_extractor, training_statistics
     from vavl.features.extract import extract as run_extraction
+    from vavl.features.extract import training_statistics
+    from vavl.features.registry import build_extractor
     from vavl.types import Modality
 
     if acoustic is None and visual is None:

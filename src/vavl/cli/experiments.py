@@ -38,13 +38,13 @@ def train(
     """
     from rich.console import Console
 
-    from vavl.config import load_experiment
-    from vavl.display import TrainingDisplay
+    from vavl.cli.display import TrainingDisplay
+    from vavl.config.experiment import load_experiment
+    from vavl.config.overrides import parse_assignments
+    from vavl.distributed import is_first
     from vavl.errors import InputError
-    from vavl.overrides import parse_assignments
-    from vavl.ranks import is_first
     from vavl.training.experiment import train_experiment
-    from vavl.training.ray_engine import train_on_ray
+    from vavl.training.ray import train_on_ray
 
     if engine == "local" and workers != 1:
         raise InputError(
@@ -70,7 +70,7 @@ def keys() -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from vavl.overrides import known_keys
+    from vavl.config.overrides import known_keys
 
     table = Table("key", "meaning", box=None)
     for key, text in known_keys().items():
@@ -116,7 +116,7 @@ def evaluate(
     )
     print_scores(scores.evaluation, Console())
     config = run_config(runs[0])
-    from vavl.config import to_toml
+    from vavl.config.experiment import to_toml
 
     report = write_report(
         scores.evaluation,
@@ -175,8 +175,8 @@ def study(
         set: Overrides of the base experiment for all variants, as KEY=VALUE, e.g.
             data.manifest=corpus/manifest.parquet.
     """
-    from vavl.display import print_estimates, print_study
-    from vavl.overrides import parse_assignments
+    from vavl.cli.display import print_estimates, print_study
+    from vavl.config.overrides import parse_assignments
     from vavl.studies.config import load_study
     from vavl.studies.plan import make_plan
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from vavl.atomic import atomic_write
 from vavl.errors import InputError, StoreError
+from vavl.system.atomic import atomic_write
 
 
 class StoreFolder(Protocol):

@@ -8,7 +8,7 @@ import numpy as np
 
 from vavl.errors import InputError, all_problems
 from vavl.evaluation.predictions import PredictionTable
-from vavl.natural_order import natural_key
+from vavl.media.files import natural_key
 from vavl.types import Modality
 
 

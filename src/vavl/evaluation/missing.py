@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from vavl.data.partition import seeded_order
 from vavl.errors import InputError
-from vavl.evaluation.fusion import FUSED, View
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.quantities import Quantity
+from vavl.evaluation.views import FUSED, View
 from vavl.types import STREAMS, Modality
 
 SHARES = tuple(tenths / 10 for tenths in range(11))

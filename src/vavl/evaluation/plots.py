@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.evaluation.bootstrap import Interval
-from vavl.evaluation.fusion import View
 from vavl.evaluation.missing import MissingCurve
 from vavl.evaluation.summary import measure_name
-from vavl.plot_style import COLOURS, INK, LINE, MUTED, SETTINGS
+from vavl.evaluation.views import View
+from vavl.system.plotting import COLOURS, INK, LINE, MUTED, SETTINGS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

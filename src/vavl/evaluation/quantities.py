@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl import metrics, sentiment
-from vavl.evaluation.fusion import View, ViewOutputs, available_views, view_outputs
+from vavl import metrics
 from vavl.evaluation.predictions import PredictionTable
-from vavl.scales import SENTIMENT
+from vavl.evaluation.views import View, ViewOutputs, available_views, view_outputs
+from vavl.metrics import sentiment
+from vavl.metrics.scales import SENTIMENT
 
 CATEGORY = "category"
 """Name of the quantity that is scored for a model of categories."""

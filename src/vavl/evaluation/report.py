@@ -9,7 +9,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from vavl.atomic import atomic_write
 from vavl.errors import InputError
 from vavl.evaluation import learning, sections
 from vavl.evaluation.predictions import PredictionTable
@@ -24,7 +23,8 @@ from vavl.evaluation.summary import (
     to_csv,
     to_markdown,
 )
-from vavl.training.run import package_versions
+from vavl.system.atomic import atomic_write
+from vavl.training.run_folder import package_versions
 
 
 def write_report(

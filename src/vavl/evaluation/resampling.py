@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.evaluation.bootstrap import speaker_weights
-from vavl.evaluation.fusion import View
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.quantities import Floats, Quantity
+from vavl.evaluation.views import View
 
 
 class Scope:

@@ -9,8 +9,8 @@ from typing import Any
 
 from vavl.errors import InputError
 from vavl.evaluation.bootstrap import Interval
-from vavl.evaluation.fusion import View
 from vavl.evaluation.missing import MissingCurve
+from vavl.evaluation.views import View
 from vavl.types import Modality
 
 SCHEMA_VERSION = 1
@@ -25,7 +25,7 @@ class Score:
         quantity: ``"category"``, or the name of an attribute.
         view: What the predictions were made from.
         measure: One of :data:`vavl.metrics.CATEGORY_MEASURES`, ``"<attribute>_ccc"``, or one of
-            :data:`vavl.sentiment.SENTIMENT_MEASURES`.
+            :data:`vavl.metrics.sentiment.SENTIMENT_MEASURES`.
         pooled: Over the clips of all partitions together; mean over seeds.
         folds: Partition to its own score; mean over seeds.
         fold_mean: Mean of the folds.

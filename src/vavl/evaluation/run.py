@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vavl.config import ExperimentConfig, load_experiment
+from vavl.config.experiment import ExperimentConfig, load_experiment
 from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition, Split
@@ -17,9 +17,10 @@ from vavl.data.store import FeatureStore
 from vavl.errors import InputError, StoreError, all_problems
 from vavl.evaluation.gaps import ClipsWithGaps, Gaps
 from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.scores import Evaluation, evaluate_tables
+from vavl.evaluation.results import Evaluation
+from vavl.evaluation.scores import evaluate_tables
 from vavl.models.registry import load_model
-from vavl.training.run import (
+from vavl.training.run_folder import (
     FoldDirectory,
     check_provenance,
     configuration_differences,

@@ -11,12 +11,12 @@ from vavl import metrics
 from vavl.errors import InputError
 from vavl.evaluation.alignment import align
 from vavl.evaluation.bootstrap import CONFIDENCE, Interval, percentile_interval
-from vavl.evaluation.fusion import View
 from vavl.evaluation.missing import DRAWS, missing_curves
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.quantities import CATEGORY, Floats, Quantity, quantities
 from vavl.evaluation.resampling import Resampling, Scope
 from vavl.evaluation.results import Confusion, Difference, Evaluation, Score
+from vavl.evaluation.views import View
 from vavl.types import STREAMS
 
 __all__ = ["COMPARISONS", "Evaluation", "evaluate_tables"]

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from vavl.evaluation import plots
 from vavl.evaluation.bootstrap import Interval
-from vavl.evaluation.fusion import View, available_views, view_outputs
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.results import Evaluation, Score
 from vavl.evaluation.summary import difference_sentence, score_tables
+from vavl.evaluation.views import View, available_views, view_outputs
 
 TRAINED_VIEWS = (View.ACOUSTIC, View.VISUAL, View.AUDIOVISUAL)
 """The views that are outputs of the model, not computed from others."""

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vavl.evaluation.bootstrap import Interval
-from vavl.evaluation.fusion import View
 from vavl.evaluation.quantities import CATEGORY
 from vavl.evaluation.results import Difference, Evaluation, Score
-from vavl.sentiment import SENTIMENT_MEASURES
+from vavl.evaluation.views import View
+from vavl.metrics.sentiment import SENTIMENT_MEASURES
 from vavl.types import Modality
 
 if TYPE_CHECKING:

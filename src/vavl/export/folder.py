@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vavl.atomic import atomic_folder, write_json
 from vavl.errors import InputError
 from vavl.export.check import Program, check_graph
 from vavl.export.graphs import UseGraph, quantize_graph, write_onnx, write_torch
@@ -20,16 +19,12 @@ from vavl.inference.exported import (
     write_normalisations,
 )
 from vavl.inference.loading import COMPACT, COMPACT_NOTICE, model_folder
-from vavl.models.pretrained import (
-    CALIBRATION_FILE,
-    CONFIG_FILE,
-    FEATURES_FILE,
-    read_model_config,
-)
+from vavl.models.pretrained import CALIBRATION_FILE, CONFIG_FILE, FEATURES_FILE, read_model_config
 from vavl.models.vavl import VAVL
-from vavl.onnx_files import onnx_extra, open_session
-from vavl.processes import shown_pairs
-from vavl.training.run import package_versions
+from vavl.system.atomic import atomic_folder, write_json
+from vavl.system.onnx import onnx_extra, open_session
+from vavl.system.processes import shown_pairs
+from vavl.training.run_folder import package_versions
 from vavl.types import Modality
 
 _log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from vavl.export.check import example_inputs
 from vavl.inference.exported import PREDICTION
 from vavl.models.outputs import average_values
 from vavl.models.vavl import VAVL
-from vavl.onnx_files import onnx_extra
+from vavl.system.onnx import onnx_extra
 from vavl.types import STREAMS, Modality
 
 

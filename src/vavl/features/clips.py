@@ -24,7 +24,7 @@ class ClipTask(NamedTuple):
 
 
 class ClipExtraction:
-    """Extracts the features of one clip after another; a :class:`vavl.processes.Job`.
+    """Extracts the features of one clip after another; a :class:`vavl.system.processes.Job`.
 
     Attributes:
         extractor: What makes the features.

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import InputError
-from vavl.features.faces import Face, align
+from vavl.faces.alignment import Face, align
 from vavl.features.image_encoder import FACES_PER_PASS, normalised_pixels
 from vavl.features.weights import find_file
-from vavl.onnx_files import onnx_extra, open_session, read_graph
+from vavl.system.onnx import onnx_extra, open_session, read_graph
 
 NAME = "efficientnet-b2-affectnet"
 DIM = 1408
@@ -43,7 +43,7 @@ class EfficientNetB2Affectnet:
     sizes and normalisation these are.
 
     Differs from EmotiEffLib: faces are brought upright into the template of
-    :func:`vavl.features.faces.template`, where EmotiEffLib stretches the box of the detector.
+    :func:`vavl.faces.alignment.template`, where EmotiEffLib stretches the box of the detector.
 
     Args:
         source: An ``.onnx`` file of the same interface, e.g. ``enet_b2_7.onnx``. Default: the file

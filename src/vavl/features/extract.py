@@ -14,17 +14,12 @@ from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
 from vavl.data.store import StoreWriter
 from vavl.errors import InputError
+from vavl.features.arrays import ArrayFeatures
 from vavl.features.clips import ClipExtraction, ClipTask, clip_tasks
-from vavl.features.media import audio_blocks
-from vavl.features.registry import (
-    Extractor,
-    build_extractor,
-    extractor_names,
-    rebuild_extractor,
-)
-from vavl.features.visual import ArrayFeatures
+from vavl.features.registry import Extractor, build_extractor, extractor_names, rebuild_extractor
 from vavl.features.waveform import corpus_statistics
-from vavl.processes import Failure, run_here, run_in_processes, shown_pairs
+from vavl.media.audio import audio_blocks
+from vavl.system.processes import Failure, run_here, run_in_processes, shown_pairs
 
 __all__ = [
     "ExtractionReport",
@@ -159,7 +154,7 @@ def extract(
         todo = [task for task in tasks if task.utterance_id not in completed]
         job = ClipExtraction(extractor)
         if engine == "ray":
-            from vavl.features.ray_engine import extract_on_ray
+            from vavl.features.ray import extract_on_ray
 
             outcomes = extract_on_ray(writer, todo, job, workers=workers, threads=threads)
         else:

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import InputError, MediaError
-from vavl.features.faces import Face, FaceDetector
-from vavl.features.media import VideoFrame, folder_frames, video_frames
-from vavl.features.tracking import FaceTracker, MainFaceRule, TrackedFrame
+from vavl.faces.alignment import Face, FaceDetector
+from vavl.faces.tracking import FaceTracker, MainFaceRule, TrackedFrame
+from vavl.media.frames import VideoFrame, folder_frames
+from vavl.media.video import video_frames
 from vavl.types import FeatureSpec, Modality
 
 FACE_RATE_HZ = 12.5
@@ -99,7 +100,7 @@ class FaceFeatures:
         detector: Finds faces. Default: MTCNN with the weights of the package.
         frame_rate_hz: Steps per second, whatever the frame rate of the video.
         detect_every: The detector sees every so-manieth of them; see
-            :class:`vavl.features.tracking.FaceTracker`.
+            :class:`vavl.faces.tracking.FaceTracker`.
         main: Which of several faces is taken, likewise.
 
     Raises:
@@ -165,7 +166,7 @@ class FaceFeatures:
             ``(T, D)``; a row of NaN is a step without a face.
 
         Raises:
-            MediaError: As :func:`vavl.features.media.video_frames`, or no face is seen at all.
+            MediaError: As :func:`vavl.media.audio.video_frames`, or no face is seen at all.
         """
         steps = [step.features for step in self.steps(self.frames(path, start_s, end_s))]
         features = np.stack(steps)
@@ -212,7 +213,7 @@ class FaceFeatures:
         """Finds the faces; made when first needed."""
         if self._detector is not None:
             return self._detector
-        from vavl.features.mtcnn import MtcnnDetector
+        from vavl.faces.detector import MtcnnDetector
 
         return MtcnnDetector()
 

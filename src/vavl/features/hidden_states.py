@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import InputError
-from vavl.features.media import SAMPLING_RATE_HZ
 from vavl.features.waveform import padded
 from vavl.features.weights import Checkpoint
+from vavl.media.audio import SAMPLING_RATE_HZ
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import InputError
-from vavl.features.faces import Face, align
+from vavl.faces.alignment import Face, align
 from vavl.features.hidden_states import load_pretrained
 from vavl.features.weights import Checkpoint, find_checkpoint
 
@@ -22,8 +22,8 @@ Pooling = Literal["mean", "first"]
 class ImageEncoder:
     """Embeds faces with any image model of transformers: ViT, BEiT, DINOv2, ConvNeXt, ResNet, ...
 
-    Faces are brought upright into the template of :func:`vavl.features.faces.template`, at the size
-    that the model wants, and normalised with its mean and deviation. The embedding is the last
+    Faces are brought upright into the template of :func:`vavl.faces.alignment.template`, at the
+    size that the model wants, and normalised with its mean and deviation. The embedding is the last
     hidden state, averaged over the picture: always a trained output, which a checkpoint's pooling
     layer is not.
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import InputError
-from vavl.features.acoustic import BANDS, LogMel
+from vavl.faces.alignment import Face
 from vavl.features.compact_face import CROP_SIZE, crop_faces
-from vavl.features.faces import Face
+from vavl.features.logmel import BANDS, LogMel
 from vavl.features.waveform import ConditioningOptions
 from vavl.types import FeatureSpec, Modality
 

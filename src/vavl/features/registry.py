@@ -11,10 +11,10 @@ from typing import Any, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from vavl.data.manifest import MediaField
 from vavl.data.shards import describe
-from vavl.data.utterance import MediaField
 from vavl.errors import InputError, all_problems, did_you_mean
-from vavl.features.acoustic import LogMel
+from vavl.features.arrays import ArrayFeatures
 from vavl.features.efficientnet import NAME as EFFICIENTNET
 from vavl.features.face_models import (
     compact_face_features,
@@ -23,10 +23,9 @@ from vavl.features.face_models import (
     hub_face_features,
     random_face_features,
 )
-from vavl.features.pitch import LogMelPitch
+from vavl.features.logmel import LogMel, LogMelPitch
 from vavl.features.random_projection import RandomLogMel
 from vavl.features.speech_encoder import PAPER_PRESET, SpeechEncoder, Wav2Vec2LargeRobust12
-from vavl.features.visual import ArrayFeatures
 from vavl.types import STREAMS, FeatureSpec, Modality
 
 
@@ -93,10 +92,10 @@ def build_extractor(modality: Modality | str, name: str, **parameters: Any) -> E
         modality: ``acoustic`` or ``visual``.
         name: One of :func:`extractor_names`. ``"NAME:SOURCE"`` says where the weights lie, for
             those that take them from somewhere.
-        **parameters: Those of :class:`vavl.features.acoustic.LogMel`,
+        **parameters: Those of :class:`vavl.features.logmel.LogMel`,
             :class:`vavl.features.speech_encoder.SpeechEncoder`,
             :class:`vavl.features.speech_encoder.Wav2Vec2LargeRobust12`,
-            :class:`vavl.features.visual.ArrayFeatures` and of the functions in
+            :class:`vavl.features.arrays.ArrayFeatures` and of the functions in
             :mod:`vavl.features.face_models`.
 
     Raises:

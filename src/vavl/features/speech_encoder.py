@@ -17,9 +17,9 @@ from vavl.features.hidden_states import (
     WaveformHiddenStates,
     WhisperHiddenStates,
 )
-from vavl.features.media import SAMPLING_RATE_HZ
 from vavl.features.waveform import Conditioning, ConditioningOptions, WaveformExtractor
 from vavl.features.weights import Checkpoint, find_checkpoint
+from vavl.media.audio import SAMPLING_RATE_HZ
 from vavl.types import FeatureSpec, Modality
 
 if TYPE_CHECKING:

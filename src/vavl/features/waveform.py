@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vavl.errors import InputError, MediaError, all_problems
-from vavl.features.media import SAMPLING_RATE_HZ, read_audio, resample
+from vavl.media.audio import SAMPLING_RATE_HZ, read_audio, resample
 from vavl.types import FeatureSpec
 
 NormalizationName = Literal["utterance", "none", "corpus"]
@@ -34,7 +34,7 @@ def corpus_statistics(blocks: Iterable[NDArray[np.floating]]) -> WaveformStatist
 
     Args:
         blocks: ``(n,)`` samples each, at least one: whole clips, or what
-            :func:`vavl.features.media.audio_blocks` gives.
+            :func:`vavl.media.audio.audio_blocks` gives.
 
     Raises:
         InputError: There are no samples, or all of them are equal.
@@ -220,7 +220,7 @@ class WaveformExtractor(ABC):
             ``(T, D)``.
 
         Raises:
-            MediaError: As :func:`vavl.features.media.read_audio`.
+            MediaError: As :func:`vavl.media.audio.read_audio`.
         """
         cap_s = self.conditioning.max_duration_s
         if cap_s is not None:

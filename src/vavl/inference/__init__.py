@@ -1,6 +1,6 @@
 """From a clip to a prediction."""
 
-from vavl.data.speaker_profile import SpeakerProfile
+from vavl.data.speakers import SpeakerProfile
 from vavl.inference.files import ClipFiles, find_files, group_files
 from vavl.inference.loading import load
 from vavl.inference.many import BatchReport, predict_many

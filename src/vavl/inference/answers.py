@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vavl.data.speaker_profile import SpeakerProfile
+from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError
 from vavl.inference.enrolment import normalised
 from vavl.inference.exported import ExportedModel

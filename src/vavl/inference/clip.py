@@ -11,13 +11,9 @@ from numpy.typing import NDArray
 
 from vavl.errors import InputError, MediaError
 from vavl.features.face_features import FaceFeatures, FaceStep
-from vavl.features.media import (
-    SAMPLING_RATE_HZ,
-    array_frames,
-    audio_blocks,
-    media_info,
-    resample,
-)
+from vavl.media.audio import SAMPLING_RATE_HZ, audio_blocks, resample
+from vavl.media.container import media_info
+from vavl.media.frames import array_frames
 
 _SAMPLES_PER_BLOCK = SAMPLING_RATE_HZ
 """Arrays are handed on in pieces of a second, as files are."""

@@ -18,9 +18,9 @@ import numpy as np
 
 from vavl.errors import InputError, MediaError
 from vavl.features.face_features import FINEST_SIDE
-from vavl.features.media import SAMPLING_RATE_HZ, VideoFrame, resampled_blocks
-from vavl.features.pictures import RgbConverter
 from vavl.inference.sources import Event, LiveSource
+from vavl.media.audio import SAMPLING_RATE_HZ, resampled_blocks
+from vavl.media.frames import RgbConverter, VideoFrame
 
 if TYPE_CHECKING:
     from av.container import InputContainer

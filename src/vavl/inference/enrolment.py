@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.data.moments import towards_training
-from vavl.data.speaker_profile import SpeakerProfile
+from vavl.data.speakers import SpeakerProfile, towards_training
 from vavl.errors import InputError, MediaError
 from vavl.inference.clip import ClipStreams
 from vavl.inference.files import ClipFiles
 from vavl.inference.reading import FeatureArrays, read_clip, window_features
 from vavl.inference.windows import WindowCutter, cut_clip
-from vavl.memory import release_memory
 from vavl.models.base import NormalisingModel
+from vavl.system.memory import release_memory
 from vavl.training.speakers import model_moments
 from vavl.types import Modality
 

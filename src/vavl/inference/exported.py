@@ -20,13 +20,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from vavl.atomic import read_json
-from vavl.config import ModelConfig
+from vavl.config.models import ModelConfig
 from vavl.errors import StoreError
 from vavl.models.base import Normalisation, NormalisingModel
 from vavl.models.inputs import checked_batch
 from vavl.models.pretrained import read_model_config
-from vavl.onnx_files import open_session
+from vavl.system.atomic import read_json
+from vavl.system.onnx import open_session
 from vavl.types import STREAMS, Modality
 
 EXPORT_FILE = "export.json"
@@ -196,7 +196,7 @@ def uses(config: ModelConfig) -> tuple[Modality, ...]:
     A model that never saw both modalities at once averages its two predictions.
 
     Example:
-        >>> from vavl.config import VAVLConfig
+        >>> from vavl.config.models import VAVLConfig
         >>> sizes = {"acoustic_dim": 4, "visual_dim": 4, "categories": ("a", "b")}
         >>> [str(use) for use in uses(VAVLConfig(**sizes, predictions=("acoustic",)))]
         ['acoustic']

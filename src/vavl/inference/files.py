@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vavl.errors import InputError, MediaError
-from vavl.media_files import AUDIO_SUFFIXES, PICTURE_SUFFIXES, VIDEO_SUFFIXES
+from vavl.media.files import AUDIO_SUFFIXES, PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from vavl.types import STREAMS
 
 MEDIA_SUFFIXES = AUDIO_SUFFIXES | VIDEO_SUFFIXES

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from vavl.errors import InputError
 from vavl.features.face_features import FINEST_SIDE, FaceStep
-from vavl.features.frames import CLOSE_S
-from vavl.features.media import SAMPLING_RATE_HZ, VideoFrame
 from vavl.inference.devices import device
 from vavl.inference.sources import LiveSource, file_at_real_time, pcm, pipe
 from vavl.inference.windows import HOP_S, WINDOW_S, Window, WindowCutter
+from vavl.media.audio import SAMPLING_RATE_HZ
+from vavl.media.frames import CLOSE_S, VideoFrame
 from vavl.types import TimedPrediction
 
 if TYPE_CHECKING:
-    from vavl.data.speaker_profile import SpeakerProfile
+    from vavl.data.speakers import SpeakerProfile
     from vavl.inference.recognizer import Recognizer
 
 __all__ = [

@@ -20,7 +20,7 @@ from vavl.models.pretrained import (
     resolve_model,
 )
 from vavl.models.registry import load_model
-from vavl.training.run import folds_of_run
+from vavl.training.run_folder import folds_of_run
 
 COMPACT = "compact"
 """Name of the model that comes with the package."""

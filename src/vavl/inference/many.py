@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vavl.atomic import atomic_write
-from vavl.data.speaker_profile import SpeakerProfile
+from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError, StoreError
 from vavl.inference.files import ClipFiles
 from vavl.inference.loading import COMPACT, load, model_folder, model_sha256
 from vavl.inference.recognizer import Recognizer
-from vavl.processes import Failure, run_here, run_in_processes, shown
+from vavl.system.atomic import atomic_write
+from vavl.system.processes import Failure, run_here, run_in_processes, shown
 from vavl.types import Prediction
 
 RECORDS_FILE = "predictions.jsonl"

@@ -16,18 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from vavl.encoding import TICKS_PER_S, add_picture_track, timed_picture
 from vavl.errors import MediaError
-from vavl.features.containers import (
-    audio_track,
-    media_info,
-    opened,
-    track_start_s,
-    video_track,
-    zero_s,
-)
 from vavl.features.face_features import FINEST_SIDE
-from vavl.features.media import VideoFrame, folder_frames, video_frames
+from vavl.media.container import audio_track, media_info, opened, track_start_s, video_track, zero_s
+from vavl.media.frames import VideoFrame, folder_frames
+from vavl.media.video import video_frames
+from vavl.media.writing import TICKS_PER_S, add_picture_track, timed_picture
 from vavl.types import TimedPrediction
 
 if TYPE_CHECKING:

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from vavl.atomic import atomic_write
 from vavl.errors import InputError
 from vavl.features.face_features import FaceStep
-from vavl.features.media import media_info
 from vavl.inference.files import ClipFiles
 from vavl.inference.overlay import Drawing, SeenFace, write_video
-from vavl.plot_style import COLOURS, SETTINGS
+from vavl.media.container import media_info
+from vavl.system.atomic import atomic_write
+from vavl.system.plotting import COLOURS, SETTINGS
 from vavl.types import Prediction, TimedPrediction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from vavl.data.speaker_profile import SpeakerProfile
+    from vavl.data.speakers import SpeakerProfile
     from vavl.inference.recognizer import Recognizer
 
 __all__ = ["PLOT_SUFFIXES", "SeenFace", "draw_overlay", "illustrate", "plot_timeline"]

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import InputError
-from vavl.features.media import SAMPLING_RATE_HZ
-from vavl.features.visual import read_array
+from vavl.features.arrays import read_array
 from vavl.inference.clip import FRAME_RATE_HZ, ClipStreams, streams_of_arrays, streams_of_file
 from vavl.inference.quality import SILENCE_DBFS, level_dbfs
 from vavl.inference.windows import Window
+from vavl.media.audio import SAMPLING_RATE_HZ
 from vavl.types import Modality
 
 if TYPE_CHECKING:

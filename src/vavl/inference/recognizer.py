@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vavl.data.speaker_profile import SpeakerProfile
+from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError
 from vavl.features.face_features import FaceFeatures, FaceStep
-from vavl.features.media import SAMPLING_RATE_HZ
 from vavl.features.registry import rebuild_extractor
 from vavl.features.waveform import WaveformExtractor
 from vavl.inference.answers import Answer, answer
@@ -24,9 +23,10 @@ from vavl.inference.files import ClipFiles
 from vavl.inference.reading import FeatureArrays, read_clip, window_features
 from vavl.inference.whole_clip import predict_streams
 from vavl.inference.windows import LONGEST_S, Window
-from vavl.memory import release_memory
+from vavl.media.audio import SAMPLING_RATE_HZ
 from vavl.models.base import EmotionModel
 from vavl.models.pretrained import FEATURES_FILE
+from vavl.system.memory import release_memory
 from vavl.types import FeatureSpec, Modality, Prediction, TimedPrediction, what_it_takes
 
 

@@ -21,16 +21,10 @@ from numpy.typing import NDArray
 
 from vavl.errors import InputError, MediaError
 from vavl.features.face_features import FINEST_SIDE
-from vavl.features.frames import check_frame_rate
-from vavl.features.media import (
-    SAMPLING_RATE_HZ,
-    VideoFrame,
-    audio_blocks,
-    folder_frames,
-    media_info,
-    resampled_blocks,
-    video_frames,
-)
+from vavl.media.audio import SAMPLING_RATE_HZ, audio_blocks, resampled_blocks
+from vavl.media.container import media_info
+from vavl.media.frames import VideoFrame, check_frame_rate, folder_frames
+from vavl.media.video import video_frames
 
 Samples: TypeAlias = NDArray[np.float32]
 Event: TypeAlias = (

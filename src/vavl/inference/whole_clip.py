@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from vavl.data.speaker_profile import SpeakerProfile
+from vavl.data.speakers import SpeakerProfile
 from vavl.errors import MediaError
 from vavl.features.face_features import FaceStep
 from vavl.inference.answers import Answer, mean_answer

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vavl.errors import InputError
 from vavl.features.face_features import FaceStep
-from vavl.features.media import SAMPLING_RATE_HZ
+from vavl.media.audio import SAMPLING_RATE_HZ
 
 LONGEST_S = 10.0
 """Longer clips are predicted in consecutive parts of so many seconds, and the parts averaged."""

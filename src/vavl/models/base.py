@@ -10,13 +10,14 @@ from typing import ClassVar, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from vavl.config import ModelConfig, TrainingConfig
+from vavl.config.experiment import TrainingConfig
+from vavl.config.models import ModelConfig
+from vavl.distributed import anywhere
 from vavl.errors import StoreError
 from vavl.models.inputs import checked_batch
 from vavl.models.outputs import ModelOutput, Rows, combined
 from vavl.models.pretrained import load_weights, read_model_config, resolve_model, write_model
 from vavl.models.sequences import Pair, Sequences, paired
-from vavl.ranks import anywhere
 from vavl.types import Batch, Modality
 
 TaskLoss = Callable[[Tensor, Tensor], Tensor]

@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vavl.config import VAVLConfig
-from vavl.model_config import ConformerConfig
+from vavl.config.models import ConformerConfig, VAVLConfig
 from vavl.models.base import Normalisation
-from vavl.models.conformer import Conformer, masked_mean, multilayer_perceptron
-from vavl.models.dropout import Dropout
+from vavl.models.conformer import Conformer, Dropout, masked_mean, multilayer_perceptron
 from vavl.types import STREAMS, Modality
 
 
@@ -104,7 +102,7 @@ class StatisticsHead(nn.Module):
     """A linear model of the mean and the standard deviation of the input over time.
 
     On frozen features of a small corpus it is hard to beat, and it errs elsewhere than the
-    conformers do. No gradients: it is fitted as a whole, see :mod:`vavl.training.statistics_heads`,
+    conformers do. No gradients: it is fitted as a whole, see :mod:`vavl.training.linear`,
     and says nothing until then.
 
     Args:

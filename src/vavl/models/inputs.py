@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vavl.config import ModelConfig
+from vavl.config.models import ModelConfig
 from vavl.errors import InputError
 from vavl.models.conformer import lengths_to_mask
 from vavl.types import Modality

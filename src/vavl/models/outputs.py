@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vavl.config import ModelConfig
+from vavl.config.models import ModelConfig
 from vavl.models.sequences import Sequences
 from vavl.types import STREAMS, Modality
 

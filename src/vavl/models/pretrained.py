@@ -14,9 +14,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from vavl.atomic import atomic_write, read_json, write_json
-from vavl.config import SCHEMA_VERSION, ModelConfig, model_config_class, validated
+from vavl.config.base import validated
+from vavl.config.experiment import model_config_class
+from vavl.config.models import SCHEMA_VERSION, ModelConfig
 from vavl.errors import StoreError
+from vavl.system.atomic import atomic_write, read_json, write_json
 from vavl.types import FeatureSpec, Modality
 
 CONFIG_FILE = "config.json"

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vavl.config import ModelConfig
-from vavl.models.auxformer import AuxFormer
+from vavl.config.models import ModelConfig
 from vavl.models.base import EmotionModel
-from vavl.models.concatenation import Concatenation
-from vavl.models.conformers import Conformers
-from vavl.models.mult import MulT
+from vavl.models.baselines.auxformer import AuxFormer
+from vavl.models.baselines.conformers import Concatenation, Conformers
+from vavl.models.baselines.mult import MulT
+from vavl.models.baselines.sfav import SFAV
+from vavl.models.baselines.uavm import UAVM
 from vavl.models.pretrained import read_model_config, resolve_model
-from vavl.models.sfav import SFAV
-from vavl.models.uavm import UAVM
 from vavl.models.vavl import VAVL
 
 MODELS: tuple[type[EmotionModel], ...] = (
@@ -36,7 +35,7 @@ def build_model(config: ModelConfig) -> EmotionModel:
     """A model with fresh weights.
 
     Example:
-        >>> from vavl.baseline_config import MulTConfig
+        >>> from vavl.config.baselines import MulTConfig
         >>> config = MulTConfig.preset(
         ...     "small", acoustic_dim=80, visual_dim=17, categories=["happy", "sad"]
         ... )

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vavl.config import ModelConfig
-from vavl.ranks import anywhere
+from vavl.config.models import ModelConfig
+from vavl.distributed import anywhere
 from vavl.types import STREAMS, Modality
 
 

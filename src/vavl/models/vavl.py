@@ -19,18 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vavl.config import TrainingConfig, VAVLConfig
+from vavl.config.experiment import TrainingConfig
+from vavl.config.models import VAVLConfig
+from vavl.distributed import anywhere, gathered
 from vavl.models.base import EmotionModel, Losses, Normalisation, Step, TaskLoss
-from vavl.models.branches import (
-    ReconstructingBranch,
-    SharedLayers,
-    input_statistics,
-    make_head,
-)
+from vavl.models.branches import ReconstructingBranch, SharedLayers, input_statistics, make_head
 from vavl.models.conformer import masked_mean
 from vavl.models.outputs import ModelOutput, Rows, combined, product_values, spread_rows
 from vavl.models.sequences import Sequences, paired
-from vavl.ranks import anywhere, gathered
 from vavl.types import STREAMS, Modality
 
 Parts = frozenset[Modality]

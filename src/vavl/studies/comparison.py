@@ -24,13 +24,13 @@ from vavl.data.partition import Partition
 from vavl.errors import InputError
 from vavl.evaluation.alignment import align
 from vavl.evaluation.bootstrap import Interval, percentile_interval
-from vavl.evaluation.fusion import FUSED, View, available_views
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.quantities import Floats, Quantity, quantities
 from vavl.evaluation.resampling import Resampling, Scope
 from vavl.evaluation.results import Score
 from vavl.evaluation.scores import view_scores
-from vavl.sentiment import LOWER_IS_BETTER
+from vavl.evaluation.views import FUSED, View, available_views
+from vavl.metrics.sentiment import LOWER_IS_BETTER
 from vavl.studies.statistics import (
     TTest,
     bootstrap_p,

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vavl.config import Configuration, read_toml, set_dotted, unknown_name, validated
-from vavl.evaluation.fusion import View
+from vavl.config.base import Configuration, unknown_name, validated
+from vavl.config.experiment import read_toml, set_dotted
+from vavl.evaluation.views import View
 
 SET, TEST = "set.", "test."
 """Beginnings of the keys that a sweep may vary."""
@@ -198,7 +199,8 @@ class StudyConfig(Configuration):
     """The variant that all others are compared with."""
     metrics: tuple[str, ...] = Field(default=("uar",), min_length=1)
     """Measures of the comparisons: ``accuracy``, ``uar``, ``f1_macro``, ``f1_micro``,
-    ``ATTRIBUTE_ccc``, and those of :mod:`vavl.sentiment`; the first one is the one that counts."""
+    ``ATTRIBUTE_ccc``, and those of :mod:`vavl.metrics.sentiment`; the first one
+    is the one that counts."""
     replicates: int = Field(default=5000, ge=100)
     """Resamples of speakers."""
     variants: dict[Name, VariantConfig] = Field(min_length=1)

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from vavl.data.manifest import Manifest
 from vavl.evaluation.bootstrap import Interval, percentile_interval
-from vavl.evaluation.fusion import View
 from vavl.evaluation.quantities import CATEGORY, Quantity, quantities
 from vavl.evaluation.resampling import Scope
 from vavl.evaluation.summary import percent
-from vavl.sentiment import LOWER_IS_BETTER
+from vavl.evaluation.views import View
+from vavl.metrics.sentiment import LOWER_IS_BETTER
 from vavl.studies.comparison import Predicted, fold_scores, quantity_of
 from vavl.types import STREAMS
 

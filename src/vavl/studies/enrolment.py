@@ -1,7 +1,7 @@
 """How much it helps to know the person: scores against the number of their unlabelled clips.
 
 Nothing is trained: the models of some runs predict their test clips again, each clip normalised by
-statistics of n *other* clips of its speaker, see :mod:`vavl.data.moments`. A clip is never among
+statistics of n *other* clips of its speaker, see :mod:`vavl.data.speakers`. A clip is never among
 the clips that it is normalised by; all clips are scored under all conditions, so that differences
 are between the same clips.
 """
@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 
 from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
-from vavl.data.moments import PRIOR_CLIPS, Moments, SequenceMap, pooled, towards_training
 from vavl.data.partition import Partition, seeded_order
+from vavl.data.speakers import PRIOR_CLIPS, Moments, SequenceMap, pooled, towards_training
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError
-from vavl.evaluation.fusion import View, available_views
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.quantities import quantities
 from vavl.evaluation.results import Score
 from vavl.evaluation.run import check_comparable, prediction_table, run_config
+from vavl.evaluation.views import View, available_views
 from vavl.models.pretrained import WEIGHTS_FILE
 from vavl.models.registry import load_model
 from vavl.studies.comparison import (
@@ -38,7 +38,7 @@ from vavl.studies.comparison import (
     predicted,
     variant_scores,
 )
-from vavl.training.run import FoldDirectory, check_provenance, folds_of_run, open_stores
+from vavl.training.run_folder import FoldDirectory, check_provenance, folds_of_run, open_stores
 from vavl.training.scoring import run_model
 from vavl.training.speakers import priors
 from vavl.types import Modality

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vavl.atomic import atomic_write
-from vavl.evaluation.fusion import View
 from vavl.evaluation.summary import markdown_row, measure_name, with_limits
-from vavl.plot_style import COLOURS, INK, SETTINGS
+from vavl.evaluation.views import View
 from vavl.studies.enrolment import NOTHING, ConditionResult
 from vavl.studies.plots import MARKERS, save
 from vavl.studies.report import signed
+from vavl.system.atomic import atomic_write
+from vavl.system.plotting import COLOURS, INK, SETTINGS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

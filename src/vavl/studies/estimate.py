@@ -10,16 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from lightning_fabric import Fabric
 
-from vavl.config import ExperimentConfig
-from vavl.data.ahead import read_ahead
-from vavl.data.dataset import BucketSampler
+from vavl.config.experiment import ExperimentConfig
+from vavl.data.dataset import BucketSampler, read_ahead
 from vavl.data.manifest import Manifest
 from vavl.errors import VavlError
 from vavl.studies.plan import Plan, Task
 from vavl.studies.run import is_done
 from vavl.training.loop import train_epoch
 from vavl.training.objective import Objective
-from vavl.training.run import make_partitions, open_stores
+from vavl.training.run_folder import make_partitions, open_stores
 from vavl.training.setup import (
     compile_layers,
     make_datasets,

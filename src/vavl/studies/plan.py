@@ -21,25 +21,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vavl.config import ExperimentConfig, load_experiment, set_dotted, validated
+from vavl.config.base import validated
+from vavl.config.experiment import ExperimentConfig, load_experiment, set_dotted
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
 from vavl.errors import InputError, VavlError, all_problems
-from vavl.evaluation.fusion import View
 from vavl.evaluation.gaps import Gaps
 from vavl.evaluation.quantities import ccc_name
 from vavl.evaluation.run import predictions_file
+from vavl.evaluation.views import View
 from vavl.metrics import CATEGORY_MEASURES
-from vavl.sentiment import ATTRIBUTE as SENTIMENT
-from vavl.sentiment import SENTIMENT_MEASURES
-from vavl.studies.config import (
-    ConditionConfig,
-    StudyConfig,
-    SweepConfig,
-    VariantConfig,
-    flattened,
-)
-from vavl.training.run import FoldDirectory, make_partitions, open_stores, open_variants
+from vavl.metrics.sentiment import ATTRIBUTE as SENTIMENT
+from vavl.metrics.sentiment import SENTIMENT_MEASURES
+from vavl.studies.config import ConditionConfig, StudyConfig, SweepConfig, VariantConfig, flattened
+from vavl.training.run_folder import FoldDirectory, make_partitions, open_stores, open_variants
 from vavl.training.setup import output_names
 from vavl.types import Modality
 

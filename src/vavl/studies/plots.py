@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vavl.atomic import atomic_write
 from vavl.evaluation.summary import measure_name
-from vavl.plot_style import COLOURS, INK, MUTED, SETTINGS
 from vavl.studies.config import SweepConfig
 from vavl.studies.results import StudyResults, VariantResult
+from vavl.system.atomic import atomic_write
+from vavl.system.plotting import COLOURS, INK, MUTED, SETTINGS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,8 @@ from pathlib import Path
 from vavl.data.corpora import prepare
 from vavl.data.manifest import Manifest
 from vavl.errors import InputError
-from vavl.features.extract import build_extractor, extract, training_statistics
+from vavl.features.extract import extract, training_statistics
+from vavl.features.registry import build_extractor
 from vavl.studies.config import StudyConfig
 
 

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vavl.atomic import atomic_write
 from vavl.evaluation.bootstrap import CONFIDENCE, Interval
 from vavl.evaluation.results import Score
 from vavl.evaluation.summary import (
@@ -29,6 +28,7 @@ from vavl.studies.comparison import Comparison
 from vavl.studies.diagnosis import Diagnosis
 from vavl.studies.published import published_rows
 from vavl.studies.results import HypothesisResult, StudyResults, VariantResult
+from vavl.system.atomic import atomic_write
 
 READING = f"""\
 - *mean ± SD*: over folds, seeds averaged within each fold; *SD seeds*: of the pooled score, over

@@ -9,11 +9,11 @@ from enum import StrEnum
 from vavl.data.manifest import Manifest
 from vavl.errors import InputError
 from vavl.evaluation.bootstrap import CONFIDENCE
-from vavl.evaluation.fusion import View
 from vavl.evaluation.missing import take_away
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.results import Score
 from vavl.evaluation.run import predictions_file
+from vavl.evaluation.views import View
 from vavl.studies.comparison import (
     Comparison,
     Predicted,

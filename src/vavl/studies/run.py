@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from vavl.atomic import atomic_write, read_json
-from vavl.config import to_toml
+from vavl.config.experiment import to_toml
 from vavl.data.manifest import Manifest
 from vavl.errors import StoreError
 from vavl.evaluation.run import predict_fold
-from vavl.processes import Failure, run_here, run_in_processes, shown
 from vavl.studies.config import StudyConfig, load_study
 from vavl.studies.plan import Plan, Task
+from vavl.system.atomic import atomic_write, read_json
+from vavl.system.processes import Failure, run_here, run_in_processes, shown
 from vavl.training.experiment import train_experiment
-from vavl.training.run import (
+from vavl.training.run_folder import (
     PROVENANCE_FILE,
     SCHEMA_VERSION,
     check_provenance,

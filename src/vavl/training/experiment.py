@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from vavl.config import ExperimentConfig
+from vavl.config.experiment import ExperimentConfig
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError
 from vavl.training.loop import EpochCallback, train_fold
-from vavl.training.run import (
+from vavl.training.run_folder import (
     FoldDirectory,
     make_partitions,
     open_run,

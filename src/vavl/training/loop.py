@@ -14,22 +14,21 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from vavl.atomic import write_json
-from vavl.config import ExperimentConfig, TrainingConfig
-from vavl.data.ahead import read_ahead
-from vavl.data.dataset import BucketSampler
+from vavl.config.experiment import ExperimentConfig, TrainingConfig
+from vavl.data.dataset import BucketSampler, read_ahead
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
 from vavl.data.store import FeatureStore
+from vavl.distributed import together
 from vavl.errors import InputError
-from vavl.memory import keep_memory
 from vavl.models.base import EmotionModel
 from vavl.models.pretrained import write_features
-from vavl.ranks import together
-from vavl.training.checkpoint import Progress, read_checkpoint, restore, save_checkpoint
-from vavl.training.log import EpochLog
+from vavl.system.atomic import write_json
+from vavl.system.memory import keep_memory
+from vavl.training.checkpoint import EpochLog, Progress, read_checkpoint, restore, save_checkpoint
+from vavl.training.linear import fit_statistics_heads
 from vavl.training.objective import Objective
-from vavl.training.run import SCHEMA_VERSION, FoldDirectory
+from vavl.training.run_folder import SCHEMA_VERSION, FoldDirectory
 from vavl.training.scoring import development_report
 from vavl.training.setup import (
     class_weights,
@@ -39,7 +38,6 @@ from vavl.training.setup import (
     make_optimizer,
 )
 from vavl.training.speakers import normalise_speakers
-from vavl.training.statistics_heads import fit_statistics_heads
 from vavl.types import Batch, Modality
 
 EpochCallback = Callable[[dict[str, Any], int], None]
@@ -58,7 +56,7 @@ def train_fold(
 ) -> EmotionModel:
     """Trains one model on one partition, or goes on where an interrupted training stopped.
 
-    From then on the process keeps memory that it frees, see :func:`vavl.memory.keep_memory`.
+    From then on the process keeps memory that it frees, see :func:`vavl.system.memory.keep_memory`.
 
     Args:
         config: The experiment.

@@ -12,13 +12,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from vavl.data.ahead import read_ahead
-from vavl.data.dataset import UtteranceDataset, sorted_batches
+from vavl.data.dataset import UtteranceDataset, read_ahead, sorted_batches
+from vavl.distributed import gathered, together
 from vavl.metrics import accuracy, ccc, uar
 from vavl.models.base import EmotionModel
-from vavl.ranks import gathered, together
-from vavl.training.augment import Targets
-from vavl.training.objective import Objective
+from vavl.training.objective import Objective, Targets
 from vavl.types import STREAMS, Batch, Modality
 
 SCORING_BATCH = 64

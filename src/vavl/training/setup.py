@@ -12,17 +12,17 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
-from vavl.config import ExperimentConfig, TrainingConfig
+from vavl.config.experiment import ExperimentConfig, TrainingConfig
 from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition, seeded_order
 from vavl.data.store import FeatureStore
+from vavl.distributed import launched_ranks, leave_at_exit
 from vavl.errors import InputError
 from vavl.models.base import EmotionModel
 from vavl.models.conformer import FeedForward, RelativeSelfAttention
 from vavl.models.registry import build_model
-from vavl.ranks import launched_ranks, leave_at_exit
-from vavl.training.run import open_variants
+from vavl.training.run_folder import open_variants
 from vavl.types import STREAMS, Modality
 
 

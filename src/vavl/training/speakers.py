@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
-from vavl.data.moments import Moments, pooled, towards_training, training_moments
+from vavl.data.speakers import Moments, pooled, towards_training, training_moments
 from vavl.data.store import FeatureStore
 from vavl.models.base import EmotionModel, NormalisingModel
 from vavl.types import Modality

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vavl.data.corpora.folder import prepare_folder
 from vavl.data.manifest import Manifest
 from vavl.errors import InputError
-from vavl.media_files import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+from vavl.media.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from vavl.data.corpora import CORPORA, prepare
 from vavl.data.corpora.synthetic import EMOTIONS, LOOKS_LIKE, RATERS, SOUNDS_LIKE, prepare_synthetic
-from vavl.data.corpora.synthetic_face import ACTION_UNITS
-from vavl.data.corpora.synthetic_picture import draw_look, film
+from vavl.data.corpora.synthetic_face import ACTION_UNITS, draw_look, film
 from vavl.data.manifest import Manifest, Utterance
 from vavl.data.partition import speaker_kfold
 from vavl.errors import InputError
-from vavl.features.media import audio_blocks, video_frames
-from vavl.features.mtcnn import MtcnnDetector
+from vavl.faces.detector import MtcnnDetector
+from vavl.media.audio import audio_blocks
+from vavl.media.video import video_frames
 
 
 @pytest.fixture(scope="module")

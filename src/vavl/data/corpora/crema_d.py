@@ -18,8 +18,7 @@ from typing import Literal, get_args
 
 from vavl.data.corpora.table import read_table, write_table
 from vavl.data.manifest import Manifest, Utterance, stored_path
-from vavl.data.partition import Partition
-from vavl.data.protocols import drawn_partition, partition_by_speakers, save_partitions
+from vavl.data.partition import Partition, drawn_partition, partition_by_speakers, save_partitions
 from vavl.errors import InputError, all_problems
 
 _log = logging.getLogger(__name__)

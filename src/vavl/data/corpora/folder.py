@@ -11,11 +11,10 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from vavl.data.corpora.table import TableRow, read_table
-from vavl.data.manifest import Manifest, Utterance, stored_path
-from vavl.data.utterance import utterance_problems
+from vavl.data.manifest import Manifest, Utterance, stored_path, utterance_problems
 from vavl.errors import InputError, all_problems
-from vavl.media_files import AUDIO_SUFFIXES, VIDEO_SUFFIXES
-from vavl.scales import Scale
+from vavl.media.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+from vavl.metrics.scales import Scale
 
 _log = logging.getLogger(__name__)
 

@@ -18,10 +18,9 @@ from types import MappingProxyType
 
 from vavl.data.corpora.table import write_table
 from vavl.data.manifest import Manifest, Utterance, stored_path
-from vavl.data.partition import Partition
-from vavl.data.protocols import partition_by_speakers, save_partitions
+from vavl.data.partition import Partition, partition_by_speakers, save_partitions
 from vavl.errors import InputError, all_problems
-from vavl.scales import Scale
+from vavl.metrics.scales import Scale
 
 _log = logging.getLogger(__name__)
 

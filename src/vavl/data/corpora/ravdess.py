@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.atomic import atomic_write
 from vavl.data.corpora.table import TableRow, read_table, write_table
 from vavl.data.manifest import Manifest, Utterance, stored_path
 from vavl.errors import InputError, MediaError, all_problems
+from vavl.system.atomic import atomic_write
 
 _log = logging.getLogger(__name__)
 

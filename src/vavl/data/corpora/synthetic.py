@@ -21,18 +21,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.atomic import atomic_write
 from vavl.data.corpora.synthetic_face import (
     ACTION_UNITS,
     FRAME_RATE_HZ,
     Face,
     FaceStyle,
+    Look,
     animate,
     draw_face,
+    draw_look,
+    film,
     unit_vector,
 )
-from vavl.data.corpora.synthetic_media import write_mp4, write_wav
-from vavl.data.corpora.synthetic_picture import Look, draw_look, film
 from vavl.data.corpora.synthetic_voice import (
     ORDER_FIELDS,
     Voice,
@@ -43,7 +43,9 @@ from vavl.data.corpora.synthetic_voice import (
 )
 from vavl.data.manifest import Manifest, Utterance
 from vavl.errors import InputError, VavlError, all_problems
-from vavl.processes import Failure, run_here, run_in_processes, shown
+from vavl.media.writing import write_mp4, write_wav
+from vavl.system.atomic import atomic_write
+from vavl.system.processes import Failure, run_here, run_in_processes, shown
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad")
 RATERS = 5

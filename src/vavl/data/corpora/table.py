@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vavl.atomic import atomic_write
 from vavl.errors import InputError, all_problems
+from vavl.system.atomic import atomic_write
 
 
 @dataclass(frozen=True)

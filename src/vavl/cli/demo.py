@@ -1,0 +1,166 @@
+"""``vavl demo``: the whole way on a synthetic corpus, from videos to a report and predictions."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from vavl.cli.display import TrainingDisplay, print_predictions
+from vavl.config.experiment import DataConfig, ExperimentConfig, TrainingConfig, to_toml
+from vavl.data.corpora.synthetic import prepare_synthetic
+from vavl.data.manifest import Manifest
+from vavl.data.partition import Partition
+from vavl.evaluation.report import write_report
+from vavl.evaluation.run import evaluate_runs
+from vavl.evaluation.summary import print_scores
+from vavl.features.extract import extract
+from vavl.features.registry import build_extractor
+from vavl.inference import load
+from vavl.inference.files import ClipFiles
+from vavl.inference.pictures import illustrate
+from vavl.training.experiment import train_experiment
+from vavl.training.run_folder import FoldDirectory
+from vavl.types import Modality
+
+SPEAKERS, CLIPS_PER_SPEAKER = 12, 24
+WORKERS = min(4, os.cpu_count() or 1)
+
+
+def demo_experiment(out: Path, seed: int) -> ExperimentConfig:
+    """The experiment of the demo: a narrow small VAVL, three folds."""
+    return ExperimentConfig(
+        name="demo",
+        runs_dir=out / "runs",
+        data=DataConfig(
+            manifest=out / "corpus" / "manifest.parquet",
+            acoustic=out / "stores" / "acoustic",
+            visual=out / "stores" / "visual",
+            attributes=("arousal", "valence"),
+            kfold=3,
+            development_share=0.2,
+            balance_by="sex",
+        ),
+        model={"preset": "small", "width": 64, "head_widths": [64, 32]},
+        training=TrainingConfig(
+            epochs=15,
+            batch_size=16,
+            learning_rate=2e-3,
+            learning_rate_schedule="cosine",
+            warmup_epochs=1,
+            gradient_clip=5.0,
+            acoustic_noise=0.2,
+            visual_noise=0.2,
+            time_masking=0.2,
+            label_smoothing=0.1,
+            selection="loss",
+            seed=seed,
+        ),
+    )
+
+
+def run_demo(out: Path, *, seed: int = 0) -> Path:
+    """Makes a corpus of videos, extracts, trains, evaluates, writes a report and predicts.
+
+    Run again on the same folder, it goes on where it was interrupted.
+
+    Args:
+        out: Where everything is written.
+        seed: Seed of the corpus and of the training.
+
+    Returns:
+        The report.
+    """
+    started = time.perf_counter()
+    console = Console()
+    console.rule("1. A synthetic corpus: voices and drawn faces made by rules, not by people")
+    corpus = out / "corpus"
+    table = corpus / "manifest.parquet"
+    manifest = (
+        Manifest.load(table)
+        if table.is_file()
+        else prepare_synthetic(
+            corpus,
+            speakers=SPEAKERS,
+            clips_per_speaker=CLIPS_PER_SPEAKER,
+            seed=seed,
+            workers=WORKERS,
+            progress=True,
+        )
+    )
+    console.print(f"{len(manifest)} clips of {len(manifest.speakers)} speakers in {corpus}")
+
+    console.rule("2. Features of sound (log-mel) and of the face found in the video (compact-face)")
+    for modality, name in ((Modality.ACOUSTIC, "logmel"), (Modality.VISUAL, "compact-face")):
+        extractor = build_extractor(modality, name)
+        report = extract(manifest, extractor, out / "stores" / modality, workers=WORKERS)
+        console.print(f"{modality}: {report.summary()}")
+
+    console.rule("3. Training on speakers apart from those that are tested")
+    config = demo_experiment(out, seed)
+    with TrainingDisplay(console) as display:
+        folds = train_experiment(config, on_fold=display.begin)
+
+    console.rule("4. Scores on speakers that the models have never met")
+    scores = evaluate_runs([config.run_dir])
+    print_scores(scores.evaluation, console)
+    page = write_report(
+        scores.evaluation,
+        scores.tables,
+        out / "evaluation",
+        histories=scores.histories,
+        config_text=to_toml(config),
+        title="Demo on the synthetic corpus",
+    )
+
+    console.rule("5. Predictions for one test clip: both modalities, sound alone, face alone")
+    files = sample_files(manifest, folds[0], out / "clips")
+    recognizer = load(folds[0].path)
+    print_predictions([recognizer.predict(file) for file in files], "table")
+    console.print(
+        f"Predict yourself: vavl predict {' '.join(map(str, files))} --model {folds[0].path}",
+        soft_wrap=True,
+    )
+
+    console.rule("6. The same clip by the bundled model, which was trained on real people")
+    plot = out / "compact.png"
+    bundled = illustrate(load(), ClipFiles(files[0].name, media=files[0]), plot=plot)
+    print_predictions([bundled], "table")
+    console.print(f"Over time: {plot}. On your own video: vavl predict VIDEO", soft_wrap=True)
+
+    console.print(f"\nDone in {time.perf_counter() - started:.0f} s.")
+    console.print(f"Report: {page}", soft_wrap=True)
+    return page
+
+
+def sample_files(manifest: Manifest, fold: FoldDirectory, folder: Path) -> list[Path]:
+    """Copies one test clip three times: with both modalities, its sound alone, its face alone."""
+    utterance = manifest.by_id[Partition.load(fold.partition_file).test[0]]
+    video = manifest.path(utterance, "video_path")
+    sound = manifest.path(utterance, "audio_path")
+    assert video is not None
+    assert sound is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    emotion = utterance.category
+    return [
+        Path(shutil.copyfile(video, folder / f"{emotion}-both.mp4")),
+        Path(shutil.copyfile(sound, folder / f"{emotion}-sound-alone.wav")),
+        _without_sound(video, folder / f"{emotion}-face-alone.mp4"),
+    ]
+
+
+def _without_sound(video: Path, path: Path) -> Path:
+    """Copies the picture of a video as it is."""
+    import av
+
+    with av.open(str(video)) as source, av.open(str(path), "w") as output:
+        track = source.streams.video[0]
+        copy = output.add_stream_from_template(track)
+        for packet in source.demux(track):
+            if packet.dts is not None:
+                packet.stream = copy
+                output.mux(packet)
+    return path

@@ -1,0 +1,257 @@
+"""Commands that put a model to use: predict, stream, export, and the demonstration of it all."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from vavl.errors import EXIT_OK, EXIT_PARTIAL, MediaError
+
+
+def predict(
+    paths: Positional[tuple[Path, ...]],
+    /,
+    model: Annotated[str, arg(aliases=["-m"])] = "compact",
+    profile: Path | None = None,
+    timeline: bool = False,
+    plot: Path | None = None,
+    overlay: Path | None = None,
+    format: Literal["table", "json", "csv"] = "table",
+    out: Path | None = None,
+    workers: int = 0,
+    device: str = "cpu",
+) -> int:
+    """Predict the emotion of clips: video or sound files, folders of them, folders of frames.
+
+    A clip is predicted from whatever it has: sound and face, or one of them. NAME.visual.npy and
+    NAME.acoustic.npy hold features of the clip NAME. A file that cannot be read is reported, and
+    the others go on. With --out, a folder is filled with tables, one line as soon as a clip is
+    done; the same command goes on where it was interrupted.
+
+    Args:
+        paths: Files and folders.
+        model: The model of the package, a fold of a run (or a run of one fold), a model folder, an
+            exported one, or a hub id.
+        profile: What `vavl enrol` has written about the one person in all clips.
+        timeline: Predict over time as well, in windows of 2 s every 0.5 s.
+        plot: Picture of the probabilities over time (PNG, SVG or PDF); for a single clip.
+        overlay: Video with the face and the emotion drawn on it (mp4); for a single clip.
+        format: What is printed.
+        out: Folder for predictions.jsonl, .csv, .parquet and failures.csv, instead of printing.
+        workers: With --out: processes that work at once; 0 works in this process.
+        device: auto, cpu, cuda, cuda:1, mps.
+    """
+    from vavl.cli.display import print_predictions, print_timelines
+    from vavl.data.speakers import SpeakerProfile
+    from vavl.errors import InputError
+    from vavl.inference import find_files, group_files, load, predict_many
+    from vavl.system.processes import shown_pairs
+
+    if not paths:
+        raise InputError("PATHS: expected at least one file or folder, got none")
+    if out is None and workers:
+        raise InputError("--workers: expected --out with it, got none")
+    if out is not None and format != "table":
+        raise InputError("--format: expected no --out with it, where all tables are written")
+    if timeline and format == "csv":
+        raise InputError("--timeline: expected --format table or json, or --out; got csv")
+    clips = group_files(find_files(paths))
+    if (plot or overlay) and (len(clips) > 1 or out):
+        raise InputError(
+            f"--plot, --overlay: expected a single clip and no --out, got {len(clips)} clips"
+        )
+    speaker = None if profile is None else SpeakerProfile.load(profile)
+    if out is not None:
+        report = predict_many(
+            clips,
+            out,
+            model=model,
+            timeline=timeline,
+            workers=workers,
+            device=device,
+            speaker=speaker,
+        )
+        print(f"{report.summary()} -> {out}")
+        if report.failed:
+            print(f"  reasons: {out / 'failures.csv'}", file=sys.stderr)
+        return EXIT_PARTIAL if report.failed else EXIT_OK
+    recognizer = load(model, device=device)
+    if speaker is not None:
+        recognizer.profile_of(speaker)  # or an error, before any clip
+    predictions, failures = [], []
+    pairs = ((clip, None) for clip in clips)
+    several = len(clips) > 1
+    for clip, _ in shown_pairs(pairs, len(clips), what="predicting", progress=several):
+        try:
+            if plot or overlay:
+                from vavl.inference.pictures import illustrate
+
+                predictions.append(
+                    illustrate(recognizer, clip, plot=plot, overlay=overlay, speaker=speaker)
+                )
+            else:
+                predictions.append(
+                    recognizer.predict_files(clip, timeline=timeline, speaker=speaker)
+                )
+        except (MediaError, InputError) as error:
+            failures.append((clip.name, str(error)))
+    print_predictions(predictions, format)
+    if timeline and format == "table":
+        print_timelines(predictions)
+    for name, reason in failures:
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    return EXIT_PARTIAL if failures else EXIT_OK
+
+
+def enrol(
+    paths: Positional[tuple[Path, ...]],
+    /,
+    speaker: str,
+    out: Path,
+    model: Annotated[str, arg(aliases=["-m"])] = "compact",
+    device: str = "cpu",
+) -> int:
+    """Get to know a person from clips of them, without labels: write a profile for predicting.
+
+    `vavl predict CLIP --profile OUT` then compares the person with themselves. Clips of all moods
+    are best, ten or more of them. The profile holds averages of features: personal data.
+
+    Args:
+        paths: Files and folders, as for `vavl predict`.
+        speaker: Name of the person.
+        out: The profile to write, by custom NAME.safetensors; one that is there is replaced.
+        model: As for `vavl predict`: the same one, or one with the same features.
+        device: cpu, cuda, ...
+    """
+    from vavl.errors import InputError
+    from vavl.inference import find_files, group_files, load
+
+    if not paths:
+        raise InputError("PATHS: expected at least one file or folder, got none")
+    recognizer = load(model, device=device)
+    failures = []
+    for clip in group_files(find_files(paths)):
+        try:
+            recognizer.adapt([clip], speaker=speaker)
+        except (MediaError, InputError) as error:
+            failures.append((clip.name, str(error)))
+    for name, reason in failures:
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    if speaker not in recognizer.speakers:
+        raise InputError("PATHS: expected at least one clip that can be used, got none")
+    profile = recognizer.speakers[speaker]
+    profile.save(out)
+    counts = ", ".join(f"{profile.clips(m)} {m}" for m in profile.moments)
+    print(f"Profile of {speaker} (clips: {counts}): {out}")
+    return EXIT_PARTIAL if failures else EXIT_OK
+
+
+def stream(
+    source: Positional[Path | None] = None,
+    /,
+    model: Annotated[str, arg(aliases=["-m"])] = "compact",
+    camera: str | None = "/dev/video0",
+    microphone: str | None = "default",
+    video_pipe: str | None = None,
+    audio_pipe: int | None = None,
+    speed: float = 1.0,
+    profile: Path | None = None,
+    format: Literal["table", "json"] = "table",
+    device: str = "cpu",
+) -> int:
+    """Predict live: from camera and microphone, a pipe, or a file at its own pace.
+
+    Windows of 2 s, one every 0.5 s, each printed as soon as it is known, with its latency: how long
+    after the end of the window the line is there. Ctrl-C ends it.
+
+    Args:
+        source: File or folder of frames that is played as if it happened now; otherwise a pipe or
+            the devices are read.
+        model: The model of the package, a fold of a run, a model folder, an exported one, or
+            a hub id.
+        camera: Device of Video4Linux; None for no picture.
+        microphone: Device of ALSA, e.g. hw:1; None for no sound.
+        video_pipe: WIDTHxHEIGHT@RATE of raw RGB frames (rgb24) on the standard input.
+        audio_pipe: Sampling rate in Hz of raw mono samples (s16le) on the standard input.
+        speed: Of a file: 2 plays twice as fast.
+        profile: What `vavl enrol` has written about the one person in the stream.
+        format: What is printed: a line of a table, or of JSON.
+        device: cpu, cuda, ...
+    """
+    from contextlib import suppress
+
+    from vavl.cli.display import window_printer
+    from vavl.data.speakers import SpeakerProfile
+    from vavl.errors import InputError
+    from vavl.inference import live, load
+    from vavl.inference.sources import pipe_format
+
+    given = {"SOURCE": source, "--video-pipe": video_pipe, "--audio-pipe": audio_pipe}
+    chosen = [name for name, value in given.items() if value is not None]
+    if len(chosen) > 1:
+        raise InputError(f"{', '.join(chosen)}: expected one of them, got {len(chosen)}")
+    recognizer = load(model, device=device)
+    speaker = None if profile is None else SpeakerProfile.load(profile)
+    if speaker is not None:
+        recognizer.profile_of(speaker)  # or an error, before any device is opened
+    if source is not None:
+        events = live.file_at_real_time(
+            source, speed, audio=recognizer.hears, video=recognizer.sees
+        )
+    elif video_pipe is not None:
+        events = live.pipe(sys.stdin.buffer, *pipe_format(video_pipe))
+    elif audio_pipe is not None:
+        events = live.pcm(sys.stdin.buffer, audio_pipe)
+    else:
+        events = live.device(
+            camera if recognizer.sees else None, microphone if recognizer.hears else None
+        )
+    with suppress(KeyboardInterrupt):  # nothing is left half done: this is how a stream ends
+        live.run_stream(recognizer, events, window_printer(format), speaker=speaker)
+    return EXIT_OK
+
+
+def export(
+    model: Positional[str],
+    /,
+    out: Path,
+    format: Literal["onnx", "torch"] = "onnx",
+    quantize: Literal["int8"] | None = None,
+) -> int:
+    """Export a model into graphs that run without vavl's code; needs vavl[onnx].
+
+    For vavl and vavl+ models. One graph for each use: acoustic, visual, audiovisual. Each is
+    checked against the model before anything is written. `vavl predict --model OUT` predicts with
+    them.
+
+    Args:
+        model: The model of the package (compact), a fold of a run (or a run of one fold), a model
+            folder or a hub id.
+        out: Folder to write, which must not hold anything yet.
+        format: onnx for onnxruntime, or torch for programs of torch.export (.pt2).
+        quantize: int8 makes ONNX graphs smaller and faster, and a little less exact.
+    """
+    from vavl.export import export_model
+
+    report = export_model(model, out, format=format, quantize=quantize, progress=True)
+    for use, size in report.graph_bytes.items():
+        print(f"{use}: {size / 1e6:.1f} MB")
+    print(f"Largest difference from the model: {report.largest_difference:.1g}")
+    print(f"Exported: {report.folder}")
+    return EXIT_OK
+
+
+def demo(out: Path = Path("demo"), seed: int = 0) -> int:
+    """Try everything on a synthetic corpus: train, evaluate, report, predict.
+
+    Args:
+        out: Where everything is written.
+        seed: Seed of corpus and training.
+    """
+    from vavl.cli.demo import run_demo
+
+    run_demo(out, seed=seed)
+    return EXIT_OK

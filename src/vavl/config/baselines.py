@@ -1,0 +1,192 @@
+"""Sizes of the models that VAVL is compared with; each is described in :mod:`vavl.models`.
+
+The defaults are the published ones where there are some. Importing this module does not import
+torch.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from vavl.config.models import (
+    SMALL_CONFORMER,
+    ConformerConfig,
+    ModelConfig,
+    Presets,
+    width_problems,
+)
+from vavl.types import Modality
+
+_TOGETHER = (Modality.AUDIOVISUAL,)
+
+
+class DeepConformerConfig(ConformerConfig):
+    """Sizes of conformers as deep as VAVL's encoder and shared layers together."""
+
+    presets: ClassVar[Presets] = {"paper": {}, "small": {**SMALL_CONFORMER, "blocks": 2}}
+
+    blocks: int = Field(default=5, ge=1)
+    """Conformer blocks of each encoder."""
+
+
+class ConformersConfig(DeepConformerConfig):
+    """Conformers that share nothing: one for each modality that is read."""
+
+
+class AcousticConformerConfig(ConformersConfig):
+    """Sound alone."""
+
+    name: Literal["acoustic-conformer"] = "acoustic-conformer"
+    predictions: tuple[Modality, ...] = (Modality.ACOUSTIC,)
+
+
+class VisualConformerConfig(ConformersConfig):
+    """The face alone."""
+
+    name: Literal["visual-conformer"] = "visual-conformer"
+    predictions: tuple[Modality, ...] = (Modality.VISUAL,)
+
+
+class AveragingConfig(ConformersConfig):
+    """Late fusion: both of them side by side, and the average of their predictions."""
+
+    name: Literal["averaging"] = "averaging"
+
+
+class ConcatenationConfig(DeepConformerConfig):
+    """Early fusion: one conformer over frames of both modalities."""
+
+    name: Literal["concatenation"] = "concatenation"
+    predictions: tuple[Modality, ...] = _TOGETHER
+
+
+class CrossmodalConfig(ModelConfig):
+    """Sizes of transformers whose queries are of one modality and whose keys are of the other."""
+
+    width: int = Field(default=30, ge=2)
+    """Width of the transformers."""
+    layers: int = Field(default=5, ge=1)
+    """Layers of each transformer."""
+    heads: int = Field(default=5, ge=1)
+    """Attention heads; must divide ``width``."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Dropout of attention weights, hidden units and layers."""
+    embedding_dropout: float = Field(default=0.25, ge=0, lt=1)
+    """Dropout of what enters a transformer."""
+    head_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout in the prediction heads."""
+
+    def _problems(self) -> list[str]:
+        return [*super()._problems(), *width_problems(self.width, self.heads)]
+
+
+class MulTConfig(CrossmodalConfig):
+    """Sizes of MulT."""
+
+    presets: ClassVar[Presets] = {
+        "paper": {},
+        "small": {"acoustic_subsampling": 4, "width": 64, "layers": 2, "heads": 4, "dropout": 0.2},
+    }
+
+    name: Literal["mult"] = "mult"
+    predictions: tuple[Modality, ...] = _TOGETHER
+
+
+class AuxFormerConfig(CrossmodalConfig):
+    """Sizes of AuxFormer."""
+
+    presets: ClassVar[Presets] = {
+        "paper": {},
+        "small": {
+            "acoustic_subsampling": 4,
+            "width": 64,
+            "layers": 2,
+            "heads": 4,
+            "dropout": 0.2,
+            "auxiliary_widths": (128, 64),
+            "head_dropout": 0.3,
+        },
+    }
+
+    name: Literal["auxformer"] = "auxformer"
+    width: int = Field(default=50, ge=2)
+    heads: int = Field(default=10, ge=1)
+    auxiliary_widths: tuple[int, int] = (512, 256)
+    """Hidden widths of the head that the auxiliary networks share."""
+    head_dropout: float = Field(default=0.2, ge=0, lt=1)
+    missing_share: float = Field(default=0.4, ge=0, lt=1)
+    """Chance that a paired clip loses one modality (either, evenly) in the main network's step."""
+
+
+class UAVMConfig(ModelConfig):
+    """Sizes of UAVM."""
+
+    presets: ClassVar[Presets] = {
+        "paper": {},
+        "small": {
+            "acoustic_subsampling": 4,
+            "width": 128,
+            "encoder_layers": 1,
+            "shared_layers": 1,
+            "dropout": 0.2,
+        },
+    }
+
+    name: Literal["uavm"] = "uavm"
+    width: int = Field(default=1024, ge=2)
+    """Width of the transformers."""
+    encoder_layers: int = Field(default=3, ge=0)
+    """Transformer layers of each modality; 0 goes to the shared ones at once."""
+    shared_layers: int = Field(default=3, ge=1)
+    """Transformer layers common to both modalities."""
+    heads: int = Field(default=4, ge=1)
+    """Attention heads; must divide ``width``."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout of hidden units and layers; the published model has none."""
+
+    def _problems(self) -> list[str]:
+        return [*super()._problems(), *width_problems(self.width, self.heads)]
+
+
+class SFAVConfig(ModelConfig):
+    """Sizes of SFAV."""
+
+    presets: ClassVar[Presets] = {"paper": {}, "small": {"acoustic_subsampling": 4}}
+
+    name: Literal["sfav"] = "sfav"
+    acoustic_channels: tuple[int, int, int, int] = (64, 128, 256, 128)
+    """Channels of the four acoustic convolutions; attention stands between the second and third."""
+    visual_channels: tuple[int, int, int, int] = (64, 64, 128, 128)
+    """Channels of the four visual convolutions."""
+    kernel: int = Field(default=3, ge=1)
+    """Taps of the convolutions, odd."""
+    heads: int = Field(default=1, ge=1)
+    """Attention heads; must divide the second convolution's channels of both modalities."""
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        if self.kernel % 2 == 0:
+            problems.append(f"kernel: expected an odd number of taps, got {self.kernel}")
+        for name in ("acoustic_channels", "visual_channels"):
+            channels = getattr(self, name)
+            if min(channels) < 1 or channels[1] % self.heads:
+                problems.append(
+                    f"{name}: expected channels of which the second is a multiple of "
+                    f"heads={self.heads}, got {channels}"
+                )
+        return problems
+
+
+BASELINES: tuple[type[ModelConfig], ...] = (
+    AcousticConformerConfig,
+    VisualConformerConfig,
+    AveragingConfig,
+    ConcatenationConfig,
+    MulTConfig,
+    AuxFormerConfig,
+    UAVMConfig,
+    SFAVConfig,
+)
+"""All of them, as they are listed for people."""

@@ -1,0 +1,306 @@
+"""Typed, frozen configuration of experiments: each default stands here once.
+
+TOML files are read with :func:`load_experiment`; an unknown key is an error that names the nearest
+known one, and every problem of a file is reported in one error. Importing this module does not
+import torch.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from vavl.config.base import Configuration, unknown_name, validated
+from vavl.config.baselines import BASELINES
+from vavl.config.models import SCHEMA_VERSION, ModelConfig, VAVLConfig, VAVLPlusConfig
+from vavl.errors import InputError
+from vavl.types import Modality, what_it_takes
+
+__all__ = [
+    "MODEL_CONFIGS",
+    "SCHEMA_VERSION",
+    "Configuration",
+    "DataConfig",
+    "ExperimentConfig",
+    "ModelConfig",
+    "TrainingConfig",
+    "VAVLConfig",
+    "VAVLPlusConfig",
+    "load_experiment",
+    "model_config_class",
+    "set_dotted",
+    "to_toml",
+    "unknown_name",
+    "validated",
+]
+
+_MODELS: tuple[type[ModelConfig], ...] = (VAVLConfig, VAVLPlusConfig, *BASELINES)
+
+GIVEN_BY_DATA = ("acoustic_dim", "visual_dim", "categories", "attributes")
+"""Fields of a model's configuration that follow from the data of an experiment."""
+
+MODEL_CONFIGS = {name: config for config in _MODELS for name in config.names()}
+"""The sizes of every model, by its name."""
+
+
+def model_config_class(name: str, subject: str = "model.name") -> type[ModelConfig]:
+    """The configuration of a model of that name.
+
+    Args:
+        name: Name of a model.
+        subject: Where the name stands, for the error.
+
+    Raises:
+        InputError: There is no such model.
+
+    Example:
+        >>> model_config_class("mult").possible_predictions()
+        (<Modality.AUDIOVISUAL: 'audiovisual'>,)
+    """
+    if name not in MODEL_CONFIGS:
+        raise InputError(unknown_name(subject, name, MODEL_CONFIGS))
+    return MODEL_CONFIGS[name]
+
+
+def _as_text(path: object) -> object:
+    return str(path) if isinstance(path, Path) else path
+
+
+StorePath = Annotated[str, BeforeValidator(_as_text)]
+"""A folder, or an address such as ``s3://bucket/stores/logmel``, which no ``Path`` would keep."""
+
+
+class DataConfig(Configuration):
+    """Which clips, which features, which targets and which split."""
+
+    manifest: Path
+    """Utterance table (Parquet), as written by ``vavl prepare``."""
+    acoustic: StorePath | None = None
+    """Feature store of the acoustic sequences, or its address; None trains without sound."""
+    visual: StorePath | None = None
+    """Feature store of the visual sequences, or its address; None trains without faces."""
+    acoustic_variants: tuple[StorePath, ...] = ()
+    """Further stores of the same sound, e.g. at other speeds; training draws from all of them."""
+    categories: tuple[str, ...] | None = None
+    """Categories to predict; None takes all that occur in the manifest, () predicts none."""
+    attributes: tuple[str, ...] = ()
+    """Attributes to predict, e.g. ``["arousal", "valence"]``."""
+    paired_share: float = Field(default=1.0, ge=0, le=1)
+    """Share of the training clips with both modalities that keep them together."""
+    unpaired: Literal["keep", "drop"] = "keep"
+    """What becomes of the others: their sound and their face train apart, or are left out."""
+    category_targets: Literal["label", "votes"] = "label"
+    """Train on the one label of each clip, or on the distribution of the raters' votes."""
+    speaker_normalisation: bool = False
+    """Normalise the clips of each speaker by statistics of all their clips, labels unseen."""
+    partition: Literal["folds", "kfold", "file"] = "kfold"
+    """Folds given in the manifest, seeded speaker-independent k-fold, or ``partition_files``."""
+    kfold: int = Field(default=5, ge=2)
+    """Number of folds for ``partition = "kfold"``."""
+    partition_files: tuple[Path, ...] = ()
+    """JSON partitions for ``partition = "file"``."""
+    partition_seed: int = 0
+    """Seed of the choice of speakers."""
+    development_share: float = Field(default=0.2, ge=0, lt=1)
+    """Share of the training side's speakers that are set apart for development."""
+    balance_by: str | None = None
+    """Metadata field over which speakers are balanced, e.g. ``"sex"``."""
+
+
+class TrainingConfig(Configuration):
+    """How the model is trained."""
+
+    schedule: Literal["alternating", "joint"] = "joint"
+    """The paper's three steps per batch, or one pass with the fusion head on detached inputs; of
+    VAVL alone: each other model has one step of its own."""
+    epochs: int = Field(default=20, ge=1)
+    """Passes over the training clips."""
+    batch_size: int = Field(default=32, ge=1)
+    """Clips per batch; clips of similar length share a batch."""
+    learning_rate: float = Field(default=5e-5, gt=0)
+    """Step size of Adam; the paper's is 5e-5."""
+    betas: tuple[float, float] = (0.95, 0.999)
+    """Decay rates of Adam's moments."""
+    weight_decay: float = Field(default=5e-7, ge=0)
+    """Weight decay; ``decoupled_weight_decay`` says which kind."""
+    decoupled_weight_decay: bool = False
+    """AdamW instead of Adam with an L2 term."""
+    learning_rate_schedule: Literal["constant", "cosine"] = "constant"
+    """Constant as in the paper, or a cosine to zero over all epochs."""
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    """Epochs over which the learning rate rises linearly from zero."""
+    gradient_clip: float | None = Field(default=None, gt=0)
+    """Largest norm of the gradient of a step; None leaves it alone."""
+    alpha: float | None = Field(default=None, ge=0)
+    """Weight of VAVL's reconstruction loss; None takes the published 2 (categories) or 1."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target spread evenly over the categories."""
+    class_weights: bool = False
+    """Weigh categories by the inverse of their frequency in the training split."""
+    modality_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Chance that a paired clip loses one modality (either, evenly) in a step."""
+    acoustic_noise: float = Field(default=0.0, ge=0)
+    """Standard deviation of Gaussian noise on the normalised acoustic training features."""
+    visual_noise: float = Field(default=0.0, ge=0)
+    """Standard deviation of Gaussian noise on the normalised visual training features."""
+    time_masking: float = Field(default=0.0, ge=0, lt=1)
+    """Largest share of a training sequence that is blanked in one span (SpecAugment, Park 2019)."""
+    mixup: float = Field(default=0.0, ge=0)
+    """Beta parameter of mixup (Zhang 2018) of clips that have the same modalities; 0 is off."""
+    selection: Literal["score", "loss", "last"] = "score"
+    """Keep the epoch with the best development score, the lowest development loss, or the last."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after this many epochs without a better one (needs development speakers)."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of weights, order, dropout and augmentation."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ..."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Numerical precision, as Lightning Fabric names it."""
+    compile: bool = False
+    """Compile the conformers' layers (torch.compile): a slow start, then fewer, larger kernels."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads; None leaves torch's default."""
+
+
+class ExperimentConfig(Configuration):
+    """One experiment: data, model, training. Stored with every run as ``config.toml``."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run's folder."""
+    runs_dir: Path = Path("runs")
+    """Folder that holds the runs."""
+    data: DataConfig
+    model: dict[str, Any] = Field(default_factory=lambda: {"preset": "small"})
+    """``name`` of the model (default ``vavl``), ``preset`` and any size that differs from it."""
+    training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _model_is_valid(self) -> Self:
+        # The data say the dimensions and names later; everything else is checked before a run
+        # is begun, so that a misspelt size leaves nothing behind.
+        try:
+            self.check_model()
+        except InputError as error:
+            raise ValueError(f"model: {error}") from None
+        if self.training.patience is not None and self.training.selection == "last":
+            raise ValueError('training.patience: has no meaning with selection = "last"')
+        return self
+
+    @property
+    def run_dir(self) -> Path:
+        """Where the run is written."""
+        return self.runs_dir / self.name
+
+    def check_model(self, trained: Sequence[Modality] = tuple(Modality)) -> None:
+        """Raises InputError where :meth:`build_model_config` would for any data of that kind."""
+        self.build_model_config(
+            acoustic_dim=1, visual_dim=1, categories=("a", "b"), attributes=(), trained=trained
+        )
+
+    def build_model_config(
+        self,
+        *,
+        acoustic_dim: int,
+        visual_dim: int,
+        categories: Sequence[str],
+        attributes: Sequence[str],
+        trained: Sequence[Modality] = tuple(Modality),
+    ) -> ModelConfig:
+        """The model's configuration, once the data have said the dimensions and the outputs.
+
+        Args:
+            acoustic_dim: Features per acoustic step.
+            visual_dim: Features per visual step.
+            categories: Names of the categories.
+            attributes: Names of the attributes.
+            trained: Predictions that the training clips can train; those that the model is not
+                able to are left out.
+
+        Raises:
+            InputError: A name or size does not fit, or the clips train nothing of the model.
+        """
+        sizes = dict(self.model)
+        cls = model_config_class(str(sizes.pop("name", "vavl")))
+        from_data = [name for name in GIVEN_BY_DATA if name in sizes]
+        if from_data:
+            raise InputError(
+                f"model.{from_data[0]}: expected no {', '.join(from_data)} in [model]: they follow "
+                "from the data; choose outputs with data.categories and data.attributes"
+            )
+        possible = cls.possible_predictions()
+        predictions = tuple(p for p in possible if p in trained)
+        if not predictions:
+            raise InputError(
+                f"model.name: expected training clips with {what_it_takes(possible)} for "
+                f"{'/'.join(cls.names())}, got none; check data.acoustic and data.visual, or take "
+                "another model"
+            )
+        return cls.preset(
+            sizes.pop("preset", "small"),
+            acoustic_dim=acoustic_dim,
+            visual_dim=visual_dim,
+            categories=categories,
+            attributes=attributes,
+            **{"predictions": predictions, **sizes},
+        )
+
+
+def load_experiment(
+    path: Path | str, overrides: Mapping[str, Any] | None = None
+) -> ExperimentConfig:
+    """Reads an experiment from TOML; paths in it are relative to the working directory.
+
+    Args:
+        path: TOML file.
+        overrides: Dotted keys to values, e.g. ``{"training.epochs": 5}``; they win over the file.
+
+    Raises:
+        InputError: The file is missing or is not TOML, or some keys or values do not fit: all of
+            them are listed.
+    """
+    content = read_toml(Path(path), "config")
+    for key, value in (overrides or {}).items():
+        set_dotted(content, key, value)
+    return validated(ExperimentConfig, content, str(path))
+
+
+def read_toml(path: Path, argument: str) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Args:
+        path: The file.
+        argument: What the file was given as, for the error.
+
+    Raises:
+        InputError: The file is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{argument}: expected a TOML file, found none at {path}") from None
+    except OSError as error:
+        raise InputError(f"{argument}: {path} cannot be read: {error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{argument}: {path} is not valid TOML: {error}") from None
+
+
+def set_dotted(content: dict[str, Any], key: str, value: Any) -> None:
+    """Sets ``content["a"]["b"]`` for the key ``"a.b"``, making tables on the way."""
+    *sections, last = key.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise InputError(f"{key}: {section!r} is a value, not a table")
+    content[last] = value
+
+
+def to_toml(config: Configuration) -> str:
+    """The resolved configuration as TOML, every default spelled out; None is left out."""
+    import tomli_w
+
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))

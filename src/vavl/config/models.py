@@ -1,0 +1,266 @@
+"""Sizes of the models: what all are told, and VAVL's. :mod:`vavl.config.baselines` has the others'.
+
+Importing this module does not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self, get_args
+
+from pydantic import Field, model_validator
+
+from vavl.config.base import Configuration, unknown_name, validated
+from vavl.errors import InputError
+from vavl.types import STREAMS, Modality
+
+SCHEMA_VERSION = 1
+"""Version of the stored configuration of a model (``config.json``)."""
+
+
+Presets = Mapping[str, Mapping[str, Any]]
+"""Named sets of sizes: what differs from the defaults."""
+
+
+class ModelConfig(Configuration):
+    """What every model is told: its inputs, its outputs, and what it predicts from.
+
+    The defaults of the sizes are those of the model's paper. Use :meth:`preset` for a known set.
+    """
+
+    presets: ClassVar[Presets] = {"paper": {}}
+    """The sets that :meth:`preset` knows."""
+
+    name: str
+    """Which model it is, e.g. ``vavl`` or ``mult``."""
+    acoustic_dim: int = Field(ge=1)
+    """Features per step of the acoustic sequence."""
+    visual_dim: int = Field(ge=1)
+    """Features per step of the visual sequence."""
+    categories: tuple[str, ...] = ()
+    """Names of the emotion categories, in the order of the outputs."""
+    attributes: tuple[str, ...] = ()
+    """Names of the emotional attributes (outputs in [0, 1]), after the categories."""
+    predictions: tuple[Modality, ...] = tuple(Modality)
+    """Predictions that the model makes: those that it is able to and was trained for. A model that
+    makes both unimodal ones alone averages the two for clips with both modalities; a modality that
+    no prediction needs is refused."""
+    acoustic_subsampling: int = Field(default=1, ge=1, le=16)
+    """Steps of the acoustic sequence that are joined into one before the encoder."""
+    visual_subsampling: int = Field(default=1, ge=1, le=16)
+    """Steps of the visual sequence that are joined into one before the encoder."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problems = self._problems()
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _problems(self) -> list[str]:
+        """What does not go together; a subclass adds its own."""
+        problems = []
+        if not self.categories and not self.attributes:
+            problems.append("categories, attributes: expected at least one output, got none")
+        names = (*self.categories, *self.attributes)
+        if len(set(names)) < len(names):
+            problems.append(f"categories, attributes: expected distinct names, got {names}")
+        if len(self.categories) == 1:
+            problems.append("categories: expected none or at least two, got one")
+        possible = self.possible_predictions()
+        if not self.predictions or not set(self.predictions) <= set(possible):
+            problems.append(
+                f"predictions: expected some of {[str(p) for p in possible]}, got "
+                f"{[str(p) for p in self.predictions]}"
+            )
+        return problems
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The names that this configuration goes by."""
+        return get_args(cls.model_fields["name"].annotation)
+
+    @classmethod
+    def possible_predictions(cls) -> tuple[Modality, ...]:
+        """What the model is able to predict from, given the data to train it."""
+        possible: tuple[Modality, ...] = cls.model_fields["predictions"].default
+        return possible
+
+    @property
+    def inputs(self) -> tuple[Modality, ...]:
+        """The modalities that the predictions need."""
+        both = Modality.AUDIOVISUAL in self.predictions
+        return tuple(m for m in STREAMS if both or m in self.predictions)
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs: the categories, then the attributes."""
+        return len(self.categories) + len(self.attributes)
+
+    def dim(self, modality: Modality) -> int:
+        """Features per step that the model expects of a modality."""
+        return self.acoustic_dim if modality is Modality.ACOUSTIC else self.visual_dim
+
+    def subsampling(self, modality: Modality) -> int:
+        """Steps joined into one before the encoder of a modality."""
+        if modality is Modality.ACOUSTIC:
+            return self.acoustic_subsampling
+        return self.visual_subsampling
+
+    @classmethod
+    def preset(
+        cls,
+        name: str,
+        *,
+        acoustic_dim: int,
+        visual_dim: int,
+        categories: Sequence[str] = (),
+        attributes: Sequence[str] = (),
+        **overrides: Any,
+    ) -> Self:
+        """A named set of sizes for given inputs and outputs.
+
+        Args:
+            name: ``"paper"`` (of VAVL: 53.9 M parameters for 1024/1408 inputs and 6 categories) or
+                ``"small"`` (0.4 to 3 M, trains on two CPU cores).
+            acoustic_dim: Features per acoustic step.
+            visual_dim: Features per visual step.
+            categories: Names of the categories.
+            attributes: Names of the attributes.
+            **overrides: Any other field of this class.
+
+        Raises:
+            InputError: Unknown preset, unknown field or a value out of range.
+        """
+        if name not in cls.presets:
+            raise InputError(unknown_name("preset", name, cls.presets))
+        steps = ("acoustic_subsampling", "visual_subsampling")
+        if name == "paper" and any(overrides.get(step, 1) != 1 for step in steps):
+            raise InputError(
+                f"{', '.join(steps)}: the preset 'paper' has no subsampling; take preset 'small'"
+            )
+        return validated(
+            cls,
+            {
+                "acoustic_dim": acoustic_dim,
+                "visual_dim": visual_dim,
+                "categories": tuple(categories),
+                "attributes": tuple(attributes),
+                **cls.presets[name],
+                **overrides,
+            },
+            cls.__name__,
+        )
+
+
+class ConformerConfig(ModelConfig):
+    """Sizes of conformers and of the heads behind them."""
+
+    projection_channels: int = Field(default=50, ge=1)
+    """Channels of the bias-free projection of each input frame."""
+    width: int = Field(default=512, ge=2)
+    """Width of the encoders and of the representations."""
+    heads: int = Field(default=8, ge=1)
+    """Attention heads; must divide ``width``."""
+    expansion: int = Field(default=4, ge=1)
+    """Inner width of the feed-forward modules as a multiple of ``width``."""
+    kernel: int = Field(default=31, ge=1)
+    """Taps of the depthwise convolution, odd."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Dropout in the encoders."""
+    input_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout of single features of the normalised input frames; the paper has none."""
+    head_widths: tuple[int, ...] = (512, 256)
+    """Hidden widths of the prediction and reconstruction heads."""
+    head_dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Dropout after the first layer of each head."""
+
+    def _problems(self) -> list[str]:
+        problems = [*super()._problems(), *width_problems(self.width, self.heads)]
+        if self.kernel % 2 == 0:
+            problems.append(f"kernel: expected an odd number of taps, got {self.kernel}")
+        if not self.head_widths:
+            problems.append("head_widths: expected at least one hidden width, got none")
+        return problems
+
+
+def width_problems(width: int, heads: int) -> list[str]:
+    """What is wrong with the width of attention whose positions are sines and cosines."""
+    if width % heads or width % 2:
+        return [f"width: expected an even multiple of heads={heads}, got {width}"]
+    return []
+
+
+SMALL_CONFORMER: dict[str, Any] = {
+    "projection_channels": 64,
+    "acoustic_subsampling": 4,
+    "width": 128,
+    "heads": 4,
+    "kernel": 7,
+    "dropout": 0.2,
+    "head_widths": (128, 64),
+    "head_dropout": 0.3,
+}
+"""What the preset ``small`` of all models of conformers has in common."""
+
+
+class VAVLConfig(ConformerConfig):
+    """Sizes of a VAVL model and the names of its outputs.
+
+    Example:
+        >>> config = VAVLConfig.preset(
+        ...     "small", acoustic_dim=512, visual_dim=35, categories=["happy", "sad"]
+        ... )
+        >>> config.outputs
+        2
+    """
+
+    presets: ClassVar[Presets] = {
+        "paper": {},
+        "small": {**SMALL_CONFORMER, "encoder_blocks": 1, "shared_blocks": 1},
+    }
+
+    name: Literal["vavl"] = "vavl"
+    encoder_blocks: int = Field(default=3, ge=1)
+    """Conformer blocks of each modality encoder."""
+    shared_blocks: int = Field(default=2, ge=0)
+    """Conformer blocks common to both modalities; 0 leaves the shared layers out."""
+    residual: bool = True
+    """Whether the residual connection bridges the shared layers."""
+    fusion_base: Literal["none", "product"] = "none"
+    """What the fusion head adds to: nothing, as in the paper; or the product of the two unimodal
+    predictions (of attributes the mean), which it then learns to correct."""
+    correction_share: float = Field(default=1.0, ge=0, le=1)
+    """With a base, how much of the learned correction counts outside training: it was learned on
+    clips whose sound and face are told apart better than those of unknown speakers."""
+    input_statistics: bool = False
+    """Whether each unimodal prediction is the average of the head's and of a linear model's, which
+    sees mean and deviation of the input over time, and which ``vavl train`` solves beforehand; the
+    paper has the head alone."""
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        if not set(STREAMS) & set(self.predictions):
+            problems.append("predictions: expected acoustic or visual among them, got neither")
+        return problems
+
+
+class VAVLPlusConfig(VAVLConfig):
+    """VAVL with what did well on development speakers beyond the paper.
+
+    The fusion head corrects the product of the unimodal predictions a little, a linear model of the
+    input's statistics has a say beside the conformers, and ``small`` projects its input to more
+    channels. Every other size, and the model, are VAVL's. docs/results/ravdess.md says what was
+    tried, and what it gives.
+    """
+
+    presets: ClassVar[Presets] = {
+        "paper": {},
+        "small": {**VAVLConfig.presets["small"], "projection_channels": 128},
+    }
+
+    # The one name in place of the other: nothing that reads a VAVLConfig asks for its name.
+    name: Literal["vavl+"] = "vavl+"  # type: ignore[assignment]
+    fusion_base: Literal["none", "product"] = "product"
+    correction_share: float = Field(default=0.25, ge=0, le=1)
+    input_statistics: bool = True

@@ -1,0 +1,207 @@
+"""Reads media files with PyAV: the sound, here, and the picture, from :mod:`vavl.media.video`.
+
+Sound and picture of a file share one timeline, whose 0 is where the earlier of the two starts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vavl.errors import InputError, MediaError
+from vavl.media.container import (
+    MediaInfo,
+    audio_track,
+    check_length,
+    checked_span,
+    media_info,
+    opened,
+    required,
+    track_start_s,
+)
+from vavl.media.frames import VideoFrame, array_frames, folder_frames
+from vavl.media.video import video_frames
+
+if TYPE_CHECKING:
+    from av.audio.resampler import AudioResampler
+
+__all__ = [
+    "SAMPLING_RATE_HZ",
+    "MediaInfo",
+    "VideoFrame",
+    "array_frames",
+    "audio_blocks",
+    "folder_frames",
+    "media_info",
+    "read_audio",
+    "resample",
+    "video_frames",
+]
+
+SAMPLING_RATE_HZ = 16_000
+"""What every acoustic extractor of vavl expects."""
+
+
+def read_audio(
+    path: str | PathLike[str],
+    *,
+    sampling_rate_hz: int = SAMPLING_RATE_HZ,
+    start_s: float | None = None,
+    end_s: float | None = None,
+) -> NDArray[np.float32]:
+    """Reads the first audio track of a sound or video file, mixed to mono.
+
+    Args:
+        path: File in any format FFmpeg reads.
+        sampling_rate_hz: Rate of the result; the track is resampled where it differs.
+        start_s: First second to return. Default: 0, the beginning of the track; in a file with a
+            picture that starts before the sound, the beginning of the picture: what lies between
+            is silence.
+        end_s: Second to stop before; a time beyond the end means the end. Default: the end.
+
+    Returns:
+        ``(N,)`` samples, the mean of the channels. Full scale is [-1, 1], which a lossy codec or
+        the resampler may overshoot slightly.
+
+    Raises:
+        MediaError: The file is missing, empty, not media, damaged or truncated (which MP3 and Ogg
+            do not show: their headers do not say how long they are), has no audio track, or
+            nothing lies between ``start_s`` and ``end_s``.
+        InputError: The rate or the times make no sense.
+
+    Example:
+        >>> import tempfile, wave
+        >>> path = tempfile.mkdtemp() + "/silence.wav"
+        >>> with wave.open(path, "wb") as file:
+        ...     file.setparams((1, 2, 8000, 0, "NONE", ""))
+        ...     file.writeframes(bytes(2 * 8000))
+        >>> read_audio(path).shape, read_audio(path, start_s=0.25, end_s=0.5).shape
+        ((16000,), (4000,))
+    """
+    blocks = list(
+        audio_blocks(path, sampling_rate_hz=sampling_rate_hz, start_s=start_s, end_s=end_s)
+    )
+    return np.concatenate(blocks)
+
+
+def audio_blocks(
+    path: str | PathLike[str],
+    *,
+    sampling_rate_hz: int = SAMPLING_RATE_HZ,
+    start_s: float | None = None,
+    end_s: float | None = None,
+) -> Iterator[NDArray[np.float32]]:
+    """Streams what :func:`read_audio` returns, in blocks of at least one sample.
+
+    Memory does not grow with the length of the file. Arguments and errors are those of
+    :func:`read_audio`; errors are raised while iterating, the one for a truncated file last.
+
+    Yields:
+        ``(n,)`` samples.
+    """
+    first, stop = _selection(sampling_rate_hz, start_s, end_s)
+    position = 0  # of the next block, in samples from the beginning of the track
+    empty = True
+    for block in _decoded(Path(path), sampling_rate_hz):
+        chosen = block[max(first - position, 0) : None if stop is None else max(stop - position, 0)]
+        position += len(block)
+        if len(chosen):
+            if not np.isfinite(chosen).all():
+                raise MediaError(f"{path}: the audio track contains NaN or infinite samples")
+            empty = False
+            yield chosen
+        if stop is not None and position >= stop:
+            break  # what comes after the selection need not even be intact
+    if position == 0:
+        raise MediaError(f"{path}: the audio track is empty")
+    if empty:
+        raise MediaError(
+            f"{path}: nothing lies between start_s={start_s} and end_s={end_s}; "
+            f"the audio track is {position / sampling_rate_hz:.3f} s long"
+        )
+
+
+def resample(
+    waveform: NDArray[np.float32], sampling_rate_hz: int, to_hz: int = SAMPLING_RATE_HZ
+) -> NDArray[np.float32]:
+    """Resamples a mono waveform in memory, with the resampler that :func:`read_audio` uses.
+
+    Args:
+        waveform: ``(N,)`` samples.
+        sampling_rate_hz: Rate of ``waveform``.
+        to_hz: Rate of the result.
+
+    Returns:
+        ``(about N * to_hz / sampling_rate_hz,)`` samples.
+
+    Raises:
+        InputError: A rate is below 1 Hz.
+
+    Example:
+        >>> resample(np.zeros(48_000, dtype=np.float32), 48_000).shape
+        (16000,)
+    """
+    for name, rate in (("sampling_rate_hz", sampling_rate_hz), ("to_hz", to_hz)):
+        _check_rate(name, rate)
+    if sampling_rate_hz == to_hz or not len(waveform):
+        return waveform
+    import av
+
+    frame = av.AudioFrame.from_ndarray(
+        np.ascontiguousarray(waveform[None], dtype=np.float32), format="fltp", layout="mono"
+    )
+    frame.sample_rate = sampling_rate_hz
+    resampler = av.AudioResampler(format="fltp", rate=to_hz)
+    return np.concatenate([*resampled_blocks(resampler, frame), *resampled_blocks(resampler, None)])
+
+
+def _check_rate(name: str, rate_hz: int) -> None:
+    if rate_hz < 1:
+        raise InputError(f"{name}: expected at least 1 Hz, got {rate_hz}")
+
+
+def _selection(
+    sampling_rate_hz: int, start_s: float | None, end_s: float | None
+) -> tuple[int, int | None]:
+    """First sample, and the one to stop before."""
+    _check_rate("sampling_rate_hz", sampling_rate_hz)
+    start, end = checked_span(start_s, end_s)
+    stop = None if math.isinf(end) else round(end * sampling_rate_hz)
+    return round(start * sampling_rate_hz), stop
+
+
+def _decoded(path: Path, sampling_rate_hz: int) -> Iterator[NDArray[np.float32]]:
+    """Mono blocks of the whole track; ends with an error where the track breaks off early."""
+    import av
+
+    with opened(path) as container:
+        stream = required(path, audio_track(container), "audio")
+        silence = round(track_start_s(path, container, stream) * sampling_rate_hz)
+        resampler = av.AudioResampler(format="fltp", rate=sampling_rate_hz)
+        decoded_s = 0.0
+        for frame in container.decode(stream):
+            if silence:  # in front of the first samples, so that a track without any stays empty
+                yield np.zeros(silence, np.float32)
+                silence = 0
+            decoded_s += frame.samples / frame.sample_rate
+            # Time stamps of a damaged file may go backwards, which the resampler would act upon.
+            frame.pts = None
+            yield from resampled_blocks(resampler, frame)
+        yield from resampled_blocks(resampler, None)
+        check_length(path, stream, container, decoded_s)
+
+
+def resampled_blocks(
+    resampler: AudioResampler, frame: object | None
+) -> Iterator[NDArray[np.float32]]:
+    """Resamples a decoded frame, or with None what the resampler still holds, and mixes to mono."""
+    for resampled in resampler.resample(frame):  # type: ignore[arg-type]
+        if resampled.samples:
+            # Not mixed by the resampler: its downmix of stereo to float exceeds full scale.
+            yield resampled.to_ndarray().mean(axis=0, dtype=np.float32)

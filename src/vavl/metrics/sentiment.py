@@ -1,0 +1,133 @@
+"""Scores of sentiment as they are reported on CMU-MOSI and CMU-MOSEI.
+
+Sentiment runs from -3 (highly negative) to 3 (highly positive). An attribute of the name
+:data:`ATTRIBUTE` is taken to be on that scale. As in :mod:`vavl.metrics`, every score is a function
+of sums over clips, so that speakers can be resampled.
+
+Source: A. Zadeh et al., "Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset and
+Interpretable Dynamic Fusion Graph", ACL 2018; for both binary tasks, and for rounding to seven
+classes, Y.-H. H. Tsai et al., "Multimodal Transformer for Unaligned Multimodal Language Sequences",
+ACL 2019, and what was published with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vavl.errors import InputError
+from vavl.metrics import moments, pearson_of_moments
+from vavl.metrics.scales import SENTIMENT
+
+ATTRIBUTE = "sentiment"
+"""The attribute that has these scores."""
+
+SENTIMENT_MEASURES = (
+    "sentiment_mae",
+    "sentiment_correlation",
+    "sentiment_accuracy_7",
+    "sentiment_accuracy_2",
+    "sentiment_f1_2",
+    "sentiment_accuracy_2_with_neutral",
+    "sentiment_f1_2_with_neutral",
+)
+"""Names of the scores, in the order of tables. Two classes are negative and positive, without clips
+that are rated 0; or, ``with_neutral``, negative and not negative. F1 is the mean of both classes,
+weighted by their clips. Seven classes are the whole numbers from -3 to 3."""
+
+LOWER_IS_BETTER = frozenset({"sentiment_mae"})
+"""Those among them that are errors."""
+
+_MOMENTS = 6
+
+
+def sentiment_measures(targets: ArrayLike, predictions: ArrayLike) -> dict[str, float]:
+    """All scores of sentiment.
+
+    Args:
+        targets: ``(N,)`` in [-3, 3], NaN where unknown (left out).
+        predictions: ``(N,)``, finite wherever the target is known. What lies beyond the scale
+            counts as it is for the error, and as its end for the seven classes.
+
+    Returns:
+        For each name of :data:`SENTIMENT_MEASURES` a value; NaN where nothing was measured.
+
+    Raises:
+        InputError: The arrays are not two equally long vectors of such values.
+
+    Example:
+        >>> found = sentiment_measures([-2.0, 0.0, 1.0, 3.0], [-1.0, 0.2, 1.2, 2.8])
+        >>> round(found["sentiment_mae"], 2), found["sentiment_accuracy_7"]
+        (0.4, 0.75)
+    """
+    target = np.asarray(targets, dtype=np.float64)
+    prediction = np.asarray(predictions, dtype=np.float64)
+    if target.ndim != 1 or target.shape != prediction.shape:
+        raise InputError(
+            f"sentiment: expected two vectors (N,), got {target.shape} and {prediction.shape}"
+        )
+    known = ~np.isnan(target)
+    target, prediction = target[known], prediction[known]
+    if np.any(np.abs(target) > SENTIMENT.high) or not np.isfinite(prediction).all():
+        raise InputError("sentiment: expected targets in [-3, 3] and finite predictions")
+    sums = sentiment_items(target, prediction).sum(axis=0)
+    return {name: float(value) for name, value in measures_of_items(sums).items()}
+
+
+def sentiment_items(targets: NDArray[Any], predictions: NDArray[Any]) -> NDArray[np.float64]:
+    """What each clip adds to the sums that the scores are functions of.
+
+    Args:
+        targets: ``(...)`` in [-3, 3].
+        predictions: ``(...)`` finite.
+
+    Returns:
+        ``(..., 16)``: six moments, the absolute error, whether the class of seven is hit, and a
+        confusion matrix (2, 2) of either binary task, rows being targets, negative first.
+    """
+    classes = [
+        np.round(np.clip(values, SENTIMENT.low, SENTIMENT.high))
+        for values in (targets, predictions)
+    ]
+    strict = _confusion(targets > 0, predictions > 0) * (targets != 0)[..., None]
+    with_neutral = _confusion(targets >= 0, predictions >= 0)
+    columns = [np.abs(targets - predictions), classes[0] == classes[1]]
+    return np.concatenate(
+        [moments(targets, predictions), np.stack(columns, axis=-1), strict, with_neutral], axis=-1
+    )
+
+
+def measures_of_items(sums: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+    """All scores from sums of :func:`sentiment_items`, possibly weighted.
+
+    Args:
+        sums: ``(..., 16)``.
+
+    Returns:
+        For each name of :data:`SENTIMENT_MEASURES` an array of shape ``(...)``; NaN where nothing
+        was measured.
+    """
+    sums = np.asarray(sums, dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = sums[..., _MOMENTS : _MOMENTS + 2] / sums[..., :1]
+        binary = [_binary_measures(sums[..., start : start + 4]) for start in (8, 12)]
+    values = (shares[..., 0], pearson_of_moments(sums[..., :_MOMENTS]), shares[..., 1])
+    return dict(zip(SENTIMENT_MEASURES, (*values, *binary[0], *binary[1]), strict=True))
+
+
+def _confusion(target: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """``(..., 4)``: one of them is 1."""
+    cells = [target == t for t in (False, True)], [prediction == p for p in (False, True)]
+    return np.stack([t & p for t in cells[0] for p in cells[1]], axis=-1).astype(np.float64)
+
+
+def _binary_measures(cells: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """Accuracy and weighted F1 of confusion matrices ``(..., 4)``."""
+    matrix = cells.reshape(*cells.shape[:-1], 2, 2)
+    hits = np.diagonal(matrix, axis1=-2, axis2=-1)  # (..., 2)
+    support, predicted = matrix.sum(-1), matrix.sum(-2)
+    total = support.sum(-1)
+    f1 = np.where(hits > 0, 2 * hits / (support + predicted), 0.0)
+    return hits.sum(-1) / total, (support * f1).sum(-1) / total

@@ -1,0 +1,349 @@
+"""Run directories: what a training leaves behind, and how it is opened again.
+
+::
+
+    runs/NAME/
+      config.toml          the resolved configuration, every default spelled out
+      provenance.json      versions, git revision, command, hashes of the data
+      fold-0/              one folder per partition
+        partition.json     who was in which split
+        config.json        sizes and outputs of the model
+        model.safetensors  weights of the chosen epoch
+        features.json      how the features of each modality were made
+        metrics.jsonl      one line per epoch
+        tensorboard/
+        checkpoint.pt      only while training goes on
+        training.json      chosen epoch and its score: written last, so it marks a finished fold
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from vavl.config.experiment import ExperimentConfig, load_experiment, to_toml
+from vavl.data.manifest import Manifest
+from vavl.data.partition import Partition, given_folds, speaker_kfold
+from vavl.data.shards import describe
+from vavl.data.store import FeatureStore
+from vavl.errors import InputError, StoreError, all_problems
+from vavl.media.files import natural_key
+from vavl.system.atomic import atomic_write, read_json, write_json
+from vavl.types import FeatureSpec, Modality
+
+SCHEMA_VERSION = 1
+"""Version of the JSON files of a run."""
+
+PROVENANCE_FILE = "provenance.json"
+"""What else the numbers of a run depend on, beside its configuration."""
+
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+RECORDED_PACKAGES = (
+    *("vavl", "torch", "lightning-fabric", "transformers", "safetensors", "numpy"),
+    *("onnx", "onnxruntime"),
+)
+
+
+@dataclass(frozen=True)
+class FoldDirectory:
+    """The folder of one partition of a run."""
+
+    path: Path
+
+    @property
+    def partition_file(self) -> Path:
+        """Who was in which split."""
+        return self.path / "partition.json"
+
+    @property
+    def history_file(self) -> Path:
+        """One JSON line per epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """State to resume from; removed when the fold is finished."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def predictions_file(self) -> Path:
+        """Outputs on the test split; written by the evaluation."""
+        return self.path / "predictions.parquet"
+
+    @property
+    def summary_file(self) -> Path:
+        """Chosen epoch and its score; marks a finished fold."""
+        return self.path / "training.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end."""
+        return self.summary_file.is_file()
+
+    def history(self) -> list[dict[str, Any]]:
+        """The epochs so far; a line cut short by a crash is left out."""
+        if not self.history_file.is_file():
+            return []
+        records = []
+        for line in self.history_file.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break
+        return records
+
+
+def folds_of_run(path: Path) -> list[FoldDirectory]:
+    """The finished folds of a run, or the one fold that the path itself is.
+
+    Raises:
+        StoreError: There is no finished fold.
+    """
+    if FoldDirectory(path).finished:
+        return [FoldDirectory(path)]
+    if not path.is_dir():
+        raise StoreError(f"run: expected a folder written by `vavl train`, found none at {path}")
+    folds = [
+        FoldDirectory(p)
+        for p in sorted(path.iterdir(), key=lambda folder: natural_key(folder.name))
+        if p.is_dir()
+    ]
+    finished = [fold for fold in folds if fold.finished]
+    if not finished:
+        raise StoreError(
+            f"run: {path} holds no finished fold; run the same `vavl train` again to finish it"
+        )
+    return finished
+
+
+def open_run(config: ExperimentConfig) -> None:
+    """Makes the run's folder and stores the configuration, or checks that it is the same run.
+
+    Raises:
+        StoreError: The folder holds a run with another configuration; the differences are named.
+    """
+    path = config.run_dir / "config.toml"
+    text = to_toml(config)
+    if path.is_file():
+        differences = configuration_differences(load_experiment(path), config)
+        if differences:
+            raise StoreError(
+                all_problems(
+                    f"{config.run_dir} holds a run with another configuration", differences
+                )
+                + "\nChoose another name (--name), or remove that folder."
+            )
+        return
+    config.run_dir.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def configuration_differences(
+    before: ExperimentConfig, now: ExperimentConfig, ignored: Sequence[str] = ()
+) -> list[str]:
+    """What differs between two experiments, apart from where and on what they run.
+
+    Args:
+        before: The earlier one.
+        now: The other one.
+        ignored: Further dotted keys that may differ.
+    """
+    free = {"runs_dir", "training.device", "training.threads", *ignored}
+    lines = differing_lines(before.model_dump(mode="json"), now.model_dump(mode="json"))
+    return [line for line in lines if line.partition(":")[0] not in free]
+
+
+def differing_lines(
+    before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
+) -> list[str]:
+    """One line for each dotted key whose value differs between two nested mappings."""
+    lines = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += differing_lines(old, new, f"{prefix}{key}.")
+        elif old != new:
+            lines.append(f"{prefix}{key}: was {old!r}, now {new!r}")
+    return lines
+
+
+def record_provenance(
+    config: ExperimentConfig, manifest: Manifest, stores: Mapping[Modality, FeatureStore]
+) -> None:
+    """Stores what else the numbers depend on, or checks that a resumed run has the same data.
+
+    Raises:
+        StoreError: The manifest or the features are others than those the run was begun with.
+    """
+    path = config.run_dir / PROVENANCE_FILE
+    if path.is_file():
+        check_provenance(config.run_dir, manifest, stores)
+        return
+    content = {
+        "manifest_sha256": manifest.sha256,
+        "features": {str(modality): store.spec.key for modality, store in stores.items()},
+        "clips": {str(modality): _clips(store, manifest) for modality, store in stores.items()},
+        "versions": package_versions(),
+        "platform": platform.platform(),
+        "git_revision": git_revision(),
+        "command": sys.argv[1:],
+    }
+    write_json(path, SCHEMA_VERSION, content)
+
+
+def check_provenance(
+    run_dir: Path, manifest: Manifest, stores: Mapping[Modality, FeatureStore]
+) -> None:
+    """Raises StoreError unless manifest and features are those that a run was begun with."""
+    content = read_json(run_dir / PROVENANCE_FILE, SCHEMA_VERSION)
+    problems = []
+    if content["manifest_sha256"] != manifest.sha256:
+        problems.append("the manifest has other contents")
+    for modality, key in content["features"].items():
+        store = stores.get(Modality(modality))
+        if store is not None and store.spec.key != key:
+            problems.append(
+                f"{store.path}: made by another extractor than the {modality} features that the "
+                f"run was trained on; now it holds {describe(store.spec)}"
+            )
+    # Runs of earlier releases did not record this.
+    for modality, digest in content.get("clips", {}).items():
+        store = stores.get(Modality(modality))
+        if store is not None and _clips(store, manifest) != digest:
+            problems.append(f"{store.path}: holds other clips of the manifest, or other lengths")
+    if problems:
+        raise StoreError(
+            all_problems(f"{run_dir}: the data have changed since the run was begun", problems)
+            + "\nPut them back, or train under another name (--name)."
+        )
+
+
+def _clips(store: FeatureStore, manifest: Manifest) -> str:
+    """Hash of which clips of the manifest a store holds, and of their numbers of steps."""
+    held = zip(store.ids, store.lengths.tolist(), strict=True)
+    known = sorted((clip, length) for clip, length in held if clip in manifest.by_id)
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that the numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in RECORDED_PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision() -> str | None:
+    """Revision of the working tree that the command runs in, with ``+`` if it was changed."""
+    try:
+        head = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip() or None
+
+
+def open_stores(config: ExperimentConfig) -> dict[Modality, FeatureStore]:
+    """Opens the feature stores that the configuration names.
+
+    Raises:
+        InputError: The configuration names none.
+        StoreError: A store is missing, damaged or holds another modality.
+    """
+    stores = {}
+    for modality, path in (
+        (Modality.ACOUSTIC, config.data.acoustic),
+        (Modality.VISUAL, config.data.visual),
+    ):
+        if path is None:
+            continue
+        store = FeatureStore.open(path)
+        if store.spec.modality != modality:
+            raise StoreError(
+                f"data.{modality}: expected a store of {modality} features, got one of "
+                f"{store.spec.modality} features at {path}"
+            )
+        stores[modality] = store
+    if not stores:
+        raise InputError("data.acoustic, data.visual: expected at least one store, got none")
+    return stores
+
+
+def open_variants(
+    config: ExperimentConfig, stores: Mapping[Modality, FeatureStore]
+) -> dict[Modality, list[FeatureStore]]:
+    """Opens the further stores that training may draw from.
+
+    Raises:
+        StoreError: One of them differs from the first store in more than its speed.
+    """
+    paths = config.data.acoustic_variants
+    if not paths:
+        return {}
+    if Modality.ACOUSTIC not in stores:
+        raise InputError("data.acoustic_variants: expected data.acoustic beside them, got none")
+    base = stores[Modality.ACOUSTIC]
+    variants = [FeatureStore.open(path) for path in paths]
+    for variant in variants:
+        if _without_speed(variant.spec) != _without_speed(base.spec):
+            raise StoreError(
+                f"data.acoustic_variants: {variant.path} differs from {base.path} in more than its "
+                f"speed\n  {describe(base.spec)}\n  {describe(variant.spec)}"
+            )
+    return {Modality.ACOUSTIC: variants}
+
+
+def _without_speed(spec: FeatureSpec) -> str:
+    parameters = {name: value for name, value in spec.parameters.items() if name != "speed"}
+    return replace(spec, parameters=parameters).key
+
+
+def make_partitions(config: ExperimentConfig, manifest: Manifest) -> list[Partition]:
+    """The partitions that the configuration asks for, each checked against the manifest."""
+    data = config.data
+    if data.partition == "file":
+        if not data.partition_files:
+            raise InputError('data.partition_files: expected files for partition = "file"')
+        partitions = [Partition.load(path) for path in data.partition_files]
+        names = [partition.name for partition in partitions]
+        if len(set(names)) < len(names) or not all(map(_FOLDER_NAME.fullmatch, names)):
+            raise InputError(
+                f"data.partition_files: expected distinct names that can be folders, got {names}"
+            )
+    elif data.partition == "folds":
+        partitions = given_folds(
+            manifest,
+            development_share=data.development_share,
+            seed=data.partition_seed,
+            balance_by=data.balance_by,
+        )
+    else:
+        partitions = speaker_kfold(
+            manifest,
+            folds=data.kfold,
+            development_share=data.development_share,
+            seed=data.partition_seed,
+            balance_by=data.balance_by,
+        )
+    for partition in partitions:
+        partition.check(manifest)
+    return partitions

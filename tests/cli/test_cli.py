@@ -1,0 +1,263 @@
+"""The command line as a user meets it: whole way, exit codes, error messages."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from inspect import signature
+from pathlib import Path
+
+import pytest
+from tiny import TinyCorpus
+
+from vavl import cli
+from vavl.config.experiment import to_toml
+from vavl.data.corpora import CORPORA
+from vavl.training.experiment import train_experiment
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_corpus: TinyCorpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished fold."""
+    config = tiny_corpus.experiment(tmp_path_factory.mktemp("runs"), data__attributes=["arousal"])
+    [fold] = train_experiment(config, only=["fold-0"])
+    return fold.path
+
+
+def in_new_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_torchrun_trains_and_does_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert cli.run(["evaluate", "runs/none"]) == 2
+    assert "torchrun: expected `vavl train`, got evaluate" in capsys.readouterr().err
+    assert cli.run(["train", "none.toml"]) == 2
+    assert "none.toml" in capsys.readouterr().err
+    assert cli.run(["train", "none.toml", "--engine", "ray", "--workers", "2"]) == 2
+    assert "torchrun: expected --engine local, got --engine ray" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--folds", "fold-0", "fold-1"], ["--set", "training.epochs=2"], ["--epochs", "2"]],
+)
+def test_options_of_several_words_may_stand_before_the_file(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["train", *options, "none.toml"]) == 2
+    assert "found none at none.toml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--seeds", "0", "1"], ["--set", "training.epochs=2"]])
+def test_so_may_those_of_a_study(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["study", *options, "none.toml"]) == 2
+    assert "found none at none.toml" in capsys.readouterr().err
+
+
+def test_importing_and_helping_do_not_load_torch() -> None:
+    code = (
+        "import sys, vavl, vavl.cli\n"
+        "try: vavl.cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'sklearn', 'matplotlib', 'pyarrow', 'av'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = in_new_process("-c", code)
+    assert done.stderr.strip() == "[]"
+    for command in ("prepare", "extract", "train", "evaluate", "predict", "export", "demo"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["extract", "train", "evaluate", "predict", "export", "demo", "keys", "prepare"],
+)
+def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        cli.main([command, "--help"])
+    assert done.value.code == 0
+    assert len(capsys.readouterr().out) > 200
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_each_corpus_has_a_command_with_its_options(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    function = CORPORA[name]
+    for spelling in (name, name.replace("_", "-")):
+        with pytest.raises(SystemExit) as done:
+            cli.main(["prepare", spelling, "--help"])
+        assert done.value.code == 0
+        shown = capsys.readouterr().out
+        assert "--progress" not in shown
+        for parameter in set(signature(function).parameters) - {"progress"}:
+            option = "PATH" if parameter == "root" else f"--{parameter.replace('_', '-')}"
+            assert option in shown
+        assert f"data/{name}" in shown
+        assert "Raises" not in shown
+
+
+def test_from_corpus_to_predictions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    prepare = ["prepare", "synthetic", "--out", "corpus", "--speakers", "4"]
+    assert cli.run([*prepare, "--clips-per-speaker", "6"]) == 0
+    table = "corpus/manifest.parquet"
+    extract = ["extract", table, "--out", "stores", "--acoustic", "logmel", "--visual", "arrays"]
+    assert cli.run(extract) == 0
+    assert "24 already there" not in capsys.readouterr().out
+    assert cli.run(extract) == 0
+    assert "24 already there" in capsys.readouterr().out
+    Path("experiment.toml").write_text(
+        'name = "x"\n[data]\nmanifest = "corpus/manifest.parquet"\nacoustic = "stores/acoustic"\n'
+        'visual = "stores/visual"\nkfold = 2\n[model]\nwidth = 16\nheads = 2\n'
+    )
+    assert cli.run(["train", "experiment.toml", "--epochs", "1", "--threads", "1"]) == 0
+    assert cli.run(["evaluate", "runs/x", "--replicates", "50"]) == 0
+    out = capsys.readouterr().out
+    assert "audiovisual" in out
+    report = Path("runs/x/evaluation/report.html").read_text(encoding="utf-8")
+    assert "<html" in report
+    assert "http://" not in report.replace("http://www.w3.org", "")
+    scores = json.loads(Path("runs/x/evaluation/scores.json").read_text())
+    assert scores
+    clip = sorted(Path("corpus/audio").glob("*.wav"))[0]
+    assert cli.run(["predict", str(clip), "--model", "runs/x/fold-1", "--format", "json"]) == 0
+    [prediction] = json.loads(capsys.readouterr().out)
+    assert prediction["modality"] == "acoustic"
+    assert cli.run(["predict", str(clip), "--model", "runs/x"]) == 2
+    assert "load one of runs/x/fold-0, runs/x/fold-1" in capsys.readouterr().err
+
+
+def test_predict_from_any_subset_of_modalities(
+    trained: Path, tiny_corpus: TinyCorpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    utterance = tiny_corpus.manifest[0]
+    sound = tiny_corpus.manifest.path(utterance, "audio_path")
+    face = tiny_corpus.manifest.path(utterance, "visual_features_path")
+    assert sound is not None
+    assert face is not None
+    files = [
+        shutil.copy(source, tmp_path / name)
+        for source, name in (
+            (sound, "both.wav"),
+            (face, "both.visual.npy"),
+            (sound, "sound.wav"),
+            (face, "face.visual.npy"),
+        )
+    ]
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"this is no sound")
+    arguments = ["predict", *map(str, files), "--model", str(trained)]
+    assert cli.run([*arguments, "--format", "csv"]) == 0
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    assert {name: row["modality"] for name, row in rows.items()} == {
+        "both": "audiovisual",
+        "sound": "acoustic",
+        "face": "visual",
+    }
+    for row in rows.values():
+        assert sum(float(row[c]) for c in tiny_corpus.manifest.categories) == pytest.approx(
+            1, abs=1e-4
+        )
+        assert 0 <= float(row["arousal"]) <= 1
+    # A broken file is reported, the others are predicted, and the exit code says so.
+    with_broken = ["predict", "--model", str(trained), str(broken), *map(str, files)]
+    assert cli.run(with_broken) == 3
+    captured = capsys.readouterr()
+    assert "broken" in captured.err
+    assert "both" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "none.toml"], "expected a TOML file"),
+        (["train", "none.toml", "--epoks", "3"], "did you mean 'epochs'"),
+        (["train", "--set", "epochs=3", "none.toml", "--folds", "f"], "found none at none.toml"),
+        (["evaluate", "nowhere"], "expected a folder written by `vavl train`"),
+        (["predict", "--model", "x"], "expected at least one file"),
+        (["predict", "a.wav", "--workers", "2"], "--workers: expected --out"),
+        (["predict", "a.wav", "--format", "csv", "--out", "o"], "--format: expected no --out"),
+        (["predict", "a.wav", "--format", "csv", "--timeline"], "--format table or json"),
+        (["extract", "m", "--out", "s", "--visual", "arrays", "--speed", "2"], "--speed: expected"),
+        (["extract", "m", "--out", "s", "--acoustic", "a", "--partition", "p"], "--partition: exp"),
+        (["predict", "a.npy", "--model", "x"], "NAME.acoustic.npy or NAME.visual.npy"),
+        (["extract", "m.parquet", "--out", "s"], "expected at least one extractor"),
+        (
+            [
+                "extract",
+                "--acoustic",
+                "hf:x",
+                "--layer",
+                "2",
+                "--layer",
+                "3",
+                "m.parquet",
+                "--out",
+                "s",
+            ],
+            "manifest: m.parquet does not exist",
+        ),
+        (["prepare", "folder", "nowhere"], "labels.csv"),
+    ],
+)
+def test_bad_input_ends_with_code_2_and_a_reason(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(arguments) == 2
+    captured = capsys.readouterr().err
+    assert message in captured
+    assert "Traceback" not in captured
+
+
+def test_features_of_another_extractor_are_refused(
+    tiny_corpus: TinyCorpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The store that a run names was made again in another way after training."""
+    folder = tmp_path / "corpus"
+    shutil.copytree(tiny_corpus.folder, folder)
+    corpus = TinyCorpus(tiny_corpus.manifest, folder)
+    config = corpus.experiment(tmp_path)
+    train_experiment(config, only=["fold-0"])
+    shutil.rmtree(folder / "stores" / "acoustic")
+    extract = ["extract", str(folder / "manifest.parquet"), "--out", str(folder / "stores")]
+    assert cli.run([*extract, "--acoustic", "logmel", "--normalization", "none"]) == 0
+    assert cli.run(["evaluate", str(config.run_dir)]) == 2
+    assert "made by another extractor" in capsys.readouterr().err
+
+
+def test_wrong_dimension_is_named(trained: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    import vavl
+    from vavl.errors import InputError
+
+    recognizer = vavl.load(trained)
+    with pytest.raises(InputError, match=r"expected \(B, T, 80\)"):
+        recognizer.predict(acoustic=np.zeros((5, 7)))
+    with pytest.raises(InputError, match="at least one of them"):
+        recognizer.predict()
+    with pytest.raises(InputError, match="T >= 1"):
+        recognizer.predict(acoustic=np.zeros((0, 80)))
+    with pytest.raises(InputError, match="NaN or infinity"):
+        recognizer.predict(acoustic=np.full((5, 80), np.nan))
+
+
+def test_a_stored_configuration_can_be_trained_again(
+    tiny_corpus: TinyCorpus, tmp_path: Path
+) -> None:
+    config = tiny_corpus.experiment(tmp_path / "first", training__epochs=1)
+    path = tmp_path / "config.toml"
+    path.write_text(to_toml(config), encoding="utf-8")
+    second = ["--runs-dir", str(tmp_path / "second"), "--folds", "fold-0"]
+    assert cli.run(["train", str(path), *second]) == 0
+    assert (tmp_path / "second" / "tiny" / "fold-0" / "model.safetensors").is_file()
