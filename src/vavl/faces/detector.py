@@ -20,7 +20,8 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from vavl.errors import InputError, all_problems
-from vavl.faces.alignment import PIXELS_PER_PASS, Face, check_frames
+from vavl.faces.alignment import PIXELS_PER_PASS, Face
+from vavl.media.frames import check_frames
 
 
 class _ProposalNet(nn.Module):
@@ -102,7 +103,7 @@ def _flattened(x: Tensor) -> Tensor:
 @cache
 def pretrained() -> Cascade:
     """The networks with the weights of the package, ready for inference; read once."""
-    weights = resources.files("vavl.features") / "assets" / "mtcnn.safetensors"
+    weights = resources.files("vavl.faces") / "assets" / "mtcnn.safetensors"
     cascade = Cascade()
     cascade.load_state_dict(load(weights.read_bytes()))
     return cascade.requires_grad_(False).eval()

@@ -166,7 +166,7 @@ class FaceFeatures:
             ``(T, D)``; a row of NaN is a step without a face.
 
         Raises:
-            MediaError: As :func:`vavl.media.audio.video_frames`, or no face is seen at all.
+            MediaError: As :func:`vavl.media.video.video_frames`, or no face is seen at all.
         """
         steps = [step.features for step in self.steps(self.frames(path, start_s, end_s))]
         features = np.stack(steps)

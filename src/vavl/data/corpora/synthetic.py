@@ -238,7 +238,8 @@ class _Making:
             return utterance
         path = f"video/{name}.mp4"
         sway = _generator(self.seed, number, take, _SWAY)
-        write_mp4(self.out / path, film(sway, speaker.look, clip.units), clip.sound)
+        pictures = film(sway, speaker.look, clip.units)
+        write_mp4(self.out / path, pictures, clip.sound, FRAME_RATE_HZ)
         return replace(utterance, video_path=path)
 
 
