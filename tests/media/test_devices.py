@@ -24,5 +24,5 @@ def test_pictures_are_shrunk() -> None:
 
 
 def test_a_device_that_cannot_be_opened_is_named() -> None:
-    with pytest.raises(MediaError, match=r"/dev/none: "):
+    with pytest.raises(MediaError, match=r"/dev/none cannot be opened \("):
         open_device("/dev/none", "v4l2")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,11 +37,11 @@ def open_device(name: str, system: str) -> InputContainer:
     """
     import av
 
-    with _as_media_errors(name):
+    with _as_media_errors(f"{name} cannot be opened"):
         return av.open(name, format=system)
 
 
-def device_sound(device: InputContainer) -> Iterator[NDArray[np.float32]]:
+def device_sound(device: InputContainer) -> Generator[NDArray[np.float32], None, None]:
     """Mono blocks ``(n,)`` at 16 kHz as they come in; closes the device at the end.
 
     Raises:
@@ -50,13 +50,15 @@ def device_sound(device: InputContainer) -> Iterator[NDArray[np.float32]]:
     import av
 
     resampler = av.AudioResampler(format="fltp", rate=SAMPLING_RATE_HZ)
-    with device, _as_media_errors(device.name):
+    with device, _as_media_errors(f"{device.name} breaks off"):
         for frame in device.decode(audio=0):
             frame.pts = None  # samples are counted; the clock of the device does not matter
             yield from resampled_blocks(resampler, frame)
 
 
-def device_pictures(device: InputContainer, max_side: int) -> Iterator[NDArray[np.uint8]]:
+def device_pictures(
+    device: InputContainer, max_side: int
+) -> Generator[NDArray[np.uint8], None, None]:
     """Pictures ``(H, W, 3)``, RGB, as they come in; closes the device at the end.
 
     Args:
@@ -67,7 +69,7 @@ def device_pictures(device: InputContainer, max_side: int) -> Iterator[NDArray[n
         MediaError: The device breaks off.
     """
     rgb: RgbConverter | None = None
-    with device, _as_media_errors(device.name):
+    with device, _as_media_errors(f"{device.name} breaks off"):
         stream = device.streams.video[0]
         for frame in device.decode(stream):
             if frame.is_corrupt:
@@ -77,11 +79,11 @@ def device_pictures(device: InputContainer, max_side: int) -> Iterator[NDArray[n
 
 
 @contextmanager
-def _as_media_errors(name: str) -> Iterator[None]:
+def _as_media_errors(what: str) -> Iterator[None]:
     import av
 
     try:
         yield
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise MediaError(f"{name}: {reason}") from error
+        raise MediaError(f"{what} ({reason})") from error
