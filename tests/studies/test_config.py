@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import controls  # noqa: F401 - makes the extractors of features.toml known
 import pytest
 from studies.conftest import STUDY, Write
 

@@ -264,7 +264,7 @@ def test_variants_with_features_of_other_clips_are_refused(
     write: Write, tiny_corpus: TinyCorpus, tmp_path: Path
 ) -> None:
     part = Manifest(list(tiny_corpus.manifest)[3:], root=tiny_corpus.folder)
-    extract(part, build_extractor("acoustic", "logmel-random"), tmp_path / "part", progress=False)
+    extract(part, build_extractor("acoustic", "logmel-pitch"), tmp_path / "part", progress=False)
     text = f"""[variants.random]
 set.data.acoustic = '{tmp_path / "part"}'
 
@@ -272,6 +272,6 @@ set.data.acoustic = '{tmp_path / "part"}'
     path = write(STUDY.replace("[[sweeps]]", text, 1))
     with pytest.raises(InputError, match="lacks 3 clips that another variant's store holds"):
         make_plan(load_study(path), tmp_path)
-    whole = build_extractor("acoustic", "logmel-random")
+    whole = build_extractor("acoustic", "logmel-pitch")
     extract(tiny_corpus.manifest, whole, tmp_path / "part", progress=False)
     assert "random" in make_plan(load_study(path), tmp_path).variants

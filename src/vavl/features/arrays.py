@@ -40,6 +40,8 @@ class ArrayFeatures:
         (1, 35)
     """
 
+    name = "arrays"
+
     def __init__(
         self,
         modality: Modality | str,
@@ -75,7 +77,7 @@ class ArrayFeatures:
             raise InputError("dim: not known before a file was read; give it, or use sized()")
         return FeatureSpec(
             modality=self.modality,
-            extractor="arrays",
+            extractor=self.name,
             dim=self.dim,
             frame_rate_hz=None if self.frame_rate_hz is None else float(self.frame_rate_hz),
             parameters={"content": self.content},

@@ -132,7 +132,6 @@ def _fold(layers: nn.Sequential) -> None:
             layers[number] = nn.Identity()
 
 
-NAME = "compact-face"
 CROP_SIZE = 48
 DIM = 256
 CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -207,7 +206,7 @@ class CompactFaceFeatures:
         ((3, 256), (3, 7))
     """
 
-    name = NAME
+    name = "compact-face"
     dim = DIM
     source = None
 

@@ -14,7 +14,6 @@ from vavl.features.image_encoder import FACES_PER_PASS, normalised_pixels
 from vavl.features.weights import find_file
 from vavl.system.onnx import onnx_extra, open_session, read_graph
 
-NAME = "efficientnet-b2-affectnet"
 DIM = 1408
 """What the classifier of an EfficientNet-B2 sees."""
 
@@ -58,7 +57,7 @@ class EfficientNetB2Affectnet:
         StoreError: The file is damaged, or keeps weights in other files.
     """
 
-    name = NAME
+    name = "efficientnet-b2-affectnet"
     dim = DIM
 
     def __init__(
@@ -97,7 +96,7 @@ class EfficientNetB2Affectnet:
         return np.concatenate(parts)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker process reads the weights from disk: cheaper than sending them.
+        # A worker process reads the weights from disk, which is cheaper than sending them.
         return {**self.__dict__, "_session": None}
 
 

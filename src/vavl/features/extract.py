@@ -16,20 +16,10 @@ from vavl.data.store import StoreWriter
 from vavl.errors import InputError
 from vavl.features.arrays import ArrayFeatures
 from vavl.features.clips import ClipExtraction, ClipTask, clip_tasks
-from vavl.features.registry import Extractor, build_extractor, extractor_names, rebuild_extractor
+from vavl.features.registry import Extractor
 from vavl.features.waveform import corpus_statistics
 from vavl.media.audio import audio_blocks
 from vavl.system.processes import Failure, run_here, run_in_processes, shown_pairs
-
-__all__ = [
-    "ExtractionReport",
-    "Extractor",
-    "build_extractor",
-    "extract",
-    "extractor_names",
-    "rebuild_extractor",
-    "training_statistics",
-]
 
 CLIPS_PER_SHARD = 64
 """What is lost at most when the job is killed."""
@@ -101,7 +91,8 @@ def extract(
 
     Args:
         manifest: What there is to do. Utterances without the extractor's medium are counted only.
-        extractor: Made by :func:`build_extractor`, or of your own; picklable if ``workers`` > 0.
+        extractor: Made by :func:`vavl.features.registry.build_extractor`, or of your own;
+            picklable if ``workers`` > 0.
         out: Folder of the store, or its address, e.g. ``s3://bucket/stores/logmel``; see
             :func:`vavl.data.store_folder.open_folder`.
         engine: ``"local"``, or ``"ray"`` for the actors of a Ray cluster: the one that
@@ -128,6 +119,7 @@ def extract(
         >>> import tempfile, wave
         >>> from pathlib import Path
         >>> from vavl.data.manifest import Utterance
+        >>> from vavl.features.registry import build_extractor
         >>> folder = Path(tempfile.mkdtemp())
         >>> with wave.open(str(folder / "a.wav"), "wb") as file:
         ...     file.setparams((1, 2, 16000, 0, "NONE", ""))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from vavl.errors import InputError
 from vavl.features.waveform import padded
-from vavl.features.weights import Checkpoint
+from vavl.features.weights import (
+    Checkpoint,
+    for_inference,
+    load_pretrained,
+    loading,
+    refuse_missing,
+)
 from vavl.media.audio import SAMPLING_RATE_HZ
 
 if TYPE_CHECKING:
@@ -195,15 +201,15 @@ class WhisperHiddenStates(HiddenStates):
 
         configuration = self._configuration()
         configuration.encoder_layers = self._layers_needed
-        with _quiet(self.checkpoint):
+        with loading(self.checkpoint):
             with torch.device("meta"):  # no time lost on initial values
                 encoder: Any = WhisperEncoder(configuration)
             weights = _whisper_encoder_weights(self.checkpoint, self._layers_needed)
-            _refuse(self.checkpoint, sorted(set(encoder.state_dict()) - set(weights)))
+            refuse_missing(self.checkpoint, sorted(set(encoder.state_dict()) - set(weights)))
             encoder.load_state_dict(weights, assign=True)
         # All positions; the table of the encoder itself is cut anew for each clip.
         encoder.register_buffer("all_positions", encoder.embed_positions.weight.detach().clone())
-        return _for_inference(encoder)
+        return for_inference(encoder)
 
     def run(self, model: torch.nn.Module, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :meth:`HiddenStates.run`."""
@@ -246,37 +252,6 @@ class WhisperHiddenStates(HiddenStates):
         return {**self.__dict__, "_mel": None}
 
 
-def load_pretrained(
-    checkpoint: Checkpoint, configuration: Any = None, *, optional: Sequence[str] = ()
-) -> torch.nn.Module:
-    """Loads a model of transformers in single precision, ready for inference.
-
-    Args:
-        checkpoint: Where the weights lie.
-        configuration: In place of that of the checkpoint.
-        optional: Parts of the names of tensors that may be missing, since nothing reads them.
-
-    Raises:
-        InputError: The weights are damaged, or lack something, which would be left at random values
-            without a word.
-    """
-    from transformers import AutoModel
-
-    given = {} if configuration is None else {"config": configuration}
-    with _quiet(checkpoint):
-        model, info = AutoModel.from_pretrained(
-            checkpoint.folder,
-            **given,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    missing = [key for key in info["missing_keys"] if not any(part in key for part in optional)]
-    _refuse(checkpoint, missing)
-    return _for_inference(model.float())
-
-
 def _as_tuple(layer: Layers) -> tuple[int, ...]:
     if layer is None:
         return ()
@@ -313,39 +288,3 @@ def _whisper_encoder_weights(checkpoint: Checkpoint, layers: int) -> dict[str, t
                     continue
                 weights[local] = file.get_tensor(name).float()
     return weights
-
-
-def _for_inference(model: Any) -> torch.nn.Module:
-    ready: torch.nn.Module = model.eval().requires_grad_(False)
-    return ready
-
-
-def _refuse(checkpoint: Checkpoint, missing: list[str]) -> None:
-    if missing:
-        raise InputError(
-            f"{checkpoint.source}: the weights lack {len(missing)} tensors of a "
-            f"{checkpoint.model_type} encoder, e.g. {missing[0]}; is the checkpoint complete?"
-        )
-
-
-@contextmanager
-def _quiet(checkpoint: Checkpoint) -> Iterator[None]:
-    """Loads without progress bars, and without reports on the heads and layers left behind."""
-    import transformers
-
-    logging: Any = transformers.utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # transformers and safetensors raise a great many types
-        raise InputError(
-            f"{checkpoint.source}: cannot load the weights ({type(error).__name__}: {error})"
-        ) from error
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

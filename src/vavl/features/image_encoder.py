@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from vavl.errors import InputError
 from vavl.faces.alignment import Face, align
-from vavl.features.hidden_states import load_pretrained
-from vavl.features.weights import Checkpoint, find_checkpoint
+from vavl.features.weights import Checkpoint, find_checkpoint, load_pretrained
 
 FACES_PER_PASS = 16
 _USUAL_SIZE = 224
@@ -114,7 +113,7 @@ class ImageEncoder:
         return np.concatenate(parts)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker process reads the weights from disk: cheaper than sending them.
+        # A worker process reads the weights from disk, which is cheaper than sending them.
         return {**self.__dict__, "_model": None}
 
 

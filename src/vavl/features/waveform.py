@@ -1,4 +1,4 @@
-"""What happens to a waveform before features are computed: cap on the duration, normalisation."""
+"""The base of acoustic extractors: conditioning of the waveform, then features."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ class Conditioning:
         speed: Factor by which the sound is played faster, with its pitch and formants, as a tape
             would: another voice saying the same, for augmentation in training. Source: Ko et al.
             2015, "Audio augmentation for speech recognition".
-        silence_db: Steps that are quieter than the loudest one of the clip by more than this are
-            left unknown: rows of NaN, which keep their place in time and are masked wherever
-            features are used. Before and after an utterance there is often as much silence as
+        silence_db: Steps that are quieter than the loudest one of the clip by more than this
+            become rows of NaN, which keep their place in time and are masked wherever features
+            are used. Before and after an utterance there is often as much silence as
             speech, and it says little of the emotion. None keeps every step.
 
     Raises:
@@ -142,7 +142,7 @@ class Conditioning:
             "max_duration_s": None if self.max_duration_s is None else float(self.max_duration_s),
             "speed": float(self.speed),
         }
-        if self.silence_db is not None:  # else the keys are those of before there was this
+        if self.silence_db is not None:  # absent otherwise, so that older stores keep their keys
             parameters["silence_db"] = float(self.silence_db)
         return parameters
 
@@ -169,7 +169,7 @@ class Conditioning:
         return (samples / deviation if deviation > 1e-10 else samples * 0.0).astype(np.float32)
 
     def is_silence(self, waveform: NDArray[np.float32], steps: int, hop: int) -> NDArray[np.bool_]:
-        """Which steps are quieter than :attr:`silence_db` allows; never the loudest one.
+        """Which steps are quieter than :attr:`silence_db` allows; the loudest one never is.
 
         Args:
             waveform: ``(N,)`` samples, as :meth:`apply` returns them.
@@ -198,12 +198,17 @@ def _is_number(value: object, above: float = -math.inf) -> bool:
 class WaveformExtractor(ABC):
     """What all acoustic extractors that read sound have in common.
 
+    A subclass has a ``name``, sets ``conditioning`` and ``spec`` when it is made, and computes the
+    features in ``_features``.
+
     Attributes:
+        name: Registered name; it enters the key of the store.
         spec: What the features are.
         source_field: Field of the manifest that names the file to read.
         conditioning: What happens to the waveform first.
     """
 
+    name: ClassVar[str]
     source_field: ClassVar[Literal["audio_path"]] = "audio_path"
     spec: FeatureSpec
     conditioning: Conditioning
