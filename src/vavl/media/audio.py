@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,9 +163,8 @@ def resample_blocks(
     resampler = av.AudioResampler(format="fltp", rate=to_hz)
     for block in blocks:
         form = "s16" if block.dtype == np.int16 else "fltp"
-        frame = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(block[None]), format=form, layout="mono"
-        )
+        samples: NDArray[Any] = np.ascontiguousarray(block[None])
+        frame = av.AudioFrame.from_ndarray(samples, format=form, layout="mono")
         frame.sample_rate = sampling_rate_hz
         yield from resampled_blocks(resampler, frame)
     yield from resampled_blocks(resampler, None)

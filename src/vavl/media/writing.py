@@ -69,7 +69,8 @@ def write_mp4(
     remaining = iter(pictures)
     first = next(remaining)
     with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as output:
-        track = add_picture_track(output, *first.shape[:2], rate_hz=round(frame_rate_hz))
+        height, width = first.shape[:2]
+        track = add_picture_track(output, height, width, round(frame_rate_hz))
         if sound is not None:
             _mux_sound(output, sound)
         for number, pixels in enumerate(chain([first], remaining)):
