@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,6 @@ from vavl.features.waveform import Conditioning, ConditioningOptions, WaveformEx
 from vavl.features.weights import Checkpoint, find_checkpoint
 from vavl.media.audio import SAMPLING_RATE_HZ
 from vavl.types import FeatureSpec, Modality
-
-if TYPE_CHECKING:
-    import torch
 
 PAPER_SOURCE = "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim"
 """Wagner et al., "Dawn of the transformer era in speech emotion recognition", 2023: the
@@ -86,7 +83,6 @@ class SpeechEncoder(WaveformExtractor):
 
     def _describe(self, parameters: dict[str, Any]) -> None:
         states = self._hidden_states
-        self._model: torch.nn.Module | None = None
         self.spec = FeatureSpec(
             modality=Modality.ACOUSTIC,
             extractor=self.name,
@@ -109,17 +105,10 @@ class SpeechEncoder(WaveformExtractor):
         Raises:
             InputError: The weights are damaged, or do not fit the architecture.
         """
-        if self._model is None:
-            self._model = self._hidden_states.load()
+        self._hidden_states.load()
 
     def _features(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-        self.load()
-        assert self._model is not None
-        return self._hidden_states.run(self._model, waveform)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A worker process reads the weights from disk, which is cheaper than sending them.
-        return {**self.__dict__, "_model": None}
+        return self._hidden_states.run(waveform)
 
 
 class Wav2Vec2LargeRobust12(SpeechEncoder):
