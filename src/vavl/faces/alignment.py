@@ -1,4 +1,4 @@
-"""Faces in frames: what a detector finds, and the crop that brings its landmarks into place.
+"""Faces in frames, and the crops that bring their landmarks into place.
 
 Positions are continuous, in pixels: pixel ``i`` covers ``[i, i + 1)`` and has its centre at
 ``i + 0.5``; x grows to the right, y downwards.
@@ -34,7 +34,7 @@ _MOST_SAMPLES_PER_SIDE = 16
 """Bounds the work of a crop when a face is many times larger than it."""
 
 PIXELS_PER_PASS = 1 << 21
-"""Frames are made floating point in passes of at most so many pixels (25 MB), one at least."""
+"""Frames become floating point in passes of at most so many pixels (25 MB), at least one frame."""
 
 
 @dataclass(frozen=True, eq=False)

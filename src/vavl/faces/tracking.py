@@ -1,4 +1,4 @@
-"""Faces over time: who is who from frame to frame, where they are in between, which one is main."""
+"""Faces over time: persons from frame to frame, places in between, and the main face."""
 
 from __future__ import annotations
 
@@ -303,7 +303,7 @@ class FaceTracker:
 
 @dataclass(frozen=True, eq=False)
 class _KeyFrame:
-    """What the detector found: faces by the number of the person, and who is the main one."""
+    """Faces in a key frame by the number of the person, and the number of the main one."""
 
     time_s: float
     faces: dict[int, Face]

@@ -15,7 +15,7 @@ from vavl.features.weights import find_file
 from vavl.system.onnx import onnx_extra, open_session, read_graph
 
 DIM = 1408
-"""What the classifier of an EfficientNet-B2 sees."""
+"""Features before the classifier of an EfficientNet-B2."""
 
 PUBLISHED_URL = (
     "https://raw.githubusercontent.com/sb-ai-lab/EmotiEffLib/"
@@ -34,8 +34,8 @@ _STD = np.array([0.229, 0.224, 0.225], np.float32)
 class EfficientNetB2Affectnet:
     """Embeds faces with an EfficientNet-B2 of EmotiEffLib; needs the extra ``vavl[onnx]``.
 
-    The file gives the logits of its classes. The embedding is what its last operation, the
-    classifier, works on; that operation is cut off.
+    The file gives the logits of its classes. Its last operation, the classifier, is cut off: the
+    embedding is the input of that operation.
 
     Source: Savchenko 2021, "Facial expression and attributes recognition based on multi-task
     learning of lightweight neural networks" (arXiv 2103.17107), and sb-ai-lab/EmotiEffLib, whose
@@ -49,7 +49,7 @@ class EfficientNetB2Affectnet:
             ``enet_b2_8.onnx`` at a fixed commit, downloaded once.
         sha256: What the file's SHA-256 must be, in hexadecimal. Default: no demand on a file that
             is given, and :data:`PUBLISHED_SHA256` for the download.
-        margin: What is seen around the face on each side, as a share of the crop's side.
+        margin: Space around the face on each side, as a share of the crop's side.
 
     Raises:
         InputError: The file cannot be had, has another hash or another interface, or the extra is

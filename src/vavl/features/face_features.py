@@ -73,7 +73,7 @@ class FaceEmbedder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class FaceStep:
-    """What was seen at one moment.
+    """The main face at one moment.
 
     Attributes:
         time_s: Of the frame, in seconds.
@@ -97,7 +97,7 @@ class FaceFeatures:
     Args:
         embedder: Turns faces into vectors.
         detector: Finds faces. Default: MTCNN with the weights of the package.
-        frame_rate_hz: Steps per second, whatever the frame rate of the video.
+        frame_rate_hz: Steps per second, independent of the frame rate of the video.
         detect_every: Steps from one detection to the next; see
             :class:`vavl.faces.tracking.FaceTracker`.
         main: Which of several faces is taken; see there.

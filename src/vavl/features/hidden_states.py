@@ -63,7 +63,7 @@ class HiddenStates(ABC):
     ) -> None:
         self.checkpoint = checkpoint
         self._model: Any = None
-        # Files leave out what equals the default, so the configuration class has to fill it in.
+        # Files leave out defaults, so the configuration class has to fill them in.
         available = int(getattr(self._configuration(), self.layers_field))
         layers = available if layers_kept is None else layers_kept
         if layers > available:

@@ -139,7 +139,7 @@ class LogMelPitch(LogMel):
     no voice, and so neither low nor high. Column 82 is the logarithm of the frame's energy.
 
     The pitch is that of each frame alone; there is no smoothing over time, so that it does not
-    depend on what comes later.
+    depend on later frames.
 
     Args:
         **conditioning: The attributes of :class:`vavl.features.waveform.Conditioning`.

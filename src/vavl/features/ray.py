@@ -46,13 +46,13 @@ def extract_on_ray(
 
     Args:
         writer: The store; only its failures are written by this process.
-        tasks: What there is to do.
-        job: How.
+        tasks: The clips.
+        job: Extracts one.
         workers: Number of actors; 0 takes as many as the cluster has room for.
         threads: CPU threads of each.
 
     Yields:
-        Utterance id, and why there are no features of it, or None; in no particular order.
+        Utterance id, and its failure or None; in no particular order.
 
     Raises:
         InputError: Ray is not installed, the weights cannot be loaded, no other process can see the

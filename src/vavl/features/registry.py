@@ -34,7 +34,7 @@ class Extractor(Protocol):
     """Makes the features of one clip after another.
 
     An extractor with weights may also have a method ``load()``, which a batch job calls once
-    before the first clip: what it raises concerns all clips, and stops the job.
+    before the first clip. An error in it stops the job.
     """
 
     @property
@@ -83,7 +83,7 @@ def register_extractor(modality: Modality | str, name: str, builder: Builder) ->
 
     Args:
         modality: ``acoustic`` or ``visual``.
-        name: What ``spec.extractor`` says, too. A name that was registered before is replaced.
+        name: The same as ``spec.extractor``. A name registered before is replaced.
         builder: The class, or a function that makes an extractor; its parameters have names. For a
             network that embeds faces: :class:`vavl.features.face_features.FaceFeaturesOf` it.
 
@@ -156,7 +156,7 @@ def rebuild_extractor(spec: FeatureSpec, *, source: str | None = None) -> Extrac
     """Builds the extractor that made the features of a store or a trained model.
 
     Args:
-        spec: What the features are.
+        spec: Specification of the features.
         source: Where the weights lie now, if no longer at ``spec.source``.
 
     Raises:

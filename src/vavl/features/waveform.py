@@ -33,8 +33,8 @@ def corpus_statistics(blocks: Iterable[NDArray[np.floating]]) -> WaveformStatist
     clips of the training side only, and the result to an extractor with ``normalization="corpus"``.
 
     Args:
-        blocks: ``(n,)`` samples each, at least one: whole clips, or what
-            :func:`vavl.media.audio.audio_blocks` gives.
+        blocks: ``(n,)`` samples each, at least one: whole clips, or blocks of
+            :func:`vavl.media.audio.audio_blocks`.
 
     Raises:
         InputError: There are no samples, or all of them are equal.
@@ -74,7 +74,7 @@ class ConditioningOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Cap, change of speed, normalisation, silence. All of it enters the store's key.
+    """Cap, change of speed, normalisation, silence. All values enter the key of the store.
 
     Attributes:
         normalization: ``"utterance"`` (zero mean and unit variance per clip: the features of a clip
@@ -82,7 +82,7 @@ class Conditioning:
             ``"corpus"`` (as in the paper: with statistics of the training set).
         corpus_mean: For ``"corpus"``: mean of all samples, see :func:`corpus_statistics`.
         corpus_std: For ``"corpus"``: standard deviation of all samples.
-        max_duration_s: What lies after this many seconds is cut off; None keeps everything.
+        max_duration_s: The clip is cut after this many seconds; None keeps everything.
         speed: Factor by which the sound is played faster, with its pitch and formants, as a tape
             would: another voice saying the same, for augmentation in training. Source: Ko et al.
             2015, "Audio augmentation for speech recognition".
@@ -196,16 +196,16 @@ def _is_number(value: object, above: float = -math.inf) -> bool:
 
 
 class WaveformExtractor(ABC):
-    """What all acoustic extractors that read sound have in common.
+    """Base of the acoustic extractors that read sound.
 
     A subclass has a ``name``, sets ``conditioning`` and ``spec`` when it is made, and computes the
     features in ``_features``.
 
     Attributes:
         name: Registered name; it enters the key of the store.
-        spec: What the features are.
+        spec: Specification of the features.
         source_field: Field of the manifest that names the file to read.
-        conditioning: What happens to the waveform first.
+        conditioning: Applied to the waveform first.
     """
 
     name: ClassVar[str]

@@ -36,7 +36,7 @@ class Checkpoint:
     """A pretrained model on this machine.
 
     Attributes:
-        source: What finds it again: an absolute folder, or ``org/name@commit`` on the hub.
+        source: Its address: an absolute folder, or ``org/name@commit`` on the hub.
         folder: Where its files lie.
         config: Its ``config.json``.
         weight_files: Its safetensors files, in the order of their names.
@@ -230,7 +230,7 @@ def _download(repository: str, revision: str | None) -> Path:
         at = f" at revision {revision}" if revision else ""
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{repository}{at}: neither a local folder nor to be had from the Hugging Face hub "
+            f"{repository}{at}: neither a local folder nor available from the Hugging Face hub "
             f"({type(error).__name__}: {reason}). Check the name, the connection and "
             "HF_HUB_OFFLINE, or give a folder that holds the model."
         ) from error

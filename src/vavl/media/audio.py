@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from av.audio.resampler import AudioResampler
 
 SAMPLING_RATE_HZ = 16_000
-"""What every acoustic extractor of vavl expects."""
+"""The rate that every acoustic extractor of vavl expects."""
 
 
 def read_audio(
@@ -40,9 +40,8 @@ def read_audio(
     Args:
         path: File in any format FFmpeg reads.
         sampling_rate_hz: Rate of the result; the track is resampled where it differs.
-        start_s: First second to return. Default: 0, the beginning of the track; in a file with a
-            picture that starts before the sound, the beginning of the picture: what lies between
-            is silence.
+        start_s: First second to return. Default: 0, the beginning of the track; or of the picture,
+            if that starts earlier: the time between is silence.
         end_s: Second to stop before; a time beyond the end means the end. Default: the end.
 
     Returns:
@@ -50,9 +49,9 @@ def read_audio(
         the resampler may overshoot slightly.
 
     Raises:
-        MediaError: The file is missing, empty, not media, damaged or truncated (which MP3 and Ogg
-            do not show: their headers do not say how long they are), has no audio track, or
-            nothing lies between ``start_s`` and ``end_s``.
+        MediaError: The file is missing, empty, not media, damaged or truncated, has no audio track,
+            or nothing lies between ``start_s`` and ``end_s``. In MP3 and Ogg, truncation goes
+            unnoticed, since their headers do not say how long they are.
         InputError: The rate or the times make no sense.
 
     Example:
@@ -100,7 +99,7 @@ def audio_blocks(
             empty = False
             yield chosen
         if stop is not None and position >= stop:
-            break  # what comes after the selection need not even be intact
+            break  # the rest of the file need not be intact
     if position == 0:
         raise MediaError(f"{path}: the audio track is empty")
     if empty:

@@ -36,7 +36,7 @@ _ESTIMATED_DURATION = frozenset({"mp3", "aac", "amr", "ac3", "ogg"})
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What the header of a media file says.
+    """Tracks and times of a media file, by its header.
 
     Times are those of the timeline that sound and picture share: 0 is where the earlier of the
     first audio and the first video track starts.
@@ -196,7 +196,7 @@ def track_start_s(path: Path, container: InputContainer, track: AudioStream | Vi
 def _first_stamp_s(track: AudioStream | VideoStream) -> float:
     if track.start_time is None or track.time_base is None:
         return 0.0
-    # What lies before zero is the run-in of a codec, which is decoded but not presented.
+    # Before zero lies the run-in of a codec, which is decoded but not presented.
     return max(0.0, float(track.start_time * track.time_base))
 
 
@@ -242,7 +242,7 @@ def _declared_duration_s(
     if names & _ESTIMATED_DURATION:
         return None
     if "wav" in names and (declared := _wav_data_bytes(path)) is not None:
-        # FFmpeg quietly shortens the duration to what is there.
+        # FFmpeg silently shortens the duration to that of the data.
         bytes_per_s = (track.codec_context.bit_rate or 0) / 8
         return declared / bytes_per_s if bytes_per_s else None
     if track.duration is not None and track.time_base is not None:

@@ -159,7 +159,7 @@ def _sampled(
             for time_s in times:
                 yield VideoFrame(time_s, pixels)
         if shot.stop_s >= end_s:
-            break  # what comes after the selection need not even be intact
+            break  # the rest of the file need not be intact
     if empty and length_s:
         raise MediaError(
             f"{name}: nothing lies between start_s={start_s:g} and end_s={end_s:g}; the picture "

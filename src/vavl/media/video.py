@@ -59,10 +59,10 @@ def video_frames(
 
     Args:
         path: File in any format FFmpeg reads.
-        frame_rate_hz: Constant rate of the result: frame k is what is shown at
-            ``start_s + k / frame_rate_hz``, whatever the rate of the file, constant or not; before
-            the first frame of the file, that is the first frame. Default: every frame of the file
-            that begins in the selected span, at its own time.
+        frame_rate_hz: Constant rate of the result: frame k is the picture shown at
+            ``start_s + k / frame_rate_hz``; before the first frame of the file, that is the first
+            frame. Default: every frame of the file that begins in the selected span, at its own
+            time.
         start_s: First second to return. Default: 0.
         end_s: Second to stop before; a time beyond the end means the end. Default: the end.
         max_side: Shrinks larger frames so that their longer side has so many pixels. Default: no
