@@ -65,7 +65,7 @@ def test_the_same_recognition_from_media(
     """Labels, windows, attributes, temperatures, and whichever modality is there."""
     ours, theirs = vavl.load(model_folder), vavl.load(exported)
     for made in (ours, theirs):
-        made.__dict__["visual_extractor"] = recognizer.visual_extractor
+        made.reader.visual_extractor = recognizer.reader.visual_extractor
     assert theirs.categories == ours.categories
     clips = {
         "film": {"path": film(seconds=3.0)},

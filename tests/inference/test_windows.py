@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vavl.errors import InputError
 from vavl.features.face_features import FaceStep
 from vavl.inference.quality import Quality, level_dbfs
-from vavl.inference.windows import Window, WindowCutter, cut_clip
+from vavl.inference.windows import ClipStreams, Window, WindowCutter, cut_clip
 
 RATE = 16_000
 
@@ -24,10 +24,10 @@ def cut(
 ) -> list[Window]:
     edges = np.cumsum([0, *sizes])
     blocks = [samples[a:b] for a, b in zip(edges, [*edges[1:], len(samples)], strict=True)]
-    cutter = WindowCutter(length_s, hop_s, audio=True, video=steps > 0)
     seen = (step(k * 0.08) for k in range(steps)) if steps else None
     audio = (block for block in blocks if len(block))
-    return [window for _, window in cut_clip([cutter], audio, seen, 0.08)]
+    clip = ClipStreams(audio, seen, 0.08)
+    return [window for _, window in cut_clip(clip, [(length_s, hop_s)])]
 
 
 @settings(deadline=None, max_examples=60)
@@ -81,10 +81,13 @@ def test_level() -> None:
 
 
 def test_warnings() -> None:
-    quality = Quality(audio=True, video=True)
-    quality.hear(np.full(100, 1e-5, np.float32))
-    for number in range(10):
-        quality.see(step(number, faces=2 if number < 3 else 0, brightness=0.05))
+    quality = Quality()
+    steps = (step(k, faces=2 if k < 3 else 0, brightness=0.05) for k in range(10))
+    clip = quality.watch(ClipStreams(iter([np.full(100, 1e-5, np.float32)]), steps, 1.0))
+    assert clip.audio is not None
+    assert clip.steps is not None
+    assert len(list(clip.audio)) == 1
+    assert [one.time_s for one in clip.steps] == list(range(10))
     assert quality.face_share == 0
     assert quality.silent
     assert quality.warnings == (

@@ -1,40 +1,23 @@
-"""Predictions while sound and picture come in: what a file gives, as early as it can be known.
-
-They come from :mod:`vavl.inference.sources` or :mod:`vavl.inference.devices`, named here as well.
-"""
+"""Predictions while sound and picture come in: what a file gives, as early as it can be known."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError
 from vavl.features.face_features import FINEST_SIDE, FaceStep
-from vavl.inference.devices import device
-from vavl.inference.sources import LiveSource, file_at_real_time, pcm, pipe
+from vavl.inference.recognizer import Recognizer
+from vavl.inference.sources import LiveSource
 from vavl.inference.windows import HOP_S, WINDOW_S, Window, WindowCutter
 from vavl.media.audio import SAMPLING_RATE_HZ
 from vavl.media.frames import CLOSE_S, VideoFrame
-from vavl.types import TimedPrediction
-
-if TYPE_CHECKING:
-    from vavl.data.speakers import SpeakerProfile
-    from vavl.inference.recognizer import Recognizer
-
-__all__ = [
-    "LiveRecognizer",
-    "LiveSource",
-    "device",
-    "file_at_real_time",
-    "pcm",
-    "pipe",
-    "run_stream",
-]
+from vavl.types import Modality, TimedPrediction
 
 _MOST_LAG_S = 60.0
 """So far sound and picture may be apart: the later of the two is kept in memory."""
@@ -63,11 +46,8 @@ class LiveRecognizer:
             sense, or a speaker who is not known to this model.
 
     Example:
-        >>> class Deaf:  # stands for vavl.load()
-        ...     acoustic_extractor = None
-        ...     def predict_window(self, window, profile):
-        ...         return TimedPrediction(window.start_s, window.end_s, None, None, {}, {})
-        >>> live = LiveRecognizer(Deaf(), audio=True, video=False)
+        >>> import vavl
+        >>> live = LiveRecognizer(vavl.load(), audio=True, video=False)
         >>> second = np.zeros(16_000, np.float32)
         >>> [len(live.add_audio(second)) for _ in range(4)]
         [0, 1, 2, 2]
@@ -90,12 +70,11 @@ class LiveRecognizer:
         self._recognizer = recognizer
         self._profile = None if speaker is None else recognizer.profile_of(speaker)
         self._cutter = WindowCutter(window_s, hop_s, audio=audio, video=video)
-        self._audio_open, self._video_open = audio, video
         self._latency_s = self._step_s = 0.0
         if audio:
-            _ = recognizer.acoustic_extractor  # or an error that says why there is none
+            recognizer.reader.require(Modality.ACOUSTIC)
         if video:
-            extractor = recognizer.visual_extractor
+            extractor = recognizer.reader.visual_extractor
             self._stream = extractor.stream()
             self._sampler = _Sampler(extractor.rate_hz)
             self._step_s = 1 / extractor.rate_hz
@@ -124,7 +103,7 @@ class LiveRecognizer:
         Raises:
             InputError: No sound is expected, it has another shape, or is 60 s ahead of the picture.
         """
-        self._check_open("audio", self._audio_open)
+        self._check_open("audio", self._cutter.audio_open)
         if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
             raise InputError(
                 "samples: expected (N,) floating point numbers in [-1, 1], got "
@@ -146,23 +125,21 @@ class LiveRecognizer:
             InputError: No picture was announced, it has ended, the frame is not later than the
                 one before or not RGB, or it is 60 s ahead of the sound.
         """
-        self._check_open("video", self._video_open)
+        self._check_open("video", self._cutter.video_open)
         return self._seen(
             [step for due in self._sampler.add(frame) for step in self._stream.update(due)]
         )
 
     def end_audio(self) -> list[TimedPrediction]:
         """The sound ends, the picture may go on; returns what is known now."""
-        self._audio_open = False
         return self._predicted(self._cutter.end_audio())
 
     def end_video(self) -> list[TimedPrediction]:
         """The picture ends, the sound may go on; returns what is known now."""
-        if not self._video_open:
+        if not self._cutter.video_open:
             return []
         steps = [step for due in self._sampler.finish() for step in self._stream.update(due)]
         predictions = self._seen([*steps, *self._stream.finish()])
-        self._video_open = False
         return predictions + self._predicted(self._cutter.end_video())
 
     def finish(self) -> list[TimedPrediction]:
@@ -174,7 +151,7 @@ class LiveRecognizer:
         return self._predicted(self._cutter.add_steps(steps, self._step_s))
 
     def _predicted(self, windows: list[Window]) -> list[TimedPrediction]:
-        if self._audio_open and self._video_open:
+        if self._cutter.audio_open and self._cutter.video_open:
             ahead_s = self._cutter.heard_s - self._cutter.seen_s
             if abs(ahead_s) > _MOST_LAG_S:
                 late, other = ("picture", "sound") if ahead_s > 0 else ("sound", "picture")
@@ -271,7 +248,8 @@ def run_stream(
             know the speaker.
         MediaError: The source breaks off.
     """
-    audio, video = events.audio and recognizer.hears, events.video and recognizer.sees
+    audio = events.audio and recognizer.reader.accepts_audio
+    video = events.video and recognizer.reader.accepts_video
     if not audio and not video:
         audio, video = events.audio, events.video  # decides which error says why
     live = LiveRecognizer(recognizer, audio=audio, video=video, speaker=speaker)
