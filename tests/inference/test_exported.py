@@ -23,8 +23,13 @@ from vavl.config.models import VAVLPlusConfig
 from vavl.errors import ExportError, InputError, StoreError
 from vavl.export import export_model
 from vavl.export import folder as export_folder
-from vavl.export.check import CHECKED_SHAPES, check_graph, example_inputs
-from vavl.export.graphs import UseGraph, quantize_graph
+from vavl.export.graphs import (
+    CHECKED_SHAPES,
+    UseGraph,
+    check_graph,
+    example_inputs,
+    quantize_graph,
+)
 from vavl.inference.exported import NORMALISATION_FILE, ExportedModel, uses
 from vavl.models.pretrained import write_calibration, write_features
 from vavl.models.registry import build_model

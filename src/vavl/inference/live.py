@@ -20,16 +20,17 @@ from vavl.media.frames import CLOSE_S, VideoFrame
 from vavl.types import Modality, TimedPrediction
 
 _MOST_LAG_S = 60.0
-"""So far sound and picture may be apart: the later of the two is kept in memory."""
-_USUAL_FRAME_S = 1 / 25  # how long a frame is shown that is the only one
+"""Sound and picture may be this far apart: memory keeps the one that is ahead."""
+_USUAL_FRAME_S = 1 / 25
+"""How long a frame is on show where there is no other to tell."""
 
 
 class LiveRecognizer:
     """Predicts windows of sound and picture as soon as they are complete.
 
-    Given the same sound and frames, the predictions are those of the timeline of a file. Only of
-    the end of a picture a file may know more: here the last frame is shown as long as the one
-    before it.
+    Windows are those of the timeline of a file: 2 s, one every 0.5 s. Given the same sound and
+    frames, the predictions are the same too, except at the end of the picture: a file may say how
+    long its last frame is shown; here it is shown as long as the one before it.
 
     Where both sound and picture are announced, a window is complete when both have reached its end.
 
@@ -37,13 +38,11 @@ class LiveRecognizer:
         recognizer: Model and extractors.
         audio: Whether there will be sound.
         video: Whether there will be a picture.
-        window_s: Length of a window.
-        hop_s: From one window to the next.
         speaker: As in :meth:`vavl.Recognizer.predict`.
 
     Raises:
-        InputError: Neither sound nor picture, one that the model cannot take, times that make no
-            sense, or a speaker who is not known to this model.
+        InputError: Neither sound nor picture, one that the model cannot take, or a speaker who is
+            not known to this model.
 
     Example:
         >>> import vavl
@@ -61,15 +60,13 @@ class LiveRecognizer:
         *,
         audio: bool,
         video: bool,
-        window_s: float = WINDOW_S,
-        hop_s: float = HOP_S,
         speaker: str | SpeakerProfile | None = None,
     ) -> None:
         if not audio and not video:
             raise InputError("audio, video: expected sound, a picture or both, got neither")
         self._recognizer = recognizer
         self._profile = None if speaker is None else recognizer.profile_of(speaker)
-        self._cutter = WindowCutter(window_s, hop_s, audio=audio, video=video)
+        self._cutter = WindowCutter(WINDOW_S, HOP_S, audio=audio, video=video)
         self._latency_s = self._step_s = 0.0
         if audio:
             recognizer.reader.require(Modality.ACOUSTIC)
@@ -82,12 +79,11 @@ class LiveRecognizer:
 
     @property
     def latency_s(self) -> float:
-        """How long after its end a window is predicted at the latest, but for computing.
+        """The longest time in seconds from the end of a window to its prediction.
 
-        It is the look-ahead of the face tracker: a face is settled with the next frame that the
-        detector sees. To this comes how long the source holds back what it has: the time until its
-        next frame, which tells that the one before is no longer on show, and its block of sound.
-        Without a picture there is no look-ahead.
+        It is the look-ahead of the face tracker, which settles a face with the next frame that the
+        detector sees; 0 without a picture. Three delays are not in it: the time to compute, the
+        source's block of sound, and the time until its next frame, which ends the one on show.
         """
         return self._latency_s
 
@@ -170,7 +166,7 @@ class LiveRecognizer:
 
 
 class _Sampler:
-    """Frames of any rate to those on show at ``k / rate_hz``, as they are taken from a file."""
+    """Picks from frames of any rate those on show at ``k / rate_hz``, as is done for a file."""
 
     def __init__(self, rate_hz: float) -> None:
         self._rate_hz = rate_hz
@@ -213,7 +209,7 @@ class _Sampler:
 
 
 def _shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A frame no larger than face features take it from a file."""
+    """A frame shrunk to the largest size that face features use, as a file's frames are."""
     height, width = pixels.shape[:2]
     scale = FINEST_SIDE / max(height, width)
     if scale >= 1:
@@ -233,14 +229,14 @@ def run_stream(
     *,
     speaker: str | SpeakerProfile | None = None,
 ) -> None:
-    """Predicts from a source until it ends; what the model has no use for is passed over.
+    """Predicts from a source until it ends. What the model cannot use is passed over.
 
     Args:
         recognizer: Model and extractors.
         events: Sound and frames, e.g. of :func:`vavl.inference.sources.device`.
-        on_prediction: Called with each prediction and its latency in seconds: how long after the
-            end of its window it is there, everything included. The clock for this is set by the
-            event that came in with the least delay, so that what a camera itself needs is not seen.
+        on_prediction: Called with each prediction and its latency in seconds, from the end of its
+            window until now. The event that came in with the least delay sets the clock, so that a
+            camera's own delay is not in it.
         speaker: As in :meth:`vavl.Recognizer.predict`.
 
     Raises:
@@ -251,7 +247,7 @@ def run_stream(
     audio = events.audio and recognizer.reader.accepts_audio
     video = events.video and recognizer.reader.accepts_video
     if not audio and not video:
-        audio, video = events.audio, events.video  # decides which error says why
+        audio, video = events.audio, events.video  # for the error that says why
     live = LiveRecognizer(recognizer, audio=audio, video=video, speaker=speaker)
     began_s, heard = math.inf, 0
     for event in events:
@@ -280,5 +276,5 @@ def _hand_on(
     on_prediction: Callable[[TimedPrediction, float], None],
 ) -> None:
     for prediction in predictions:
-        # The end of a stream may be known before it has come: of the last frame, when it began.
+        # The last window may end in the future: a frame comes when it is first shown.
         on_prediction(prediction, max(0.0, time.monotonic() - began_s - prediction.end_s))

@@ -52,9 +52,9 @@ _ALSA_FOLDER = Path("/usr/share/alsa")
 _MOST_WAITING = 1000
 """Events that a device may be ahead; then it waits, and what it loses becomes silence."""
 _LATE = 30
-"""Events that wait before frames are left out: there will be another one soon."""
+"""From so many waiting events on, frames are left out: there will be another one soon."""
 _GAP_S = 0.25
-"""Sound that is so late was lost on the way."""
+"""Sound that is later than this was lost on the way."""
 _BLOCK_S = 0.1
 """Sound is handed on in blocks of this length: it adds as much to the latency."""
 
@@ -92,7 +92,7 @@ def file_at_real_time(
 
     Raises:
         InputError: The speed is not above 0.
-        MediaError: The file cannot be read, or has nothing of what shall be read.
+        MediaError: The file cannot be read, or has neither sound nor a picture to read.
 
     Example:
         >>> import tempfile, wave
@@ -112,7 +112,7 @@ def file_at_real_time(
         info = media_info(path)
         audio, video = audio and info.has_audio, video and info.has_video
     if not audio and not video:
-        raise MediaError(f"{path}: neither a sound track nor a picture that shall be read")
+        raise MediaError(f"{path}: neither sound nor a picture to read")
     sides = []
     if audio:
         sides.append(_file_sound(path))
@@ -238,7 +238,7 @@ def _piped_sound(stream: BinaryIO, sampling_rate_hz: int) -> Iterator[Event]:
 
 
 def _read(stream: BinaryIO, size: int) -> bytes:
-    """So many bytes, however few come at a time; fewer only at the end."""
+    """Reads ``size`` bytes, however few come at a time; fewer only at the end."""
     parts = []
     while size and (part := stream.read(size)):
         parts.append(part)
@@ -247,10 +247,10 @@ def _read(stream: BinaryIO, size: int) -> bytes:
 
 
 def device(camera: str | None = "/dev/video0", microphone: str | None = "default") -> LiveSource:
-    """Camera and microphone of this machine, until the reader stops; on Linux.
+    """Camera and microphone of this machine, until its events are closed; on Linux.
 
     Time begins when the first event is asked for. Lost sound is replaced by silence, so that sound
-    and picture stay together; frames are left out when the reader does not keep up. When a device
+    and picture stay together; frames are left out when they are not taken fast enough. When a device
     is unplugged, the other goes on.
 
     Args:
@@ -297,7 +297,7 @@ def _opened(name: str, system: Literal["alsa", "v4l2"]) -> InputContainer:
 
 
 def _device_events(readers: Mapping[_Side, _ReadDevice]) -> Iterator[Event]:
-    """What the readers, each in a thread of its own, have to tell, until they all end."""
+    """Events of all devices, each read in a thread of its own, until all end."""
     waiting: Queue[Event | None] = Queue(_MOST_WAITING)
     stopped = threading.Event()
 
