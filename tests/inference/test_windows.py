@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 
 from vavl.errors import InputError
 from vavl.features.face_features import FaceStep
-from vavl.inference.quality import Quality, level_dbfs
 from vavl.inference.windows import ClipStreams, Window, WindowCutter, cut_clip
 
 RATE = 16_000
 
 
-def step(time_s: float, *, faces: int = 0, brightness: float = 0.5) -> FaceStep:
-    return FaceStep(time_s, np.zeros(2, np.float32), None, faces, brightness)
+def step(time_s: float) -> FaceStep:
+    return FaceStep(time_s, np.zeros(2, np.float32), None, 0, 0.5)
 
 
 def cut(
@@ -73,26 +72,3 @@ def test_memory_does_not_grow_with_the_clip() -> None:
 def test_windows_that_make_no_sense(length_s: float, hop_s: float) -> None:
     with pytest.raises(InputError, match="expected"):
         WindowCutter(length_s, hop_s, audio=True, video=False)
-
-
-def test_level() -> None:
-    assert level_dbfs(np.full(100, 0.1, np.float32)) == pytest.approx(-20)
-    assert level_dbfs(np.zeros(100, np.float32)) == -np.inf
-
-
-def test_warnings() -> None:
-    quality = Quality()
-    steps = (step(k, faces=2 if k < 3 else 0, brightness=0.05) for k in range(10))
-    clip = quality.watch(ClipStreams(iter([np.full(100, 1e-5, np.float32)]), steps, 1.0))
-    assert clip.audio is not None
-    assert clip.steps is not None
-    assert len(list(clip.audio)) == 1
-    assert [one.time_s for one in clip.steps] == list(range(10))
-    assert quality.face_share == 0
-    assert quality.silent
-    assert quality.warnings == (
-        "the sound is silence",
-        "no face was found",
-        "several people: the most prominent one is taken",
-        "the picture is very dark",
-    )

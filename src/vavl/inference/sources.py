@@ -250,8 +250,8 @@ def device(camera: str | None = "/dev/video0", microphone: str | None = "default
     """Camera and microphone of this machine, until its events are closed; on Linux.
 
     Time begins when the first event is asked for. Lost sound is replaced by silence, so that sound
-    and picture stay together; frames are left out when they are not taken fast enough. When a device
-    is unplugged, the other goes on.
+    and picture stay together. Frames are left out when they are not taken fast enough. When a
+    device is unplugged, the other goes on.
 
     Args:
         camera: Device of Video4Linux, or None for no picture.
