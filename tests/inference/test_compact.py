@@ -26,8 +26,8 @@ def compact() -> vavl.Recognizer:
 
 def test_it_hears_and_sees_without_a_download(compact: vavl.Recognizer) -> None:
     assert compact.categories == CLASSES
-    assert compact.hears
-    assert compact.sees
+    assert compact.reader.accepts_audio
+    assert compact.reader.accepts_video
     voice = np.sin(np.arange(32_000) ** 1.1 / 40).astype(np.float32) * 0.1
     found = compact.predict(audio=voice, frames=np.full((50, 90, 120, 3), 90, np.uint8))
     assert found.modality is Modality.ACOUSTIC

@@ -12,8 +12,7 @@ import pytest
 import vavl
 from vavl.errors import InputError, MediaError
 from vavl.inference import ClipFiles
-from vavl.inference.overlay import Drawing, SeenFace
-from vavl.inference.pictures import draw_overlay, illustrate, plot_timeline
+from vavl.inference.drawing import Overlay, SeenFace, draw_overlay, illustrate, plot_timeline
 from vavl.media.audio import read_audio
 from vavl.media.container import media_info
 from vavl.media.video import video_frames
@@ -123,16 +122,16 @@ def test_overlay_of_a_folder_has_its_pictures(recognizer, tmp_path) -> None:
 
 def test_text_is_that_of_the_nearest_window_and_the_box_moves_between_steps() -> None:
     faces = [SeenFace(0.0, (0, 0, 8, 8)), SeenFace(0.08, (4, 4, 12, 12)), SeenFace(0.16, None)]
-    drawing = Drawing([window(0, "sad"), window(0.5, None), window(1, "happy")], faces)
-    assert [drawing.text(t) for t in (0, 1.2, 1.3, 1.7, 1.8, 9)] == [
+    overlay = Overlay([window(0, "sad"), window(0.5, None), window(1, "happy")], faces)
+    assert [overlay.text(t) for t in (0, 1.2, 1.3, 1.7, 1.8, 9)] == [
         *("sad 80%", "sad 80%", "", "", "happy 80%", "happy 80%")
     ]
-    assert drawing.box(-1) == drawing.box(0) == (0, 0, 8, 8)
-    assert drawing.box(0.04) == pytest.approx((2, 2, 10, 10))
-    assert drawing.box(0.1) == (4, 4, 12, 12)
-    assert drawing.box(0.14) is None
-    assert drawing.box(5) is None
-    assert Drawing([window(0, "sad")], []).box(1) is None
+    assert overlay.box(-1) == overlay.box(0) == (0, 0, 8, 8)
+    assert overlay.box(0.04) == pytest.approx((2, 2, 10, 10))
+    assert overlay.box(0.1) == (4, 4, 12, 12)
+    assert overlay.box(0.14) is None
+    assert overlay.box(5) is None
+    assert Overlay([window(0, "sad")], []).box(1) is None
 
 
 @pytest.mark.parametrize("suffix", ["svg", "pdf", "png", "SVG"])

@@ -1,28 +1,23 @@
-"""The video of a clip once more, with the face framed and the emotion written beside it."""
+"""A video written again with something drawn on its frames: times and sound stay as they are."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
-from functools import cache
 from heapq import merge
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from vavl.errors import MediaError
-from vavl.features.face_features import FINEST_SIDE
 from vavl.media.container import audio_track, media_info, opened, track_start_s, video_track, zero_s
 from vavl.media.frames import VideoFrame, folder_frames
 from vavl.media.video import video_frames
 from vavl.media.writing import TICKS_PER_S, add_picture_track, timed_picture
-from vavl.types import TimedPrediction
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -33,113 +28,27 @@ if TYPE_CHECKING:
     TimedPacket = tuple[float, Packet[Any]]
     """When it is to be decoded, in seconds, and the packet."""
 
+Draw = Callable[[VideoFrame], NDArray[np.uint8]]
+"""A frame to the ``(H, W, 3)`` pixels that are written in its place."""
+
 _COPIED = frozenset({"aac", "mp3", "ac3", "eac3"})
-"""Sound that every player finds its way with in an MP4 file."""
+"""Sound that every player can play from an MP4 file."""
 _AAC_RATES_HZ = frozenset({16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000})
 _USUAL_RATE_HZ = 25
 _SHORTEST_S = 1e-3
-_LONGEST_STEP_S = 0.5
-"""Between faces seen further apart nothing is interpolated."""
-_INK, _PAPER = (255, 255, 255), (20, 26, 36)
-_FRAME = (86, 180, 233)
 
 
-class SeenFace(NamedTuple):
-    """Where the face was at one moment.
+def redraw_video(source: Path, path: Path, draw: Draw) -> None:
+    """Writes a video again, as MP4.
 
-    Attributes:
-        time_s: Of the frame, in seconds.
-        box: ``(x0, y0, x1, y1)`` in pixels of a frame whose longer side has at most 1280, as
-            :class:`vavl.features.face_features.FaceFeatures` sees it; None without a face.
-    """
-
-    time_s: float
-    box: tuple[float, float, float, float] | None
-
-
-class Drawing:
-    """What is drawn on the frames of a video.
+    Every frame stays at its time, whether the frame rate is constant or not, upright and with
+    square pixels; an odd width or height grows by a pixel. The sound is copied, or encoded as AAC
+    where MP4 does not take its codec. Memory holds a few frames.
 
     Args:
-        timeline: Predictions over time, at least one.
-        faces: In the order of time.
-
-    Example:
-        >>> window = TimedPrediction(0.0, 2.0, None, None, {}, {})
-        >>> Drawing([window], [SeenFace(0.0, (0, 0, 8, 8)), SeenFace(0.1, (4, 0, 12, 8))]).box(0.05)
-        (2.0, 0.0, 10.0, 8.0)
-    """
-
-    def __init__(self, timeline: Sequence[TimedPrediction], faces: Sequence[SeenFace]) -> None:
-        self._centres_s = [(window.start_s + window.end_s) / 2 for window in timeline]
-        self._texts = [_text(window) for window in timeline]
-        self._times_s = [face.time_s for face in faces]
-        self._boxes = [face.box for face in faces]
-
-    def text(self, time_s: float) -> str:
-        """What the window says whose centre is nearest; empty where it has nothing to go by."""
-        after = bisect_left(self._centres_s, time_s)
-        nearby = range(max(0, after - 1), min(after + 1, len(self._centres_s)))
-        return self._texts[min(nearby, key=lambda n: abs(self._centres_s[n] - time_s))]
-
-    def box(self, time_s: float) -> tuple[float, float, float, float] | None:
-        """The face at a time, between two moments in which it was seen on the way there."""
-        if not self._boxes:
-            return None
-        after = min(bisect_left(self._times_s, time_s), len(self._boxes) - 1)
-        before = max(0, after - 1)
-        span_s = self._times_s[after] - self._times_s[before]
-        share = min(1.0, (time_s - self._times_s[before]) / span_s) if span_s else 1.0
-        first, last = self._boxes[before], self._boxes[after]
-        if first is None or last is None or share < 0 or span_s > _LONGEST_STEP_S:
-            return first if share < 0.5 else last
-        x0, y0, x1, y1 = ((1 - share) * a + share * b for a, b in zip(first, last, strict=True))
-        return x0, y0, x1, y1
-
-    def draw(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """The ``(H, W, 3)`` pixels of a frame with box and text; the frame is left as it is."""
-        picture = Image.fromarray(frame.pixels)
-        height, width = frame.pixels.shape[:2]
-        draw = ImageDraw.Draw(picture)
-        corner = (0.0, 0.0)
-        box = self.box(frame.time_s)
-        if box is not None:
-            scale = max(1.0, max(width, height) / FINEST_SIDE)
-            x0, y0, x1, y1 = (value * scale for value in box)
-            if x1 > x0 and y1 > y0:
-                draw.rectangle((x0, y0, x1, y1), outline=_FRAME, width=max(2, height // 200))
-            corner = (x0, y0)
-        text = self.text(frame.time_s)
-        if text:
-            _write(draw, text, corner, (width, height))
-        return np.asarray(picture)
-
-
-def _text(window: TimedPrediction) -> str:
-    if window.label is not None:
-        return f"{window.label} {window.probabilities[window.label]:.0%}"
-    return ", ".join(f"{name} {value:.2f}" for name, value in window.attributes.items())
-
-
-def _write(
-    draw: ImageDraw.ImageDraw, text: str, corner: tuple[float, float], size: tuple[int, int]
-) -> None:
-    """Writes above a corner, moved as far as it must be to be seen."""
-    font = _font(max(10, size[1] // 24))
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    x = max(0.0, min(corner[0], size[0] - right))
-    y = max(0.0, min(corner[1] - bottom - 2, size[1] - bottom))
-    draw.rectangle((x + left - 2, y + top - 2, x + right + 2, y + bottom + 2), fill=_PAPER)
-    draw.text((x, y), text, fill=_INK, font=font)
-
-
-@cache
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
-
-
-def write_video(source: Path, path: Path, drawing: Drawing) -> None:
-    """Writes the frames of a file or folder with the drawing on them, and its sound, as MP4.
+        source: Video file, or folder of frames (25 a second).
+        path: File to write.
+        draw: Makes the pixels of each frame, in the order of time.
 
     Raises:
         MediaError: The source cannot be read, or the file cannot be written.
@@ -148,7 +57,7 @@ def write_video(source: Path, path: Path, drawing: Drawing) -> None:
 
     try:
         with av.open(str(path), "w", format="mp4") as output:
-            tracks = [_picture(source, output, drawing)]
+            tracks = [_picture(source, output, draw)]
             if not source.is_dir():
                 tracks.append(_sound(source, output))
             # Merging looks at the first packet of each before it hands on any, so that all tracks
@@ -160,13 +69,13 @@ def write_video(source: Path, path: Path, drawing: Drawing) -> None:
         raise MediaError(f"overlay: the video cannot be written ({reason})") from error
 
 
-def _picture(source: Path, output: OutputContainer, drawing: Drawing) -> Iterator[TimedPacket]:
+def _picture(source: Path, output: OutputContainer, draw: Draw) -> Iterator[TimedPacket]:
     """Adds a video track; yields its packets."""
     frames = folder_frames(source) if source.is_dir() else video_frames(source)
     stream: VideoStream | None = None
     lengths: list[int] = []
     for frame, length_s in _lasting(frames, _end_s(source)):
-        pixels = _even(drawing.draw(frame))
+        pixels = _even(draw(frame))
         height, width = pixels.shape[:2]
         stream = stream or add_picture_track(output, height, width, _rate_hz(source))
         lengths.append(round(length_s * TICKS_PER_S))
@@ -243,7 +152,7 @@ def _copied(
             continue  # the empty packet at the end, or one without a place
         shift = round(first_s / packet.time_base)
         packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-        if packet.dts > latest:  # damaged time stamps may go backwards, which MP4 has no way for
+        if packet.dts > latest:  # damaged time stamps may go backwards; MP4 cannot store that
             latest = packet.dts
             packet.stream = stream
             yield from _timed([packet])

@@ -1,20 +1,27 @@
-"""Pictures of a prediction: a plot over time, and the video with face and emotion drawn on it."""
+"""A prediction drawn: as a plot over time, and on the video with the face and the emotion."""
 
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_left
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
+from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError
-from vavl.features.face_features import FaceStep
+from vavl.features.face_features import FINEST_SIDE, FaceStep
 from vavl.inference.files import ClipFiles
-from vavl.inference.overlay import Drawing, SeenFace, write_video
+from vavl.inference.recognizer import Recognizer
 from vavl.media.container import media_info
+from vavl.media.frames import VideoFrame
+from vavl.media.redraw import redraw_video
 from vavl.system.atomic import atomic_write
 from vavl.system.plotting import COLOURS, SETTINGS
 from vavl.types import Prediction, TimedPrediction
@@ -23,11 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from vavl.data.speakers import SpeakerProfile
-    from vavl.inference.recognizer import Recognizer
-
-__all__ = ["PLOT_SUFFIXES", "SeenFace", "draw_overlay", "illustrate", "plot_timeline"]
-
 PLOT_SUFFIXES = (".pdf", ".png", ".svg")
 """What a plot can be written as."""
 
@@ -35,7 +37,24 @@ _STYLES = ("-", "--", ":", "-.")
 """One after the other when the colours are used up."""
 _SETTINGS = {**SETTINGS, "font.size": 10, "lines.markersize": 3.5}
 _MARKED = 40
-"""Up to so many windows are marked by points: a clip of one window is nothing but points."""
+"""Up to this many windows are marked by points: of a clip of one window there is nothing else."""
+_LONGEST_STEP_S = 0.5
+"""Between faces seen further apart nothing is interpolated."""
+_INK, _PAPER = (255, 255, 255), (20, 26, 36)
+_FRAME = (86, 180, 233)
+
+
+class SeenFace(NamedTuple):
+    """Where the face was at one moment.
+
+    Attributes:
+        time_s: Of the frame, in seconds.
+        box: ``(x0, y0, x1, y1)`` in pixels of a frame whose longer side has at most 1280, as
+            :class:`vavl.features.face_features.FaceFeatures` sees it; None without a face.
+    """
+
+    time_s: float
+    box: tuple[float, float, float, float] | None
 
 
 def illustrate(
@@ -93,34 +112,6 @@ def illustrate(
     if overlay is not None:
         draw_overlay(clip.media, overlay, prediction, faces)
     return prediction
-
-
-def draw_overlay(
-    source: Path, path: Path, prediction: Prediction, faces: Sequence[SeenFace]
-) -> None:
-    """Writes the video again with the face framed and the emotion written beside it.
-
-    Every frame stays at its time, whether the frame rate is constant or not, upright and with
-    square pixels; an odd width or height grows by a pixel. The sound is copied, or encoded as AAC
-    where MP4 does not take its codec. Each frame tells what the window with the nearest centre
-    says. The file appears when it is complete; memory holds a few frames.
-
-    Args:
-        source: Video file, or folder of frames (25 a second).
-        path: Where to write; ends in ``.mp4``.
-        prediction: Of this video, with its timeline.
-        faces: When which face was seen, in the order of time, see
-            :attr:`vavl.inference.overlay.SeenFace.box`; without any, only the text is drawn.
-
-    Raises:
-        InputError: The source has no picture or is the file to write, the suffix is another, or
-            the prediction has no timeline.
-        MediaError: The source cannot be read, or the file cannot be written.
-    """
-    _check_overlay(source, path)
-    drawing = Drawing(_with_timeline(prediction), faces)
-    with atomic_write(path) as temporary:
-        write_video(source, temporary, drawing)
 
 
 def plot_timeline(prediction: Prediction, path: Path) -> None:
@@ -239,19 +230,128 @@ def _strip(
 
 
 def _title(prediction: Prediction) -> str:
-    said = "" if prediction.label is None else f": {_readable(prediction.label)}"
+    title = _readable(prediction.name, 60)
+    if prediction.label is not None:
+        title += f": {_readable(prediction.label)}"
     if prediction.label in prediction.probabilities:
-        said += f" {prediction.probabilities[prediction.label]:.0%}"
+        title += f" {prediction.probabilities[prediction.label]:.0%}"
     origin = {"acoustic": "sound", "visual": "the face"}.get(
         prediction.modality, "sound and the face"
     )
-    return f"{_readable(prediction.name, 60)}{said}, from {origin}"
+    return f"{title}, from {origin}"
 
 
 def _readable(text: str, longest: int = 24) -> str:
-    """A name without characters that XML does not have, and not too long."""
+    """A name without characters that XML cannot hold, and not too long."""
     clean = "".join(letter if letter.isprintable() else " " for letter in text)
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"
+
+
+def draw_overlay(
+    source: Path, path: Path, prediction: Prediction, faces: Sequence[SeenFace]
+) -> None:
+    """Writes the video again with the face framed and the emotion written beside it.
+
+    Each frame shows the prediction of the window with the nearest centre. The file appears when it
+    is complete; for times, sound and size see :func:`vavl.media.redraw.redraw_video`.
+
+    Args:
+        source: Video file, or folder of frames (25 a second).
+        path: Where to write; ends in ``.mp4``.
+        prediction: Of this video, with its timeline.
+        faces: When which face was seen, in the order of time, see
+            :attr:`SeenFace.box`; without any, only the text is drawn.
+
+    Raises:
+        InputError: The source has no picture or is the file to write, the suffix is another, or
+            the prediction has no timeline.
+        MediaError: The source cannot be read, or the file cannot be written.
+    """
+    _check_overlay(source, path)
+    drawing = Overlay(_with_timeline(prediction), faces)
+    with atomic_write(path) as temporary:
+        redraw_video(source, temporary, drawing.draw)
+
+
+class Overlay:
+    """What is drawn on the frames of a video.
+
+    Args:
+        timeline: Predictions over time, at least one.
+        faces: In the order of time.
+
+    Example:
+        >>> window = TimedPrediction(0.0, 2.0, None, None, {}, {})
+        >>> Overlay([window], [SeenFace(0.0, (0, 0, 8, 8)), SeenFace(0.1, (4, 0, 12, 8))]).box(0.05)
+        (2.0, 0.0, 10.0, 8.0)
+    """
+
+    def __init__(self, timeline: Sequence[TimedPrediction], faces: Sequence[SeenFace]) -> None:
+        self._centres_s = [(window.start_s + window.end_s) / 2 for window in timeline]
+        self._texts = [_text(window) for window in timeline]
+        self._times_s = [face.time_s for face in faces]
+        self._boxes = [face.box for face in faces]
+
+    def text(self, time_s: float) -> str:
+        """What the window says whose centre is nearest; empty where it has nothing to go by."""
+        after = bisect_left(self._centres_s, time_s)
+        nearby = range(max(0, after - 1), min(after + 1, len(self._centres_s)))
+        return self._texts[min(nearby, key=lambda n: abs(self._centres_s[n] - time_s))]
+
+    def box(self, time_s: float) -> tuple[float, float, float, float] | None:
+        """The face at a time, between two moments in which it was seen on the way there."""
+        if not self._boxes:
+            return None
+        after = min(bisect_left(self._times_s, time_s), len(self._boxes) - 1)
+        before = max(0, after - 1)
+        span_s = self._times_s[after] - self._times_s[before]
+        share = min(1.0, (time_s - self._times_s[before]) / span_s) if span_s else 1.0
+        first, last = self._boxes[before], self._boxes[after]
+        if first is None or last is None or share < 0 or span_s > _LONGEST_STEP_S:
+            return first if share < 0.5 else last
+        x0, y0, x1, y1 = ((1 - share) * a + share * b for a, b in zip(first, last, strict=True))
+        return x0, y0, x1, y1
+
+    def draw(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """The ``(H, W, 3)`` pixels of a frame with box and text; the frame is left as it is."""
+        picture = Image.fromarray(frame.pixels)
+        height, width = frame.pixels.shape[:2]
+        draw = ImageDraw.Draw(picture)
+        corner = (0.0, 0.0)
+        box = self.box(frame.time_s)
+        if box is not None:
+            scale = max(1.0, max(width, height) / FINEST_SIDE)
+            x0, y0, x1, y1 = (value * scale for value in box)
+            if x1 > x0 and y1 > y0:
+                draw.rectangle((x0, y0, x1, y1), outline=_FRAME, width=max(2, height // 200))
+            corner = (x0, y0)
+        text = self.text(frame.time_s)
+        if text:
+            _write(draw, text, corner, (width, height))
+        return np.asarray(picture)
+
+
+def _text(window: TimedPrediction) -> str:
+    if window.label is not None:
+        return f"{window.label} {window.probabilities[window.label]:.0%}"
+    return ", ".join(f"{name} {value:.2f}" for name, value in window.attributes.items())
+
+
+def _write(
+    draw: ImageDraw.ImageDraw, text: str, corner: tuple[float, float], size: tuple[int, int]
+) -> None:
+    """Writes above a corner, moved as far as it must be to be seen."""
+    font = _font(max(10, size[1] // 24))
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    x = max(0.0, min(corner[0], size[0] - right))
+    y = max(0.0, min(corner[1] - bottom - 2, size[1] - bottom))
+    draw.rectangle((x + left - 2, y + top - 2, x + right + 2, y + bottom + 2), fill=_PAPER)
+    draw.text((x, y), text, fill=_INK, font=font)
+
+
+@cache
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
 
 
 def _with_timeline(prediction: Prediction) -> Sequence[TimedPrediction]:
