@@ -36,19 +36,22 @@ class View(StrEnum):
     PRODUCT = "product"
 
 
+TRAINED_VIEWS = (View.ACOUSTIC, View.VISUAL, View.AUDIOVISUAL)
+"""The views that are outputs of the model, not computed from others."""
+
 FUSED = (View.AUDIOVISUAL, View.AVERAGE, View.PRODUCT)
 """The views that read both modalities of a clip."""
 
 
 @dataclass(frozen=True, eq=False)
 class ViewOutputs:
-    """What a view says about N clips.
+    """What a view predicts for N clips.
 
     Attributes:
-        probabilities: ``(N, C)`` float64, rows sum to 1; NaN where the view says nothing.
-        attributes: ``(N, A)`` float64; NaN where the view says nothing, which for the product is
-            everywhere.
-        present: ``(N,)`` True where the view says something.
+        probabilities: ``(N, C)`` float64, rows sum to 1; NaN where the view predicts nothing.
+        attributes: ``(N, A)`` float64; NaN where the view predicts nothing, which for the
+            product is everywhere.
+        present: ``(N,)`` True where the view predicts the clip.
         fallback: ``(N,)`` True where a fused view had to do with one modality.
     """
 

@@ -9,11 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vavl.evaluation.summary import markdown_row, measure_name, with_limits
+from vavl.evaluation.plots import MARKERS, save
 from vavl.evaluation.views import View
+from vavl.evaluation.wording import markdown_table, measure_name, signed, with_limits
 from vavl.studies.enrolment import NOTHING, ConditionResult
-from vavl.studies.plots import MARKERS, save
-from vavl.studies.report import signed
 from vavl.system.atomic import atomic_write
 from vavl.system.plotting import COLOURS, INK, SETTINGS
 
@@ -58,8 +57,7 @@ def write_enrolment(results: Sequence[ConditionResult], folder: Path, remarks: s
 
 def _rows(results: Sequence[ConditionResult], views: Sequence[View], measure: str) -> Iterator[str]:
     """Scores of all views, and the difference of each."""
-    yield from markdown_row(["known of the speaker", *map(str, views)])
-    yield "|---|" + "---:|" * len(views)
+    rows = []
     for result in results:
         cells = []
         for view in views:
@@ -67,7 +65,8 @@ def _rows(results: Sequence[ConditionResult], views: Sequence[View], measure: st
             found = result.differences.get((view, measure))
             change = f", difference {signed(found.difference)}" if found else ""
             cells.append(with_limits(pooled) + change)
-        yield from markdown_row([result.condition.name, *cells])
+        rows.append([result.condition.name, *cells])
+    yield from markdown_table(["known of the speaker", *map(str, views)], rows)
 
 
 def _curves(results: Sequence[ConditionResult], views: Sequence[View], measure: str) -> Figure:

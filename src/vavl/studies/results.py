@@ -9,12 +9,7 @@ from enum import StrEnum
 from vavl.data.manifest import Manifest
 from vavl.errors import InputError
 from vavl.evaluation.bootstrap import CONFIDENCE
-from vavl.evaluation.missing import take_away
-from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.results import Score
-from vavl.evaluation.run import predictions_file
-from vavl.evaluation.views import View
-from vavl.studies.comparison import (
+from vavl.evaluation.compare import (
     Comparison,
     Predicted,
     adjusted,
@@ -24,8 +19,13 @@ from vavl.studies.comparison import (
     predicted,
     variant_scores,
 )
+from vavl.evaluation.diagnosis import Diagnosis, diagnose
+from vavl.evaluation.missing import take_away
+from vavl.evaluation.predictions import PredictionTable
+from vavl.evaluation.run import predictions_file
+from vavl.evaluation.scores import Score
+from vavl.evaluation.views import View
 from vavl.studies.config import HypothesisConfig, StudyConfig
-from vavl.studies.diagnosis import Diagnosis, diagnose
 from vavl.studies.plan import Plan, Task, Variant
 from vavl.studies.run import is_done, made_with
 from vavl.training.speakers import SEEN_SPEAKERS
@@ -35,7 +35,7 @@ LEVEL = 1 - CONFIDENCE
 
 
 class Verdict(StrEnum):
-    """What the data say about a claim."""
+    """What became of a claim."""
 
     CONFIRMED = "confirmed"
     REFUTED = "refuted"
@@ -240,11 +240,11 @@ def _hypotheses(plan: Plan, found: Mapping[str, Predicted]) -> tuple[HypothesisR
             ]
         )
     )
-    results = []
-    for hypothesis, there in zip(study.hypotheses, ready, strict=True):
-        comparison = next(family) if there else None
-        results.append(HypothesisResult(hypothesis, comparison, verdict(hypothesis, comparison)))
-    return tuple(results)
+    compared = [next(family) if there else None for there in ready]
+    return tuple(
+        HypothesisResult(hypothesis, comparison, verdict(hypothesis, comparison))
+        for hypothesis, comparison in zip(study.hypotheses, compared, strict=True)
+    )
 
 
 def _compare(
@@ -266,7 +266,7 @@ def _compare(
 
 
 def verdict(hypothesis: HypothesisConfig, comparison: Comparison | None) -> Verdict:
-    """What a comparison says about a claim."""
+    """Whether a comparison confirms a claim."""
     if comparison is None:
         return Verdict.NOT_RUN
     if not comparison.p_adjusted < LEVEL:
