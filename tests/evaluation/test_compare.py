@@ -19,15 +19,12 @@ from vavl.evaluation.compare import (
     corrected_resampled_t,
     holm,
     predicted,
-    readable_view,
     standardised_difference,
     variant_scores,
 )
-from vavl.evaluation.missing import take_away
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.scores import evaluate_tables
 from vavl.evaluation.views import View, view_outputs
-from vavl.types import Modality
 
 SEEDS = (0, 1, 2)
 DIFFERENCES = [0.021, -0.004, 0.013, 0.030, 0.008]
@@ -175,20 +172,6 @@ def test_both_p_values_are_adjusted_over_the_family() -> None:
     assert done[smallest].p_adjusted == pytest.approx(min(1, 3 * family[smallest].p))
     assert all(after.p == before.p for after, before in zip(done, family, strict=True))
     assert all(after.test_adjusted >= after.test.p for after in done)
-
-
-def test_what_the_model_answers() -> None:
-    table = make_table()
-    assert readable_view(table, None) is View.AUDIOVISUAL
-    silent = take_away(table, acoustic=1.0, visual=0.0)
-    assert readable_view(silent, None) is View.VISUAL
-    assert readable_view(silent, View.PRODUCT) is View.VISUAL
-    never_fused = replace(
-        table, logits={m: v for m, v in table.logits.items() if m is not Modality.AUDIOVISUAL}
-    )
-    assert readable_view(never_fused, None) is View.AVERAGE
-    with pytest.raises(InputError, match="expected one of visual"):
-        readable_view(silent, View.ACOUSTIC)
 
 
 def test_scores_are_those_of_the_evaluation() -> None:

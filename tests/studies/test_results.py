@@ -24,7 +24,6 @@ def comparison(estimate: float, p: float) -> Comparison:
         test_adjusted=0.4,
         effect=0.5,
         ahead=0.6,
-        speakers=9,
     )
 
 

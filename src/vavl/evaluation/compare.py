@@ -29,11 +29,10 @@ from vavl.data.partition import Partition
 from vavl.errors import InputError
 from vavl.evaluation.bootstrap import Scope, bootstrap_p
 from vavl.evaluation.predictions import PredictionTable, align, differing_targets
-from vavl.evaluation.quantities import Floats, Quantity, quantity_of
+from vavl.evaluation.quantities import Floats, quantity_of
 from vavl.evaluation.scores import Difference, Score, resampled_scores, scopes, view_scores
-from vavl.evaluation.views import FUSED, View, available_views
+from vavl.evaluation.views import View, readable_view
 from vavl.metrics.sentiment import LOWER_IS_BETTER
-from vavl.types import STREAMS
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +61,6 @@ class Comparison(Difference):
         test_adjusted: Its p-value after Holm.
         effect: Mean difference over speakers in standard deviations of it.
         ahead: Share of the speakers for whom the variant is ahead; ties count half.
-        speakers: Number of speakers.
-        margin: What the p-values and the t-test measure the difference against.
     """
 
     p: float
@@ -72,8 +69,6 @@ class Comparison(Difference):
     test_adjusted: float
     effect: float
     ahead: float
-    speakers: int
-    margin: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -186,34 +181,13 @@ def predicted(
     Args:
         tables: One per fold and seed.
         seeds: The seed of each table.
-        view: Which prediction is scored; None is what the model answers: the fusion where there is
-            one, else the average of the two modalities, else the modality that there is.
+        view: Which prediction is scored, see :func:`vavl.evaluation.views.readable_view`.
 
     Raises:
         InputError: The tables do not fit each other, or lack the view.
     """
     labels, aligned = align(tables, seeds)
     return Predicted(labels, aligned, readable_view(aligned[0], view))
-
-
-def readable_view(table: PredictionTable, view: View | None) -> View:
-    """The view that a table is read by.
-
-    A fused view of clips that have all lost the same modality is that of the other modality.
-
-    Raises:
-        InputError: The table lacks it.
-    """
-    available = available_views(table)
-    if view in available:
-        return view
-    if view is None:
-        order = (View.AUDIOVISUAL, View.AVERAGE, View.ACOUSTIC, View.VISUAL)
-        return next(candidate for candidate in order if candidate in available)
-    left = [View(modality) for modality in STREAMS if View(modality) in available]
-    if view in FUSED and len(left) == 1:
-        return left[0]
-    raise InputError(f"view: expected one of {', '.join(available)}, got {view}")
 
 
 def variant_scores(
@@ -234,11 +208,8 @@ def fold_scores(variant: Predicted, measure: str) -> dict[tuple[str, str], float
     """The score of every single model, by seed and fold."""
     quantity = quantity_of(variant.tables, measure)
     names = list(dict.fromkeys(variant.tables[0].partitions))
-    places = {name: number for number, name in enumerate(names)}
-    folds = np.array([places[name] for name in variant.tables[0].partitions], np.int64)
-    rows = quantity.scored(variant.view)
-    sums = quantity.sums_by_group(variant.view, rows, folds, len(names))  # (K, F, ...)
-    scores = quantity.scores(sums)[measure]
+    folds = np.array([names.index(name) for name in variant.tables[0].partitions], np.int64)
+    scores = quantity.group_scores(measure, variant.view, quantity.scored(variant.view), folds)
     return {
         (seed, fold): float(scores[k, f])
         for k, seed in enumerate(variant.seeds)
@@ -282,16 +253,19 @@ def compare(
     if not rows.any():
         raise InputError(f"{names[0]}, {names[1]}: expected clips that both predict, got none")
     scope = Scope(rows, first.speakers, replicates, (seed, 0, 0))
+    folds = np.unique(np.asarray(first.partitions), return_inverse=True)[1].astype(np.int64)
+    tested = np.unique(folds[rows])  # a fold may have no clip that both predict
+
+    def by_group(groups: NDArray[np.int64]) -> Floats:
+        """``(G,)`` differences of the scores of groups, seeds averaged within each."""
+        ours, theirs = (q.group_scores(measure, view, rows, groups).mean(0) for q, view in sides)
+        return np.asarray(ours - theirs)
+
     ours, theirs = (resampled_scores(*side, rows, scope) for side in sides)
-    by_speaker = [
-        _over_seeds(quantity, scores.sums, measure)
-        for (quantity, _), scores in zip(sides, (ours, theirs), strict=True)
-    ]
-    by_fold = [_by_fold(*side, rows, first.partitions, measure) for side in sides]
-    differences = by_speaker[0] - by_speaker[1]
     replicated = ours.drawn[measure] - theirs.drawn[measure]
+    by_speaker = by_group(scope.speaker_of)
     p = bootstrap_p(replicated, margin) if scope.speakers > 1 else math.nan
-    test = corrected_resampled_t(by_fold[0] - by_fold[1] - margin, test_share)
+    test = corrected_resampled_t(by_group(folds)[tested] - margin, test_share)
     return Comparison(
         *(sides[0][0].name, *names, measure),
         ours.minus(theirs, measure),
@@ -300,29 +274,9 @@ def compare(
         p_adjusted=p,
         test=test,
         test_adjusted=test.p,
-        effect=standardised_difference(differences),
-        ahead=share_ahead(differences, measure),
-        speakers=scope.speakers,
-        margin=margin,
+        effect=standardised_difference(by_speaker),
+        ahead=share_ahead(by_speaker, measure),
     )
-
-
-def _by_fold(
-    quantity: Quantity,
-    view: View,
-    rows: NDArray[np.bool_],
-    partitions: Sequence[str],
-    measure: str,
-) -> Floats:
-    """``(F,)`` scores of the folds that have any of the clips."""
-    folds = np.unique(np.asarray(partitions), return_inverse=True)[1].astype(np.int64)
-    sums = quantity.sums_by_group(view, rows, folds, int(folds.max()) + 1)
-    return _over_seeds(quantity, sums[:, np.unique(folds[rows])], measure)
-
-
-def _over_seeds(quantity: Quantity, sums: Floats, measure: str) -> Floats:
-    """``(G,)`` scores of groups, from their sums by seed ``(K, G, ...)``."""
-    return np.asarray(quantity.scores(sums)[measure].mean(0))
 
 
 def share_ahead(differences: NDArray[np.float64], measure: str) -> float:

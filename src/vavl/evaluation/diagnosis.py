@@ -140,10 +140,9 @@ def _views(quantity: Quantity, measure: str) -> dict[View, float]:
     rows = np.logical_and.reduce([quantity.known, *(quantity.unaided(view) for view in shown)])
     if not rows.any():
         return {}
-    one = np.zeros(len(rows), np.int64)
+    one_group = np.zeros(len(rows), np.int64)
     return {
-        view: float(quantity.scores(quantity.sums_by_group(view, rows, one, 1))[measure].mean())
-        for view in shown
+        view: float(quantity.group_scores(measure, view, rows, one_group).mean()) for view in shown
     }
 
 

@@ -88,6 +88,20 @@ class Quantity:
         ]
         return np.stack(per_seed)
 
+    def group_scores(
+        self, measure: str, view: View, rows: NDArray[np.bool_], groups: Indices
+    ) -> Floats:
+        """One score of each group of clips, per seed: ``(K, groups)``, NaN for a group without any.
+
+        Args:
+            measure: Name of the score.
+            view: One of the views.
+            rows: ``(N,)`` True for the clips that count.
+            groups: ``(N,)`` group of each clip, from 0 on.
+        """
+        sums = self.sums_by_group(view, rows, groups, int(groups.max()) + 1)
+        return self.scores(sums)[measure]
+
 
 def ccc_name(attribute: str) -> str:
     """What the score of an attribute is called."""

@@ -21,7 +21,7 @@ from vavl.errors import InputError
 from vavl.evaluation import plots
 from vavl.evaluation.bootstrap import Interval
 from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.scores import Evaluation, Score
+from vavl.evaluation.scores import Evaluation
 from vavl.evaluation.summary import ScoreTable, notes, score_tables, to_csv, to_markdown
 from vavl.evaluation.views import TRAINED_VIEWS, View, available_views, view_outputs
 from vavl.evaluation.wording import (
@@ -30,8 +30,8 @@ from vavl.evaluation.wording import (
     measure_name,
     number,
     with_limits,
+    write_texts,
 )
-from vavl.system.atomic import atomic_write
 from vavl.training.run_folder import package_versions
 
 _RUNS_SHOWN = 20
@@ -68,15 +68,13 @@ def write_report(
     """
     out_dir = Path(out_dir)
     # Drawn and formatted first: where anything fails, the files of an earlier report stay whole.
-    files = {
+    texts = {
         "scores.json": json.dumps(evaluation.to_dict(), indent=2, allow_nan=False) + "\n",
         "scores.csv": to_csv(evaluation),
         "scores.md": to_markdown(evaluation, title),
         "report.html": _page(evaluation, tables, histories, config_text, title),
     }
-    for name, text in files.items():
-        with atomic_write(out_dir / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
+    write_texts(out_dir, texts)
     return out_dir / "report.html"
 
 
@@ -106,15 +104,21 @@ def _page(
     }
     environment.filters.update(filters)
     source = resources.files("vavl.evaluation").joinpath("report.html").read_text("utf-8")
+    tables_of_scores = score_tables(evaluation)
     content: dict[str, Any] = {
         "title": title,
         "headline": _headline(evaluation),
         "notes": notes(evaluation),
         "confidence": _typographic(f"{evaluation.confidence * 100:g} %"),
         "evaluation": evaluation,
-        "tables": [(table, _interval_pictures(table)) for table in score_tables(evaluation)],
+        "tables": [(table, _interval_pictures(table)) for table in tables_of_scores],
         "differences": _differences(evaluation),
-        "folds": _folds(evaluation),
+        "folds": {
+            measure: table.of_measure(measure)
+            for table in tables_of_scores
+            for measure in table.measures
+            if len(evaluation.partitions) > 1
+        },
         "recalls": _recalls(evaluation),
         "confusions": [c for c in evaluation.confusions if c.view in TRAINED_VIEWS],
         "agreements": _agreements(evaluation, tables),
@@ -142,7 +146,7 @@ def _page(
 
 
 def _headline(evaluation: Evaluation) -> str:
-    """The one sentence to take away: the best trained view, in its first measure."""
+    """The one sentence to take away: the score of the best view that was trained."""
     parts: list[str] = []
     for table in score_tables(evaluation):
         for measure in table.measures if table.measures[0].endswith("_ccc") else ("accuracy",):
@@ -184,14 +188,6 @@ def _differences(evaluation: Evaluation) -> dict[str, Any] | None:
     return {"pictures": pictures, "sentences": sentences}
 
 
-def _folds(evaluation: Evaluation) -> dict[str, list[Score]]:
-    """Scores of every fold by measure; none with a single fold."""
-    by_measure: dict[str, list[Score]] = {}
-    for score in evaluation.scores if len(evaluation.partitions) > 1 else ():
-        by_measure.setdefault(score.measure, []).append(score)
-    return by_measure
-
-
 def _recalls(evaluation: Evaluation) -> dict[str, Any] | None:
     """Recall of every category as a picture and as a table."""
     if not evaluation.confusions:
@@ -215,36 +211,37 @@ def _recalls(evaluation: Evaluation) -> dict[str, Any] | None:
 def _agreements(evaluation: Evaluation, tables: Sequence[PredictionTable]) -> list[dict[str, Any]]:
     """Predicted against true values of every attribute and trained view."""
     found = []
-    outputs = [
-        (table, {v: view_outputs(table, v).attributes for v in available_views(table)})
-        for table in tables
-        if table.attributes
-    ]
     for column, attribute in enumerate(evaluation.attributes):
-        pairs: dict[View, tuple[NDArray[Any], NDArray[Any]]] = {}
-        for view in TRAINED_VIEWS:
-            mine = [(t, views[view]) for t, views in outputs if view in views]
-            if mine:
-                targets = np.concatenate([table.attribute_targets[:, column] for table, _ in mine])
-                values = np.concatenate([array[:, column] for _, array in mine])
-                known = ~np.isnan(targets) & ~np.isnan(values)
-                if known.any():
-                    pairs[view] = targets[known], values[known]
+        pairs = {view: _known_pairs(tables, view, column) for view in TRAINED_VIEWS}
+        pairs = {view: pair for view, pair in pairs.items() if pair.size}
         if not pairs:
             continue
         # The same axes for all views, wide enough for the few that leave the range of the targets.
-        everything = np.concatenate([array for pair in pairs.values() for array in pair])
-        low, high = min(0.0, float(everything.min())), max(1.0, float(everything.max()))
+        low = min(0.0, *(float(pair.min()) for pair in pairs.values()))
+        high = max(1.0, *(float(pair.max()) for pair in pairs.values()))
         pictures = [
             {
-                "view": str(view),
+                "view": view,
                 "ccc": evaluation.score(view, f"{attribute}_ccc").pooled.estimate,
-                "svg": Markup(plots.agreement(targets, values, view, (low, high))),
+                "svg": Markup(plots.agreement(pair[0], pair[1], view, (low, high))),
             }
-            for view, (targets, values) in pairs.items()
+            for view, pair in pairs.items()
         ]
         found.append({"name": attribute, "pictures": pictures})
     return found
+
+
+def _known_pairs(
+    tables: Sequence[PredictionTable], view: View, column: int
+) -> NDArray[np.floating[Any]]:
+    """``(2, N)`` targets and predictions of an attribute, where both are known."""
+    pairs = [
+        (table.attribute_targets[:, column], view_outputs(table, view).attributes[:, column])
+        for table in tables
+        if view in available_views(table)
+    ]
+    both = np.concatenate([np.empty((2, 0)), *pairs], axis=1)
+    return both[:, ~np.isnan(both).any(axis=0)]
 
 
 def _missing(evaluation: Evaluation) -> list[dict[str, Any]]:

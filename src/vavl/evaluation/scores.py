@@ -256,13 +256,11 @@ class ResampledScores:
     """Scores of one view on some clips, and on resamples of their speakers.
 
     Attributes:
-        sums: ``(K, S, ...)`` sums by seed and speaker, see :class:`Quantity`.
         by_seed: Measure to ``(K,)``: the score of each seed.
         drawn: Measure to ``(R,)``: the score of each resample, mean over seeds.
         speakers: Number of speakers that contributed.
     """
 
-    sums: Floats
     by_seed: Mapping[str, Floats]
     drawn: Mapping[str, Floats]
     speakers: int
@@ -296,7 +294,6 @@ def resampled_scores(
     sums = _sums(quantity, view, rows, scope)
     drawn = [quantity.scores(resample) for resample in scope.resampled(sums)]
     return ResampledScores(
-        sums,
         quantity.scores(sums.sum(axis=1)),
         {m: np.mean([scores[m] for scores in drawn], axis=0) for m in quantity.measures},
         scope.contributing(rows),

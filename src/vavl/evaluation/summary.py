@@ -11,16 +11,15 @@ from vavl.evaluation.quantities import CATEGORY
 from vavl.evaluation.scores import Evaluation, Score
 from vavl.evaluation.views import View
 from vavl.evaluation.wording import (
-    FEW_SPEAKERS,
     cell_text,
     counted,
     csv_table,
     difference_sentence,
-    few_speakers,
     limits,
     markdown_table,
     measure_name,
     number,
+    speakers_notes,
     with_limits,
     with_spread,
 )
@@ -107,11 +106,7 @@ def notes(evaluation: Evaluation) -> tuple[str, ...]:
                 f"{counted(count, 'clip')} {verb} {lack}: for them the fused views use the other "
                 "modality alone."
             )
-    if evaluation.speakers < 2:
-        found.append("One speaker says nothing about others: there are no intervals.")
-    elif evaluation.speakers < FEW_SPEAKERS:
-        found.append(few_speakers(evaluation.speakers))
-    return (*found, *evaluation.remarks)
+    return (*found, *speakers_notes(evaluation.speakers), *evaluation.remarks)
 
 
 def print_scores(evaluation: Evaluation, console: Console) -> None:

@@ -89,6 +89,31 @@ def available_views(table: PredictionTable) -> tuple[View, ...]:
     return tuple(view for view, there in available.items() if there)
 
 
+def readable_view(table: PredictionTable, view: View | None) -> View:
+    """The view that a table is read by.
+
+    A fused view of clips that have all lost the same modality is that of the other modality.
+
+    Args:
+        table: N clips.
+        view: The view that is asked for; None is what the model answers: the fusion where there is
+            one, else the average of the two modalities, else the modality that there is.
+
+    Raises:
+        InputError: The table lacks it.
+    """
+    available = available_views(table)
+    if view in available:
+        return view
+    if view is None:
+        order = (View.AUDIOVISUAL, View.AVERAGE, View.ACOUSTIC, View.VISUAL)
+        return next(candidate for candidate in order if candidate in available)
+    left = [View(modality) for modality in STREAMS if View(modality) in available]
+    if view in FUSED and len(left) == 1:
+        return left[0]
+    raise InputError(f"view: expected one of {', '.join(available)}, got {view}")
+
+
 def view_outputs(table: PredictionTable, view: View) -> ViewOutputs:
     """Reads a view off a table.
 

@@ -10,12 +10,14 @@ import csv
 import io
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from vavl.evaluation.bootstrap import Interval
 from vavl.evaluation.scores import Difference
 from vavl.evaluation.views import View
+from vavl.system.atomic import atomic_write
 
-FEW_SPEAKERS = 20
+_FEW_SPEAKERS = 20
 """Below this many speakers a percentile interval is a rough guide."""
 
 _VIEW_PHRASES: dict[str, str] = {
@@ -123,9 +125,13 @@ def difference_sentence(difference: Difference, confidence: float) -> str:
     return f"{start} ({confidence * 100:g} % interval{of} {limits(found)}): {verdict}."
 
 
-def few_speakers(speakers: int) -> str:
-    """What to say about intervals over so few speakers."""
-    return f"With only {speakers} speakers percentile intervals tend to be too narrow."
+def speakers_notes(speakers: int) -> list[str]:
+    """What to say about intervals over so few speakers; nothing where there are enough."""
+    if speakers == 1:
+        return ["One speaker says nothing about others: there are no intervals."]
+    if 1 < speakers < _FEW_SPEAKERS:
+        return [f"With only {speakers} speakers percentile intervals tend to be too narrow."]
+    return []
 
 
 def cell_text(text: str) -> str:
@@ -168,3 +174,15 @@ def csv_table(names: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str
         known = {k: v for k, v in row.items() if not (isinstance(v, float) and math.isnan(v))}
         writer.writerow(known)
     return text.getvalue()
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    """Writes files into a folder, each in one step; the folder is made where missing.
+
+    Args:
+        folder: Where they go.
+        texts: Name of a file to its text.
+    """
+    for name, text in texts.items():
+        with atomic_write(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")

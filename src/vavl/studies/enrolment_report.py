@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING
 
 from vavl.evaluation.plots import MARKERS, save
 from vavl.evaluation.views import View
-from vavl.evaluation.wording import markdown_table, measure_name, signed, with_limits
+from vavl.evaluation.wording import (
+    markdown_table,
+    measure_name,
+    signed,
+    with_limits,
+    write_texts,
+)
 from vavl.studies.enrolment import NOTHING, ConditionResult
-from vavl.system.atomic import atomic_write
 from vavl.system.plotting import COLOURS, INK, SETTINGS
 
 if TYPE_CHECKING:
@@ -49,9 +54,7 @@ def write_enrolment(results: Sequence[ConditionResult], folder: Path, remarks: s
         lines += ["", f"![{measure_name(measure)}](curve-{measure}.svg)"]
         with mpl.rc_context(SETTINGS):
             save(_curves(results, views, measure), folder / f"curve-{measure}")
-    for name, text in (("results.md", "\n".join(lines) + "\n"), ("results.csv", _csv(results))):
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
+    write_texts(folder, {"results.md": "\n".join(lines) + "\n", "results.csv": _csv(results)})
     return folder / "results.md"
 
 

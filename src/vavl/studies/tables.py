@@ -13,23 +13,22 @@ from vavl.evaluation.bootstrap import CONFIDENCE
 from vavl.evaluation.compare import Comparison
 from vavl.evaluation.diagnosis import Diagnosis
 from vavl.evaluation.wording import (
-    FEW_SPEAKERS,
     cell_text,
     counted,
     csv_table,
-    few_speakers,
     markdown_table,
     measure_name,
     number,
     p_value,
     percent,
     signed,
+    speakers_notes,
     with_limits,
     with_spread,
+    write_texts,
 )
 from vavl.studies.config import SweepConfig
 from vavl.studies.results import HypothesisResult, StudyResults, VariantResult
-from vavl.system.atomic import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,15 +59,13 @@ def write_study(results: StudyResults, folder: Path) -> Path:
         The path of ``results.md``.
     """
     drawn = pictures(results)
-    files = {
+    texts = {
         "results.md": to_markdown(results, [name for name, _ in drawn]),
         "results.tex": to_latex(results),
         "results.csv": to_csv(results),
         "folds.csv": folds_csv(results),
     }
-    for name, text in files.items():
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
+    write_texts(folder, texts)
     for name, figure in drawn:
         plots.save(figure, folder / name)
     return folder / "results.md"
@@ -86,9 +83,9 @@ def to_markdown(results: StudyResults, pictures: Sequence[str] = ()) -> str:
     if study.question:
         lines += [cell_text(study.question), ""]
     lines += [" ".join(notes(results)), ""]
-    told = [v for v in results.variants if v.about]
-    if told:
-        lines += [*(f"- *{cell_text(v.name)}*: {cell_text(v.about)}" for v in told), ""]
+    described = [v for v in results.variants if v.about]
+    if described:
+        lines += [*(f"- *{cell_text(v.name)}*: {cell_text(v.about)}" for v in described), ""]
     if study.published is not None:
         lines += ["## Beside published scores", "", *_published_lines(results), ""]
     if results.hypotheses:
@@ -120,8 +117,7 @@ def notes(results: StudyResults) -> list[str]:
         f"{counted(results.speakers, 'speaker')}; {study.replicates:,} resamples of speakers. "
         f"The reference is *{cell_text(study.reference)}*."
     ]
-    if results.speakers < FEW_SPEAKERS:
-        found.append(few_speakers(results.speakers))
+    found += speakers_notes(results.speakers)
     if results.incomplete:
         variants = counted(len(results.incomplete), "variant")
         found.append(f"Not complete, and without scores: {variants}.")
