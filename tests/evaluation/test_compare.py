@@ -1,7 +1,8 @@
-"""Paired comparisons, against the evaluation's own differences and against plain numpy."""
+"""Comparisons against the evaluation's own differences, scipy, plain numpy, and by hand."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,21 +12,22 @@ from scipy import stats
 
 from vavl.errors import InputError
 from vavl.evaluation.bootstrap import speaker_weights
-from vavl.evaluation.missing import take_away
-from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.scores import evaluate_tables
-from vavl.evaluation.views import View, view_outputs
-from vavl.studies.comparison import (
+from vavl.evaluation.compare import (
     Predicted,
     adjusted,
     compare,
+    corrected_resampled_t,
+    holm,
     predicted,
-    readable_view,
+    standardised_difference,
     variant_scores,
 )
-from vavl.types import Modality
+from vavl.evaluation.predictions import PredictionTable
+from vavl.evaluation.scores import evaluate_tables
+from vavl.evaluation.views import View, view_outputs
 
 SEEDS = (0, 1, 2)
+DIFFERENCES = [0.021, -0.004, 0.013, 0.030, 0.008]
 
 
 def variant(view: View | None = None, *, first: int = 0, **options: object) -> Predicted:
@@ -50,13 +52,13 @@ def test_two_views_of_one_model_compare_as_the_evaluation_says(
     tables = [make_table(model_seed=seed, **options) for seed in SEEDS]  # type: ignore[arg-type]
     evaluation = evaluate_tables(tables, seeds=SEEDS, replicates=300)
     expected = next(
-        d for d in evaluation.differences if (d.baseline, d.measure) == (baseline, measure)
+        d for d in evaluation.differences if (d.against, d.measure) == (baseline, measure)
     )
     assert found.clips == expected.clips
-    assert found.difference.estimate == pytest.approx(expected.pooled.estimate)
+    assert found.difference.estimate == pytest.approx(expected.difference.estimate)
     if baseline is not View.ACOUSTIC:  # there, fewer speakers' clips make up the resamples
-        assert found.difference.low == pytest.approx(expected.pooled.low)
-        assert found.difference.high == pytest.approx(expected.pooled.high)
+        assert found.difference.low == pytest.approx(expected.difference.low)
+        assert found.difference.high == pytest.approx(expected.difference.high)
 
 
 def right(side: Predicted) -> np.ndarray:
@@ -151,7 +153,7 @@ def test_clips_of_one_variant_alone_are_left_out() -> None:
 def test_other_targets_cannot_be_compared() -> None:
     a, b = variant(), variant()
     changed = [replace(t, category_targets=np.roll(t.category_targets, 1)) for t in b.tables]
-    with pytest.raises(InputError, match="same targets"):
+    with pytest.raises(InputError, match="same category targets"):
         compare(("a", "b"), a, replace_tables(b, changed), "uar", test_share=0.5, replicates=100)
 
 
@@ -172,20 +174,6 @@ def test_both_p_values_are_adjusted_over_the_family() -> None:
     assert all(after.test_adjusted >= after.test.p for after in done)
 
 
-def test_what_the_model_answers() -> None:
-    table = make_table()
-    assert readable_view(table, None) is View.AUDIOVISUAL
-    silent = take_away(table, acoustic=1.0, visual=0.0)
-    assert readable_view(silent, None) is View.VISUAL
-    assert readable_view(silent, View.PRODUCT) is View.VISUAL
-    never_fused = replace(
-        table, logits={m: v for m, v in table.logits.items() if m is not Modality.AUDIOVISUAL}
-    )
-    assert readable_view(never_fused, None) is View.AVERAGE
-    with pytest.raises(InputError, match="expected one of visual"):
-        readable_view(silent, View.ACOUSTIC)
-
-
 def test_scores_are_those_of_the_evaluation() -> None:
     side = variant(View.AVERAGE, attributes=("arousal",))
     scores = variant_scores(side, ["uar", "arousal_ccc"], replicates=100)
@@ -195,3 +183,65 @@ def test_scores_are_those_of_the_evaluation() -> None:
         assert score == evaluation.score(View.AVERAGE, measure)
     with pytest.raises(InputError, match="metrics: expected some of"):
         variant_scores(side, ["f2"], replicates=100)
+
+
+def test_without_overlap_the_t_test_is_the_ordinary_one() -> None:
+    expected = stats.ttest_1samp(DIFFERENCES, 0.0)
+    found = corrected_resampled_t(DIFFERENCES, test_share=0.0)
+    assert found.t == pytest.approx(expected.statistic)
+    assert found.p == pytest.approx(expected.pvalue)
+    assert found.degrees == expected.df
+
+
+def test_the_correction_by_hand() -> None:
+    # Nadeau and Bengio 2003: the variance of the mean is (1/K + n_test/n_train) s^2, here with
+    # mean 0.0136, s^2 = 0.0001663 (n - 1) and 1/5 + 1/4 = 0.45.
+    found = corrected_resampled_t(DIFFERENCES, test_share=0.25)
+    t = 0.0136 / math.sqrt(0.45 * 0.0001663)
+    assert found.t == pytest.approx(t)
+    assert found.p == pytest.approx(2 * stats.t.sf(t, 4))
+    ordinary = corrected_resampled_t(DIFFERENCES, test_share=0.0)
+    assert found.t == pytest.approx(ordinary.t * math.sqrt(0.2 / 0.45))
+    assert found.p > ordinary.p
+
+
+def test_the_t_test_of_what_does_not_vary() -> None:
+    assert corrected_resampled_t([0.0, 0.0, 0.0], 0.25).p == 1.0
+    same = corrected_resampled_t([0.5, 0.5, 0.5], 0.25)
+    assert (same.t, same.p) == (math.inf, 0.0)
+    assert math.isnan(corrected_resampled_t([0.1], 0.25).p)
+    with pytest.raises(InputError, match="differences"):
+        corrected_resampled_t([0.1, math.nan], 0.25)
+    with pytest.raises(InputError, match="test_share"):
+        corrected_resampled_t([0.1, 0.2], -1.0)
+
+
+def test_holm_by_hand() -> None:
+    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1, and never below the one before.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+    with_gap = holm([0.02, math.nan, 0.03])
+    assert with_gap[0] == pytest.approx(0.04)
+    assert math.isnan(with_gap[1])
+
+
+def test_holm_rejects_what_the_step_down_procedure_rejects() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        p = rng.uniform(0, 0.1, 6)
+        order = np.argsort(p)
+        rejected = np.zeros(6, bool)
+        for rank, index in enumerate(order):  # Holm 1979: stop at the first that is not rejected
+            if p[index] > 0.05 / (6 - rank):
+                break
+            rejected[index] = True
+        assert np.array_equal(np.array(holm(p.tolist())) <= 0.05, rejected)
+
+
+def test_standardised_difference_is_t_over_the_root_of_the_count() -> None:
+    values = np.array([0.1, 0.0, -0.05, 0.2, 0.15, math.nan])
+    t = stats.ttest_1samp(values[:5], 0.0).statistic
+    assert standardised_difference(values) == pytest.approx(t / math.sqrt(5))
+    assert standardised_difference(np.zeros(4)) == 0.0
+    assert math.isnan(standardised_difference(np.array([0.1])))

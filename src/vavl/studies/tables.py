@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vavl.evaluation.bootstrap import CONFIDENCE, Interval
-from vavl.evaluation.results import Score
-from vavl.evaluation.summary import (
-    FEW_SPEAKERS,
+from vavl.evaluation import plots
+from vavl.evaluation.bootstrap import CONFIDENCE
+from vavl.evaluation.compare import Comparison
+from vavl.evaluation.diagnosis import Diagnosis
+from vavl.evaluation.wording import (
     cell_text,
     counted,
-    few_speakers,
-    limits,
-    markdown_row,
+    csv_table,
+    markdown_table,
     measure_name,
     number,
+    p_value,
     percent,
+    signed,
+    speakers_notes,
     with_limits,
+    with_spread,
+    write_texts,
 )
-from vavl.studies import plots
-from vavl.studies.comparison import Comparison
-from vavl.studies.diagnosis import Diagnosis
-from vavl.studies.published import published_rows
+from vavl.studies.config import SweepConfig
 from vavl.studies.results import HypothesisResult, StudyResults, VariantResult
-from vavl.system.atomic import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 READING = f"""\
 - *mean ± SD*: over folds, seeds averaged within each fold; *SD seeds*: of the pooled score, over
@@ -55,17 +58,15 @@ def write_study(results: StudyResults, folder: Path) -> Path:
     Returns:
         The path of ``results.md``.
     """
-    pictures = plots.pictures(results)
-    files = {
-        "results.md": to_markdown(results, [name for name, _ in pictures]),
+    drawn = pictures(results)
+    texts = {
+        "results.md": to_markdown(results, [name for name, _ in drawn]),
         "results.tex": to_latex(results),
         "results.csv": to_csv(results),
         "folds.csv": folds_csv(results),
     }
-    for name, text in files.items():
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-    for name, figure in pictures:
+    write_texts(folder, texts)
+    for name, figure in drawn:
         plots.save(figure, folder / name)
     return folder / "results.md"
 
@@ -82,15 +83,15 @@ def to_markdown(results: StudyResults, pictures: Sequence[str] = ()) -> str:
     if study.question:
         lines += [cell_text(study.question), ""]
     lines += [" ".join(notes(results)), ""]
-    told = [v for v in results.variants if v.about]
-    if told:
-        lines += [*(f"- *{cell_text(v.name)}*: {cell_text(v.about)}" for v in told), ""]
+    described = [v for v in results.variants if v.about]
+    if described:
+        lines += [*(f"- *{cell_text(v.name)}*: {cell_text(v.about)}" for v in described), ""]
     if study.published is not None:
-        lines += ["## Beside published scores", "", *published_rows(results), ""]
+        lines += ["## Beside published scores", "", *_published_lines(results), ""]
     if results.hypotheses:
-        lines += ["## Hypotheses", "", *_hypothesis_rows(results), ""]
+        lines += ["## Hypotheses", "", *_hypothesis_lines(results), ""]
     for measure in study.metrics:
-        lines += [f"## {measure_name(measure)}", "", *_variant_rows(results, measure), ""]
+        lines += [f"## {measure_name(measure)}", "", *_variant_lines(results, measure), ""]
     for name in pictures:
         lines += [f"![{name}]({name}.svg)", ""]
     if results.diagnosis is not None:
@@ -116,8 +117,7 @@ def notes(results: StudyResults) -> list[str]:
         f"{counted(results.speakers, 'speaker')}; {study.replicates:,} resamples of speakers. "
         f"The reference is *{cell_text(study.reference)}*."
     ]
-    if results.speakers < FEW_SPEAKERS:
-        found.append(few_speakers(results.speakers))
+    found += speakers_notes(results.speakers)
     if results.incomplete:
         variants = counted(len(results.incomplete), "variant")
         found.append(f"Not complete, and without scores: {variants}.")
@@ -127,23 +127,56 @@ def notes(results: StudyResults) -> list[str]:
     return found
 
 
-def _hypothesis_rows(results: StudyResults) -> Iterator[str]:
-    yield from markdown_row(
-        ["claim", "comparison", "expected", "difference", "p", "p folds", "verdict"]
-    )
-    yield "|---|---|---|---|---:|---:|---|"
+def _published_lines(results: StudyResults) -> Iterator[str]:
+    """All scores in one table, as in papers, beside those that others published.
+
+    A measure has a second column where somebody published it. Nothing is tested across the two:
+    the clips' predictions of others are not at hand.
+    """
+    published = results.study.published
+    assert published is not None
+    source = cell_text(published.source)
+    yield (
+        "Mean ± SD over folds, seeds averaged within each fold"
+        + (
+            f"; *published*: {source}. "
+            if published.figures
+            else f". No score of {source} is at hand to stand beside them. "
+        )
+        + cell_text(published.note)
+    ).rstrip()
+    yield ""
+    theirs = {(f.variant, f.metric): with_spread(f.mean, f.sd) for f in published.figures}
+    names, rows = ["model"], [[variant.name] for variant in results.variants]
+    for measure in results.study.metrics:
+        names.append(measure_name(measure))
+        for row, variant in zip(rows, results.variants, strict=True):
+            score = variant.scores[measure]
+            row.append(with_spread(score.fold_mean, score.fold_std))
+        if any(metric == measure for _, metric in theirs):
+            names.append(f"{measure_name(measure)}, published")
+            for row, variant in zip(rows, results.variants, strict=True):
+                row.append(theirs.get((variant.name, measure), ""))
+    yield from markdown_table(names, rows)
+
+
+def _hypothesis_lines(results: StudyResults) -> Iterator[str]:
+    study = results.study
+    names = ["claim", "comparison", "expected", "difference", "p", "p folds", "verdict"]
+    rows = []
     for result in results.hypotheses:
         hypothesis, comparison = result.hypothesis, result.comparison
-        yield from markdown_row(
+        measure = measure_name(hypothesis.metric or study.metrics[0])
+        rows.append(
             [
                 hypothesis.claim,
-                f"{hypothesis.variant} - {hypothesis.against or results.study.reference}, "
-                f"{measure_name(hypothesis.metric or results.study.metrics[0])}",
+                f"{hypothesis.variant} - {hypothesis.against or study.reference}, {measure}",
                 hypothesis.expect,
                 *(_decided(comparison) if comparison else ["", "", ""]),
                 str(result.verdict),
             ]
         )
+    yield from markdown_table(names, rows, texts=(0, 1, 2, 3, 6))
     yield ""
     yield (
         "Confirmed: the difference is on the expected side, and p, after Holm's correction over "
@@ -160,18 +193,16 @@ def _decided(comparison: Comparison) -> list[str]:
     ]
 
 
-def _variant_rows(results: StudyResults, measure: str) -> Iterator[str]:
+def _variant_lines(results: StudyResults, measure: str) -> Iterator[str]:
     names = ["variant", "mean ± SD", "SD seeds", "pooled", "difference", "p", "p folds", "d"]
-    yield from markdown_row([*names, "ahead"])
-    yield "|---|" + "---:|" * len(names)
-    for variant in results.variants:
-        yield from markdown_row([variant.name, *_cells(results, variant, measure)])
+    rows = [[variant.name, *_cells(results, variant, measure)] for variant in results.variants]
+    return markdown_table([*names, "ahead"], rows)
 
 
 def _cells(results: StudyResults, variant: VariantResult, measure: str) -> list[str]:
     score = variant.scores[measure]
     cells = [
-        f"{number(score.fold_mean)} ± {number(score.fold_std)}",
+        with_spread(score.fold_mean, score.fold_std),
         number(score.seed_std),
         with_limits(score.pooled),
     ]
@@ -179,12 +210,7 @@ def _cells(results: StudyResults, variant: VariantResult, measure: str) -> list[
     if comparison is None:
         same = results.variant(results.study.reference) is not None
         return [*cells, "reference" if same else "", "", "", "", ""]
-    return [
-        *cells,
-        *_decided(comparison),
-        f"{comparison.effect:.2f}",
-        percent(comparison.ahead),
-    ]
+    return [*cells, *_decided(comparison), f"{comparison.effect:.2f}", percent(comparison.ahead)]
 
 
 def _diagnosis_lines(found: Diagnosis) -> Iterator[str]:
@@ -209,25 +235,11 @@ def _diagnosis_lines(found: Diagnosis) -> Iterator[str]:
         )
     if found.groups:
         yield ""
-        yield from markdown_row(["speakers", name, "speakers", "clips"])
-        yield "|---|---:|---:|---:|"
-        for group in found.groups:
-            counts = (str(group.speakers), str(group.clips))
-            label = f"{group.field}: {group.group}"
-            yield from markdown_row([label, with_limits(group.score), *counts])
-
-
-def p_value(p: float) -> str:
-    """Three decimals; ``<0.001`` below that, ``n/a`` where there is none."""
-    if math.isnan(p):
-        return "n/a"
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def signed(interval: Interval) -> str:
-    """A difference with its sign and its interval."""
-    ends = f" ({interval.low:+.3f} to {interval.high:+.3f})" if limits(interval) else ""
-    return f"{interval.estimate:+.3f}{ends}"
+        rows = [
+            [f"{g.field}: {g.group}", with_limits(g.score), str(g.speakers), str(g.clips)]
+            for g in found.groups
+        ]
+        yield from markdown_table(["speakers", name, "speakers", "clips"], rows)
 
 
 def verdict_sentence(result: HypothesisResult, reference: str) -> str:
@@ -283,24 +295,32 @@ def _latex(text: str) -> str:
 
 def to_csv(results: StudyResults) -> str:
     """One row per variant and metric; what does not apply is empty."""
-    return _csv(
-        _result_row(variant, m) for m in results.study.metrics for variant in results.variants
-    )
+    rows = (_result_row(v, m) for m in results.study.metrics for v in results.variants)
+    return csv_table(_RESULT_COLUMNS, rows)
 
 
 def folds_csv(results: StudyResults) -> str:
     """The score of every single model: variant, metric, seed, fold, score."""
-    return _csv(
-        {"variant": v.name, "metric": measure, "seed": seed, "fold": fold, "score": f"{score:.6f}"}
-        for measure in results.study.metrics
-        for v in results.variants
-        for (seed, fold), score in v.by_seed[measure].items()
+    return csv_table(
+        ("variant", "metric", "seed", "fold", "score"),
+        (
+            {"variant": v.name, "metric": m, "seed": seed, "fold": fold, "score": f"{score:.6f}"}
+            for m in results.study.metrics
+            for v in results.variants
+            for (seed, fold), score in v.by_seed[m].items()
+        ),
     )
 
 
+_RESULT_COLUMNS = (
+    *("variant", "view", "metric", "fold_mean", "fold_std", "seed_std", "pooled", "low", "high"),
+    *("clips", "difference", "difference_low", "difference_high", "p", "p_holm", "t", "p_folds"),
+    *("p_folds_holm", "effect", "ahead", "compared_clips"),
+)
+
+
 def _result_row(variant: VariantResult, measure: str) -> dict[str, str]:
-    score: Score = variant.scores[measure]
-    comparison = variant.comparisons.get(measure)
+    score, comparison = variant.scores[measure], variant.comparisons.get(measure)
     numbers: dict[str, float] = {
         "fold_mean": score.fold_mean,
         "fold_std": score.fold_std,
@@ -310,27 +330,48 @@ def _result_row(variant: VariantResult, measure: str) -> dict[str, str]:
         "high": score.pooled.high,
         "clips": score.clips,
     }
-    names = (
-        *("difference", "difference_low", "difference_high", "p", "p_holm", "t", "p_folds"),
-        *("p_folds_holm", "effect", "ahead", "compared_clips"),
-    )
-    numbers |= dict.fromkeys(names, math.nan)
     if comparison is not None:
-        c, d = comparison, comparison.difference
-        values = (d.estimate, d.low, d.high, c.p, c.p_adjusted, c.test.t, c.test.p)
-        numbers |= dict(
-            zip(names, (*values, c.test_adjusted, c.effect, c.ahead, c.clips), strict=True)
-        )
+        numbers |= {
+            "difference": comparison.difference.estimate,
+            "difference_low": comparison.difference.low,
+            "difference_high": comparison.difference.high,
+            "p": comparison.p,
+            "p_holm": comparison.p_adjusted,
+            "t": comparison.test.t,
+            "p_folds": comparison.test.p,
+            "p_folds_holm": comparison.test_adjusted,
+            "effect": comparison.effect,
+            "ahead": comparison.ahead,
+            "compared_clips": comparison.clips,
+        }
     row = {"variant": variant.name, "view": str(variant.view), "metric": measure}
-    return row | {k: "" if math.isnan(v) else f"{v:.6g}" for k, v in numbers.items()}
+    return row | {k: f"{v:.6g}" for k, v in numbers.items() if not math.isnan(v)}
 
 
-def _csv(rows: Iterator[dict[str, str]]) -> str:
-    text = io.StringIO()
-    writer = None
-    for row in rows:
-        if writer is None:
-            writer = csv.DictWriter(text, list(row), lineterminator="\n")
-            writer.writeheader()
-        writer.writerow(row)
-    return text.getvalue()
+def pictures(results: StudyResults) -> list[tuple[str, Figure]]:
+    """All pictures by file name, without ending: differences to the reference, and sweeps."""
+    drawn: list[tuple[str, Figure]] = []
+    by_key: dict[str, list[SweepConfig]] = {}  # sweeps of one setting share a picture
+    for sweep in results.study.sweeps:
+        by_key.setdefault(sweep.key, []).append(sweep)
+    for measure in results.study.metrics:
+        name = measure_name(measure)
+        compared = {
+            v.name: v.comparisons[measure].difference
+            for v in results.variants
+            if measure in v.comparisons
+        }
+        if compared:
+            label = f"{name}: variant minus {results.study.reference}"
+            drawn.append((f"differences-{measure}", plots.difference_figure(compared, label)))
+        for place, sweeps in enumerate(by_key.values()):
+            curves = {}
+            for sweep in sweeps:
+                found = [(value, results.variant(n)) for n, value in sweep.variants().items()]
+                points = [(value, v.scores[measure].pooled) for value, v in found if v]
+                if points:
+                    curves[sweep.name] = points
+            if curves:
+                label = sweeps[0].label or sweeps[0].key.partition(".")[2]
+                drawn.append((f"curve-{place}-{measure}", plots.curve_figure(curves, label, name)))
+    return drawn

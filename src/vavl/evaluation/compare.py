@@ -9,6 +9,11 @@ Each number has one unit of sampling, and it is never a fold or a seed taken for
 - the effect size is over *speakers*.
 
 Scores of several seeds are averaged first, within each resample, fold or speaker.
+
+Two folds of a cross-validation share most of their training clips, and two seeds share all clips. A
+t-test that counts either as independent finds differences that are not there: Dietterich 1998,
+"Approximate statistical tests for comparing supervised classification learning algorithms"; Bengio
+and Grandvalet 2004, "No unbiased estimator of the variance of k-fold cross-validation".
 """
 
 from __future__ import annotations
@@ -18,27 +23,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vavl.data.partition import Partition
 from vavl.errors import InputError
-from vavl.evaluation.alignment import align
-from vavl.evaluation.bootstrap import Interval, percentile_interval
-from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.quantities import Floats, Quantity, quantities
-from vavl.evaluation.resampling import Resampling, Scope
-from vavl.evaluation.results import Score
-from vavl.evaluation.scores import view_scores
-from vavl.evaluation.views import FUSED, View, available_views
+from vavl.evaluation.bootstrap import Scope, bootstrap_p
+from vavl.evaluation.predictions import PredictionTable, align, differing_targets
+from vavl.evaluation.quantities import Floats, quantity_of
+from vavl.evaluation.scores import Difference, Score, resampled_scores, scopes, view_scores
+from vavl.evaluation.views import View, readable_view
 from vavl.metrics.sentiment import LOWER_IS_BETTER
-from vavl.studies.statistics import (
-    TTest,
-    bootstrap_p,
-    corrected_resampled_t,
-    holm,
-    standardised_difference,
-)
-from vavl.types import STREAMS
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,39 +50,127 @@ class Predicted:
     view: View
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A variant minus another one, in one measure.
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Difference):
+    """The difference of two variants, and how sure it is.
 
     Attributes:
-        variant: Name of the variant.
-        against: Name of the other one.
-        measure: Name of the measure.
-        difference: Of the scores pooled over all folds, seeds averaged; with its interval.
         p: From the resamples of speakers; two-sided.
         p_adjusted: After Holm over the family that the comparison is reported in.
         test: Corrected resampled t-test over the folds.
         test_adjusted: Its p-value after Holm.
         effect: Mean difference over speakers in standard deviations of it.
         ahead: Share of the speakers for whom the variant is ahead; ties count half.
-        speakers: Number of speakers.
-        clips: Number of clips that both predict.
-        margin: What the p-values and the t-test measure the difference against.
     """
 
-    variant: str
-    against: str
-    measure: str
-    difference: Interval
     p: float
     p_adjusted: float
     test: TTest
     test_adjusted: float
     effect: float
     ahead: float
-    speakers: int
-    clips: int
-    margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class TTest:
+    """A t-test of one mean.
+
+    Attributes:
+        t: The statistic; infinite where the differences are all the same and not 0.
+        degrees: Degrees of freedom.
+        p: Two-sided p-value; NaN with fewer than two differences.
+    """
+
+    t: float
+    degrees: int
+    p: float
+
+
+def corrected_resampled_t(differences: ArrayLike, test_share: float) -> TTest:
+    """Whether the mean of differences over folds is 0, with the folds' overlap accounted for.
+
+    ``t = mean / sqrt((1 / K + n_test / n_train) * variance)`` with K - 1 degrees of freedom. With
+    ``test_share = 0`` it is the ordinary t-test, which takes the folds for independent.
+
+    Args:
+        differences: ``(K,)`` one per fold, seeds averaged within the fold.
+        test_share: ``n_test / n_train``: clips of a test fold over clips that the model of the fold
+            was trained on; 0.25 for five folds without development speakers.
+
+    Raises:
+        InputError: Not a vector of finite numbers, or a negative share.
+
+    Source: Nadeau and Bengio 2003, "Inference for the generalization error", section 3 (derived
+    for random divisions). Bouckaert and Frank 2004, "Evaluating the replicability of significance
+    tests for comparing learning algorithms", use it for cross-validation, as is done here: an
+    approximation that keeps its level better than the ordinary test.
+
+    Example:
+        >>> test = corrected_resampled_t([0.02, 0.01, 0.03, 0.02, 0.02], test_share=0.25)
+        >>> round(test.t, 3), test.degrees, round(test.p, 3)
+        (4.216, 4, 0.014)
+    """
+    from scipy.stats import t as student
+
+    values = np.asarray(differences, dtype=np.float64)
+    if values.ndim != 1 or not np.isfinite(values).all():
+        raise InputError("differences: expected a vector (K,) of finite numbers")
+    if not test_share >= 0:
+        raise InputError(f"test_share: expected at least 0, got {test_share}")
+    folds = len(values)
+    if folds < 2:
+        return TTest(math.nan, 0, math.nan)
+    mean, variance = float(values.mean()), float(values.var(ddof=1))
+    error = math.sqrt((1 / folds + test_share) * variance)
+    certain = math.copysign(math.inf, mean) if mean else 0.0
+    t = mean / error if error > 0 else certain
+    return TTest(t, folds - 1, float(2 * student.sf(abs(t), folds - 1)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values of a family of tests, adjusted so that all of them together keep the level.
+
+    Args:
+        p_values: One per test; NaN stays NaN and does not count.
+
+    Returns:
+        As many values in [0, 1], none below its p-value.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+
+    Example:
+        >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+        [0.03, 0.06, 0.06]
+    """
+    known = [index for index, p in enumerate(p_values) if not math.isnan(p)]
+    adjusted = list(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(known, key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(known) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def standardised_difference(differences: NDArray[np.float64]) -> float:
+    """Mean difference over speakers in units of their standard deviation (Cohen's d for pairs).
+
+    Args:
+        differences: ``(S,)`` one per speaker; NaN (nothing known about a speaker) are left out.
+
+    Returns:
+        0 where no speaker differs at all; NaN with fewer than two speakers.
+
+    Source: Cohen 1988, "Statistical power analysis for the behavioral sciences", section 2.3.5
+    (``d_z``). Speakers, not folds, are the units: the folds are few, and an accident of the
+    partition.
+    """
+    known = differences[np.isfinite(differences)]
+    if known.size < 2:
+        return math.nan
+    spread = float(known.std(ddof=1))
+    if spread > 0:
+        return float(known.mean()) / spread
+    return 0.0 if not known.any() else math.copysign(math.inf, float(known.mean()))
 
 
 def predicted(
@@ -99,8 +181,7 @@ def predicted(
     Args:
         tables: One per fold and seed.
         seeds: The seed of each table.
-        view: Which prediction is scored; None is what the model answers: the fusion where there is
-            one, else the average of the two modalities, else the modality that there is.
+        view: Which prediction is scored, see :func:`vavl.evaluation.views.readable_view`.
 
     Raises:
         InputError: The tables do not fit each other, or lack the view.
@@ -109,50 +190,16 @@ def predicted(
     return Predicted(labels, aligned, readable_view(aligned[0], view))
 
 
-def readable_view(table: PredictionTable, view: View | None) -> View:
-    """The view that a table is read by.
-
-    A fused view of clips that have all lost the same modality is that of the other modality.
-
-    Raises:
-        InputError: The table lacks it.
-    """
-    available = available_views(table)
-    if view in available:
-        return view
-    if view is None:
-        order = (View.AUDIOVISUAL, View.AVERAGE, View.ACOUSTIC, View.VISUAL)
-        return next(candidate for candidate in order if candidate in available)
-    left = [View(modality) for modality in STREAMS if View(modality) in available]
-    if view in FUSED and len(left) == 1:
-        return left[0]
-    raise InputError(f"view: expected one of {', '.join(available)}, got {view}")
-
-
-def quantity_of(tables: Sequence[PredictionTable], measure: str) -> Quantity:
-    """What a measure is a measure of.
-
-    Raises:
-        InputError: The tables have no such measure.
-    """
-    found = quantities(tables)
-    for quantity in found:
-        if measure in quantity.measures:
-            return quantity
-    known = [name for quantity in found for name in quantity.measures]
-    raise InputError(f"metrics: expected some of {', '.join(known)}, got {measure!r}")
-
-
 def variant_scores(
     variant: Predicted, measures: Sequence[str], *, replicates: int, seed: int = 0
 ) -> dict[str, Score]:
     """The scores of a variant by measure: pooled with interval, per fold, over seeds."""
-    resampling = Resampling(variant.tables[0], replicates, seed)
+    everything, folds = scopes(variant.tables[0], replicates, seed)
     scores: dict[str, Score] = {}
     for measure in measures:
         if measure not in scores:
             quantity = quantity_of(variant.tables, measure)
-            found = view_scores(quantity, variant.view, resampling)
+            found = view_scores(quantity, variant.view, everything, folds)
             scores |= {score.measure: score for score in found}
     return {measure: scores[measure] for measure in measures}
 
@@ -160,12 +207,9 @@ def variant_scores(
 def fold_scores(variant: Predicted, measure: str) -> dict[tuple[str, str], float]:
     """The score of every single model, by seed and fold."""
     quantity = quantity_of(variant.tables, measure)
-    rows = quantity.known & quantity.present[variant.view]
     names = list(dict.fromkeys(variant.tables[0].partitions))
-    places = {name: number for number, name in enumerate(names)}
-    folds = np.array([places[name] for name in variant.tables[0].partitions], np.int64)
-    sums = quantity.sums_by_group(variant.view, rows, folds, len(names))  # (K, F, ...)
-    scores = quantity.scores(sums)[measure]
+    folds = np.array([names.index(name) for name in variant.tables[0].partitions], np.int64)
+    scores = quantity.group_scores(measure, variant.view, quantity.scored(variant.view), folds)
     return {
         (seed, fold): float(scores[k, f])
         for k, seed in enumerate(variant.seeds)
@@ -205,42 +249,33 @@ def compare(
         for side, view in zip(tables, (variant.view, other.view), strict=True)
     ]
     first = tables[0][0]
-    rows = np.logical_and.reduce([q.known & q.present[view] for q, view in sides])
+    rows = np.logical_and.reduce([quantity.scored(view) for quantity, view in sides])
     if not rows.any():
         raise InputError(f"{names[0]}, {names[1]}: expected clips that both predict, got none")
     scope = Scope(rows, first.speakers, replicates, (seed, 0, 0))
     folds = np.unique(np.asarray(first.partitions), return_inverse=True)[1].astype(np.int64)
     tested = np.unique(folds[rows])  # a fold may have no clip that both predict
 
-    def scored(quantity: Quantity, view: View) -> tuple[float, Floats, Floats, Floats]:
-        """Pooled, per resample ``(R,)``, per speaker ``(S,)`` and per fold ``(F,)``, over seeds."""
+    def by_group(groups: NDArray[np.int64]) -> Floats:
+        """``(G,)`` differences of the scores of groups, seeds averaged within each."""
+        ours, theirs = (q.group_scores(measure, view, rows, groups).mean(0) for q, view in sides)
+        return np.asarray(ours - theirs)
 
-        def mean(sums: Floats) -> Floats:
-            return np.asarray(quantity.scores(sums)[measure].mean(0))
-
-        sums = scope.sums(quantity, view, rows)  # (K, S, ...)
-        drawn = [quantity.scores(resampled)[measure] for resampled in scope.resampled(sums)]
-        by_fold = quantity.sums_by_group(view, rows, folds, int(folds.max()) + 1)[:, tested]
-        return float(mean(sums.sum(1))), np.mean(drawn, axis=0), mean(sums), mean(by_fold)
-
-    (pooled, drawn, speakers, by_fold), below = (scored(*side) for side in sides)
-    differences = speakers - below[2]
-    replicated = drawn - below[1]
+    ours, theirs = (resampled_scores(*side, rows, scope) for side in sides)
+    replicated = ours.drawn[measure] - theirs.drawn[measure]
+    by_speaker = by_group(scope.speaker_of)
     p = bootstrap_p(replicated, margin) if scope.speakers > 1 else math.nan
-    test = corrected_resampled_t(by_fold - below[3] - margin, test_share)
+    test = corrected_resampled_t(by_group(folds)[tested] - margin, test_share)
     return Comparison(
-        *names,
-        measure,
-        percentile_interval(pooled - below[0], replicated, scope.speakers),
+        *(sides[0][0].name, *names, measure),
+        ours.minus(theirs, measure),
+        clips=int(rows.sum()),
         p=p,
         p_adjusted=p,
         test=test,
         test_adjusted=test.p,
-        effect=standardised_difference(differences),
-        ahead=share_ahead(differences, measure),
-        speakers=scope.speakers,
-        clips=int(rows.sum()),
-        margin=margin,
+        effect=standardised_difference(by_speaker),
+        ahead=share_ahead(by_speaker, measure),
     )
 
 
@@ -289,21 +324,11 @@ def _common(
     shared = [key for key in places[0] if key in places[1]]
     if not shared:
         raise InputError("variants: expected clips in common, got none; do their folds differ?")
-    rows: list[NDArray[np.int64]] = [
-        np.array([place[key] for key in shared], np.int64) for place in places
-    ]
-    cut = (
-        [table.take(rows[0]) for table in ours],
-        [table.take(rows[1]) for table in others],
+    mine, theirs = (
+        [table.take([place[key] for key in shared]) for table in tables]
+        for place, tables in zip(places, (ours, others), strict=True)
     )
-    mine, other = cut[0][0], cut[1][0]
-    same = {
-        "categories": mine.categories == other.categories,
-        "attributes": mine.attributes == other.attributes,
-        "targets": np.array_equal(mine.category_targets, other.category_targets)
-        and np.array_equal(mine.attribute_targets, other.attribute_targets, equal_nan=True),
-    }
-    wrong = [name for name, equal in same.items() if not equal]
-    if wrong:
-        raise InputError(f"variants: expected the same {' and '.join(wrong)} to be comparable")
-    return cut
+    different = differing_targets(mine[0], theirs[0])
+    if different:
+        raise InputError(f"variants: expected the same {' and '.join(different)} to be comparable")
+    return mine, theirs

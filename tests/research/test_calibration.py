@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from calibration import expected_calibration_error, fit_temperature
 from scipy.special import softmax
 
 from vavl.errors import InputError
-from vavl.evaluation.calibration import expected_calibration_error, fit_temperature
 
 
 def test_error_equals_a_plain_count() -> None:

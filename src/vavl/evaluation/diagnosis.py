@@ -17,17 +17,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vavl.data.manifest import Manifest
-from vavl.evaluation.bootstrap import Interval, percentile_interval
-from vavl.evaluation.quantities import CATEGORY, Quantity, quantities
-from vavl.evaluation.resampling import Scope
-from vavl.evaluation.summary import percent
-from vavl.evaluation.views import View
+from vavl.evaluation.bootstrap import Interval, Scope
+from vavl.evaluation.compare import Predicted, fold_scores
+from vavl.evaluation.quantities import CATEGORY, Quantity, quantities, quantity_of
+from vavl.evaluation.scores import resampled_scores
+from vavl.evaluation.views import TRAINED_VIEWS, View
+from vavl.evaluation.wording import percent
 from vavl.metrics.sentiment import LOWER_IS_BETTER
-from vavl.studies.comparison import Predicted, fold_scores, quantity_of
-from vavl.types import STREAMS
 
 GROUPS = ("sex", "age", "race", "ethnicity")
 """Fields of a manifest's metadata that tell groups of speakers apart."""
@@ -138,28 +136,21 @@ def _fold_mean(side: Predicted, measure: str) -> float:
 
 
 def _views(quantity: Quantity, measure: str) -> dict[View, float]:
-    shown = [v for v in (*map(View, STREAMS), View.AUDIOVISUAL) if v in quantity.views]
-    rows = np.logical_and.reduce([quantity.known, *(_own(quantity, view) for view in shown)])
+    shown = [view for view in TRAINED_VIEWS if view in quantity.views]
+    rows = np.logical_and.reduce([quantity.known, *(quantity.unaided(view) for view in shown)])
     if not rows.any():
         return {}
-    one = np.zeros(len(rows), np.int64)
+    one_group = np.zeros(len(rows), np.int64)
     return {
-        view: float(quantity.scores(quantity.sums_by_group(view, rows, one, 1))[measure].mean())
-        for view in shown
+        view: float(quantity.group_scores(measure, view, rows, one_group).mean()) for view in shown
     }
 
 
-def _own(quantity: Quantity, view: View) -> NDArray[np.bool_]:
-    """Clips that a view predicts itself, without falling back to one modality."""
-    return quantity.present[view] & ~quantity.fallback[view]
-
-
 def _sides(quantity: Quantity) -> Sides | None:
-    views = (*map(View, STREAMS), View.AUDIOVISUAL)
-    if not set(views) <= set(quantity.views):
+    if not set(TRAINED_VIEWS) <= set(quantity.views):
         return None
-    rows = np.logical_and.reduce([_own(quantity, view) for view in views])
-    acoustic, visual, fused = (quantity.predictions[view][:, rows] for view in views)
+    rows = np.logical_and.reduce([quantity.unaided(view) for view in TRAINED_VIEWS])
+    acoustic, visual, fused = (quantity.predictions[view][:, rows] for view in TRAINED_VIEWS)
     apart = acoustic != visual  # (seeds, clips)
     if not apart.any():
         return Sides(0.0, {})
@@ -174,7 +165,7 @@ def _groups(
     variant: Predicted, quantity: Quantity, manifest: Manifest, measure: str, replicates: int
 ) -> tuple[GroupScore, ...]:
     table = variant.tables[0]
-    rows = quantity.known & quantity.present[variant.view]
+    rows = quantity.scored(variant.view)
     found = []
     for field in GROUPS:
         of_clip = np.array(
@@ -186,14 +177,8 @@ def _groups(
         for name in names:
             mine = rows & (of_clip == name)
             scope = Scope(mine, table.speakers, replicates, (0, 2))
-            sums = scope.sums(quantity, variant.view, mine)
-            drawn = [quantity.scores(resampled)[measure] for resampled in scope.resampled(sums)]
-            interval = percentile_interval(
-                float(quantity.scores(sums.sum(1))[measure].mean()),
-                np.mean(drawn, axis=0),
-                scope.speakers,
-            )
-            found.append(GroupScore(field, str(name), interval, scope.speakers, int(mine.sum())))
+            score = resampled_scores(quantity, variant.view, mine, scope).interval(measure)
+            found.append(GroupScore(field, str(name), score, scope.speakers, int(mine.sum())))
     return tuple(found)
 
 

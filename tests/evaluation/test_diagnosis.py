@@ -10,11 +10,11 @@ import pytest
 from evaluation.conftest import make_table
 
 from vavl.data.manifest import Manifest, Utterance
+from vavl.evaluation.compare import predicted
+from vavl.evaluation.diagnosis import Diagnosis, diagnose
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.scores import evaluate_tables
 from vavl.evaluation.views import View
-from vavl.studies.comparison import predicted
-from vavl.studies.diagnosis import Diagnosis, diagnose
 from vavl.types import Modality
 
 
