@@ -12,7 +12,7 @@ from vavl.media.audio import read_audio
 from vavl.media.container import media_info
 from vavl.media.frames import VideoFrame
 from vavl.media.video import video_frames
-from vavl.media.writing import write_mp4, write_redrawn
+from vavl.media.writing import redraw_video, write_mp4
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_redrawn_video_keeps_times_and_sound(film: Path, tmp_path: Path) -> No
         return 255 - frame.pixels[:-1]  # an odd height is made even
 
     path = tmp_path / "redrawn.mp4"
-    write_redrawn(film, path, inverted)
+    redraw_video(film, path, inverted)
     before, after = list(video_frames(film)), list(video_frames(path))
     assert after[0].pixels.shape == (48, 64, 3)
     assert [frame.time_s for frame in after] == pytest.approx([frame.time_s for frame in before])
@@ -48,4 +48,4 @@ def test_a_redrawn_video_keeps_times_and_sound(film: Path, tmp_path: Path) -> No
 
 def test_a_place_that_cannot_be_written_is_an_error(film: Path, tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="cannot be written"):
-        write_redrawn(film, tmp_path / "missing" / "redrawn.mp4", lambda frame: frame.pixels)
+        redraw_video(film, tmp_path / "missing" / "redrawn.mp4", lambda frame: frame.pixels)

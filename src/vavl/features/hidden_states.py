@@ -70,9 +70,9 @@ class HiddenStates(ABC):
             raise InputError(
                 f"{checkpoint.source}: expected at least {layers} layers, it has {available}"
             )
-        several = isinstance(layer, Sequence)
-        self._taken = tuple(layer) if several else () if layer is None else (layer,)
-        nothing = several and not self._taken
+        several = layer if isinstance(layer, Sequence) else () if layer is None else (layer,)
+        self._taken = tuple(several)
+        nothing = layer is not None and not self._taken
         if nothing or not all(type(k) is int and 0 <= k <= layers for k in self._taken):
             raise InputError(
                 f"layer: expected 0 (before the first layer) to {layers} for "

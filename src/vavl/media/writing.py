@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     TimedPacket = tuple[float, Packet[Any]]
     """When it is to be decoded, in seconds, and the packet."""
 
-TICKS_PER_S = 60_000
+Draw = Callable[[VideoFrame], NDArray[np.uint8]]
+"""A frame to the ``(H, W, 3)`` pixels that are written in its place."""
+
+_TICKS_PER_S = 60_000
 """Time stamps of pictures: finer than any frame rate needs, and within MPEG-4's 16 bits."""
 
 _COPIED_SOUND = frozenset({"aac", "mp3", "ac3", "eac3"})
@@ -70,25 +73,27 @@ def write_mp4(
     first = next(remaining)
     with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as output:
         height, width = first.shape[:2]
-        track = add_picture_track(output, height, width, round(frame_rate_hz))
+        track = _add_pictures(output, height, width, round(frame_rate_hz))
         if sound is not None:
             _mux_sound(output, sound)
         for number, pixels in enumerate(chain([first], remaining)):
-            for packet in track.encode(timed_picture(pixels, number / frame_rate_hz)):
-                packet.duration = round(TICKS_PER_S / frame_rate_hz)
+            for packet in track.encode(_timed_picture(pixels, number / frame_rate_hz)):
+                packet.duration = round(_TICKS_PER_S / frame_rate_hz)
                 output.mux(packet)
         output.mux(track.encode(None))
 
 
-def write_redrawn(
-    source: Path, path: Path, draw: Callable[[VideoFrame], NDArray[np.uint8]]
-) -> None:
-    """Writes the frames of a video once more, with something drawn on them, and its sound, as MP4.
+def redraw_video(source: Path, path: Path, draw: Draw) -> None:
+    """Writes a video again with something drawn on its frames, as MP4.
+
+    Every frame stays at its time, whether the frame rate is constant or not, upright and with
+    square pixels; an odd width or height grows by a pixel. The sound is copied, or encoded as AAC
+    where MP4 does not take its codec. Memory holds a few frames.
 
     Args:
-        source: A video file, or a folder of pictures.
-        path: The new file.
-        draw: Takes a frame; returns its new pixels ``(H, W, 3)``, all of one size.
+        source: Video file, or folder of frames (25 a second).
+        path: File to write.
+        draw: Makes the pixels of each frame, in the order of time; all of one size.
 
     Raises:
         MediaError: The source cannot be read, or the file cannot be written.
@@ -109,9 +114,21 @@ def write_redrawn(
         raise MediaError(f"overlay: the video cannot be written ({reason})") from error
 
 
-def add_picture_track(
-    output: OutputContainer, height: int, width: int, rate_hz: int
-) -> VideoStream:
+def copy_pictures(video: Path, path: Path) -> Path:
+    """Copies the pictures of a video as they are, without its sound; returns the new file."""
+    import av
+
+    with av.open(str(video)) as source, av.open(str(path), "w") as output:
+        track = source.streams.video[0]
+        copy = output.add_stream_from_template(track)
+        for packet in source.demux(track):
+            if packet.dts is not None:
+                packet.stream = copy
+                output.mux(packet)
+    return path
+
+
+def _add_pictures(output: OutputContainer, height: int, width: int, rate_hz: int) -> VideoStream:
     """Adds a track of H.264, or of MPEG-4 where FFmpeg was built without an encoder for that.
 
     Args:
@@ -121,7 +138,7 @@ def add_picture_track(
         rate_hz: About how many pictures a second there are; their times say it exactly.
 
     Returns:
-        The track; its ``encode`` takes pictures of :func:`timed_picture`.
+        The track; its ``encode`` takes pictures of :func:`_timed_picture`.
     """
     import av
 
@@ -135,17 +152,17 @@ def add_picture_track(
     track.pix_fmt = "yuv420p"
     if codec == "mpeg4":
         track.bit_rate = 12 * height * width
-    track.codec_context.time_base = Fraction(1, TICKS_PER_S)
+    track.codec_context.time_base = Fraction(1, _TICKS_PER_S)
     return track
 
 
-def timed_picture(pixels: NDArray[np.uint8], time_s: float) -> av.VideoFrame:
+def _timed_picture(pixels: NDArray[np.uint8], time_s: float) -> av.VideoFrame:
     """A picture ``(H, W, 3)``, RGB, with the time at which it is shown, for the encoder."""
     import av
 
     picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-    picture.pts = round(time_s * TICKS_PER_S)
-    picture.time_base = Fraction(1, TICKS_PER_S)
+    picture.pts = round(time_s * _TICKS_PER_S)
+    picture.time_base = Fraction(1, _TICKS_PER_S)
     return picture
 
 
@@ -163,9 +180,7 @@ def _mux_sound(output: OutputContainer, sound: NDArray[np.float64]) -> None:
     output.mux([*stream.encode(frame), *stream.encode(None)])
 
 
-def _redrawn_pictures(
-    source: Path, output: OutputContainer, draw: Callable[[VideoFrame], NDArray[np.uint8]]
-) -> Iterator[TimedPacket]:
+def _redrawn_pictures(source: Path, output: OutputContainer, draw: Draw) -> Iterator[TimedPacket]:
     """Adds a video track; yields its packets."""
     frames = folder_frames(source) if source.is_dir() else video_frames(source)
     stream: VideoStream | None = None
@@ -173,9 +188,9 @@ def _redrawn_pictures(
     for frame, length_s in _lasting(frames, _end_s(source)):
         pixels = _even(draw(frame))
         height, width = pixels.shape[:2]
-        stream = stream or add_picture_track(output, height, width, _rate_hz(source))
-        lengths.append(round(length_s * TICKS_PER_S))
-        yield from _timed(stream.encode(timed_picture(pixels, frame.time_s)), lengths)
+        stream = stream or _add_pictures(output, height, width, _rate_hz(source))
+        lengths.append(round(length_s * _TICKS_PER_S))
+        yield from _timed(stream.encode(_timed_picture(pixels, frame.time_s)), lengths)
     if stream is not None:
         yield from _timed(stream.encode(None), lengths)
 
