@@ -11,7 +11,7 @@ from scipy import stats
 
 from vavl.errors import InputError
 from vavl.evaluation.bootstrap import speaker_weights
-from vavl.evaluation.missing import take_away
+from vavl.evaluation.conditions import Condition, take_away
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.scores import evaluate_tables
 from vavl.evaluation.views import View, view_outputs
@@ -175,7 +175,7 @@ def test_both_p_values_are_adjusted_over_the_family() -> None:
 def test_what_the_model_answers() -> None:
     table = make_table()
     assert readable_view(table, None) is View.AUDIOVISUAL
-    silent = take_away(table, acoustic=1.0, visual=0.0)
+    silent = take_away(table, Condition(without_acoustic=1.0))
     assert readable_view(silent, None) is View.VISUAL
     assert readable_view(silent, View.PRODUCT) is View.VISUAL
     never_fused = replace(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vavl.evaluation.summary import measure_name
-from vavl.studies.config import SweepConfig
+from vavl.studies.config import SweepConfig, value_text
 from vavl.studies.results import StudyResults, VariantResult
 from vavl.system.atomic import atomic_write
 from vavl.system.plotting import COLOURS, INK, MUTED, SETTINGS
@@ -64,32 +64,44 @@ def curves(results: StudyResults, sweeps: Sequence[SweepConfig], measure: str) -
 
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
+    places = _places(sweeps)
     anything = False
     for sweep, colour, marker in zip(sweeps, _cycle(COLOURS), _cycle(MARKERS), strict=False):
         points = [
-            (value, variant.scores[measure].pooled)
+            (places[value], variant.scores[measure].pooled)
             for name, value in sweep.variants().items()
             if (variant := results.variant(name)) is not None
         ]
         if not points:
             continue
         anything = True
-        values = [value for value, _ in points]
+        across = [place for place, _ in points]
         axes.plot(
-            values,
+            across,
             [interval.estimate for _, interval in points],
             f"{marker}-",
             color=colour,
             label=sweep.name,
         )
         lows, highs = ([getattr(i, end) for _, i in points] for end in ("low", "high"))
-        axes.fill_between(values, lows, highs, color=colour, alpha=0.12, linewidth=0)
+        axes.fill_between(across, lows, highs, color=colour, alpha=0.12, linewidth=0)
     if not anything:
         return None
+    if any(isinstance(value, str) for value in places):
+        axes.set_xticks(list(places.values()), [value_text(value) for value in places])
     axes.set_xlabel(sweeps[0].label or sweeps[0].key.partition(".")[2])
     axes.set_ylabel(measure_name(measure), color=INK)
     axes.legend()
     return figure
+
+
+def _places(sweeps: Sequence[SweepConfig]) -> dict[float | str, float]:
+    """Where the values of the sweeps lie on the axis: evenly apart where one of them is a name."""
+    values = [value for sweep in sweeps for value in sweep.values]
+    numbers = sorted({value for value in values if not isinstance(value, str)})
+    names = list(dict.fromkeys(value for value in values if isinstance(value, str)))
+    places = range(len(numbers) + len(names)) if names else numbers
+    return dict(zip([*numbers, *names], places, strict=True))
 
 
 def save(figure: Figure, path: Path) -> None:
