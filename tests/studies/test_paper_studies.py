@@ -60,8 +60,10 @@ def test_one_command_from_the_corpus_to_the_table(
         "\n".join([f'folds = ["{partition}"]', "replicates = 100", *lines]), "utf-8"
     )
     shutil.copy(CONFIGS / "paper-crema-d.toml", ".")  # what the others are like
-    Path("base").mkdir()
-    shutil.copy(CONFIGS.parent / f"paper-{name.replace('_', '-')}.toml", "base")
+    Path("base/experiments").mkdir(parents=True)
+    shutil.copy(
+        CONFIGS.parent / "experiments" / f"paper-{name.replace('_', '-')}.toml", "base/experiments"
+    )
     command = ["study", "study.toml", "--root", str(make(tmp_path / "corpus")), "--seeds", "0"]
     files = f"data.partition_files=['data/{name}/partitions/{partition}.json']"
     command += ["--workers", "0", "--set", files, *QUICK]

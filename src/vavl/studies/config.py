@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from vavl.config.base import Configuration, unknown_name, validated
 from vavl.config.experiment import read_toml, set_dotted
+from vavl.errors import InputError
 from vavl.evaluation.conditions import Condition
 from vavl.evaluation.views import View
 
@@ -235,8 +236,8 @@ def load_study(
 ) -> StudyConfig:
     """Reads a study file; its base is looked for beside it.
 
-    A key ``like`` names another study beside it, whose keys it takes over, except for those that it
-    has itself.
+    A key ``like`` names another study in the same folder. Its keys are taken over, except for those
+    that the file has itself.
 
     Args:
         path: TOML file.
@@ -250,8 +251,12 @@ def load_study(
     """
     path = Path(path)
     content = read_toml(path, "study")
-    if "like" in content:
-        content = read_toml(path.parent / str(content.pop("like")), "like") | content
+    read = [path.name]
+    while "like" in content:
+        read.append(str(content.pop("like")))
+        if len(set(read)) < len(read):
+            raise InputError(f"like: expected an end, got {' like '.join(read)}")
+        content = read_toml(path.parent / read[-1], "like") | content
     if seeds:
         content["seeds"] = tuple(seeds)
     study = validated(StudyConfig, content, str(path))
