@@ -124,13 +124,7 @@ def load_predictions(
 
 
 def _table(dataset: UtteranceDataset, found: Outputs, partition: str) -> PredictionTable:
-    """Outputs with what they are scored by; clips that lack what the model needs are left out.
-
-    Args:
-        dataset: The clips.
-        found: Outputs of a model for them.
-        partition: Name of the partition.
-    """
+    """Outputs and targets of the clips; those that lack what the model needs are left out."""
     rows = np.flatnonzero(found.predicted)
     outputs = {m: output[rows].numpy() for m, output in found.by_modality.items()}
     classes = len(dataset.categories)
@@ -218,7 +212,7 @@ def evaluate_runs(
     seeds: list[int] = []
     histories: dict[str, list[dict[str, Any]]] = {}
     remarks: list[str] = []
-    # The folder that a run or fold lies in is asked for; "." says nothing of it.
+    # A fold's run is its parent folder, which a path such as "." does not show.
     runs = [run.resolve() if run.name in ("", "..") else run for run in runs]
     configs = [run_config(run) for run in runs]
     check_comparable(runs, configs)
