@@ -14,8 +14,8 @@ from vavl.config.experiment import DataConfig, ExperimentConfig, TrainingConfig,
 from vavl.data.corpora.synthetic import prepare_synthetic
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
+from vavl.evaluation.evaluate import evaluate_runs
 from vavl.evaluation.report import write_report
-from vavl.evaluation.run import evaluate_runs
 from vavl.evaluation.summary import print_scores
 from vavl.features.extract import extract
 from vavl.features.registry import build_extractor

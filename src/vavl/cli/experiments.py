@@ -104,8 +104,8 @@ def evaluate(
     from rich.console import Console
 
     from vavl.errors import InputError
+    from vavl.evaluation.evaluate import evaluate_runs, run_config
     from vavl.evaluation.report import write_report
-    from vavl.evaluation.run import evaluate_runs, run_config
     from vavl.evaluation.summary import print_scores
 
     if not runs:
@@ -145,7 +145,7 @@ def study(
     A study file (TOML) names a base experiment and its variants, each a few overrides:
 
         name = "residual"
-        base = "ravdess.toml"           # an experiment, beside this file
+        base = "../experiments/ravdess.toml"    # relative to this file
         seeds = [0, 1, 2]
         reference = "vavl"
         [variants.vavl]
@@ -179,23 +179,17 @@ def study(
     from vavl.config.overrides import parse_assignments
     from vavl.studies.config import load_study
     from vavl.studies.plan import make_plan
-
-    loaded = load_study(file, parse_assignments(set), seeds)
-    if root is not None:
-        from vavl.studies.preparation import prepare_data
-
-        if prepare_data(loaded, root, workers=workers or 0):
-            print("Some clips have no features: see failures.csv in the stores", file=sys.stderr)
-    plan = make_plan(loaded, out)
-    if dry_run:
-        from vavl.studies.estimate import estimates
-
-        print_estimates(estimates(plan), workers)
-        return EXIT_OK
     from vavl.studies.results import collect
-    from vavl.studies.run import begin, run_tasks
+    from vavl.studies.run import begin, estimates, prepare_data, run_tasks
     from vavl.studies.tables import write_study
 
+    loaded = load_study(file, parse_assignments(set), seeds)
+    if root is not None and prepare_data(loaded, root, workers=workers or 0):
+        print("Some clips have no features: see failures.csv in the stores", file=sys.stderr)
+    plan = make_plan(loaded, out)
+    if dry_run:
+        print_estimates(estimates(plan), workers)
+        return EXIT_OK
     changes = begin(plan)
     failures = run_tasks(plan, workers=workers)
     results = collect(plan, failures, changes)

@@ -18,7 +18,7 @@ from vavl.config.experiment import MODEL_CONFIGS, ExperimentConfig, load_experim
 from vavl.config.overrides import as_assignments, parse_assignments
 from vavl.data.manifest import Manifest
 from vavl.errors import InputError, MediaError
-from vavl.evaluation.run import evaluate_runs
+from vavl.evaluation.evaluate import evaluate_runs
 from vavl.evaluation.views import View
 from vavl.features.extract import extract
 from vavl.features.registry import build_extractor
