@@ -84,6 +84,9 @@ def write_mp4(
 
     with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as output:
         track = add_picture_track(output, SIDE_PX, SIDE_PX, round(FRAME_RATE_HZ))
+        # x264 cuts pictures into one slice for each CPU, and on a busy machine slices that are
+        # encoded side by side do not come out the same each time.
+        track.codec_context.thread_count = 1
         if sound is not None:
             _mux_sound(output, sound)
         for number, pixels in enumerate(pictures):
