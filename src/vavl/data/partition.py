@@ -49,21 +49,16 @@ class Partition:
         """
         problems = [f"{split} is empty" for split in ("train", "test") if not getattr(self, split)]
         first_seen: dict[str, str] = {}
-        splits_of: defaultdict[str, list[str]] = defaultdict(list)
+        splits_of: defaultdict[str, dict[str, None]] = defaultdict(dict)  # in the order of SPLITS
         for split in SPLITS:
-            for utterance_id in getattr(self, split):
-                if utterance_id in first_seen:
-                    problems.append(
-                        f"{utterance_id!r} is in {first_seen[utterance_id]} and again in {split}"
-                    )
-                    continue
-                first_seen[utterance_id] = split
-                if utterance_id not in manifest.by_id:
-                    problems.append(f"{utterance_id!r} in {split} is not in the manifest")
-                    continue
-                speaker = manifest.by_id[utterance_id].speaker
-                if split not in splits_of[speaker]:
-                    splits_of[speaker].append(split)
+            for name in getattr(self, split):
+                if name in first_seen:
+                    problems.append(f"{name!r} is in {first_seen[name]} and again in {split}")
+                elif name not in manifest.by_id:
+                    problems.append(f"{name!r} in {split} is not in the manifest")
+                else:
+                    splits_of[manifest.by_id[name].speaker][split] = None
+                first_seen.setdefault(name, split)
         problems += [
             f"speaker {speaker!r} is in {' and '.join(splits)}"
             for speaker, splits in splits_of.items()
@@ -213,22 +208,17 @@ def _partition(
     development_share: float,
     seed: int,
 ) -> Partition:
+    name = f"fold-{number}"
     training_side = {
         group: [speaker for speaker in members if fold_of[speaker] != number]
         for group, members in groups.items()
     }
-    development = _development_speakers(training_side, development_share, seed, f"fold-{number}")
-    splits: dict[Split, list[str]] = {split: [] for split in SPLITS}
-    for utterance in manifest:
-        if fold_of[utterance.speaker] == number:
-            splits["test"].append(utterance.utterance_id)
-        elif utterance.speaker in development:
-            splits["development"].append(utterance.utterance_id)
-        else:
-            splits["train"].append(utterance.utterance_id)
-    partition = Partition(f"fold-{number}", *(tuple(splits[split]) for split in SPLITS))
-    partition.check(manifest)
-    return partition
+    return partition_by_speakers(
+        manifest,
+        name,
+        development=_development_speakers(training_side, development_share, seed, name),
+        test=[speaker for speaker, fold in fold_of.items() if fold == number],
+    )
 
 
 def _development_speakers(
