@@ -16,9 +16,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
-from vavl.data.corpora.table import read_table, write_table
+from vavl.data.corpora.table import most_chosen, read_table, save_corpus
 from vavl.data.manifest import Manifest, Utterance, stored_path
-from vavl.data.partition import Partition, drawn_partition, partition_by_speakers, save_partitions
+from vavl.data.partition import Partition, drawn_partition, partition_by_speakers
 from vavl.errors import InputError, all_problems
 
 _log = logging.getLogger(__name__)
@@ -169,9 +169,7 @@ def prepare_crema_d(
         if not kept:
             raise InputError(f"CREMA-D in {root}: no clip has a label by the rule {labels!r}")
         manifests[channel] = manifest = Manifest(kept, root=folder)
-        manifest.save(folder / "manifest.parquet")
-        write_table(folder / "left_out.csv", ("utterance_id", "reason"), left_out)
-        save_partitions(_partitions(manifest, known, seeds), folder / "partitions")
+        save_corpus(manifest, left_out, _partitions(manifest, known, seeds))
     return manifests[CHANNELS[0]]
 
 
@@ -263,11 +261,10 @@ def _label(
             return None, "a majority, but not in the published list"
         if clip in known.labels_without_majority:
             return known.labels_without_majority[clip], ""
-    most = max(votes.values())
-    first, *others = [category for category, count in votes.items() if count == most]
+    first, *others = most_chosen(votes)
     if rule == "plurality":
         return (None, "a tie") if others else (first, "")
-    return (first, "") if 2 * most > sum(votes.values()) else (None, "no majority")
+    return (first, "") if 2 * votes[first] > sum(votes.values()) else (None, "no majority")
 
 
 def _utterance(

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.data.corpora.table import TableRow, read_table, write_table
+from vavl.data.corpora.table import TableRow, read_table, save_corpus
 from vavl.data.manifest import Manifest, Utterance, stored_path
 from vavl.errors import InputError, MediaError, all_problems
 from vavl.system.atomic import atomic_write
@@ -80,8 +80,7 @@ def prepare_ravdess(root: Path, out: Path) -> Manifest:
             np.save(temporary, units[utterance.utterance_id][None, :])  # (1, 35): one step
     with atomic_write(out / "visual_features_columns.txt") as temporary:
         temporary.write_text("\n".join(columns) + "\n", encoding="utf-8")
-    write_table(out / "left_out.csv", ("utterance_id", "same_sound_as"), left_out)
-    manifest.save(out / "manifest.parquet")
+    save_corpus(manifest, left_out, header=("utterance_id", "same_sound_as"))
     return manifest
 
 
