@@ -83,6 +83,17 @@ class Utterance:
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
+def most_chosen(votes: Mapping[str, float]) -> list[str]:
+    """The category with the most votes; several where they have equally many, none without votes.
+
+    Example:
+        >>> most_chosen({"happy": 2.0, "sad": 1.0}), most_chosen({"happy": 1.0, "sad": 1.0})
+        (['happy'], ['happy', 'sad'])
+    """
+    most = max(votes.values(), default=0.0)
+    return [category for category, count in votes.items() if count == most > 0]
+
+
 def utterance_problems(utterance: Utterance) -> list[str]:
     """Says all that is wrong with one row by itself; an empty list means it is sound.
 

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.data.corpora.computational_sequence import ComputationalSequence
-from vavl.data.corpora.table import most_chosen, save_corpus
-from vavl.data.manifest import Manifest, Utterance, stored_path
+from vavl.data.corpora.table import save_corpus
+from vavl.data.manifest import Manifest, Utterance, most_chosen, stored_path
 from vavl.data.partition import partition_by_speakers
 from vavl.errors import InputError, all_problems
 from vavl.metrics.scales import SENTIMENT, Scale

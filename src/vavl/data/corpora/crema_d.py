@@ -16,8 +16,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
-from vavl.data.corpora.table import most_chosen, read_table, save_corpus
-from vavl.data.manifest import Manifest, Utterance, stored_path
+from vavl.data.corpora.table import read_table, save_corpus
+from vavl.data.manifest import Manifest, Utterance, most_chosen, stored_path
 from vavl.data.partition import Partition, drawn_partition, partition_by_speakers
 from vavl.errors import InputError, all_problems
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,17 +102,6 @@ def save_corpus(
     manifest.save(manifest.root / "manifest.parquet")
     _write_table(manifest.root / "left_out.csv", header, left_out)
     save_partitions(partitions, manifest.root / "partitions")
-
-
-def most_chosen(votes: Mapping[str, float]) -> list[str]:
-    """The category with the most votes; several where they have equally many, none without votes.
-
-    Example:
-        >>> most_chosen({"happy": 2.0, "sad": 1.0}), most_chosen({"happy": 1.0, "sad": 1.0})
-        (['happy'], ['happy', 'sad'])
-    """
-    most = max(votes.values(), default=0.0)
-    return [category for category, count in votes.items() if count == most > 0]
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
