@@ -95,7 +95,7 @@ def most_chosen(votes: Mapping[str, float]) -> list[str]:
 
 
 def utterance_problems(utterance: Utterance) -> list[str]:
-    """Says all that is wrong with one row by itself; an empty list means it is sound.
+    """Everything that is wrong with one row by itself; an empty list means that it is valid.
 
     Example:
         >>> utterance_problems(Utterance("a/b", "demo", "s1", audio_path="a.wav", start_s=-1.0))

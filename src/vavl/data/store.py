@@ -287,7 +287,7 @@ class StoreWriter:
             )
 
     def _drop_damaged_shards(self) -> tuple[str, ...]:
-        """Takes note of the clips in sound shards; returns the names of those that were not."""
+        """Takes note of the clips in intact shards; removes the others, and returns their names."""
         sizes = self.folder.sizes()
         shards, damaged = files.read_sidecars(self.folder, sizes, self._spec.key)
         for shard in shards:

@@ -197,7 +197,7 @@ def prepare_synthetic(
         raise InputError(all_problems("synthetic corpus", problems))
     out = Path(out)
     places = [(speaker, take) for speaker in range(speakers) for take in range(clips_per_speaker)]
-    job = _Making(out, seed, video)
+    job = _ClipMaker(out, seed, video)
     made = run_in_processes(places, job, workers) if workers else run_here(places, job)
     utterances = []
     with closing(made):
@@ -212,7 +212,7 @@ def prepare_synthetic(
 
 
 @dataclass(frozen=True)
-class _Making:
+class _ClipMaker:
     """Makes the files of one clip after another."""
 
     out: Path

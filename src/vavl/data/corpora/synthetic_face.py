@@ -279,25 +279,21 @@ class _Pencil:
             self.oval(side * 0.065, tip + 0.02, 0.035, 0.020, self._dark)
             for row in range(3):
                 y = -0.10 + 0.06 * row
-                strength = min(wrinkle / 3, 1.0)
-                colour = _mixed(self._look.skin, self._dark, strength)
-                self._line([(side * 0.02, y), (side * 0.10, y + 0.03)], colour, 0.016)
+                fold = [(side * 0.02, y), (side * 0.10, y + 0.03)]
+                self._line(fold, self._darker(wrinkle / 3), 0.016)
         self._line(_curve((-0.10, tip), (0.0, tip + 0.07), (0.10, tip)), self._dark, 0.020)
 
     def _folds(self) -> None:
         """Cheeks that rise, and the fold from the nose to the mouth."""
         au = self._au
-        depth = min((0.6 * au["AU10"] + 0.5 * au["AU12"] + 0.4 * au["AU06"]) / 4, 1.0)
-        colour = _mixed(self._look.skin, self._dark, depth)
+        depth = (0.6 * au["AU10"] + 0.5 * au["AU12"] + 0.4 * au["AU06"]) / 4
         for side in (-1, 1):
             fold = _curve((side * 0.15, 0.18), (side * 0.27, 0.26), (side * 0.33, 0.44))
-            self._line(fold, colour, 0.022)
+            self._line(fold, self._darker(depth), 0.022)
             cheek = _curve((side * 0.22, 0.02), (side * 0.34, 0.06), (side * 0.47, -0.02))
-            risen = min(au["AU06"] / 4, 1.0)
-            self._line(cheek, _mixed(self._look.skin, self._dark, 0.8 * risen), 0.018)
-        chin = min(au["AU17"] / 4, 1.0)
-        bulge = _curve((-0.12, 0.74), (0.0, 0.70), (0.12, 0.74))
-        self._line(bulge, _mixed(self._look.skin, self._dark, chin), 0.022)
+            self._line(cheek, self._darker(0.8 * min(au["AU06"] / 4, 1.0)), 0.018)
+        chin = _curve((-0.12, 0.74), (0.0, 0.70), (0.12, 0.74))
+        self._line(chin, self._darker(au["AU17"] / 4), 0.022)
 
     def _mouth(self) -> None:
         au, look = self._au, self._look
@@ -324,12 +320,14 @@ class _Pencil:
         else:
             self._line(_arch(left, upper, right), _mixed(look.lips, _INSIDE, 0.8), 0.016)
         for side in (-1, 1):
-            dimple = min(au["AU14"] / 3, 1.0)
-            self.oval(
-                side * (half + 0.03), corner, 0.022, 0.034, _mixed(look.skin, self._dark, dimple)
-            )
+            dimple = self._darker(au["AU14"] / 3)
+            self.oval(side * (half + 0.03), corner, 0.022, 0.034, dimple)
         below = lower + 0.13
         self._line(_curve((-0.13, below), (0.0, below + 0.03), (0.13, below)), self._shade, 0.03)
+
+    def _darker(self, strength: float) -> Colour:
+        """Of a fold in the skin, which is not seen at 0 and darkest from 1 on."""
+        return _mixed(self._look.skin, self._dark, min(strength, 1.0))
 
     def _polygon(self, points: list[Point], colour: Colour) -> None:
         self._pen.polygon([_at(point) for point in points], fill=colour)
