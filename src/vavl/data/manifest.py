@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from numbers import Integral, Real
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from vavl.errors import InputError, StoreError, all_problems
 from vavl.system.atomic import atomic_write
@@ -20,12 +20,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 MediaField = Literal["audio_path", "video_path", "acoustic_features_path", "visual_features_path"]
-MEDIA_FIELDS: tuple[MediaField, ...] = (
-    "audio_path",
-    "video_path",
-    "acoustic_features_path",
-    "visual_features_path",
-)
+MEDIA_FIELDS: tuple[MediaField, ...] = get_args(MediaField)
 """The columns that point to files."""
 
 SCHEMA_VERSION = 1

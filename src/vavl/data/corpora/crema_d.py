@@ -30,22 +30,9 @@ CHANNELS = ("audiovisual", "voice", "face")
 """What raters were given; the first is what the corpus is commonly scored by."""
 
 _CHANNEL_OF_DIGIT = {"1": "voice", "2": "face", "3": "audiovisual"}
-_CATEGORY_OF_LETTER = {
-    "A": "angry",
-    "D": "disgust",
-    "F": "fear",
-    "H": "happy",
-    "N": "neutral",
-    "S": "sad",
-}
-_CATEGORY_OF_TASK = {
-    "ANG": "angry",
-    "DIS": "disgust",
-    "FEA": "fear",
-    "HAP": "happy",
-    "NEU": "neutral",
-    "SAD": "sad",
-}
+_CATEGORIES = ("angry", "disgust", "fear", "happy", "neutral", "sad")
+_CATEGORY_OF_LETTER = {category[0].upper(): category for category in _CATEGORIES}
+_CATEGORY_OF_TASK = {category[:3].upper(): category for category in _CATEGORIES}
 _INTENSITIES = {"LO": "low", "MD": "medium", "HI": "high", "XX": "unspecified"}
 _CLIP_NAME = re.compile(
     r"(?P<actor>\d{4})_(?P<sentence>[A-Z]{3})_(?P<task>[A-Z]{3})_(?P<intensity>[A-Z]{2})"
@@ -219,9 +206,8 @@ def _read_votes(path: Path) -> tuple[dict[str, dict[str, Votes]], list[str]]:
         elif not any(map(int, counts)):
             problems.append(f"{where}: nobody voted")
         else:
-            categories = _CATEGORY_OF_LETTER.values()
             numbers = map(float, counts)
-            votes[channel][row.values["fileName"]] = dict(zip(categories, numbers, strict=True))
+            votes[channel][row.values["fileName"]] = dict(zip(_CATEGORIES, numbers, strict=True))
     return votes, problems
 
 

@@ -21,17 +21,8 @@ from vavl.system.atomic import atomic_write
 
 _log = logging.getLogger(__name__)
 
-_COLUMNS = (
-    "clip",
-    "audio",
-    "emotion",
-    "intensity",
-    "statement",
-    "repetition",
-    "actor",
-    "sex",
-    "fold5",
-)
+_METADATA = ("sex", "intensity", "statement", "repetition")
+_COLUMNS = ("clip", "audio", "emotion", "actor", "fold5", *_METADATA)
 
 
 def prepare_ravdess(root: Path, out: Path) -> Manifest:
@@ -94,7 +85,7 @@ def _utterance(row: TableRow, root: Path, out: Path) -> Utterance:
         visual_features_path=f"visual_features/{values['clip']}.npy",
         category=values["emotion"],
         fold=int(values["fold5"]),
-        metadata={name: values[name] for name in ("sex", "intensity", "statement", "repetition")},
+        metadata={name: values[name] for name in _METADATA},
     )
 
 
