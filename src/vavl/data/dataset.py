@@ -119,9 +119,14 @@ class UtteranceDataset(Dataset[Batch]):
                 "stores extracted from this manifest?"
             )
         lengths = np.array([[_steps(stores.get(m), i) for i in self.ids] for m in STREAMS])
-        rows, alone = _items(self.ids, lengths, frozenset(apart))
+        apart = frozenset(apart)
+        split = lengths.all(0) & np.array([i in apart for i in self.ids])
+        # A clip that is taken apart stands twice: once without its face, once without its sound.
+        rows = np.repeat(np.arange(len(self.ids)), np.where(split, 2, 1))
+        again = np.append(False, rows[1:] == rows[:-1])
+        lacks = np.stack([again, split[rows] & ~again])
         self.ids = [self.ids[row] for row in rows]
-        self.lengths = np.where(alone, 0, lengths[:, rows])
+        self.lengths = np.where(lacks, 0, lengths[:, rows])
         """``(2, N)`` steps per modality (acoustic, visual), 0 where it is absent."""
         utterances = [manifest.by_id[i] for i in self.ids]
         self.speakers = [utterance.speaker for utterance in utterances]
@@ -236,23 +241,6 @@ def _steps(store: FeatureStore | None, utterance_id: str) -> int:
     if store is None or utterance_id not in store:
         return 0
     return int(store.lengths[store.row(utterance_id)])
-
-
-def _items(
-    ids: Sequence[str], lengths: NDArray[np.int64], apart: frozenset[str]
-) -> tuple[list[int], NDArray[np.bool_]]:
-    """Rows of the items among the clips, and ``(2, N)`` True where an item lacks what a clip has.
-
-    A clip that is taken apart stands twice: once without its face, and once without its sound.
-    """
-    both: NDArray[np.bool_] = np.logical_and.reduce(lengths > 0)
-    rows: list[int] = []
-    hidden: list[tuple[bool, bool]] = []
-    for row, utterance_id in enumerate(ids):
-        split = bool(both[row]) and utterance_id in apart
-        rows += [row, row] if split else [row]
-        hidden += [(False, True), (True, False)] if split else [(False, False)]
-    return rows, np.array(hidden, dtype=bool).T
 
 
 def _distribution(utterance: Utterance, categories: Sequence[str], soft: bool) -> Tensor:

@@ -138,7 +138,7 @@ def given_folds(
         for speaker, folds in folds_of.items()
         if len(folds) > 1
     ]
-    numbers = sorted({fold for folds in folds_of.values() for fold in folds})
+    numbers = {fold for folds in folds_of.values() for fold in folds}
     if len(numbers) < 2:
         problems.append(f"expected at least 2 folds, got {len(numbers)}")
     problems += _share_problems(development_share)
@@ -146,9 +146,7 @@ def given_folds(
         raise InputError(all_problems("given folds", problems))
     groups = speaker_groups(manifest, balance_by)
     fold_of = {speaker: min(folds) for speaker, folds in folds_of.items()}
-    return [
-        _partition(manifest, groups, fold_of, number, development_share, seed) for number in numbers
-    ]
+    return _partitions(manifest, groups, fold_of, development_share, seed)
 
 
 def speaker_kfold(
@@ -194,31 +192,25 @@ def speaker_kfold(
     for members in groups.values():
         for speaker in seeded_order(members, seed, "folds"):
             fold_of[speaker] = len(fold_of) % folds
-    return [
-        _partition(manifest, groups, fold_of, number, development_share, seed)
-        for number in range(folds)
-    ]
+    return _partitions(manifest, groups, fold_of, development_share, seed)
 
 
-def _partition(
+def _partitions(
     manifest: Manifest,
     groups: Mapping[str, Sequence[str]],
     fold_of: Mapping[str, int],
-    number: int,
     development_share: float,
     seed: int,
-) -> Partition:
-    name = f"fold-{number}"
-    training_side = {
-        group: [speaker for speaker in members if fold_of[speaker] != number]
-        for group, members in groups.items()
-    }
-    return partition_by_speakers(
-        manifest,
-        name,
-        development=_development_speakers(training_side, development_share, seed, name),
-        test=[speaker for speaker, fold in fold_of.items() if fold == number],
-    )
+) -> list[Partition]:
+    """One partition for each fold, whose speakers are tested."""
+    partitions = []
+    for number in sorted(set(fold_of.values())):
+        name = f"fold-{number}"
+        test = frozenset(speaker for speaker, fold in fold_of.items() if fold == number)
+        others = {g: [s for s in members if s not in test] for g, members in groups.items()}
+        development = _development_speakers(others, development_share, seed, name)
+        partitions.append(partition_by_speakers(manifest, name, development=development, test=test))
+    return partitions
 
 
 def _development_speakers(
