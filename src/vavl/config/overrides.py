@@ -8,12 +8,12 @@ from typing import Any
 
 from vavl.config.base import Configuration, unknown_name
 from vavl.config.experiment import (
-    GIVEN_BY_DATA,
     MODEL_CONFIGS,
     DataConfig,
     ExperimentConfig,
     TrainingConfig,
 )
+from vavl.config.models import GIVEN_BY_DATA
 from vavl.errors import InputError
 
 _TEXT_KEYS = ("name", "runs_dir", "training.device", "model.name")
