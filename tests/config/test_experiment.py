@@ -1,4 +1,4 @@
-"""Configuration: errors that help, TOML in and out, overrides."""
+"""Configuration: errors that help, typed models, TOML in and out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from vavl.config.experiment import (
     to_toml,
 )
 from vavl.config.models import VAVLConfig, VAVLSizes
-from vavl.config.overrides import as_assignments, known_keys, parse_assignments
 from vavl.errors import InputError, StoreError
 from vavl.training.run_folder import open_run
 from vavl.types import Modality
@@ -223,51 +222,3 @@ def test_paper_preset_does_not_subsample() -> None:
             categories=["a", "b"],
             acoustic_subsampling=4,
         )
-
-
-def test_overrides_of_the_command_line() -> None:
-    arguments = ["c.toml", "--epochs", "5", "--training.patience=none", "--folds", "fold-0"]
-    assert as_assignments(arguments, ["folds"]) == [
-        "c.toml",
-        "--folds",
-        "fold-0",
-        "--set",
-        "training.epochs=5",
-        "training.patience=none",
-    ]
-    assert parse_assignments(["epochs=5", "patience=none", "data.categories=['a', 'b']"]) == {
-        "training.epochs": 5,
-        "training.patience": None,
-        "data.categories": ["a", "b"],
-    }
-
-
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        ("--epoch", "did you mean 'epochs'"),
-        ("--training.epoch", "did you mean 'training.epochs'"),
-        ("--epochs", "expected a value behind it"),
-    ],
-)
-def test_bad_overrides_are_named(argument: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        as_assignments(["c.toml", argument], [])
-
-
-def test_explicit_set_and_short_overrides_go_together() -> None:
-    arguments = ["c.toml", "--set", "training.patience=3", "--epochs", "5"]
-    assert as_assignments(arguments, ["folds"]) == [
-        "c.toml",
-        "--set",
-        "training.patience=3",
-        "training.epochs=5",
-    ]
-    assert parse_assignments(["name=2024"]) == {"name": "2024"}
-
-
-def test_every_key_is_described() -> None:
-    keys = known_keys()
-    assert {"name", "data.manifest", "model.width", "training.alpha"} <= set(keys)
-    assert all(keys.values())
-    assert set(ExperimentConfig.model_fields) - {"data", "model", "training"} <= set(keys)

@@ -1,0 +1,173 @@
+"""The keys of an experiment as options: ``--training.epochs 5``, or ``--epochs 5``.
+
+:func:`key_options` makes a table of them for tyro from the configuration. It is the one place that
+knows the short forms. Values are written as in TOML; text needs no quotes.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from tyro.conf import arg
+
+from vavl.config.base import Configuration, unknown_name
+from vavl.config.experiment import MODEL_CONFIGS, ExperimentConfig
+from vavl.config.models import GIVEN_BY_DATA
+from vavl.errors import InputError
+
+
+class Key(NamedTuple):
+    """One key of an experiment.
+
+    Attributes:
+        meaning: What it is for, and its default.
+        kind: What a value looks like, e.g. ``INT`` or ``{vavl,mult}``.
+        is_text: Whether a value is taken as it stands, also where it looks like a number.
+        short: The last word, where it stands for this key alone; else empty.
+    """
+
+    meaning: str
+    kind: str
+    is_text: bool
+    short: str = ""
+
+
+@cache
+def known_keys() -> dict[str, Key]:
+    """Every dotted key that an experiment file may hold."""
+    keys: dict[str, Key] = {}
+    for name, field in ExperimentConfig.model_fields.items():
+        section = field.annotation
+        if name == "model":
+            keys |= _model_keys()
+        elif isinstance(section, type) and issubclass(section, Configuration):
+            keys |= {f"{name}.{key}": _key(f) for key, f in section.model_fields.items()}
+        else:
+            keys[name] = _key(field)
+    last_words = [key.rpartition(".")[2] for key in keys]
+    for key, word in zip(keys, last_words, strict=True):
+        if word == key or (last_words.count(word) == 1 and word not in keys):
+            keys[key] = keys[key]._replace(short=word)
+    keys["model.name"] = keys["model.name"]._replace(short="model")
+    return keys
+
+
+def _model_keys() -> dict[str, Key]:
+    """The sizes of all models; a size that not all of them have says whose it is."""
+    presets = dict.fromkeys(preset for cls in MODEL_CONFIGS.values() for preset in cls.presets)
+    keys = {
+        "model.name": Key('The model. (default: "vavl")', _choice(MODEL_CONFIGS), True),
+        "model.preset": Key('Named set of sizes. (default: "small")', _choice(presets), True),
+    }
+    for size in dict.fromkeys(name for cls in MODEL_CONFIGS.values() for name in cls.model_fields):
+        if size == "name" or size in GIVEN_BY_DATA:
+            continue
+        having = [name for name, cls in MODEL_CONFIGS.items() if size in cls.model_fields]
+        key = _key(MODEL_CONFIGS[having[0]].model_fields[size])
+        whose = "" if len(having) == len(MODEL_CONFIGS) else f" [{', '.join(having)}]"
+        keys[f"model.{size}"] = key._replace(meaning=key.meaning + whose)
+    return keys
+
+
+def _key(field: FieldInfo) -> Key:
+    meaning = " ".join((field.description or "").replace("``", "").split())
+    if not field.is_required():
+        default = field.get_default(call_default_factory=True)
+        # As it would be written in TOML, which has no word for None: "none" is ours.
+        shown = "none" if default is None else json.dumps(default, default=str)
+        meaning += f" (default: {shown})"
+    is_text = field.annotation in (str, Path) or get_origin(field.annotation) is Literal
+    return Key(meaning, _kind(field.annotation), is_text)
+
+
+def _choice(values: Iterable[str]) -> str:
+    return f"{{{','.join(values)}}}"
+
+
+def _kind(annotation: Any) -> str:
+    """What a value looks like."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return _choice(parts)
+    if origin in (Union, UnionType):
+        return "|".join(map(_kind, parts))
+    if origin is Annotated:
+        return _kind(parts[0])
+    if origin is tuple:
+        return "[...]"
+    return "none" if annotation is NoneType else str(annotation.__name__).upper()
+
+
+def key_options() -> Any:
+    """A table of all keys as tyro takes it: text for each key that is given, and no others."""
+    options = {}
+    for name, key in known_keys().items():
+        aliases = [f"--{key.short.replace('_', '-')}"] if key.short not in ("", name) else []
+        option = arg(
+            name=name, aliases=aliases, metavar=key.kind, help=key.meaning, help_behavior_hint=""
+        )
+        options[name] = Annotated[str, option]
+    return TypedDict("Keys", options, total=False)  # type: ignore[operator]
+
+
+def parse_values(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Reads the value of each key: TOML, else text; ``none`` is None.
+
+    Args:
+        texts: Keys, whole or by their last word, to values.
+
+    Raises:
+        InputError: A key that is unknown or stands for several.
+
+    Example:
+        >>> parse_values({"epochs": "5", "data.acoustic": "none", "name": "2024"})
+        {'training.epochs': 5, 'data.acoustic': None, 'name': '2024'}
+    """
+    keys = {full_key(name): text for name, text in texts.items()}
+    return {key: text if known_keys()[key].is_text else _value(text) for key, text in keys.items()}
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """Reads ``KEY=VALUE``, as :func:`parse_values`.
+
+    Raises:
+        InputError: No ``=``, or a key that is unknown or stands for several.
+    """
+    texts = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise InputError(f"--set: expected KEY=VALUE, got {assignment!r}")
+        texts[key] = text
+    return parse_values(texts)
+
+
+def full_key(name: str) -> str:
+    """The dotted key that a name stands for: itself, or the one key that ends with it."""
+    keys = known_keys()
+    if name in keys:
+        return name
+    matches = [key for key, known in keys.items() if known.short == name]
+    if matches:
+        return matches[0]
+    several = [key for key in keys if key.endswith(f".{name}")]
+    if several:
+        raise InputError(f"--{name}: stands for several keys; name one of {', '.join(several)}")
+    words = {key.rpartition(".")[2]: "" for key in keys}
+    raise InputError(unknown_name("--set", name, keys if "." in name else words))
+
+
+def _value(text: str) -> Any:
+    if text.lower() == "none":
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
