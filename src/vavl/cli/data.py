@@ -128,19 +128,25 @@ def extract(
 
     if acoustic is None and visual is None:
         raise InputError("--acoustic, --visual: expected at least one extractor, got none")
-    of_sound = {
-        "--layer": bool(layer),
-        "--normalization": normalization != "utterance",
-        "--speed": speed != 1,
-        "--silence-db": silence_db is not None,
-    }
-    idle = [option for option, asked in of_sound.items() if asked]
-    if acoustic is None and idle:
-        raise InputError(f"{', '.join(idle)}: expected --acoustic with it, got none")
+    # Only what was asked for: an extractor that lacks the parameter then says so.
+    sound: dict[str, Any] = {}
+    if layer:
+        sound["layer"] = layer if len(layer) > 1 else layer[0]
+    if normalization != "utterance":
+        sound["normalization"] = normalization
+    if speed != 1:
+        sound["speed"] = speed
+    if silence_db is not None:
+        sound["silence_db"] = silence_db
+    if acoustic is None and sound:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in sound)
+        raise InputError(f"{options}: expected --acoustic with it, got none")
     if partition is not None and normalization != "corpus":
         raise InputError(
             f"--partition: expected --normalization corpus with it, got {normalization}"
         )
+    if partition is None and normalization == "corpus":
+        raise InputError("--partition: expected one for --normalization corpus, got none")
     if threads is not None and engine == "local":
         import torch
 
@@ -151,27 +157,13 @@ def extract(
         if value is not None
     }
     table = Manifest.load(manifest)
+    if partition is not None:
+        sound |= training_statistics(table, partition)
     failed = 0
     for modality, name in ((Modality.ACOUSTIC, acoustic), (Modality.VISUAL, visual)):
         if name is None:
             continue
-        parameters: dict[str, Any] = {}
-        if modality is Modality.ACOUSTIC:
-            # Only what was asked for: an extractor that lacks the parameter then says so.
-            if normalization != "utterance":
-                parameters["normalization"] = normalization
-            if normalization == "corpus":
-                if partition is None:
-                    raise InputError(
-                        "--partition: expected one for --normalization corpus, got none"
-                    )
-                parameters |= training_statistics(table, partition)
-            if speed != 1:
-                parameters["speed"] = speed
-            if silence_db is not None:
-                parameters["silence_db"] = silence_db
-            if layer:
-                parameters["layer"] = layer if len(layer) > 1 else layer[0]
+        parameters = sound if modality is Modality.ACOUSTIC else {}
         extractor = build_extractor(modality, name, **parameters)
         store = posixpath.join(out, modality)
         report = run_extraction(table, extractor, store, engine=engine, workers=workers, **given)

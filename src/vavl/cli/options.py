@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict, Union, get_args, get_origin
 
@@ -29,13 +29,11 @@ class Key(NamedTuple):
     Attributes:
         meaning: What it is for, and its default.
         kind: What a value looks like, e.g. ``INT`` or ``{vavl,mult}``.
-        is_text: Whether a value is taken as it stands, also where it looks like a number.
         short: The last word, where it stands for this key alone; else empty.
     """
 
     meaning: str
     kind: str
-    is_text: bool
     short: str = ""
 
 
@@ -51,11 +49,11 @@ def known_keys() -> dict[str, Key]:
             keys |= {f"{name}.{key}": _key(f) for key, f in section.model_fields.items()}
         else:
             keys[name] = _key(field)
-    last_words = [key.rpartition(".")[2] for key in keys]
-    for key, word in zip(keys, last_words, strict=True):
-        if word == key or (last_words.count(word) == 1 and word not in keys):
-            keys[key] = keys[key]._replace(short=word)
-    keys["model.name"] = keys["model.name"]._replace(short="model")
+    last_words = Counter(key.rpartition(".")[2] for key in keys)
+    shorts = {"model.name": "model"} | {name: name for name in keys if "." not in name}
+    for name, key in keys.items():
+        word = name.rpartition(".")[2]
+        keys[name] = key._replace(short=shorts.get(name, word if last_words[word] == 1 else ""))
     return keys
 
 
@@ -63,8 +61,8 @@ def _model_keys() -> dict[str, Key]:
     """The sizes of all models; a size that not all of them have says whose it is."""
     presets = dict.fromkeys(preset for cls in MODEL_CONFIGS.values() for preset in cls.presets)
     keys = {
-        "model.name": Key('The model. (default: "vavl")', _choice(MODEL_CONFIGS), True),
-        "model.preset": Key('Named set of sizes. (default: "small")', _choice(presets), True),
+        "model.name": Key('The model. (default: "vavl")', _choice(MODEL_CONFIGS)),
+        "model.preset": Key('Named set of sizes. (default: "small")', _choice(presets)),
     }
     for size in dict.fromkeys(name for cls in MODEL_CONFIGS.values() for name in cls.model_fields):
         if size == "name" or size in GIVEN_BY_DATA:
@@ -83,16 +81,11 @@ def _key(field: FieldInfo) -> Key:
         # As it would be written in TOML, which has no word for None: "none" is ours.
         shown = "none" if default is None else json.dumps(default, default=str)
         meaning += f" (default: {shown})"
-    is_text = field.annotation in (str, Path) or get_origin(field.annotation) is Literal
-    return Key(meaning, _kind(field.annotation), is_text)
-
-
-def _choice(values: Iterable[str]) -> str:
-    return f"{{{','.join(values)}}}"
+    return Key(meaning, _kind(field.annotation))
 
 
 def _kind(annotation: Any) -> str:
-    """What a value looks like."""
+    """What a value of a type looks like."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return _choice(parts)
@@ -103,6 +96,10 @@ def _kind(annotation: Any) -> str:
     if origin is tuple:
         return "[...]"
     return "none" if annotation is NoneType else str(annotation.__name__).upper()
+
+
+def _choice(values: Iterable[str]) -> str:
+    return f"{{{','.join(values)}}}"
 
 
 def key_options() -> Any:
@@ -130,8 +127,8 @@ def parse_values(texts: Mapping[str, str]) -> dict[str, Any]:
         >>> parse_values({"epochs": "5", "data.acoustic": "none", "name": "2024"})
         {'training.epochs': 5, 'data.acoustic': None, 'name': '2024'}
     """
-    keys = {full_key(name): text for name, text in texts.items()}
-    return {key: text if known_keys()[key].is_text else _value(text) for key, text in keys.items()}
+    named = {full_key(name): text for name, text in texts.items()}
+    return {name: _value(known_keys()[name], text) for name, text in named.items()}
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
@@ -154,17 +151,16 @@ def full_key(name: str) -> str:
     keys = known_keys()
     if name in keys:
         return name
-    matches = [key for key, known in keys.items() if known.short == name]
-    if matches:
-        return matches[0]
-    several = [key for key in keys if key.endswith(f".{name}")]
-    if several:
-        raise InputError(f"--{name}: stands for several keys; name one of {', '.join(several)}")
-    words = {key.rpartition(".")[2]: "" for key in keys}
-    raise InputError(unknown_name("--set", name, keys if "." in name else words))
+    for key, known in keys.items():
+        if known.short == name:
+            return key
+    shorts = [key.short for key in keys.values() if key.short]
+    raise InputError(unknown_name("--set", name, [*keys] if "." in name else shorts))
 
 
-def _value(text: str) -> Any:
+def _value(key: Key, text: str) -> Any:
+    if key.kind in ("STR", "PATH") or key.kind.startswith("{"):
+        return text  # also where it looks like a number
     if text.lower() == "none":
         return None
     try:

@@ -36,11 +36,6 @@ def validated(
         raise InputError(all_problems(subject, problems)) from None
 
 
-def names_of(cls: type[Configuration]) -> tuple[str, ...]:
-    """The values that the field ``name`` of a class may have; a union is told apart by them."""
-    return get_args(cls.model_fields["name"].annotation)
-
-
 def _describe(cls: type[Configuration], problem: dict[str, Any]) -> str:
     """One line about one problem that pydantic found."""
     place, section = _place(cls, problem["loc"])
@@ -63,8 +58,8 @@ def _place(
     keys: list[str] = []
     sections = [cls]
     for part in location:
-        if len(sections) > 1:  # of a union: pydantic names the member that it took
-            sections = [section for section in sections if part in names_of(section)]
+        if len(sections) > 1:  # of a union: pydantic says the name of the member that it took
+            sections = [s for s in sections if s.model_fields["name"].default == part]
             continue
         keys.append(str(part))
         field = sections[0].model_fields.get(str(part))

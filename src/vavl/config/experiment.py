@@ -50,7 +50,7 @@ _MODELS: tuple[type[ModelConfig], ...] = (
     baselines.SFAVConfig,
 )
 
-MODEL_CONFIGS = {name: config for config in _MODELS for name in config.names()}
+MODEL_CONFIGS = {str(config.model_fields["name"].default): config for config in _MODELS}
 """What every model is built from, by the model's name, in the order in which people see them."""
 
 
@@ -160,8 +160,8 @@ class TrainingConfig(Configuration):
     """How the model is trained."""
 
     schedule: Literal["alternating", "joint"] = "joint"
-    """The paper's three steps per batch, or one pass with the fusion head on detached inputs; of
-    VAVL alone: each other model has one step of its own."""
+    """The paper's three steps per batch, or one pass with the fusion head on detached inputs. Only
+    VAVL has both; every other model has one step of its own."""
     epochs: int = Field(default=20, ge=1)
     """Passes over the training clips."""
     batch_size: int = Field(default=32, ge=1)

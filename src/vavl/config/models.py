@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from vavl.config.base import Configuration, names_of, unknown_name, validated
+from vavl.config.base import Configuration, unknown_name, validated
 from vavl.errors import InputError
 from vavl.types import STREAMS, Modality
 
@@ -58,11 +58,6 @@ class Sizes(Configuration):
             f"predictions: expected some of {[str(p) for p in possible]}, got "
             f"{[str(p) for p in self.predictions]}"
         ]
-
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """The names that this configuration goes by."""
-        return names_of(cls)
 
     @classmethod
     def possible_predictions(cls) -> tuple[Modality, ...]:
