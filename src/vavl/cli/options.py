@@ -121,7 +121,7 @@ def parse_values(texts: Mapping[str, str]) -> dict[str, Any]:
         texts: Keys, whole or by their last word, to values.
 
     Raises:
-        InputError: A key that is unknown or stands for several.
+        InputError: A key that is unknown, or the last word of several.
 
     Example:
         >>> parse_values({"epochs": "5", "data.acoustic": "none", "name": "2024"})
@@ -135,7 +135,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     """Reads ``KEY=VALUE``, as :func:`parse_values`.
 
     Raises:
-        InputError: No ``=``, or a key that is unknown or stands for several.
+        InputError: No ``=``, or a key that is unknown, or the last word of several.
     """
     texts = {}
     for assignment in assignments:
@@ -149,19 +149,18 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
 def full_key(name: str) -> str:
     """The dotted key that a name stands for: itself, or the one key that ends with it."""
     keys = known_keys()
+    whole = {key.short: key_name for key_name, key in keys.items() if key.short}
     if name in keys:
         return name
-    for key, known in keys.items():
-        if known.short == name:
-            return key
-    shorts = [key.short for key in keys.values() if key.short]
-    raise InputError(unknown_name("--set", name, [*keys] if "." in name else shorts))
+    if name not in whole:
+        raise InputError(unknown_name("--set", name, keys if "." in name else whole))
+    return whole[name]
 
 
 def _value(key: Key, text: str) -> Any:
-    if key.kind in ("STR", "PATH") or key.kind.startswith("{"):
+    if key.kind in ("STR", "PATH"):
         return text  # also where it looks like a number
-    if text.lower() == "none":
+    if text.lower() == "none" and not key.kind.startswith("{"):
         return None
     try:
         return tomllib.loads(f"value = {text}")["value"]
