@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from tyro.conf import PositionalRequiredArgs
 from tyro.extras import SubcommandApp
 
 from vavl import __version__
@@ -75,7 +76,9 @@ def run(arguments: Sequence[str]) -> int:
             arguments = [name, *_file_first(arguments[1:])]
         if name == "prepare":
             corpora = data.prepare_app(brief=arguments[1:] in _HELP)
-            code: int = corpora.cli(prog="vavl prepare", args=arguments[1:])
+            # What a corpus needs and has no default for: the folder that it lies in.
+            config = (PositionalRequiredArgs,)
+            code: int = corpora.cli(prog="vavl prepare", args=arguments[1:], config=config)
         else:
             app = _app(brief=arguments in _HELP)
             code = app.cli(prog="vavl", description=DESCRIPTION, args=arguments)

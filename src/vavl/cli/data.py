@@ -5,9 +5,9 @@ from __future__ import annotations
 import posixpath
 import sys
 from collections.abc import Callable
-from inspect import Parameter, Signature, signature
+from inspect import Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction
 from tyro.extras import SubcommandApp
@@ -35,28 +35,17 @@ def first_line(command: Callable[..., int]) -> str:
 
 
 def _prepare_command(name: str, function: Callable[..., Manifest]) -> Callable[..., int]:
+    parameters = dict(signature(function, eval_str=True).parameters)
+    parameters["out"] = parameters["out"].replace(default=Path("data") / name)
     # Whether to show progress is not asked on the command line: a terminal does.
-    shown = {"progress": True} if "progress" in signature(function).parameters else {}
+    fixed = {"progress": True} if parameters.pop("progress", None) else {}
 
-    def command(*positional: Path, out: Path, **options: Any) -> int:
-        return _report_manifest(function(*positional, out=out, **options, **shown), out)
+    def command(out: Path, **options: Any) -> int:
+        return _report_manifest(function(out=out, **options, **fixed), out)
 
-    hints: dict[str, Any] = get_type_hints(function)
-    parameters = []
-    for parameter in signature(function).parameters.values():
-        if parameter.name in shown:
-            continue
-        if parameter.name == "root":
-            made = Parameter("root", Parameter.POSITIONAL_ONLY, annotation=Positional[Path])
-        else:
-            default = Path("data") / name if parameter.name == "out" else parameter.default
-            made = parameter.replace(
-                kind=Parameter.KEYWORD_ONLY, default=default, annotation=hints[parameter.name]
-            )
-        parameters.append(made)
     # What tyro reads.
-    command.__signature__ = Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": int}
+    command.__signature__ = Signature(list(parameters.values()))  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters.values()}
     command.__doc__ = (function.__doc__ or "").replace("``", "`")
     return command
 

@@ -33,15 +33,11 @@ class DeepConformerSizes(ConformerSizes):
     """Conformer blocks of each encoder."""
 
 
-class DeepConformerConfig(DeepConformerSizes, ConformerConfig):
-    """What a model of deep conformers is built from."""
-
-
 class ConformersSizes(DeepConformerSizes):
     """Conformers that share nothing: one for each modality that is read."""
 
 
-class ConformersConfig(ConformersSizes, DeepConformerConfig):
+class ConformersConfig(ConformersSizes, ConformerConfig):
     """What conformers that share nothing are built from."""
 
 
@@ -84,7 +80,7 @@ class ConcatenationSizes(DeepConformerSizes):
     predictions: tuple[Modality, ...] = _TOGETHER
 
 
-class ConcatenationConfig(ConcatenationSizes, DeepConformerConfig):
+class ConcatenationConfig(ConcatenationSizes, ConformerConfig):
     """What early fusion is built from."""
 
 
