@@ -23,8 +23,8 @@ import torch
 from timing import interleaved, print_report, ratios, spread
 from torch.profiler import ProfilerActivity, profile
 
+from vavl.cli.options import parse_assignments
 from vavl.config.experiment import ExperimentConfig, load_experiment
-from vavl.config.overrides import parse_assignments
 from vavl.data.dataset import BucketSampler, read_ahead
 from vavl.data.manifest import Manifest
 from vavl.training.loop import train_epoch

@@ -1,4 +1,4 @@
-"""The files of the synthetic corpus: sound as WAV, sound and pictures as MP4."""
+"""Writes media files: those of the synthetic corpus, and copies without sound."""
 
 from __future__ import annotations
 
@@ -117,3 +117,25 @@ def _mux_sound(output: OutputContainer, sound: NDArray[np.float64]) -> None:
 
 def _samples(sound: NDArray[np.float64]) -> NDArray[np.int16]:
     return np.round(sound * 32767).astype("<i2")
+
+
+def copy_picture(video: Path, path: Path) -> Path:
+    """Copies the picture of a video as it is, without the sound.
+
+    Args:
+        video: A video file.
+        path: The file to write, by custom of the same container format.
+
+    Returns:
+        The written file.
+    """
+    import av
+
+    with av.open(str(video)) as source, av.open(str(path), "w") as output:
+        track = source.streams.video[0]
+        copy = output.add_stream_from_template(track)
+        for packet in source.demux(track):
+            if packet.dts is not None:
+                packet.stream = copy
+                output.mux(packet)
+    return path

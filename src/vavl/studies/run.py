@@ -27,7 +27,7 @@ from vavl.features.registry import build_extractor
 from vavl.studies.config import StudyConfig, load_study
 from vavl.studies.plan import Plan, Task
 from vavl.system.atomic import atomic_write, read_json
-from vavl.system.processes import Failure, run_here, run_in_processes, shown
+from vavl.system.processes import Failure, run_job, with_progress
 from vavl.training.experiment import train_experiment
 from vavl.training.loop import train_epoch
 from vavl.training.objective import Objective
@@ -216,11 +216,8 @@ def run_tasks(
         todo = [task for task in plan.tasks if not is_done(task)]
         workers = min(len(todo), usable_cores() if workers is None else workers)
         job = TaskJob()
-        results = (
-            run_in_processes(todo, job, workers, abandon=True) if workers else run_here(todo, job)
-        )
-        with closing(results):
-            done = shown(todo, results, what=plan.study.name, progress=progress)
+        with closing(run_job(todo, job, workers, abandon=True)) as results:
+            done = with_progress(results, len(todo), what=plan.study.name, progress=progress)
             failures = [(task, str(result)) for task, result in done if isinstance(result, Failure)]
     record_failures(plan, failures)
     return failures

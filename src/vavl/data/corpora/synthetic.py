@@ -45,7 +45,7 @@ from vavl.data.manifest import Manifest, Utterance
 from vavl.errors import InputError, VavlError, all_problems
 from vavl.media.writing import write_mp4, write_wav
 from vavl.system.atomic import atomic_write
-from vavl.system.processes import Failure, run_here, run_in_processes, shown
+from vavl.system.processes import Failure, run_job, with_progress
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad")
 RATERS = 5
@@ -198,10 +198,11 @@ def prepare_synthetic(
     out = Path(out)
     places = [(speaker, take) for speaker in range(speakers) for take in range(clips_per_speaker)]
     job = _ClipMaker(out, seed, video)
-    made = run_in_processes(places, job, workers) if workers else run_here(places, job)
     utterances = []
-    with closing(made):
-        for (speaker, take), utterance in shown(places, made, what="making", progress=progress):
+    with closing(run_job(places, job, workers)) as made:
+        for (speaker, take), utterance in with_progress(
+            made, len(places), what="making", progress=progress
+        ):
             if isinstance(utterance, Failure):
                 raise VavlError(f"clip {take + 1} of speaker {speaker + 1} in {out}: {utterance}")
             utterances.append(utterance)
