@@ -1,4 +1,4 @@
-"""faces48 as an utterance table with feature stores, for configs/studies/features-faces.toml.
+"""faces48 as an utterance table with feature stores, for research/studies/features-faces.toml.
 
     python research/faces_stores.py FACES48_NPZ
 

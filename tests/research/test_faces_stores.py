@@ -25,7 +25,7 @@ def test_pictures_become_stores_that_the_study_takes(
     np.savez("faces.npz", images=crops, labels=np.arange(6, dtype=np.uint8), split=split)
     script.main(["faces.npz"])
 
-    plan = make_plan(load_study(ROOT / "configs" / "studies" / "features-faces.toml"), tmp_path)
+    plan = make_plan(load_study(ROOT / "research" / "studies" / "features-faces.toml"), tmp_path)
     assert len(plan.tasks) == 9
     (partition,) = plan.partitions.values()
     assert partition.train == ("face-00000", "face-00001", "face-00004")

@@ -13,7 +13,7 @@ from vavl.data.dataset import UtteranceDataset
 from vavl.data.partition import Partition
 from vavl.data.speakers import Moments, pooled, towards_training, training_moments
 from vavl.errors import StoreError
-from vavl.evaluation.run import evaluate_runs, predict_fold
+from vavl.evaluation.evaluate import evaluate_runs, predict_fold
 from vavl.models.registry import load_model
 from vavl.training.experiment import train_experiment
 from vavl.training.run_folder import FoldDirectory, open_stores
