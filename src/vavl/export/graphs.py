@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vavl.export.check import example_inputs
 from vavl.inference.exported import PREDICTION
-from vavl.models.outputs import average_values
+from vavl.models.sequences import Sequences, average_values
 from vavl.models.vavl import VAVL
 from vavl.system.onnx import onnx_extra
 from vavl.types import STREAMS, Modality
@@ -53,15 +53,15 @@ class UseGraph(nn.Module):
         Returns:
             ``(B, outputs)``.
         """
-        said = []
+        unimodal = []
         for stream, x, mask in zip(self.streams, inputs[::2], inputs[1::2], strict=True):
             x = self.model.normalise(stream, x)
             if self.zero_padding:
                 x = x.masked_fill(~mask[..., None], 0.0)
-            said.append(self.model.read(stream, x, mask))
+            unimodal.append(self.model.encode(stream, Sequences.whole(x, mask)))
         if self.use is Modality.AUDIOVISUAL and self.use in self.model.config.predictions:
-            return self.model.fuse(*said)
-        predictions = [each.prediction for each in said]
+            return self.model.fuse(*unimodal)
+        predictions = [each.values for each in unimodal]
         if len(predictions) == 1:
             return predictions[0]
         return average_values(predictions, self.model.config)

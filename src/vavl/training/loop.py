@@ -26,7 +26,6 @@ from vavl.models.pretrained import write_features
 from vavl.system.atomic import write_json
 from vavl.system.memory import keep_memory
 from vavl.training.checkpoint import EpochLog, Progress, read_checkpoint, restore, save_checkpoint
-from vavl.training.linear import fit_statistics_heads
 from vavl.training.objective import Objective
 from vavl.training.run_folder import SCHEMA_VERSION, FoldDirectory
 from vavl.training.scoring import development_report
@@ -36,6 +35,7 @@ from vavl.training.setup import (
     make_datasets,
     make_model,
     make_optimizer,
+    prepare_model,
 )
 from vavl.training.speakers import normalise_speakers
 from vavl.types import Batch, Modality
@@ -85,7 +85,7 @@ def train_fold(
         else None
     )
     if checkpoint is None:
-        fit_statistics_heads(model, train)
+        prepare_model(model, train)
     if fabric.is_global_zero:
         partition.save(fold.partition_file)
         read = {m: store.spec for m, store in stores.items() if m in model.config.inputs}

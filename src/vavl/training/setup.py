@@ -13,7 +13,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
 from vavl.config.experiment import ExperimentConfig, TrainingConfig
-from vavl.data.dataset import UtteranceDataset
+from vavl.data.dataset import UtteranceDataset, sorted_batches
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition, seeded_order
 from vavl.data.store import FeatureStore
@@ -22,6 +22,7 @@ from vavl.errors import InputError
 from vavl.models.base import EmotionModel
 from vavl.models.conformer import FeedForward, RelativeSelfAttention
 from vavl.models.registry import build_model
+from vavl.training.objective import Targets, task_terms
 from vavl.training.run_folder import open_variants
 from vavl.types import STREAMS, Modality
 
@@ -172,6 +173,30 @@ def make_model(
     for modality in model.config.inputs:
         model.set_normalisation(modality, *train.feature_statistics(modality))
     return model
+
+
+MOST_CLIPS = 20_000
+"""Of more, so many are drawn for what a model learns beforehand: it may keep a part of each."""
+
+_BATCH = 32
+"""Clips per batch of those."""
+
+
+def prepare_model(model: EmotionModel, train: UtteranceDataset) -> None:
+    """Has a fresh model learn what it does not learn step by step, by the plain task loss.
+
+    Args:
+        model: With the normalisation that it is trained with; changed in place.
+        train: The training split. Clips are read whole, and from their first store.
+    """
+    targets = Targets(train.category_targets, train.attribute_targets)
+    drawn = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:MOST_CLIPS]
+    batches = sorted_batches(train.lengths.max(0)[drawn].tolist(), _BATCH)
+    places = (drawn[batch] for batch in batches)
+    model.prepare(
+        ((rows, train[rows.tolist()].inputs) for rows in places),
+        lambda outputs, rows: task_terms(outputs, targets.at(rows)),
+    )
 
 
 def compile_layers(model: EmotionModel, backend: str | Callable[..., Any] = "inductor") -> None:
