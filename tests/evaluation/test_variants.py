@@ -11,8 +11,7 @@ from vavl.cli import run
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError
 from vavl.evaluation.run import evaluate_runs, predict_fold
-from vavl.training.experiment import train_experiment
-from vavl.training.run_folder import open_stores, open_variants
+from vavl.training.experiment import open_stores, open_variants, train_experiment
 from vavl.training.scoring import Outputs, mean_over_versions
 from vavl.types import Modality
 

@@ -16,9 +16,8 @@ from vavl.data.dataset import UtteranceDataset
 from vavl.data.partition import Partition
 from vavl.models.vavl import StatisticsHead, input_statistics
 from vavl.training import loop, setup
-from vavl.training.experiment import train_experiment
+from vavl.training.experiment import open_stores, train_experiment
 from vavl.training.objective import Targets, concordance_correlation, task_terms
-from vavl.training.run_folder import open_stores
 from vavl.training.setup import prepare_model
 from vavl.types import Batch, Modality
 

@@ -22,8 +22,7 @@ from vavl.studies.enrolment import (
     run_enrolment,
 )
 from vavl.studies.enrolment_report import write_enrolment
-from vavl.training.experiment import train_experiment
-from vavl.training.run_folder import open_stores
+from vavl.training.experiment import open_stores, train_experiment
 from vavl.types import Modality
 
 FIVE = Condition(MIXED, 5)

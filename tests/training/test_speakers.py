@@ -15,8 +15,8 @@ from vavl.data.speakers import Moments, pooled, towards_training, training_momen
 from vavl.errors import StoreError
 from vavl.evaluation.run import evaluate_runs, predict_fold
 from vavl.models.registry import load_model
-from vavl.training.experiment import train_experiment
-from vavl.training.run_folder import FoldDirectory, open_stores
+from vavl.training.experiment import open_stores, train_experiment
+from vavl.training.run_folder import FoldDirectory
 from vavl.training.scoring import run_model
 from vavl.training.speakers import SEEN_SPEAKERS, SpeakerNormalisation
 from vavl.types import STREAMS, Modality

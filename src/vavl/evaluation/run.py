@@ -20,14 +20,12 @@ from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.results import Evaluation
 from vavl.evaluation.scores import evaluate_tables
 from vavl.models.registry import load_model
+from vavl.training.experiment import make_partitions, open_stores, open_variants
 from vavl.training.run_folder import (
     FoldDirectory,
     check_provenance,
     configuration_differences,
     folds_of_run,
-    make_partitions,
-    open_stores,
-    open_variants,
 )
 from vavl.training.scoring import Outputs, mean_over_versions, run_model
 from vavl.training.speakers import SEEN_SPEAKERS, SpeakerNormalisation

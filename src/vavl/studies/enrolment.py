@@ -38,7 +38,8 @@ from vavl.studies.comparison import (
     predicted,
     variant_scores,
 )
-from vavl.training.run_folder import FoldDirectory, check_provenance, folds_of_run, open_stores
+from vavl.training.experiment import open_stores
+from vavl.training.run_folder import FoldDirectory, check_provenance, folds_of_run
 from vavl.training.scoring import run_model
 from vavl.training.speakers import priors
 from vavl.types import Modality

@@ -16,16 +16,10 @@ from vavl.data.manifest import Manifest
 from vavl.errors import VavlError
 from vavl.studies.plan import Plan, Task
 from vavl.studies.run import is_done
+from vavl.training.experiment import make_datasets, make_partitions, open_stores
 from vavl.training.loop import train_epoch
 from vavl.training.objective import Objective
-from vavl.training.run_folder import make_partitions, open_stores
-from vavl.training.setup import (
-    compile_layers,
-    make_datasets,
-    make_fabric,
-    make_model,
-    make_optimizer,
-)
+from vavl.training.setup import compile_layers, make_fabric, make_model, make_optimizer
 
 TIMED_BATCHES = 6
 """Batches that are trained to find out how long one takes."""

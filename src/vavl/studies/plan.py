@@ -34,8 +34,8 @@ from vavl.metrics import CATEGORY_MEASURES
 from vavl.metrics.sentiment import ATTRIBUTE as SENTIMENT
 from vavl.metrics.sentiment import SENTIMENT_MEASURES
 from vavl.studies.config import ConditionConfig, StudyConfig, SweepConfig, VariantConfig, flattened
-from vavl.training.run_folder import FoldDirectory, make_partitions, open_stores, open_variants
-from vavl.training.setup import output_names
+from vavl.training.experiment import make_partitions, open_stores, open_variants, output_names
+from vavl.training.run_folder import FoldDirectory
 from vavl.types import Modality
 
 MODELS = "models"

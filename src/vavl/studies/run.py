@@ -21,13 +21,12 @@ from vavl.studies.config import StudyConfig, load_study
 from vavl.studies.plan import Plan, Task
 from vavl.system.atomic import atomic_write, read_json
 from vavl.system.processes import Failure, run_here, run_in_processes, shown
-from vavl.training.experiment import train_experiment
+from vavl.training.experiment import open_stores, train_experiment
 from vavl.training.run_folder import (
     PROVENANCE_FILE,
     SCHEMA_VERSION,
     check_provenance,
     differing_lines,
-    open_stores,
 )
 
 STUDY_FILE = "study.toml"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,8 +14,6 @@ from torch import Tensor
 
 from vavl.config.experiment import ExperimentConfig, TrainingConfig
 from vavl.data.dataset import UtteranceDataset, sorted_batches
-from vavl.data.manifest import Manifest
-from vavl.data.partition import Partition, seeded_order
 from vavl.data.store import FeatureStore
 from vavl.distributed import launched_ranks, leave_at_exit
 from vavl.errors import InputError
@@ -23,7 +21,6 @@ from vavl.models.base import EmotionModel
 from vavl.models.conformer import FeedForward, RelativeSelfAttention
 from vavl.models.registry import build_model
 from vavl.training.objective import Targets, task_terms
-from vavl.training.run_folder import open_variants
 from vavl.types import STREAMS, Modality
 
 
@@ -81,72 +78,6 @@ def _distributed_fabric(kind: str, settings: TrainingConfig) -> Fabric:
     fabric.launch()
     leave_at_exit()
     return fabric
-
-
-def make_datasets(
-    config: ExperimentConfig,
-    manifest: Manifest,
-    stores: Mapping[Modality, FeatureStore],
-    partition: Partition,
-) -> tuple[UtteranceDataset, UtteranceDataset | None]:
-    """The training split, and the development split if there is one."""
-    categories, attributes = output_names(config, manifest)
-
-    def dataset(ids: Sequence[str], **training_only: Any) -> UtteranceDataset:
-        return UtteranceDataset(
-            manifest,
-            ids,
-            stores,
-            categories=categories,
-            attributes=attributes,
-            soft=config.data.category_targets == "votes",
-            **training_only,
-        )
-
-    development = dataset(partition.development) if partition.development else None
-    apart = unpaired_clips(config, stores, partition)
-    kept = partition.train
-    if config.data.unpaired == "drop":
-        kept = tuple(name for name in kept if name not in apart)
-        if not kept:
-            raise InputError(
-                'data.paired_share: expected more than 0 with unpaired = "drop", got '
-                f"{config.data.paired_share}: no training clip is left"
-            )
-    return dataset(kept, variants=open_variants(config, stores), apart=apart), development
-
-
-def unpaired_clips(
-    config: ExperimentConfig, stores: Mapping[Modality, FeatureStore], partition: Partition
-) -> frozenset[str]:
-    """The training clips with both modalities whose sound and face are torn apart.
-
-    Drawn by the training seed, so that several seeds average over draws. Of two shares the smaller
-    one's pairs are among the larger one's.
-    """
-    paired = [i for i in partition.train if all(m in stores and i in stores[m] for m in STREAMS)]
-    kept = round(config.data.paired_share * len(paired))
-    return frozenset(seeded_order(paired, config.training.seed, "pairing")[kept:])
-
-
-def output_names(
-    config: ExperimentConfig, manifest: Manifest
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Categories and attributes to predict.
-
-    Raises:
-        InputError: A name that no utterance of the manifest has.
-    """
-    data = config.data
-    categories = manifest.categories if data.categories is None else data.categories
-    for kind, names, known in (
-        ("data.categories", categories, manifest.categories),
-        ("data.attributes", data.attributes, manifest.attribute_names),
-    ):
-        unknown = sorted(set(names) - set(known))
-        if unknown:
-            raise InputError(f"{kind}: expected some of {list(known)}, got {unknown}")
-    return tuple(categories), data.attributes
 
 
 def make_model(
