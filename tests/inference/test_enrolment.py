@@ -14,7 +14,7 @@ from vavl import cli
 from vavl.data.speakers import Moments, SpeakerProfile, towards_training
 from vavl.errors import InputError, MediaError
 from vavl.inference import live
-from vavl.training.speakers import model_moments
+from vavl.models.base import model_moments
 from vavl.types import Modality, TimedPrediction
 
 Film = Callable[..., Path]

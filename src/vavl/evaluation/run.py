@@ -13,12 +13,14 @@ from vavl.config.experiment import ExperimentConfig, load_experiment
 from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition, Split
+from vavl.data.speakers import SEEN_SPEAKERS, SpeakerNormalisation
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError, StoreError, all_problems
 from vavl.evaluation.gaps import ClipsWithGaps, Gaps
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.results import Evaluation
 from vavl.evaluation.scores import evaluate_tables
+from vavl.models.base import priors
 from vavl.models.registry import load_model
 from vavl.training.experiment import make_partitions, open_stores, open_variants
 from vavl.training.run_folder import (
@@ -28,7 +30,6 @@ from vavl.training.run_folder import (
     folds_of_run,
 )
 from vavl.training.scoring import Outputs, mean_over_versions, run_model
-from vavl.training.speakers import SEEN_SPEAKERS, SpeakerNormalisation
 from vavl.types import Modality, what_it_takes
 
 Variants = Mapping[Modality, Sequence[FeatureStore]]
@@ -66,7 +67,9 @@ def predict_fold(
         return PredictionTable.load(file)
     model = load_model(fold.path)
     by_speaker = run_config(fold.path).data.speaker_normalisation
-    sequence_map = SpeakerNormalisation.of_model(model, manifest, stores) if by_speaker else None
+    sequence_map = None
+    if by_speaker:
+        sequence_map = SpeakerNormalisation.of_stores(manifest, stores, priors(model, stores))
     partition = Partition.load(fold.partition_file)
 
     def clips(stores: Mapping[Modality, FeatureStore]) -> ClipsWithGaps:

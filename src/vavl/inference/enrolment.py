@@ -15,9 +15,8 @@ from vavl.inference.clip import ClipStreams
 from vavl.inference.files import ClipFiles
 from vavl.inference.reading import FeatureArrays, read_clip, window_features
 from vavl.inference.windows import WindowCutter, cut_clip
-from vavl.models.base import NormalisingModel
+from vavl.models.base import NormalisingModel, model_moments
 from vavl.system.memory import release_memory
-from vavl.training.speakers import model_moments
 from vavl.types import Modality
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol, Self
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vavl.config.experiment import TrainingConfig
 from vavl.config.models import ModelConfig
+from vavl.data.speakers import Moments, training_moments
 from vavl.errors import StoreError
 from vavl.models.pretrained import load_weights, read_model_config, resolve_model, write_model
 from vavl.models.sequences import Pair, Predicted, Sequences, average, checked_batch, in_common
@@ -120,6 +121,17 @@ class NormalisingModel(Protocol):
 
     def normalisation(self, modality: Modality) -> Normalisation:
         """The statistics by which features of a modality are normalised."""
+
+
+def model_moments(model: NormalisingModel, modality: Modality) -> Moments:
+    """The training statistics that a model normalises by, as a prior for those of a speaker."""
+    mean, std = model.normalisation(modality).statistics()
+    return training_moments(mean.numpy(), std.numpy())
+
+
+def priors(model: NormalisingModel, known: Container[Modality]) -> dict[Modality, Moments]:
+    """These statistics of each modality that a model reads, of those that are known."""
+    return {m: model_moments(model, m) for m in model.config.inputs if m in known}
 
 
 class EmotionModel(nn.Module, ABC):

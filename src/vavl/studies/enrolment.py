@@ -28,6 +28,7 @@ from vavl.evaluation.quantities import quantities
 from vavl.evaluation.results import Score
 from vavl.evaluation.run import check_comparable, prediction_table, run_config
 from vavl.evaluation.views import View, available_views
+from vavl.models.base import priors
 from vavl.models.pretrained import WEIGHTS_FILE
 from vavl.models.registry import load_model
 from vavl.studies.comparison import (
@@ -41,7 +42,6 @@ from vavl.studies.comparison import (
 from vavl.training.experiment import open_stores
 from vavl.training.run_folder import FoldDirectory, check_provenance, folds_of_run
 from vavl.training.scoring import run_model
-from vavl.training.speakers import priors
 from vavl.types import Modality
 
 COUNTS = (0, 1, 2, 5, 10, 30, None)

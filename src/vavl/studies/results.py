@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from vavl.data.manifest import Manifest
+from vavl.data.speakers import SEEN_SPEAKERS
 from vavl.errors import InputError
 from vavl.evaluation.bootstrap import CONFIDENCE
 from vavl.evaluation.missing import take_away
@@ -28,7 +29,6 @@ from vavl.studies.config import HypothesisConfig, StudyConfig
 from vavl.studies.diagnosis import Diagnosis, diagnose
 from vavl.studies.plan import Plan, Task, Variant
 from vavl.studies.run import is_done, made_with
-from vavl.training.speakers import SEEN_SPEAKERS
 
 LEVEL = 1 - CONFIDENCE
 """Level of the tests."""

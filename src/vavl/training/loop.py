@@ -20,9 +20,10 @@ from vavl.config.experiment import ExperimentConfig, TrainingConfig
 from vavl.data.dataset import BucketSampler, UtteranceDataset, read_ahead
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
+from vavl.data.speakers import SpeakerNormalisation
 from vavl.distributed import together
 from vavl.errors import InputError
-from vavl.models.base import EmotionModel
+from vavl.models.base import EmotionModel, priors
 from vavl.models.pretrained import write_features
 from vavl.system.atomic import write_json
 from vavl.system.memory import keep_memory
@@ -37,7 +38,6 @@ from vavl.training.setup import (
     make_optimizer,
     prepare_model,
 )
-from vavl.training.speakers import normalise_speakers
 from vavl.types import Batch, Modality
 
 EpochCallback = Callable[[dict[str, Any], int], None]
@@ -127,7 +127,11 @@ def prepare(
     fabric.seed_everything(settings.seed, verbose=False)
     model = make_model(config, train, train.stores)
     if config.data.speaker_normalisation:
-        normalise_speakers(model, manifest, train.stores, train, development)
+        stores, known = train.stores, priors(model, train.stores)
+        by_speaker = SpeakerNormalisation.of_stores(manifest, stores, known)
+        for dataset in (train, development):
+            if dataset is not None:
+                dataset.sequence_map = by_speaker
     # What the first rank sees counts: others may not see its files, or see them late.
     checkpoint = fabric.broadcast(
         read_checkpoint(fold.checkpoint_file)
@@ -138,8 +142,8 @@ def prepare(
         prepare_model(model, train)
     if fabric.is_global_zero:
         partition.save(fold.partition_file)
-        stores = train.stores.items()
-        write_features(fold.path, {m: s.spec for m, s in stores if m in model.config.inputs})
+        inputs = [m for m in model.config.inputs if m in train.stores]
+        write_features(fold.path, {m: train.stores[m].spec for m in inputs})
     if settings.compile:
         compile_layers(model)
     objective = Objective(model, settings, class_weights(train) if settings.class_weights else None)
