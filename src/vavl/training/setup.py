@@ -1,4 +1,4 @@
-"""What the loop needs before its first step: data sets, model, optimizer, device."""
+"""What the loop needs before its first step: device, model, optimizer."""
 
 from __future__ import annotations
 
@@ -107,14 +107,14 @@ def make_model(
 
 
 MOST_CLIPS = 20_000
-"""Of more, so many are drawn for what a model learns beforehand: it may keep a part of each."""
+"""Training clips at most from which a model learns beforehand; it may keep a part of each."""
 
 _BATCH = 32
 """Clips per batch of those."""
 
 
 def prepare_model(model: EmotionModel, train: UtteranceDataset) -> None:
-    """Has a fresh model learn what it does not learn step by step, by the plain task loss.
+    """Lets a fresh model learn beforehand what it does not learn step by step, by the task loss.
 
     Args:
         model: With the normalisation that it is trained with; changed in place.
