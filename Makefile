@@ -15,7 +15,7 @@ demo: $(VENV)/.installed  ## Train, evaluate, report and predict on a synthetic 
 	$(BIN)/vavl demo
 
 test: $(VENV)/.installed  ## All tests; those that need the shared research data skip without it.
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed  ## Style and types.
 	$(BIN)/ruff check .

@@ -29,8 +29,8 @@ def stages(recognizer: vavl.Recognizer, path: Path) -> dict[str, Callable[[], ob
     info = media_info(path)
     found: dict[str, Callable[[], object]] = {}
     steps = []
-    if info.has_video and recognizer.sees:
-        visual = recognizer.visual_extractor
+    if info.has_video and recognizer.reader.accepts_video:
+        visual = recognizer.reader.visual_extractor
         frames = list(visual.frames(path))
         steps = list(visual.steps(frames))
         keys = frames[:: visual.detect_every]
@@ -50,10 +50,10 @@ def stages(recognizer: vavl.Recognizer, path: Path) -> dict[str, Callable[[], ob
                 for start in range(0, len(shown), 5)
             ]
     samples = np.zeros(0, np.float32)
-    if info.has_audio and recognizer.hears:
+    if info.has_audio and recognizer.reader.accepts_audio:
         samples = np.concatenate(list(audio_blocks(path)))
         found["decode sound"] = lambda: [None for _ in audio_blocks(path)]
-        found["acoustic features"] = lambda: recognizer.acoustic_extractor.extract(samples)
+        found["acoustic features"] = lambda: recognizer.reader.acoustic_extractor.extract(samples)
     if len(samples) or steps:
         window = Window(0.0, 10.0, samples[:160_000], tuple(s for s in steps if s.time_s < 10))
         found["features and model, first 10 s"] = lambda: recognizer.predict_window(window)

@@ -42,7 +42,7 @@ Clip = tuple[str, dict[str, Any]]
 
 def of_compact(ravdess: Path) -> list[Clip]:
     """The clips of fold 0, their sound."""
-    extractor = vavl.load().acoustic_extractor
+    extractor = vavl.load().reader.acoustic_extractor
     found = []
     with tempfile.TemporaryDirectory() as scratch:
         manifest = prepare_ravdess(ravdess, Path(scratch))

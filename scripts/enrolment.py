@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vavl.errors import EXIT_BAD_INPUT, VavlError
 from vavl.evaluation.run import run_config
-from vavl.evaluation.summary import counted
+from vavl.evaluation.wording import counted
 from vavl.studies.enrolment import MIXED, run_enrolment
 from vavl.studies.enrolment_report import write_enrolment
 

@@ -32,9 +32,9 @@ from vavl.data.speakers import (
     training_moments,
 )
 from vavl.data.store import FeatureStore
+from vavl.evaluation.compare import mean_test_share
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.views import View
-from vavl.studies.comparison import mean_test_share
 from vavl.studies.enrolment import (
     MIXED,
     NOTHING,

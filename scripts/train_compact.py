@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -33,7 +34,6 @@ from vavl.data.corpora.ravdess import prepare_ravdess
 from vavl.data.manifest import Manifest
 from vavl.data.partition import given_folds
 from vavl.data.store import FeatureStore
-from vavl.evaluation.calibration import expected_calibration_error, fit_temperature
 from vavl.features.compact_face import CLASSES, CompactFaceFeatures
 from vavl.features.extract import extract
 from vavl.features.registry import build_extractor
@@ -45,6 +45,9 @@ from vavl.training.loop import learning_rate
 from vavl.training.objective import Objective
 from vavl.training.setup import make_optimizer
 from vavl.types import FeatureSpec, Modality
+
+sys.path.append(str(Path(__file__).parents[1] / "research"))
+from calibration import expected_calibration_error, fit_temperature
 
 SPEEDS = (1.0, 0.92, 1.08)
 VIEWS = 4

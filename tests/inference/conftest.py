@@ -45,7 +45,7 @@ def recognizer() -> vavl.Recognizer:
             elif name.endswith(("running_var", "scale")):
                 buffer.uniform_(0.05, 0.5)
     made = vavl.Recognizer(model, {Modality.ACOUSTIC: acoustic, Modality.VISUAL: faces.spec})
-    made.__dict__["visual_extractor"] = faces
+    made.reader.visual_extractor = faces
     return made
 
 

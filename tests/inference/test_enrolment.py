@@ -13,7 +13,8 @@ import vavl
 from vavl import cli
 from vavl.data.speakers import Moments, SpeakerProfile, towards_training
 from vavl.errors import InputError, MediaError
-from vavl.inference import live
+from vavl.inference.live import run_stream
+from vavl.inference.sources import file_at_real_time
 from vavl.models.base import model_moments
 from vavl.types import Modality, TimedPrediction
 
@@ -83,7 +84,7 @@ def test_films_and_arrays_are_read_as_for_predicting(fresh: vavl.Recognizer, fil
     assert known.probabilities != plain.probabilities
     assert known.timeline[0].probabilities != fresh.predict(path, timeline=True).timeline[0]
     heard = fresh.adapt([{"audio": sound(9.0)}], speaker="bob")
-    direct = Moments.of_clip(fresh.acoustic_extractor.extract(sound(9.0)))
+    direct = Moments.of_clip(fresh.reader.acoustic_extractor.extract(sound(9.0)))
     np.testing.assert_allclose(heard.moments[SOUND].mean, direct.mean)
 
 
@@ -121,8 +122,8 @@ def test_a_stream_of_a_known_person_gives_what_their_file_gives(
 
     def streamed(speaker: str | SpeakerProfile | None) -> list[dict[str, float]]:
         seen: list[TimedPrediction] = []
-        events = live.file_at_real_time(path, math.inf, video=False)
-        live.run_stream(fresh, events, lambda one, _: seen.append(one), speaker=speaker)
+        events = file_at_real_time(path, math.inf, video=False)
+        run_stream(fresh, events, lambda one, _: seen.append(one), speaker=speaker)
         return [one.probabilities for one in seen]
 
     assert streamed("ann") == streamed(profile) == [one.probabilities for one in expected]

@@ -23,8 +23,13 @@ from vavl.config.models import VAVLPlusConfig
 from vavl.errors import ExportError, InputError, StoreError
 from vavl.export import export_model
 from vavl.export import folder as export_folder
-from vavl.export.check import CHECKED_SHAPES, check_graph, example_inputs
-from vavl.export.graphs import UseGraph, quantize_graph
+from vavl.export.graphs import (
+    CHECKED_SHAPES,
+    UseGraph,
+    check_graph,
+    example_inputs,
+    quantize_graph,
+)
 from vavl.inference.exported import NORMALISATION_FILE, ExportedModel, uses
 from vavl.models.pretrained import write_calibration, write_features
 from vavl.models.registry import build_model
@@ -65,7 +70,7 @@ def test_the_same_recognition_from_media(
     """Labels, windows, attributes, temperatures, and whichever modality is there."""
     ours, theirs = vavl.load(model_folder), vavl.load(exported)
     for made in (ours, theirs):
-        made.__dict__["visual_extractor"] = recognizer.visual_extractor
+        made.reader.visual_extractor = recognizer.reader.visual_extractor
     assert theirs.categories == ours.categories
     clips = {
         "film": {"path": film(seconds=3.0)},

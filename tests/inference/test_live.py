@@ -17,11 +17,10 @@ import pytest
 import vavl
 from vavl.data.corpora.synthetic import prepare_synthetic
 from vavl.errors import InputError, MediaError
-from vavl.features.face_features import FaceFeatures
-from vavl.inference import devices
-from vavl.inference.devices import device
+from vavl.inference import sources
 from vavl.inference.live import LiveRecognizer, run_stream
-from vavl.inference.sources import LiveSource, file_at_real_time, pcm, pipe, pipe_format
+from vavl.inference.reader import Reader
+from vavl.inference.sources import LiveSource, device, file_at_real_time, pcm, pipe, pipe_format
 from vavl.inference.windows import Window
 from vavl.media.audio import SAMPLING_RATE_HZ, read_audio
 from vavl.media.frames import VideoFrame
@@ -32,11 +31,8 @@ from vavl.types import Modality, TimedPrediction
 class Deaf:
     """Knows nothing, and remembers the windows it was shown."""
 
-    hears = sees = True
-    acoustic_extractor = None
-
-    def __init__(self, faces: FaceFeatures | None = None) -> None:
-        self.visual_extractor = faces
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
         self.windows: list[Window] = []
 
     def predict_window(self, window: Window, profile: None = None) -> TimedPrediction:
@@ -104,7 +100,7 @@ def test_the_bundled_model_streams_what_it_says_of_a_real_face(shared: Path, nam
 
 def test_a_made_up_recognizer_is_shown_the_same_windows(recognizer, film) -> None:
     path = film(seconds=3.2)
-    deaf = Deaf(recognizer.visual_extractor)
+    deaf = Deaf(recognizer.reader)
     live = streamed(deaf, file_at_real_time(path, math.inf))
     assert [(p.start_s, p.end_s) for p in live] == [
         *((0.0, 2.0), (0.5, 2.5), (1.0, 3.0)),
@@ -136,7 +132,7 @@ def test_blocks_of_any_size_and_order_give_the_same(recognizer, film) -> None:
 
 def test_large_frames_are_shrunk_as_from_a_file(recognizer) -> None:
     pixels = np.zeros((90, 2560, 3), np.uint8)
-    deaf = Deaf(recognizer.visual_extractor)
+    deaf = Deaf(recognizer.reader)
     seen = []
     live = LiveRecognizer(deaf, audio=False, video=True)
     live._stream.update = lambda frame: seen.append(frame.pixels.shape) or []
@@ -182,8 +178,9 @@ def test_a_source_plays_at_its_own_pace_and_tells_its_latency(recognizer, film) 
 
 def test_only_what_the_model_can_take_is_read(recognizer, film) -> None:
     path = film(seconds=2.5)
-    deaf = Deaf(recognizer.visual_extractor)
-    deaf.hears = False
+    sighted = Reader({Modality.VISUAL: recognizer.features[Modality.VISUAL]})
+    sighted.visual_extractor = recognizer.reader.visual_extractor
+    deaf = Deaf(sighted)
     streamed(deaf, file_at_real_time(path, math.inf))
     assert all(not len(window.waveform) and window.steps for window in deaf.windows)
     kinds = {kind for kind, _ in file_at_real_time(path, math.inf, video=False)}
@@ -258,8 +255,8 @@ def test_devices_run_side_by_side_until_the_reader_stops(monkeypatch) -> None:
         opened.append(name)
         return av.open(graphs[system], format="lavfi")
 
-    monkeypatch.setattr(devices, "_opened", fake)
-    monkeypatch.setattr(devices, "sys", types.SimpleNamespace(platform="linux"))
+    monkeypatch.setattr(sources, "_opened", fake)
+    monkeypatch.setattr(sources, "sys", types.SimpleNamespace(platform="linux"))
     before = threading.active_count()
     events = device("/dev/video7", "hw:1").events
     heard, times = 0, []
@@ -284,11 +281,11 @@ def test_devices_run_side_by_side_until_the_reader_stops(monkeypatch) -> None:
 def test_a_device_that_ends_is_told_and_lost_sound_is_silence(monkeypatch) -> None:
     graphs = {"alsa": "sine=duration=0.3:sample_rate=16000", "v4l2": "testsrc=duration=0.2"}
     monkeypatch.setattr(
-        devices, "_opened", lambda name, system: av.open(graphs[system], format="lavfi")
+        sources, "_opened", lambda name, system: av.open(graphs[system], format="lavfi")
     )
-    monkeypatch.setattr(devices, "sys", types.SimpleNamespace(platform="linux"))
+    monkeypatch.setattr(sources, "sys", types.SimpleNamespace(platform="linux"))
     clock = iter([0.0, *(0.1 * k for k in range(1, 4)), *(5 + 0.1 * k for k in range(999))])
-    monkeypatch.setattr(devices, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(sources, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
     events = list(device(None, "default"))
     assert events[-1] == ("audio", None)
     blocks = [value for _, value in events[:-1]]
@@ -303,7 +300,7 @@ def test_the_sound_system_is_told_where_its_configuration_lies(monkeypatch, tmp_
     (tmp_path / "alsa.conf").write_text("pcm.quiet { type null }\n")
     monkeypatch.setenv("ALSA_CONFIG_DIR", "")  # so that it is put back afterwards
     monkeypatch.delenv("ALSA_CONFIG_DIR")
-    monkeypatch.setattr(devices, "_ALSA_FOLDER", tmp_path)
+    monkeypatch.setattr(sources, "_ALSA_FOLDER", tmp_path)
     source = device(None, "quiet")
     assert next(source.events)[0] == "audio"  # of a device that has nothing to say
     source.events.close()
@@ -315,6 +312,6 @@ def test_devices_that_are_not_there(monkeypatch) -> None:
     if sys.platform == "linux":
         with pytest.raises(InputError, match=r"camera: /dev/none cannot be opened .*v4l2-ctl"):
             device("/dev/none", None)
-    monkeypatch.setattr(devices, "sys", types.SimpleNamespace(platform="darwin"))
+    monkeypatch.setattr(sources, "sys", types.SimpleNamespace(platform="darwin"))
     with pytest.raises(InputError, match="expected Linux, got darwin"):
         device(str(Path("/dev/video0")))

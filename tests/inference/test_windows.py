@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 
 from vavl.errors import InputError
 from vavl.features.face_features import FaceStep
-from vavl.inference.quality import Quality, level_dbfs
-from vavl.inference.windows import Window, WindowCutter, cut_clip
+from vavl.inference.windows import ClipStreams, Window, WindowCutter, cut_clip
 
 RATE = 16_000
 
 
-def step(time_s: float, *, faces: int = 0, brightness: float = 0.5) -> FaceStep:
-    return FaceStep(time_s, np.zeros(2, np.float32), None, faces, brightness)
+def step(time_s: float) -> FaceStep:
+    return FaceStep(time_s, np.zeros(2, np.float32), None, 0, 0.5)
 
 
 def cut(
@@ -24,10 +23,10 @@ def cut(
 ) -> list[Window]:
     edges = np.cumsum([0, *sizes])
     blocks = [samples[a:b] for a, b in zip(edges, [*edges[1:], len(samples)], strict=True)]
-    cutter = WindowCutter(length_s, hop_s, audio=True, video=steps > 0)
     seen = (step(k * 0.08) for k in range(steps)) if steps else None
     audio = (block for block in blocks if len(block))
-    return [window for _, window in cut_clip([cutter], audio, seen, 0.08)]
+    clip = ClipStreams(audio, seen, 0.08)
+    return [window for _, window in cut_clip(clip, [(length_s, hop_s)])]
 
 
 @settings(deadline=None, max_examples=60)
@@ -73,23 +72,3 @@ def test_memory_does_not_grow_with_the_clip() -> None:
 def test_windows_that_make_no_sense(length_s: float, hop_s: float) -> None:
     with pytest.raises(InputError, match="expected"):
         WindowCutter(length_s, hop_s, audio=True, video=False)
-
-
-def test_level() -> None:
-    assert level_dbfs(np.full(100, 0.1, np.float32)) == pytest.approx(-20)
-    assert level_dbfs(np.zeros(100, np.float32)) == -np.inf
-
-
-def test_warnings() -> None:
-    quality = Quality(audio=True, video=True)
-    quality.hear(np.full(100, 1e-5, np.float32))
-    for number in range(10):
-        quality.see(step(number, faces=2 if number < 3 else 0, brightness=0.05))
-    assert quality.face_share == 0
-    assert quality.silent
-    assert quality.warnings == (
-        "the sound is silence",
-        "no face was found",
-        "several people: the most prominent one is taken",
-        "the picture is very dark",
-    )

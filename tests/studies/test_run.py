@@ -26,9 +26,9 @@ from vavl.features.registry import build_extractor
 from vavl.studies import estimate
 from vavl.studies.config import StudyConfig, load_study
 from vavl.studies.plan import Plan, make_plan
-from vavl.studies.report import write_study
 from vavl.studies.results import StudyResults, Verdict, collect
 from vavl.studies.run import begin, is_done, run_tasks
+from vavl.studies.tables import write_study
 
 FILES = ("results.md", "results.tex", "results.csv", "folds.csv", "differences-uar.svg")
 

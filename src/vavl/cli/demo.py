@@ -20,8 +20,8 @@ from vavl.evaluation.summary import print_scores
 from vavl.features.extract import extract
 from vavl.features.registry import build_extractor
 from vavl.inference import load
+from vavl.inference.drawing import illustrate
 from vavl.inference.files import ClipFiles
-from vavl.inference.pictures import illustrate
 from vavl.training.experiment import train_experiment
 from vavl.training.run_folder import FoldDirectory
 from vavl.types import Modality

@@ -192,9 +192,9 @@ def study(
 
         print_estimates(estimates(plan), workers)
         return EXIT_OK
-    from vavl.studies.report import write_study
     from vavl.studies.results import collect
     from vavl.studies.run import begin, run_tasks
+    from vavl.studies.tables import write_study
 
     changes = begin(plan)
     failures = run_tasks(plan, workers=workers)

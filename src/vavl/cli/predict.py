@@ -87,7 +87,7 @@ def predict(
     for clip, _ in shown_pairs(pairs, len(clips), what="predicting", progress=several):
         try:
             if plot or overlay:
-                from vavl.inference.pictures import illustrate
+                from vavl.inference.drawing import illustrate
 
                 predictions.append(
                     illustrate(recognizer, clip, plot=plot, overlay=overlay, speaker=speaker)
@@ -186,8 +186,8 @@ def stream(
     from vavl.cli.display import window_printer
     from vavl.data.speakers import SpeakerProfile
     from vavl.errors import InputError
-    from vavl.inference import live, load
-    from vavl.inference.sources import pipe_format
+    from vavl.inference import load, sources
+    from vavl.inference.live import run_stream
 
     given = {"SOURCE": source, "--video-pipe": video_pipe, "--audio-pipe": audio_pipe}
     chosen = [name for name, value in given.items() if value is not None]
@@ -197,20 +197,21 @@ def stream(
     speaker = None if profile is None else SpeakerProfile.load(profile)
     if speaker is not None:
         recognizer.profile_of(speaker)  # or an error, before any device is opened
+    reader = recognizer.reader
     if source is not None:
-        events = live.file_at_real_time(
-            source, speed, audio=recognizer.hears, video=recognizer.sees
+        events = sources.file_at_real_time(
+            source, speed, audio=reader.accepts_audio, video=reader.accepts_video
         )
     elif video_pipe is not None:
-        events = live.pipe(sys.stdin.buffer, *pipe_format(video_pipe))
+        events = sources.pipe(sys.stdin.buffer, *sources.pipe_format(video_pipe))
     elif audio_pipe is not None:
-        events = live.pcm(sys.stdin.buffer, audio_pipe)
+        events = sources.pcm(sys.stdin.buffer, audio_pipe)
     else:
-        events = live.device(
-            camera if recognizer.sees else None, microphone if recognizer.hears else None
+        events = sources.device(
+            camera if reader.accepts_video else None, microphone if reader.accepts_audio else None
         )
     with suppress(KeyboardInterrupt):  # nothing is left half done: this is how a stream ends
-        live.run_stream(recognizer, events, window_printer(format), speaker=speaker)
+        run_stream(recognizer, events, window_printer(format), speaker=speaker)
     return EXIT_OK
 
 

@@ -18,8 +18,7 @@ from vavl.data.store import FeatureStore
 from vavl.errors import InputError, StoreError, all_problems
 from vavl.evaluation.gaps import ClipsWithGaps, Gaps
 from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.results import Evaluation
-from vavl.evaluation.scores import evaluate_tables
+from vavl.evaluation.scores import Evaluation, evaluate_tables
 from vavl.models.base import priors
 from vavl.models.registry import load_model
 from vavl.training.experiment import make_partitions, open_stores, open_variants

@@ -6,15 +6,12 @@ import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from vavl.errors import InputError
-from vavl.export.check import Program, check_graph
-from vavl.export.graphs import UseGraph, quantize_graph, write_onnx, write_torch
+from vavl.export.graphs import Format, Quantization, write_graph
 from vavl.inference.exported import (
     EXPORT_FILE,
     EXPORT_SCHEMA_VERSION,
-    Graph,
     uses,
     write_normalisations,
 )
@@ -22,15 +19,12 @@ from vavl.inference.loading import COMPACT, COMPACT_NOTICE, model_folder
 from vavl.models.pretrained import CALIBRATION_FILE, CONFIG_FILE, FEATURES_FILE, read_model_config
 from vavl.models.vavl import VAVL
 from vavl.system.atomic import atomic_folder, write_json
-from vavl.system.onnx import onnx_extra, open_session
+from vavl.system.onnx import onnx_extra
 from vavl.system.processes import shown_pairs
 from vavl.training.run_folder import package_versions
 from vavl.types import Modality
 
 _log = logging.getLogger(__name__)
-
-Format = Literal["onnx", "torch"]
-Quantization = Literal["int8"]
 
 _SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 
@@ -99,7 +93,7 @@ def export_model(
     with atomic_folder(out) as temporary:
         wanted = uses(model.config)
         paths = {use: temporary / f"{use}{_SUFFIXES[format]}" for use in wanted}
-        written = ((use, _write(model, use, paths[use], format, quantize)) for use in wanted)
+        written = ((use, write_graph(model, use, paths[use], format, quantize)) for use in wanted)
         for use, found in shown_pairs(written, len(wanted), what="exporting", progress=progress):
             difference = max(difference, found)
             sizes[use] = paths[use].stat().st_size
@@ -116,23 +110,3 @@ def export_model(
         }
         write_json(temporary / EXPORT_FILE, EXPORT_SCHEMA_VERSION, content)
     return ExportReport(out, sizes, difference)
-
-
-def _write(
-    model: VAVL, use: Modality, path: Path, format: Format, quantize: Quantization | None
-) -> float:
-    """Writes the graph of one use; returns by how much it differs from the model."""
-    graph = UseGraph(model, use, zero_padding=quantize is not None).eval()
-    write_torch(graph, path) if format == "torch" else write_onnx(graph, path)
-    found = check_graph(model, use, _open(path, format))
-    if quantize is None:
-        return found
-    quantize_graph(path)
-    return check_graph(model, use, _open(path, format), quantized=True)
-
-
-def _open(path: Path, format: Format) -> Graph:
-    if format == "torch":
-        return Program(path)
-    session: Graph = open_session(path.read_bytes(), path.name, threads=1)
-    return session

@@ -1,24 +1,36 @@
-"""One use of a model as a graph, and its files: ONNX, ONNX with 8 bits, programs of torch."""
+"""One use of a model as a graph: its files (ONNX, also with 8 bits, or torch), and their check."""
 
 from __future__ import annotations
 
 import logging
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vavl.export.check import example_inputs
-from vavl.inference.exported import PREDICTION
+from vavl.errors import ExportError
+from vavl.inference.exported import PREDICTION, Graph
 from vavl.models.sequences import Sequences, average_values
 from vavl.models.vavl import VAVL
-from vavl.system.onnx import onnx_extra
+from vavl.system.onnx import onnx_extra, open_session
 from vavl.types import STREAMS, Modality
+
+Format = Literal["onnx", "torch"]
+Quantization = Literal["int8"]
+
+TOLERANCE = 1e-4
+"""Largest difference of an output that counts as the same; relative where outputs exceed 1."""
+QUANTIZED_TOLERANCE = 0.1
+"""Largest difference of a probability, or of an attribute in [0, 1], after quantisation."""
+
+CHECKED_SHAPES = ((1, 1, 1), (1, 2, 5), (2, 7, 3), (3, 64, 24), (1, 200, 50))
+"""Clips, acoustic steps and visual steps of the batches that a graph is checked with."""
 
 
 class UseGraph(nn.Module):
@@ -36,17 +48,13 @@ class UseGraph(nn.Module):
         self.model = model
         self.use = use
         self.zero_padding = zero_padding
-
-    @property
-    def streams(self) -> tuple[Modality, ...]:
-        """What it takes: a sequence and a mask of each."""
-        return STREAMS if self.use is Modality.AUDIOVISUAL else (self.use,)
+        self.streams = STREAMS if use is Modality.AUDIOVISUAL else (use,)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Predicts.
 
         Args:
-            *inputs: For each of :attr:`streams`, ``(B, T, D)`` features as extracted and the
+            *inputs: For each modality of the use, ``(B, T, D)`` features as extracted and the
                 ``(B, T)`` mask, at least one True per row. What stands where the mask is False
                 does not matter: the projection sets it to zero.
 
@@ -67,12 +75,67 @@ class UseGraph(nn.Module):
         return average_values(predictions, self.model.config)
 
 
+def example_inputs(model: VAVL, use: Modality, shape: tuple[int, int, int]) -> dict[str, Tensor]:
+    """A seeded batch with the mean and deviation of the training features, and gaps in the masks.
+
+    Args:
+        model: The model.
+        use: The use.
+        shape: Clips, acoustic steps and visual steps.
+
+    Returns:
+        The arguments of :meth:`vavl.VAVL.forward`.
+    """
+    generator = torch.Generator().manual_seed(0)
+    clips = shape[0]
+    inputs = {}
+    for stream, steps in zip(STREAMS, shape[1:], strict=True):
+        if use not in (stream, Modality.AUDIOVISUAL):
+            continue
+        statistics = model.normalisation(stream)
+        x = torch.randn(clips, steps, len(statistics.mean), generator=generator)
+        mask = torch.rand(clips, steps, generator=generator) > 0.3
+        mask[0, steps // 2 + 1 :] = False  # a shorter clip than the others
+        mask[:, 0] = True
+        inputs[str(stream)] = statistics.mean + x / statistics.scale
+        inputs[f"{stream}_mask"] = mask
+    return inputs
+
+
+def write_graph(
+    model: VAVL, use: Modality, path: Path, format: Format, quantize: Quantization | None
+) -> float:
+    """Writes the graph of one use, and checks the file that was written.
+
+    Returns:
+        By how much it differs from the model, as :func:`check_graph` does.
+
+    Raises:
+        ExportError: It differs too much.
+    """
+    graph = UseGraph(model, use, zero_padding=quantize is not None).eval()
+    if format == "torch":
+        _write_torch(graph, path)
+        return check_graph(model, use, _Program(path))
+    _write_onnx(graph, path)
+    difference = check_graph(model, use, _session(path))
+    if quantize is None:
+        return difference
+    quantize_graph(path)
+    return check_graph(model, use, _session(path), quantized=True)
+
+
+def _session(path: Path) -> Graph:
+    session: Graph = open_session(path.read_bytes(), path.name, threads=1)
+    return session
+
+
 def _examples(graph: UseGraph) -> dict[str, Tensor]:
     # Sizes that are neither 1 nor equal to each other: the exporter takes those to be constants.
     return example_inputs(graph.model, graph.use, (2, 21, 9))
 
 
-def write_torch(graph: UseGraph, path: Path) -> None:
+def _write_torch(graph: UseGraph, path: Path) -> None:
     """Writes a program of torch.export; it takes the graph's inputs in order."""
     dynamic = torch.export.Dim.DYNAMIC
     inputs = _examples(graph)
@@ -85,7 +148,7 @@ def write_torch(graph: UseGraph, path: Path) -> None:
         torch.export.save(program, path)
 
 
-def write_onnx(graph: UseGraph, path: Path) -> None:
+def _write_onnx(graph: UseGraph, path: Path) -> None:
     """Writes an ONNX file, complete in itself, with named inputs and axes."""
     inputs = _examples(graph)
     axes = ({0: "batch", 1: f"{name.removesuffix('_mask')}_steps"} for name in inputs)
@@ -143,3 +206,73 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+def check_graph(model: VAVL, use: Modality, graph: Graph, *, quantized: bool = False) -> float:
+    """Compares a graph with its model on batches of several sizes, with gaps in the masks.
+
+    Args:
+        model: The model, in evaluation mode.
+        use: The use that the graph is for.
+        graph: What was exported.
+        quantized: Compare probabilities and attributes in place of logits, more leniently.
+
+    Returns:
+        The largest difference.
+
+    Raises:
+        ExportError: Outputs of another shape, or further from the model's than is allowed.
+    """
+    tolerance = QUANTIZED_TOLERANCE if quantized else TOLERANCE
+    largest = 0.0
+    for shape in CHECKED_SHAPES:
+        inputs = example_inputs(model, use, shape)
+        with torch.inference_mode():
+            expected = model(**inputs).prediction
+        garbage = {name: x.numpy() for name, x in _with_garbage(inputs).items()}
+        found = torch.as_tensor(graph.run([PREDICTION], garbage)[0])
+        if found.shape != expected.shape:
+            raise ExportError(
+                f"{use}: expected outputs {tuple(expected.shape)}, got {tuple(found.shape)}"
+            )
+        if quantized:
+            split = len(model.config.categories)
+            expected, found = (
+                torch.cat([y[:, :split].softmax(1), y[:, split:].clamp(0, 1)], dim=1)
+                for y in (expected, found)
+            )
+        differences = (found - expected).abs() / expected.abs().clamp_min(1.0)
+        difference = float(differences.nan_to_num(math.inf).max())
+        if difference > tolerance:
+            raise ExportError(
+                f"{use}: for {shape[0]} clips of {shape[1:]} steps the graph differs from the "
+                f"model by {difference:.2g}, more than {tolerance:g}; nothing was exported"
+            )
+        largest = max(largest, difference)
+    return largest
+
+
+def _with_garbage(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inputs with NaN where nothing is valid."""
+    return {
+        name: x.masked_fill(~inputs[f"{name}_mask"][..., None], math.nan) if name in STREAMS else x
+        for name, x in inputs.items()
+    }
+
+
+class _Program:
+    """A program of torch.export as a :class:`Graph`.
+
+    Opening one can run code that is in it: only for files that were written a moment ago.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # Guards on how tensors lie in memory were noted for the example's length; what is computed
+        # is right for all lengths, which is what is checked here.
+        self._module = torch.export.load(path).module(check_guards=False)
+
+    def run(self, names: Sequence[str], inputs: Mapping[str, Any]) -> list[Any]:
+        """See :class:`Graph`; programs take their inputs in order."""
+        assert list(names) == [PREDICTION]
+        with torch.inference_mode():
+            return [self._module(*(torch.from_numpy(value) for value in inputs.values()))]

@@ -1,10 +1,10 @@
 """Exported models: folders that ``vavl export`` writes, run by onnxruntime instead of torch.
 
-A folder holds what a model folder holds (``config.json``, ``features.json``, ``calibration.json``),
-except that the weights are in the graphs, one for each use: ``acoustic.onnx``, ``visual.onnx`` and
-``audiovisual.onnx``. Beside them lie ``normalisation.safetensors``, the training statistics, which
-the graphs have as well, but which are asked for where a speaker is known; and ``export.json``: the
-format, what the graphs were checked with, and the notice of the weights.
+A folder holds what a model folder holds (``config.json``, ``features.json``, ``calibration.json``).
+The weights, however, are in the graphs, one for each use: ``acoustic.onnx``, ``visual.onnx`` and
+``audiovisual.onnx``. Beside them lie ``normalisation.safetensors``, the training statistics again,
+which adapting to a speaker needs, and ``export.json``: the format, by how much the graphs differ
+from the model, and the notice of the weights.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Graph(Protocol):
 
 @dataclass(frozen=True)
 class ExportedOutput:
-    """What an exported model answers for a batch of B clips, as :class:`vavl.VAVL` does.
+    """The predictions of an exported model for a batch of B clips, as of :class:`vavl.VAVL`.
 
     Attributes:
         prediction: ``(B, outputs)``: category logits, then attributes.
@@ -123,8 +123,8 @@ class ExportedModel:
         """
         batch = checked_batch(self.config, **inputs)
         clips = len(next(iter(batch.values()))[0])
-        present = {stream: mask.any(1).tolist() for stream, (_, mask) in batch.items()}
-        modality = [self._use({s for s in present if present[s][clip]}) for clip in range(clips)]
+        has = {stream: mask.any(1).tolist() for stream, (_, mask) in batch.items()}
+        modality = [self._use({s for s in has if has[s][clip]}) for clip in range(clips)]
         first = modality[0]
         if first is not None and len(set(modality)) == 1:  # nothing to pick out or to copy
             return ExportedOutput(self._run(first, batch), modality)
@@ -141,11 +141,11 @@ class ExportedModel:
         """The statistics by which the graphs normalise features of a modality."""
         return self.normalisations[modality]
 
-    def _use(self, present: set[Modality]) -> Modality | None:
+    def _use(self, modalities: set[Modality]) -> Modality | None:
         """The graph for a clip that has some modalities: both at once if there is one for both."""
-        if present == set(STREAMS) and Modality.AUDIOVISUAL in self.graphs:
+        if modalities == set(STREAMS) and Modality.AUDIOVISUAL in self.graphs:
             return Modality.AUDIOVISUAL
-        return next((stream for stream in STREAMS if stream in present & set(self.graphs)), None)
+        return next((stream for stream in STREAMS if stream in modalities & set(self.graphs)), None)
 
     def _run(self, use: Modality, batch: Mapping[Modality, tuple[Tensor, Tensor]]) -> Tensor:
         arrays = {}

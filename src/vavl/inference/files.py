@@ -12,7 +12,7 @@ from vavl.media.files import AUDIO_SUFFIXES, PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from vavl.types import STREAMS
 
 MEDIA_SUFFIXES = AUDIO_SUFFIXES | VIDEO_SUFFIXES
-"""What is taken from a folder. A file that is named itself may have any ending."""
+"""Endings of the files that are taken from a folder. A file that is named may have any ending."""
 
 _FEATURES_SUFFIX = ".npy"
 
@@ -92,7 +92,7 @@ def _clip(path: Path) -> Path:
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:
-    """The clips among files and folders: folders are searched with all that is in them.
+    """The clips among files and folders; folders are searched with all their subfolders.
 
     A folder that holds pictures and no other media, nor folders with any, is a clip of its own,
     frame by frame.

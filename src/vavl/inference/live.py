@@ -1,52 +1,36 @@
-"""Predictions while sound and picture come in: what a file gives, as early as it can be known.
-
-They come from :mod:`vavl.inference.sources` or :mod:`vavl.inference.devices`, named here as well.
-"""
+"""Predictions while sound and picture come in: what a file gives, as early as it can be known."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError
 from vavl.features.face_features import FINEST_SIDE, FaceStep
-from vavl.inference.devices import device
-from vavl.inference.sources import LiveSource, file_at_real_time, pcm, pipe
+from vavl.inference.recognizer import Recognizer
+from vavl.inference.sources import LiveSource
 from vavl.inference.windows import HOP_S, WINDOW_S, Window, WindowCutter
 from vavl.media.audio import SAMPLING_RATE_HZ
 from vavl.media.frames import CLOSE_S, VideoFrame
-from vavl.types import TimedPrediction
-
-if TYPE_CHECKING:
-    from vavl.data.speakers import SpeakerProfile
-    from vavl.inference.recognizer import Recognizer
-
-__all__ = [
-    "LiveRecognizer",
-    "LiveSource",
-    "device",
-    "file_at_real_time",
-    "pcm",
-    "pipe",
-    "run_stream",
-]
+from vavl.types import Modality, TimedPrediction
 
 _MOST_LAG_S = 60.0
-"""So far sound and picture may be apart: the later of the two is kept in memory."""
-_USUAL_FRAME_S = 1 / 25  # how long a frame is shown that is the only one
+"""Sound and picture may be this far apart: memory keeps the one that is ahead."""
+_USUAL_FRAME_S = 1 / 25
+"""How long a frame is on show where there is no other to tell."""
 
 
 class LiveRecognizer:
     """Predicts windows of sound and picture as soon as they are complete.
 
-    Given the same sound and frames, the predictions are those of the timeline of a file. Only of
-    the end of a picture a file may know more: here the last frame is shown as long as the one
-    before it.
+    Windows are those of the timeline of a file: 2 s, one every 0.5 s. Given the same sound and
+    frames, the predictions are the same too, except at the end of the picture: a file may say how
+    long its last frame is shown; here it is shown as long as the one before it.
 
     Where both sound and picture are announced, a window is complete when both have reached its end.
 
@@ -54,20 +38,15 @@ class LiveRecognizer:
         recognizer: Model and extractors.
         audio: Whether there will be sound.
         video: Whether there will be a picture.
-        window_s: Length of a window.
-        hop_s: From one window to the next.
         speaker: As in :meth:`vavl.Recognizer.predict`.
 
     Raises:
-        InputError: Neither sound nor picture, one that the model cannot take, times that make no
-            sense, or a speaker who is not known to this model.
+        InputError: Neither sound nor picture, one that the model cannot take, or a speaker who is
+            not known to this model.
 
     Example:
-        >>> class Deaf:  # stands for vavl.load()
-        ...     acoustic_extractor = None
-        ...     def predict_window(self, window, profile):
-        ...         return TimedPrediction(window.start_s, window.end_s, None, None, {}, {})
-        >>> live = LiveRecognizer(Deaf(), audio=True, video=False)
+        >>> import vavl
+        >>> live = LiveRecognizer(vavl.load(), audio=True, video=False)
         >>> second = np.zeros(16_000, np.float32)
         >>> [len(live.add_audio(second)) for _ in range(4)]
         [0, 1, 2, 2]
@@ -81,21 +60,18 @@ class LiveRecognizer:
         *,
         audio: bool,
         video: bool,
-        window_s: float = WINDOW_S,
-        hop_s: float = HOP_S,
         speaker: str | SpeakerProfile | None = None,
     ) -> None:
         if not audio and not video:
             raise InputError("audio, video: expected sound, a picture or both, got neither")
         self._recognizer = recognizer
         self._profile = None if speaker is None else recognizer.profile_of(speaker)
-        self._cutter = WindowCutter(window_s, hop_s, audio=audio, video=video)
-        self._audio_open, self._video_open = audio, video
+        self._cutter = WindowCutter(WINDOW_S, HOP_S, audio=audio, video=video)
         self._latency_s = self._step_s = 0.0
         if audio:
-            _ = recognizer.acoustic_extractor  # or an error that says why there is none
+            recognizer.reader.require(Modality.ACOUSTIC)
         if video:
-            extractor = recognizer.visual_extractor
+            extractor = recognizer.reader.visual_extractor
             self._stream = extractor.stream()
             self._sampler = _Sampler(extractor.rate_hz)
             self._step_s = 1 / extractor.rate_hz
@@ -103,12 +79,11 @@ class LiveRecognizer:
 
     @property
     def latency_s(self) -> float:
-        """How long after its end a window is predicted at the latest, but for computing.
+        """The longest time in seconds from the end of a window to its prediction.
 
-        It is the look-ahead of the face tracker: a face is settled with the next frame that the
-        detector sees. To this comes how long the source holds back what it has: the time until its
-        next frame, which tells that the one before is no longer on show, and its block of sound.
-        Without a picture there is no look-ahead.
+        It is the look-ahead of the face tracker, which settles a face with the next frame that the
+        detector sees; 0 without a picture. Three delays are not in it: the time to compute, the
+        source's block of sound, and the time until its next frame, which ends the one on show.
         """
         return self._latency_s
 
@@ -124,7 +99,7 @@ class LiveRecognizer:
         Raises:
             InputError: No sound is expected, it has another shape, or is 60 s ahead of the picture.
         """
-        self._check_open("audio", self._audio_open)
+        self._check_open("audio", self._cutter.audio_open)
         if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
             raise InputError(
                 "samples: expected (N,) floating point numbers in [-1, 1], got "
@@ -146,23 +121,21 @@ class LiveRecognizer:
             InputError: No picture was announced, it has ended, the frame is not later than the
                 one before or not RGB, or it is 60 s ahead of the sound.
         """
-        self._check_open("video", self._video_open)
+        self._check_open("video", self._cutter.video_open)
         return self._seen(
             [step for due in self._sampler.add(frame) for step in self._stream.update(due)]
         )
 
     def end_audio(self) -> list[TimedPrediction]:
         """The sound ends, the picture may go on; returns what is known now."""
-        self._audio_open = False
         return self._predicted(self._cutter.end_audio())
 
     def end_video(self) -> list[TimedPrediction]:
         """The picture ends, the sound may go on; returns what is known now."""
-        if not self._video_open:
+        if not self._cutter.video_open:
             return []
         steps = [step for due in self._sampler.finish() for step in self._stream.update(due)]
         predictions = self._seen([*steps, *self._stream.finish()])
-        self._video_open = False
         return predictions + self._predicted(self._cutter.end_video())
 
     def finish(self) -> list[TimedPrediction]:
@@ -174,7 +147,7 @@ class LiveRecognizer:
         return self._predicted(self._cutter.add_steps(steps, self._step_s))
 
     def _predicted(self, windows: list[Window]) -> list[TimedPrediction]:
-        if self._audio_open and self._video_open:
+        if self._cutter.audio_open and self._cutter.video_open:
             ahead_s = self._cutter.heard_s - self._cutter.seen_s
             if abs(ahead_s) > _MOST_LAG_S:
                 late, other = ("picture", "sound") if ahead_s > 0 else ("sound", "picture")
@@ -193,7 +166,7 @@ class LiveRecognizer:
 
 
 class _Sampler:
-    """Frames of any rate to those on show at ``k / rate_hz``, as they are taken from a file."""
+    """Picks from frames of any rate those on show at ``k / rate_hz``, as is done for a file."""
 
     def __init__(self, rate_hz: float) -> None:
         self._rate_hz = rate_hz
@@ -236,7 +209,7 @@ class _Sampler:
 
 
 def _shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A frame no larger than face features take it from a file."""
+    """A frame shrunk to the largest size that face features use, as a file's frames are."""
     height, width = pixels.shape[:2]
     scale = FINEST_SIDE / max(height, width)
     if scale >= 1:
@@ -256,14 +229,14 @@ def run_stream(
     *,
     speaker: str | SpeakerProfile | None = None,
 ) -> None:
-    """Predicts from a source until it ends; what the model has no use for is passed over.
+    """Predicts from a source until it ends. What the model cannot use is passed over.
 
     Args:
         recognizer: Model and extractors.
         events: Sound and frames, e.g. of :func:`vavl.inference.sources.device`.
-        on_prediction: Called with each prediction and its latency in seconds: how long after the
-            end of its window it is there, everything included. The clock for this is set by the
-            event that came in with the least delay, so that what a camera itself needs is not seen.
+        on_prediction: Called with each prediction and its latency in seconds, from the end of its
+            window until now. The event that came in with the least delay sets the clock, so that a
+            camera's own delay is not in it.
         speaker: As in :meth:`vavl.Recognizer.predict`.
 
     Raises:
@@ -271,9 +244,10 @@ def run_stream(
             know the speaker.
         MediaError: The source breaks off.
     """
-    audio, video = events.audio and recognizer.hears, events.video and recognizer.sees
+    audio = events.audio and recognizer.reader.accepts_audio
+    video = events.video and recognizer.reader.accepts_video
     if not audio and not video:
-        audio, video = events.audio, events.video  # decides which error says why
+        audio, video = events.audio, events.video  # for the error that says why
     live = LiveRecognizer(recognizer, audio=audio, video=video, speaker=speaker)
     began_s, heard = math.inf, 0
     for event in events:
@@ -302,5 +276,5 @@ def _hand_on(
     on_prediction: Callable[[TimedPrediction, float], None],
 ) -> None:
     for prediction in predictions:
-        # The end of a stream may be known before it has come: of the last frame, when it began.
+        # The last window may end in the future: a frame comes when it is first shown.
         on_prediction(prediction, max(0.0, time.monotonic() - began_s - prediction.end_s))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError, StoreError
@@ -21,7 +21,7 @@ from vavl.system.processes import Failure, run_here, run_in_processes, shown
 from vavl.types import Prediction
 
 RECORDS_FILE = "predictions.jsonl"
-"""One line for each clip that was tried; what a second run goes by."""
+"""One line for each clip that was tried; a second run goes on from it."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ def predict_many(
 ) -> BatchReport:
     """Predicts many clips into a folder; the same call goes on where it was interrupted.
 
-    Written are ``predictions.jsonl`` (all there is to know of each clip, failures among them; each
-    line as soon as the clip is done), and at the end ``predictions.csv`` and
-    ``predictions.parquet`` (a row per clip) and ``failures.csv``. What was done before, failed or
-    not, is not done again unless its files have changed.
+    It writes ``predictions.jsonl`` (everything about each clip, or why it failed; a line as soon as
+    the clip is done), and at the end ``predictions.csv`` and ``predictions.parquet`` (a row per
+    clip) and ``failures.csv``. A clip that was done before, failed or not, is not done again unless
+    its files have changed.
 
     Args:
         clips: Made by :func:`vavl.inference.group_files`.
@@ -177,7 +177,7 @@ def _state(clip: ClipFiles) -> list[list[Any]]:
     return state
 
 
-def _append(file: Any, record: dict[str, Any]) -> None:
+def _append(file: TextIO, record: dict[str, Any]) -> None:
     file.write(json.dumps(record) + "\n")
     file.flush()
     os.fsync(file.fileno())

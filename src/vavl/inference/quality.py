@@ -1,4 +1,4 @@
-"""What may be wrong with a clip, said to whoever reads the prediction."""
+"""What may be wrong with a clip, for whoever reads the prediction."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.features.face_features import FaceStep
+from vavl.inference.windows import ClipStreams
 
 SILENCE_DBFS = -65.0
-"""Sound whose root mean square lies below counts as silence: no speech is to be heard in it."""
+"""Sound whose root mean square lies below counts as silence: there is no speech in it."""
 
 _DARK = 0.12
 """Mean of red, green and blue, in [0, 1], of a face too dark to show an expression."""
@@ -22,34 +23,34 @@ _CROWD = 0.2
 
 def level_dbfs(waveform: NDArray[np.float32]) -> float:
     """Root mean square of samples in dB, 0 being full scale; minus infinity without any sound."""
-    power = float(np.mean(np.square(waveform, dtype=np.float64))) if len(waveform) else 0.0
-    return 10 * math.log10(power) if power else -math.inf
+    return _decibels(_energy(waveform) / max(len(waveform), 1))
 
 
 class Quality:
-    """Watches a clip go by and tells what may be wrong with it.
+    """Counts, while a clip is read, what may be wrong with it."""
 
-    Args:
-        audio: Whether the clip has sound.
-        video: Whether it has a picture.
-    """
-
-    def __init__(self, *, audio: bool, video: bool) -> None:
-        self._audio = audio
-        self._video = video
+    def __init__(self) -> None:
+        self._has_audio = False
         self._samples = 0
-        self._power = 0.0
+        self._sum_of_squares = 0.0
         self._steps = self._faces = self._crowded = 0
         self._brightness = 0.0
 
-    def hear(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Takes note of samples; returns them."""
+    def watch(self, clip: ClipStreams) -> ClipStreams:
+        """The same clip; all that is read of it is counted."""
+        self._has_audio = clip.audio is not None
+        return ClipStreams(
+            None if clip.audio is None else map(self._count_samples, clip.audio),
+            None if clip.steps is None else map(self._count_step, clip.steps),
+            clip.step_s,
+        )
+
+    def _count_samples(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         self._samples += len(samples)
-        self._power += float(np.square(samples, dtype=np.float64).sum())
+        self._sum_of_squares += _energy(samples)
         return samples
 
-    def see(self, step: FaceStep) -> FaceStep:
-        """Takes note of what is seen; returns it."""
+    def _count_step(self, step: FaceStep) -> FaceStep:
         self._steps += 1
         self._faces += step.face is not None
         self._crowded += step.faces_seen > 1
@@ -63,19 +64,19 @@ class Quality:
 
     @property
     def silent(self) -> bool:
-        """Whether nothing is to be heard, of sound that there is."""
-        power = self._power / max(self._samples, 1)
-        return self._audio and (power == 0 or 10 * math.log10(power) < SILENCE_DBFS)
+        """Whether the clip has sound, and all of it together is silence."""
+        level = _decibels(self._sum_of_squares / max(self._samples, 1))
+        return self._has_audio and level < SILENCE_DBFS
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What may be wrong, one short sentence each."""
         found = []
-        if not self._audio:
+        if not self._has_audio:
             found.append("no sound")
         elif self.silent:
             found.append("the sound is silence")
-        if self._video and self._steps:
+        if self._steps:
             if not self._faces:
                 found.append("no face was found")
             elif self._faces < _RARE * self._steps:
@@ -85,3 +86,11 @@ class Quality:
             if self._brightness < _DARK * self._steps:
                 found.append("the picture is very dark")
         return tuple(found)
+
+
+def _energy(samples: NDArray[np.float32]) -> float:
+    return float(np.square(samples, dtype=np.float64).sum())
+
+
+def _decibels(power: float) -> float:
+    return 10 * math.log10(power) if power else -math.inf

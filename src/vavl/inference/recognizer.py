@@ -1,33 +1,43 @@
-"""From a clip to a prediction: media, arrays or features in, labels and attributes out."""
+"""From a clip to a prediction: opened by the reader, cut into windows, features, model, prediction.
+
+Each step is called by the one above it, and none calls back::
+
+    Recognizer.predict
+      Reader.open                   a file, arrays or features -> streams of sound and picture
+      cut_clip                      streams -> windows
+      Recognizer.predict_window
+        Reader.extract              window -> features
+        Recognizer._predict_features    features -> model -> prediction of the window
+      _mean                         predictions of the windows -> prediction of the clip
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from vavl.data.speakers import SpeakerProfile
-from vavl.errors import InputError
-from vavl.features.face_features import FaceFeatures, FaceStep
-from vavl.features.registry import rebuild_extractor
-from vavl.features.waveform import WaveformExtractor
-from vavl.inference.answers import Answer, answer
-from vavl.inference.clip import FRAME_RATE_HZ, ClipStreams
-from vavl.inference.enrolment import Clip, enrolled
+from vavl.data.speakers import SpeakerProfile, towards_training
+from vavl.errors import InputError, MediaError
+from vavl.features.face_features import FaceStep
 from vavl.inference.exported import ExportedModel
 from vavl.inference.files import ClipFiles
-from vavl.inference.reading import FeatureArrays, read_clip, window_features
-from vavl.inference.whole_clip import predict_streams
-from vavl.inference.windows import LONGEST_S, Window
+from vavl.inference.quality import Quality
+from vavl.inference.reader import FRAME_RATE_HZ, FeatureArrays, Reader
+from vavl.inference.windows import HOP_S, LONGEST_S, WINDOW_S, ClipStreams, Window, cut_clip
 from vavl.media.audio import SAMPLING_RATE_HZ
-from vavl.models.base import EmotionModel
-from vavl.models.pretrained import FEATURES_FILE
+from vavl.models.base import EmotionModel, model_moments
 from vavl.system.memory import release_memory
 from vavl.types import FeatureSpec, Modality, Prediction, TimedPrediction, what_it_takes
+
+Clip = Path | str | ClipFiles | Mapping[str, Any]
+"""A file or folder of frames, the files of a clip, or what ``predict`` takes, by its names."""
 
 
 class Recognizer:
@@ -43,6 +53,7 @@ class Recognizer:
             an exported one runs on the CPU.
 
     Attributes:
+        reader: Opens clips, and makes features of them.
         speakers: Profiles of the people it was adapted to, by name; loaded ones may be put there.
 
     Raises:
@@ -65,7 +76,7 @@ class Recognizer:
         else:
             raise InputError(f"device: expected cpu for an exported model, got {device!r}")
         self.model = model
-        self.features = dict(features or {})
+        self.reader = Reader(features or {})
         self.temperatures = dict(temperatures or {})
         self.speakers: dict[str, SpeakerProfile] = {}
 
@@ -78,6 +89,11 @@ class Recognizer:
     def attributes(self) -> tuple[str, ...]:
         """Attributes that the model estimates, in [0, 1]."""
         return self.model.config.attributes
+
+    @property
+    def features(self) -> dict[Modality, FeatureSpec]:
+        """How the features of each modality were made, as far as it is known."""
+        return self.reader.specs
 
     def predict(
         self,
@@ -128,8 +144,7 @@ class Recognizer:
         given = next((str(p) for p in (path, acoustic, visual) if isinstance(p, (str, Path))), "")
         name = name or Path(given).name
         profile = None if speaker is None else self.profile_of(speaker)
-        clip = read_clip(
-            self,
+        clip = self.reader.open(
             path,
             audio=audio,
             sampling_rate_hz=sampling_rate_hz,
@@ -139,12 +154,17 @@ class Recognizer:
             visual=visual,
         )
         if isinstance(clip, ClipStreams):
-            return predict_streams(
-                self, clip, name, timeline=timeline, on_step=on_step, profile=profile
-            )
+            return self._predict_streams(clip, name, profile, timeline, on_step)
         if timeline:
             raise InputError("timeline: expected sound or pictures, got features alone")
-        return self._predict_features(clip, name, profile)
+        duration_s = self.reader.duration_s(clip)
+        whole = self._predict_features(clip, 0.0, duration_s or 0.0, profile)
+        if whole.modality is None:
+            raise InputError(
+                f"acoustic, visual: expected {self._needs}, which this model takes, got "
+                f"{' and '.join(clip)} features alone"
+            )
+        return _mean([whole], name, duration_s)
 
     def adapt(self, clips: Iterable[Clip], *, speaker: str) -> SpeakerProfile:
         """Gets to know a person from clips of them, without labels.
@@ -175,9 +195,23 @@ class Recognizer:
             >>> recognizer.predict(**clips[0], speaker="ann").modality
             <Modality.ACOUSTIC: 'acoustic'>
         """
-        known = self.speakers.get(speaker, SpeakerProfile(speaker))
-        self.speakers[speaker] = enrolled(self, clips, known, LONGEST_S)
-        return self.speakers[speaker]
+        profile = self.speakers.get(speaker, SpeakerProfile(speaker))
+        number = 0
+        for number, clip in enumerate(clips, start=1):
+            before = profile
+            for features in self._features_of(clip):
+                if features:
+                    profile = profile.with_clip(features, self.features)
+                release_memory()  # a file may go on for hours
+            if profile is before:
+                raise MediaError(
+                    f"clip {number} of {speaker!r}: nothing to go by: neither sound nor a face "
+                    "that the model takes; leave it out"
+                )
+        if not number:
+            raise InputError("clips: expected at least one clip of the speaker, got none")
+        self.speakers[speaker] = profile
+        return profile
 
     def profile_of(self, speaker: str | SpeakerProfile) -> SpeakerProfile:
         """The profile of a speaker, by name or as it is, if it is one for this model.
@@ -222,100 +256,148 @@ class Recognizer:
         Raises:
             InputError: The model has no extractors for sound and picture.
         """
-        shown = [step.face is not None for step in window.steps]
-        face_share = sum(shown) / len(shown) if shown else None
-        found = self._answer(window_features(self, window), profile)
+        features = self.reader.extract(window)
+        found = self._predict_features(features, window.start_s, window.end_s, profile)
         release_memory()  # a file or a stream may go on for hours
-        return TimedPrediction(
-            start_s=window.start_s,
-            end_s=window.end_s,
-            modality=found.modality,
-            label=found.label,
-            probabilities=found.probabilities,
-            attributes=found.attributes,
-            face_share=face_share,
+        return replace(found, face_share=window.face_share)
+
+    def _predict_streams(
+        self,
+        clip: ClipStreams,
+        name: str,
+        profile: SpeakerProfile | None,
+        timeline: bool,
+        on_step: Callable[[FaceStep], None] | None,
+    ) -> Prediction:
+        """Predicts from sound and picture as they come in."""
+        quality = Quality()
+        clip = quality.watch(clip)
+        if on_step is not None and clip.steps is not None:
+            clip = replace(clip, steps=_told(clip.steps, on_step))
+        ways = [(LONGEST_S, LONGEST_S), (WINDOW_S, HOP_S)] if timeline else [(LONGEST_S, LONGEST_S)]
+        predictions: list[list[TimedPrediction]] = [[] for _ in ways]
+        for way, window in cut_clip(clip, ways):
+            predictions[way].append(self.predict_window(window, profile))
+        parts = [part for part in predictions[0] if part.modality is not None]
+        if not parts:
+            found = ", ".join(quality.warnings) or "the clip has less than the model takes"
+            raise MediaError(f"{name}: nothing to go by: {found}; expected {self._needs}")
+        return replace(
+            _mean(parts, name, duration_s=predictions[0][-1].end_s),
+            face_share=quality.face_share,
+            warnings=quality.warnings,
+            timeline=tuple(predictions[1]) if timeline else (),
         )
 
     def _predict_features(
-        self, sequences: FeatureArrays, name: str, profile: SpeakerProfile | None
-    ) -> Prediction:
-        found = self._answer(sequences, profile)
-        if found.modality is None:
-            raise InputError(
-                f"acoustic, visual: expected {self.needs}, which this model takes, got "
-                f"{' and '.join(sequences)} features alone"
-            )
-        return Prediction(
-            name=name,
-            modality=found.modality,
-            label=found.label,
-            probabilities=found.probabilities,
-            attributes=found.attributes,
-            duration_s=self._duration_s(sequences),
+        self,
+        features: FeatureArrays,
+        start_s: float,
+        end_s: float,
+        profile: SpeakerProfile | None,
+    ) -> TimedPrediction:
+        """Predicts from the features of a span; of no modality where the model lacks something."""
+        nothing = TimedPrediction(start_s, end_s, None, None, {}, {})
+        if not features:
+            return nothing
+        inputs = self._inputs(features, profile)
+        with torch.inference_mode():
+            out = self.model(**inputs)
+        source: Modality | None = out.modality[0]
+        if source is None:
+            return nothing
+        values = out.prediction[0].float().cpu()
+        split = len(self.categories)
+        logits = values[:split] / self.temperatures.get(source, 1.0)
+        probabilities = dict(zip(self.categories, logits.softmax(0).tolist(), strict=True))
+        attributes = values[split:].clamp(0, 1).tolist()
+        return TimedPrediction(
+            start_s,
+            end_s,
+            modality=source,
+            label=_most_probable(probabilities),
+            probabilities=probabilities,
+            attributes=dict(zip(self.attributes, attributes, strict=True)),
         )
 
-    def _answer(self, sequences: FeatureArrays, profile: SpeakerProfile | None) -> Answer:
-        return answer(self.model, sequences, self.temperatures, self.device, profile)
+    def _inputs(self, features: FeatureArrays, profile: SpeakerProfile | None) -> dict[str, Tensor]:
+        """Features as a batch of one clip."""
+        inputs: dict[str, Tensor] = {}
+        for modality, sequence in features.items():
+            if sequence.ndim != 2 or not len(sequence):
+                raise InputError(
+                    f"{modality}: expected (T, {self.model.config.dim(modality)}) with T >= 1, got "
+                    f"{sequence.shape}"
+                )
+            if profile is not None:
+                sequence = self._adapted(modality, sequence, profile)
+            x = torch.as_tensor(np.asarray(sequence, dtype=np.float32), device=self.device)[None]
+            mask = ~x.isnan().all(-1)
+            if not mask.any():
+                raise InputError(f"{modality}: expected finite features, got NaN or infinity alone")
+            inputs[modality.value] = x
+            inputs[f"{modality}_mask"] = mask
+        return inputs
+
+    def _adapted(
+        self, modality: Modality, sequence: NDArray[np.floating], profile: SpeakerProfile
+    ) -> NDArray[np.floating]:
+        """``(T, D)`` of a person, moved to where the training speakers' features lie."""
+        known = profile.moments.get(modality)
+        # Features that do not fit the model stay as they are: the model's own check names them.
+        if (
+            known is None
+            or modality not in self.model.config.inputs
+            or sequence.shape[1] != len(known.mean)
+        ):
+            return sequence
+        return towards_training(sequence, known, model_moments(self.model, modality))
+
+    def _features_of(self, clip: Clip) -> Iterator[FeatureArrays]:
+        """Features of each part of a clip that counts as a clip by itself."""
+        if isinstance(clip, ClipFiles):
+            clip = {"path": clip.media, "acoustic": clip.acoustic, "visual": clip.visual}
+        opened = self.reader.open(**clip if isinstance(clip, Mapping) else {"path": clip})
+        if isinstance(opened, ClipStreams):
+            for _, window in cut_clip(opened, [(LONGEST_S, LONGEST_S)]):
+                yield self.reader.extract(window)
+        else:
+            # What the model does not take would only make the profile larger.
+            yield {m: x for m, x in opened.items() if m in self.model.config.inputs}
 
     @property
-    def needs(self) -> str:
+    def _needs(self) -> str:
         """What a clip must have, in words."""
         return what_it_takes(self.model.config.predictions)
 
-    def _duration_s(self, sequences: Mapping[Modality, NDArray[np.floating]]) -> float | None:
-        """Length of the clip by its longest sequence of known frame rate."""
-        durations = [
-            len(sequence) / rate
-            for modality, sequence in sequences.items()
-            if modality in self.features and (rate := self.features[modality].frame_rate_hz)
-        ]
-        return max(durations, default=None)
 
-    @property
-    def hears(self) -> bool:
-        """Whether the model can be given sound, and not features of it alone."""
-        return self._reads(Modality.ACOUSTIC)
+def _mean(parts: Sequence[TimedPrediction], name: str, duration_s: float | None) -> Prediction:
+    """The mean of the predictions for one part of a clip or more; the most frequent modality."""
+    modalities = [part.modality for part in parts]
+    probabilities = _means([part.probabilities for part in parts])
+    return Prediction(
+        name=name,
+        modality=max(Modality, key=modalities.count),
+        label=_most_probable(probabilities),
+        probabilities=probabilities,
+        attributes=_means([part.attributes for part in parts]),
+        duration_s=duration_s,
+    )
 
-    @property
-    def sees(self) -> bool:
-        """Whether the model can be given pictures, and not features of them alone."""
-        return self._reads(Modality.VISUAL)
 
-    def _reads(self, modality: Modality) -> bool:
-        spec = self.features.get(modality)
-        return spec is not None and spec.extractor != "arrays"
+def _means(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: float(np.mean([part[key] for part in parts])) for key in parts[0]}
 
-    @cached_property
-    def acoustic_extractor(self) -> WaveformExtractor:
-        """Makes features of sound as the model's were made; an InputError if it takes none."""
-        if not self.hears:
-            raise InputError(self._unreadable(Modality.ACOUSTIC, "sound", "give it a face"))
-        extractor = rebuild_extractor(self.features[Modality.ACOUSTIC])
-        assert isinstance(extractor, WaveformExtractor)
-        return extractor
 
-    @cached_property
-    def visual_extractor(self) -> FaceFeatures:
-        """Makes features of pictures as the model's were made; an InputError if it takes none."""
-        if not self.sees:
-            raise InputError(self._unreadable(Modality.VISUAL, "pictures", "give it sound"))
-        extractor = rebuild_extractor(self.features[Modality.VISUAL])
-        assert isinstance(extractor, FaceFeatures)
-        return extractor
+def _most_probable(probabilities: Mapping[str, float]) -> str | None:
+    """The most probable category; None without categories."""
+    return max(probabilities, key=probabilities.__getitem__, default=None)
 
-    def _unreadable(self, modality: Modality, what: str, instead: str) -> str:
-        if not self.features:
-            return (
-                f"{what}: the model's folder has no {FEATURES_FILE}, which says how its features "
-                "were made, so that it takes arrays of features alone: give acoustic=, visual=, or "
-                "NAME.acoustic.npy, NAME.visual.npy"
-            )
-        if modality not in self.features:
-            return f"{what}: this model was trained without {modality} features; {instead}"
-        return (
-            f"{what}: this model was trained on precomputed {modality} features, so that it cannot "
-            f"read {what} itself; give {modality}=, or a NAME.{modality}.npy file"
-        )
+
+def _told(steps: Iterator[FaceStep], on_step: Callable[[FaceStep], None]) -> Iterator[FaceStep]:
+    for step in steps:
+        on_step(step)
+        yield step
 
 
 def _usable_device(name: str) -> torch.device:

@@ -1,4 +1,4 @@
-"""Where live sound and pictures come from: pipes and files; devices see :mod:`.devices`.
+"""Where live sound and pictures come from: files, pipes, and the devices of this machine.
 
 A source is read once. Its events come in the order of time: ``("audio", samples)`` with the next
 samples at 16 kHz, ``("frame", VideoFrame)`` with the next frame, and either with None where that
@@ -8,13 +8,20 @@ side ends before the other.
 from __future__ import annotations
 
 import heapq
+import logging
 import math
+import os
 import re
+import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from queue import Full, Queue
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,16 +30,35 @@ from vavl.errors import InputError, MediaError
 from vavl.features.face_features import FINEST_SIDE
 from vavl.media.audio import SAMPLING_RATE_HZ, audio_blocks, resampled_blocks
 from vavl.media.container import media_info
-from vavl.media.frames import VideoFrame, check_frame_rate, folder_frames
+from vavl.media.frames import RgbConverter, VideoFrame, check_frame_rate, folder_frames
 from vavl.media.video import video_frames
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 Samples: TypeAlias = NDArray[np.float32]
 Event: TypeAlias = (
     tuple[Literal["audio"], Samples | None] | tuple[Literal["frame"], VideoFrame | None]
 )
 
+_Side: TypeAlias = Literal["audio", "frame"]
+_Emit: TypeAlias = Callable[[Event], bool]
+"""Takes an event; False when nobody wants more."""
+_ReadDevice: TypeAlias = Callable[[float, _Emit], None]
+"""Reads a device to its end; the first argument is when time began."""
+
+_ALSA_FOLDER = Path("/usr/share/alsa")
+"""Configuration of the sound system: the ALSA inside PyAV's wheels looks for it elsewhere."""
+_MOST_WAITING = 1000
+"""Events that a device may be ahead; then it waits, and what it loses becomes silence."""
+_LATE = 30
+"""From so many waiting events on, frames are left out: there will be another one soon."""
+_GAP_S = 0.25
+"""Sound that is later than this was lost on the way."""
 _BLOCK_S = 0.1
 """Sound is handed on in blocks of this length: it adds as much to the latency."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,7 +92,7 @@ def file_at_real_time(
 
     Raises:
         InputError: The speed is not above 0.
-        MediaError: The file cannot be read, or has nothing of what shall be read.
+        MediaError: The file cannot be read, or has neither sound nor a picture to read.
 
     Example:
         >>> import tempfile, wave
@@ -86,7 +112,7 @@ def file_at_real_time(
         info = media_info(path)
         audio, video = audio and info.has_audio, video and info.has_video
     if not audio and not video:
-        raise MediaError(f"{path}: neither a sound track nor a picture that shall be read")
+        raise MediaError(f"{path}: neither sound nor a picture to read")
     sides = []
     if audio:
         sides.append(_file_sound(path))
@@ -212,9 +238,127 @@ def _piped_sound(stream: BinaryIO, sampling_rate_hz: int) -> Iterator[Event]:
 
 
 def _read(stream: BinaryIO, size: int) -> bytes:
-    """So many bytes, however few come at a time; fewer only at the end."""
+    """Reads ``size`` bytes, however few come at a time; fewer only at the end."""
     parts = []
     while size and (part := stream.read(size)):
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
+
+
+def device(camera: str | None = "/dev/video0", microphone: str | None = "default") -> LiveSource:
+    """Camera and microphone of this machine, until its events are closed; on Linux.
+
+    Time begins when the first event is asked for. Lost sound is replaced by silence, so that sound
+    and picture stay together. Frames are left out when they are not taken fast enough. When a
+    device is unplugged, the other goes on.
+
+    Args:
+        camera: Device of Video4Linux, or None for no picture.
+        microphone: Device of ALSA, e.g. ``"hw:1"``, or None for no sound.
+
+    Raises:
+        InputError: Another system than Linux, no device, or one that cannot be opened.
+    """
+    if camera is None and microphone is None:
+        raise InputError("camera, microphone: expected a device at least, got neither")
+    if sys.platform != "linux":
+        raise InputError(
+            f"camera, microphone: expected Linux, got {sys.platform}; let another program record, "
+            "e.g. ffmpeg, and read its output as a pipe"
+        )
+    with ExitStack() as inputs:
+        readers: dict[_Side, _ReadDevice] = {}
+        if microphone is not None:
+            readers["audio"] = partial(_listen, inputs.enter_context(_opened(microphone, "alsa")))
+        if camera is not None:
+            readers["frame"] = partial(_watch, inputs.enter_context(_opened(camera, "v4l2")))
+        inputs.pop_all()  # from here on each is closed by the thread that reads it
+    return LiveSource(microphone is not None, camera is not None, _device_events(readers))
+
+
+def _opened(name: str, system: Literal["alsa", "v4l2"]) -> InputContainer:
+    import av
+
+    if system == "alsa" and (_ALSA_FOLDER / "alsa.conf").is_file():
+        os.environ.setdefault("ALSA_CONFIG_DIR", str(_ALSA_FOLDER))
+    try:
+        return av.open(name, format=system)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        argument, listing, instead = {
+            "alsa": ("microphone", "arecord -L", "arecord -t raw -f S16_LE -c 1 -r 16000"),
+            "v4l2": ("camera", "v4l2-ctl --list-devices", "ffmpeg ... -f rawvideo -pix_fmt rgb24"),
+        }[system]
+        raise InputError(
+            f"{argument}: {name} cannot be opened ({reason}); '{listing}' tells what there is, and "
+            f"the output of '{instead}' can be read as a pipe instead"
+        ) from error
+
+
+def _device_events(readers: Mapping[_Side, _ReadDevice]) -> Iterator[Event]:
+    """Events of all devices, each read in a thread of its own, until all end."""
+    waiting: Queue[Event | None] = Queue(_MOST_WAITING)
+    stopped = threading.Event()
+
+    def emit(event: Event | None) -> bool:
+        if event and event[0] == "frame" and event[1] and waiting.qsize() >= _LATE:
+            return not stopped.is_set()
+        while not stopped.is_set():
+            try:
+                waiting.put(event, timeout=0.1)
+            except Full:
+                continue
+            return True
+        return False
+
+    def work(kind: _Side, reader: _ReadDevice) -> None:
+        import av
+
+        try:
+            reader(began_s, emit)
+        except (av.FFmpegError, OSError, MediaError) as error:
+            _log.warning("%s: the device breaks off: %s", kind, error)
+        finally:
+            emit(cast(Event, (kind, None)))  # so that nobody waits for this side any more
+            emit(None)
+
+    began_s = time.monotonic()
+    for side in readers.items():
+        threading.Thread(target=work, args=side, daemon=True).start()
+    try:
+        for _ in readers:
+            while (event := waiting.get()) is not None:
+                yield event
+    finally:
+        stopped.set()
+
+
+def _listen(sound: InputContainer, began_s: float, emit: _Emit) -> None:
+    import av
+
+    resampler, heard = av.AudioResampler(format="fltp", rate=SAMPLING_RATE_HZ), 0
+    with sound:
+        for frame in sound.decode(audio=0):
+            arrived = round((time.monotonic() - began_s) * SAMPLING_RATE_HZ)
+            frame.pts = None
+            for block in resampled_blocks(resampler, frame):
+                missing = arrived - heard - len(block)
+                if missing > (_GAP_S * SAMPLING_RATE_HZ if heard else 0):
+                    block = np.concatenate([np.zeros(missing, np.float32), block])
+                heard += len(block)
+                if not emit(("audio", block)):
+                    return
+
+
+def _watch(picture: InputContainer, began_s: float, emit: _Emit) -> None:
+    rgb: RgbConverter | None = None
+    with picture:
+        stream = picture.streams.video[0]
+        for frame in picture.decode(stream):
+            arrived_s = time.monotonic() - began_s
+            if frame.is_corrupt:
+                continue  # cameras begin with such frames
+            rgb = rgb or RgbConverter.suited_to(frame, stream, Path(picture.name), FINEST_SIDE)
+            if not emit(("frame", VideoFrame(arrived_s, rgb(frame)))):
+                return

@@ -1,10 +1,10 @@
-"""Cuts sound and picture that come in one after the other into overlapping windows."""
+"""Cuts the sound and picture of a clip, as they come in, into windows."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,21 @@ _CLOSE_S = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
+class ClipStreams:
+    """Sound and picture of a clip, as far as they are there and wanted; each is read once.
+
+    Attributes:
+        audio: Blocks of samples at 16 kHz, or None.
+        steps: What is seen, or None.
+        step_s: From one step to the next.
+    """
+
+    audio: Iterator[NDArray[np.float32]] | None
+    steps: Iterator[FaceStep] | None = None
+    step_s: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
 class Window:
     """What was heard and seen in a span of time.
 
@@ -41,6 +56,12 @@ class Window:
     waveform: NDArray[np.float32]
     steps: tuple[FaceStep, ...]
 
+    @property
+    def face_share(self) -> float | None:
+        """Share of the steps with a face, or None without a picture."""
+        faces = [step.face is not None for step in self.steps]
+        return sum(faces) / len(faces) if faces else None
+
 
 class WindowCutter:
     """Windows of constant length and distance, each as soon as all of it is there.
@@ -54,6 +75,14 @@ class WindowCutter:
         hop_s: From the beginning of one window to that of the next.
         audio: Whether there is sound to wait for.
         video: Whether there is a picture to wait for.
+
+    Attributes:
+        audio_open: Whether more sound may come.
+        video_open: Whether more of the picture may come.
+        seen_s: Seconds of picture that have come in.
+
+    Raises:
+        InputError: A length or a hop that makes no sense.
 
     Example:
         >>> cutter = WindowCutter(2.0, 0.5, audio=True, video=False)
@@ -71,13 +100,13 @@ class WindowCutter:
             raise InputError(f"hop_s: expected at most length_s={length_s:g}, got {hop_s:g}")
         self.length_s = length_s
         self.hop_s = hop_s
-        self._audio_open = audio
-        self._video_open = video
+        self.audio_open = audio
+        self.video_open = video
+        self.seen_s = 0.0
         self._blocks: deque[NDArray[np.float32]] = deque()
         self._first_sample = 0  # of the first block, counted from the beginning of the clip
         self._samples = 0  # all that have come in
         self._steps: deque[FaceStep] = deque()
-        self._seen_s = 0.0  # up to where the picture is known
         self._number = 0  # of the next window
 
     def add_audio(self, samples: NDArray[np.float32]) -> list[Window]:
@@ -90,17 +119,17 @@ class WindowCutter:
         """Takes what was seen next, ``step_s`` apart; returns the windows that are complete now."""
         for step in steps:
             self._steps.append(step)
-            self._seen_s = step.time_s + step_s
+            self.seen_s = step.time_s + step_s
         return self._complete()
 
     def end_audio(self) -> list[Window]:
         """The sound ends here; returns the windows that are complete now."""
-        self._audio_open = False
+        self.audio_open = False
         return self._complete()
 
     def end_video(self) -> list[Window]:
         """The picture ends here; returns the windows that are complete now."""
-        self._video_open = False
+        self.video_open = False
         return self._complete()
 
     @property
@@ -108,16 +137,11 @@ class WindowCutter:
         """Seconds of sound that have come in."""
         return self._samples / SAMPLING_RATE_HZ
 
-    @property
-    def seen_s(self) -> float:
-        """Seconds of picture that have come in."""
-        return self._seen_s
-
     def finish(self) -> list[Window]:
         """The clip ends here: returns the window that ends with it, if anything was left over."""
-        self._audio_open = self._video_open = False
+        self.audio_open = self.video_open = False
         windows = self._complete()
-        end_s = max(self.heard_s, self._seen_s)
+        end_s = max(self.heard_s, self.seen_s)
         covered_s = (self._number - 1) * self.hop_s + self.length_s if self._number else 0.0
         if end_s > covered_s + _CLOSE_S:
             windows.append(self._cut(max(0.0, end_s - self.length_s), end_s))
@@ -125,11 +149,11 @@ class WindowCutter:
 
     def _complete(self) -> list[Window]:
         known_s = min(
-            self.heard_s if self._audio_open else math.inf,
-            self._seen_s if self._video_open else math.inf,
+            self.heard_s if self.audio_open else math.inf,
+            self.seen_s if self.video_open else math.inf,
         )
         # Past the end of both there is nothing to wait for, and nothing to show.
-        known_s = min(known_s, max(self.heard_s, self._seen_s))
+        known_s = min(known_s, max(self.heard_s, self.seen_s))
         windows = []
         while self._number * self.hop_s + self.length_s <= known_s + _CLOSE_S:
             start_s = self._number * self.hop_s
@@ -157,43 +181,37 @@ class WindowCutter:
 
 
 def cut_clip(
-    cutters: list[WindowCutter],
-    audio: Iterator[NDArray[np.float32]] | None,
-    steps: Iterator[FaceStep] | None,
-    step_s: float,
+    clip: ClipStreams, lengths_and_hops_s: Sequence[tuple[float, float]]
 ) -> Iterator[tuple[int, Window]]:
-    """Reads sound and picture of a clip in step and cuts them in one or several ways.
+    """Reads sound and picture of a clip side by side and cuts them in one or several ways.
 
     Args:
-        cutters: New ones, at least one.
-        audio: Blocks of samples at 16 kHz, or None without sound.
-        steps: What is seen, or None without a picture.
-        step_s: From one step to the next.
+        clip: Sound, picture or both.
+        lengths_and_hops_s: For each way, the length of a window, and how far it is to the next.
 
     Yields:
-        Index of the cutter, and its next window.
+        Which way, counted from 0, and its next window.
     """
-    done = object()
-    first = cutters[0]  # they all know the same
+    sides = {"audio": clip.audio is not None, "video": clip.steps is not None}
+    cutters = [WindowCutter(length_s, hop_s, **sides) for length_s, hop_s in lengths_and_hops_s]
+    first = cutters[0]  # all of them have heard and seen the same
+    audio, steps = clip.audio, clip.steps
     while audio is not None or steps is not None:
         if audio is not None and (steps is None or first.heard_s <= first.seen_s):
-            block = next(audio, done)
-            if block is done:
+            block = next(audio, None)
+            if block is None:
                 audio = None
-                windows = [cutter.end_audio() for cutter in cutters]
+                complete = [cutter.end_audio() for cutter in cutters]
             else:
-                assert isinstance(block, np.ndarray)
-                windows = [cutter.add_audio(block) for cutter in cutters]
-        else:
-            assert steps is not None
-            step = next(steps, done)
-            if step is done:
+                complete = [cutter.add_audio(block) for cutter in cutters]
+        elif steps is not None:
+            step = next(steps, None)
+            if step is None:
                 steps = None
-                windows = [cutter.end_video() for cutter in cutters]
+                complete = [cutter.end_video() for cutter in cutters]
             else:
-                assert isinstance(step, FaceStep)
-                windows = [cutter.add_steps([step], step_s) for cutter in cutters]
-        for index, complete in enumerate(windows):
-            yield from ((index, window) for window in complete)
-    for index, cutter in enumerate(cutters):
-        yield from ((index, window) for window in cutter.finish())
+                complete = [cutter.add_steps([step], clip.step_s) for cutter in cutters]
+        for way, windows in enumerate(complete):
+            yield from ((way, window) for window in windows)
+    for way, cutter in enumerate(cutters):
+        yield from ((way, window) for window in cutter.finish())

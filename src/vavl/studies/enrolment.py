@@ -23,15 +23,7 @@ from vavl.data.partition import Partition, seeded_order
 from vavl.data.speakers import PRIOR_CLIPS, Moments, SequenceMap, pooled, towards_training
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError
-from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.quantities import quantities
-from vavl.evaluation.results import Score
-from vavl.evaluation.run import check_comparable, prediction_table, run_config
-from vavl.evaluation.views import View, available_views
-from vavl.models.base import priors
-from vavl.models.pretrained import WEIGHTS_FILE
-from vavl.models.registry import load_model
-from vavl.studies.comparison import (
+from vavl.evaluation.compare import (
     Comparison,
     Predicted,
     compare,
@@ -39,6 +31,14 @@ from vavl.studies.comparison import (
     predicted,
     variant_scores,
 )
+from vavl.evaluation.predictions import PredictionTable
+from vavl.evaluation.quantities import quantities
+from vavl.evaluation.run import check_comparable, prediction_table, run_config
+from vavl.evaluation.scores import Score
+from vavl.evaluation.views import View, available_views
+from vavl.models.base import priors
+from vavl.models.pretrained import WEIGHTS_FILE
+from vavl.models.registry import load_model
 from vavl.training.experiment import open_stores
 from vavl.training.run_folder import FoldDirectory, check_provenance, folds_of_run
 from vavl.training.scoring import run_model
@@ -189,7 +189,7 @@ def score_conditions(
     Args:
         tables: For each condition, label (of seed and draw) and predictions of every fold.
         views: Which predictions are scored.
-        test_share: As for :func:`vavl.studies.comparison.compare`.
+        test_share: As for :func:`vavl.evaluation.compare.compare`.
         replicates: Resamples of speakers.
     """
     found = {

@@ -9,12 +9,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vavl.evaluation.summary import markdown_row, measure_name, with_limits
+from vavl.evaluation.plots import MARKERS, save
 from vavl.evaluation.views import View
+from vavl.evaluation.wording import (
+    markdown_table,
+    measure_name,
+    signed,
+    with_limits,
+    write_texts,
+)
 from vavl.studies.enrolment import NOTHING, ConditionResult
-from vavl.studies.plots import MARKERS, save
-from vavl.studies.report import signed
-from vavl.system.atomic import atomic_write
 from vavl.system.plotting import COLOURS, INK, SETTINGS
 
 if TYPE_CHECKING:
@@ -50,16 +54,13 @@ def write_enrolment(results: Sequence[ConditionResult], folder: Path, remarks: s
         lines += ["", f"![{measure_name(measure)}](curve-{measure}.svg)"]
         with mpl.rc_context(SETTINGS):
             save(_curves(results, views, measure), folder / f"curve-{measure}")
-    for name, text in (("results.md", "\n".join(lines) + "\n"), ("results.csv", _csv(results))):
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
+    write_texts(folder, {"results.md": "\n".join(lines) + "\n", "results.csv": _csv(results)})
     return folder / "results.md"
 
 
 def _rows(results: Sequence[ConditionResult], views: Sequence[View], measure: str) -> Iterator[str]:
     """Scores of all views, and the difference of each."""
-    yield from markdown_row(["known of the speaker", *map(str, views)])
-    yield "|---|" + "---:|" * len(views)
+    rows = []
     for result in results:
         cells = []
         for view in views:
@@ -67,7 +68,8 @@ def _rows(results: Sequence[ConditionResult], views: Sequence[View], measure: st
             found = result.differences.get((view, measure))
             change = f", difference {signed(found.difference)}" if found else ""
             cells.append(with_limits(pooled) + change)
-        yield from markdown_row([result.condition.name, *cells])
+        rows.append([result.condition.name, *cells])
+    yield from markdown_table(["known of the speaker", *map(str, views)], rows)
 
 
 def _curves(results: Sequence[ConditionResult], views: Sequence[View], measure: str) -> Figure:

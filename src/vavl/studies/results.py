@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -10,12 +10,7 @@ from vavl.data.manifest import Manifest
 from vavl.data.speakers import SEEN_SPEAKERS
 from vavl.errors import InputError
 from vavl.evaluation.bootstrap import CONFIDENCE
-from vavl.evaluation.missing import take_away
-from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.results import Score
-from vavl.evaluation.run import predictions_file
-from vavl.evaluation.views import View
-from vavl.studies.comparison import (
+from vavl.evaluation.compare import (
     Comparison,
     Predicted,
     adjusted,
@@ -25,8 +20,13 @@ from vavl.studies.comparison import (
     predicted,
     variant_scores,
 )
+from vavl.evaluation.diagnosis import Diagnosis, diagnose
+from vavl.evaluation.missing import take_away
+from vavl.evaluation.predictions import PredictionTable
+from vavl.evaluation.run import predictions_file
+from vavl.evaluation.scores import Score
+from vavl.evaluation.views import View
 from vavl.studies.config import HypothesisConfig, StudyConfig
-from vavl.studies.diagnosis import Diagnosis, diagnose
 from vavl.studies.plan import Plan, Task, Variant
 from vavl.studies.run import is_done, made_with
 
@@ -35,7 +35,7 @@ LEVEL = 1 - CONFIDENCE
 
 
 class Verdict(StrEnum):
-    """What the data say about a claim."""
+    """What became of a claim."""
 
     CONFIRMED = "confirmed"
     REFUTED = "refuted"
@@ -132,6 +132,7 @@ def collect(
     Raises:
         InputError: Variants that cannot be compared, e.g. of other categories.
     """
+    study = plan.study
     found: dict[str, Predicted] = {}
     incomplete: dict[str, str] = {}
     for name, variant in plan.variants.items():
@@ -146,8 +147,19 @@ def collect(
             found[name] = _predicted(variant, tasks)
         except InputError as error:  # e.g. a view that its models do not have
             incomplete[name] = str(error)
-    study = plan.study
-    comparisons = _comparisons(plan, found)
+
+    def compared(names: tuple[str, str], measure: str, margin: float = 0.0) -> Comparison:
+        return compare(
+            names,
+            found[names[0]],
+            found[names[1]],
+            measure,
+            test_share=mean_test_share(plan.partitions),
+            replicates=study.replicates,
+            margin=margin,
+        )
+
+    comparisons = _comparisons(plan, found, compared)
     results = [
         VariantResult(
             name,
@@ -159,14 +171,13 @@ def collect(
         )
         for name, variant in found.items()
     ]
-    tested = [name for partition in plan.partitions.values() for name in partition.test]
     return StudyResults(
         study,
         tuple(results),
         incomplete,
-        _hypotheses(plan, found),
+        _hypotheses(study, found, compared),
         tuple(plan.partitions),
-        clips=len(tested),
+        clips=sum(len(partition.test) for partition in plan.partitions.values()),
         speakers=len({s for p in found.values() for s in p.tables[0].speakers}),
         models=len(plan.tasks),
         changes=tuple(changes),
@@ -176,7 +187,7 @@ def collect(
 
 
 def _about(variant: Variant) -> str:
-    """What is different; a variant that knows its test speakers says so wherever it is shown."""
+    """What is different; for a variant that knows its test speakers this is part of it."""
     known = variant.experiment.data.speaker_normalisation
     return f"{variant.about} {SEEN_SPEAKERS}".strip() if known else variant.about
 
@@ -196,6 +207,53 @@ def _predicted(variant: Variant, tasks: Sequence[Task]) -> Predicted:
     return predicted(tables, seeds, variant.view)
 
 
+def _comparisons(
+    plan: Plan, found: Mapping[str, Predicted], compared: Callable[..., Comparison]
+) -> dict[str, dict[str, Comparison]]:
+    """Measure to variant to its comparison with the reference."""
+    study = plan.study
+    if study.reference not in found:
+        return {}
+    reference = plan.variants[study.reference]
+    others = [name for name in found if not plan.variants[name].same_predictions(reference)]
+    families = {}
+    for measure in study.metrics:
+        family = [compared((name, study.reference), measure) for name in others]
+        families[measure] = {c.variant: c for c in adjusted(family)}
+    return families
+
+
+def _hypotheses(
+    study: StudyConfig, found: Mapping[str, Predicted], compared: Callable[..., Comparison]
+) -> tuple[HypothesisResult, ...]:
+    names = [(h.variant, h.against or study.reference) for h in study.hypotheses]
+    ready = [set(pair) <= set(found) for pair in names]
+    family = iter(
+        adjusted(
+            [
+                compared(pair, h.metric or study.metrics[0], h.margin)
+                for h, pair, there in zip(study.hypotheses, names, ready, strict=True)
+                if there
+            ]
+        )
+    )
+    results = []
+    for hypothesis, there in zip(study.hypotheses, ready, strict=True):
+        comparison = next(family) if there else None
+        results.append(HypothesisResult(hypothesis, comparison, verdict(hypothesis, comparison)))
+    return tuple(results)
+
+
+def verdict(hypothesis: HypothesisConfig, comparison: Comparison | None) -> Verdict:
+    """Whether a comparison confirms a claim."""
+    if comparison is None:
+        return Verdict.NOT_RUN
+    if not comparison.p_adjusted < LEVEL:
+        return Verdict.OPEN
+    above = comparison.difference.estimate > hypothesis.margin
+    return Verdict.CONFIRMED if above == hypothesis.above else Verdict.REFUTED
+
+
 def _diagnosis(plan: Plan, found: Mapping[str, Predicted]) -> Diagnosis | None:
     name = plan.study.reference
     if name not in found:
@@ -211,65 +269,3 @@ def _diagnosis(plan: Plan, found: Mapping[str, Predicted]) -> Diagnosis | None:
         plan.study.metrics[0],
         replicates=plan.study.replicates,
     )
-
-
-def _comparisons(plan: Plan, found: Mapping[str, Predicted]) -> dict[str, dict[str, Comparison]]:
-    """Measure to variant to its comparison with the reference."""
-    study = plan.study
-    if study.reference not in found:
-        return {}
-    reference = plan.variants[study.reference]
-    others = [name for name in found if not plan.variants[name].same_predictions(reference)]
-    families = {}
-    for measure in study.metrics:
-        family = [_compare(plan, found, (name, study.reference), measure) for name in others]
-        families[measure] = {c.variant: c for c in adjusted(family)}
-    return families
-
-
-def _hypotheses(plan: Plan, found: Mapping[str, Predicted]) -> tuple[HypothesisResult, ...]:
-    study = plan.study
-    names = [(h.variant, h.against or study.reference) for h in study.hypotheses]
-    ready = [set(pair) <= set(found) for pair in names]
-    family = iter(
-        adjusted(
-            [
-                _compare(plan, found, pair, h.metric or study.metrics[0], margin=h.margin)
-                for h, pair, there in zip(study.hypotheses, names, ready, strict=True)
-                if there
-            ]
-        )
-    )
-    results = []
-    for hypothesis, there in zip(study.hypotheses, ready, strict=True):
-        comparison = next(family) if there else None
-        results.append(HypothesisResult(hypothesis, comparison, verdict(hypothesis, comparison)))
-    return tuple(results)
-
-
-def _compare(
-    plan: Plan,
-    found: Mapping[str, Predicted],
-    names: tuple[str, str],
-    measure: str,
-    margin: float = 0.0,
-) -> Comparison:
-    return compare(
-        names,
-        found[names[0]],
-        found[names[1]],
-        measure,
-        test_share=mean_test_share(plan.partitions),
-        replicates=plan.study.replicates,
-        margin=margin,
-    )
-
-
-def verdict(hypothesis: HypothesisConfig, comparison: Comparison | None) -> Verdict:
-    """What a comparison says about a claim."""
-    if comparison is None:
-        return Verdict.NOT_RUN
-    if not comparison.p_adjusted < LEVEL:
-        return Verdict.OPEN
-    above = comparison.difference.estimate > hypothesis.margin
-    return Verdict.CONFIRMED if above == hypothesis.above else Verdict.REFUTED

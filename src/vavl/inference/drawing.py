@@ -1,0 +1,379 @@
+"""A prediction drawn: as a plot over time, and on the video with the face and the emotion."""
+
+from __future__ import annotations
+
+import warnings
+from bisect import bisect_left
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from vavl.data.speakers import SpeakerProfile
+from vavl.errors import InputError
+from vavl.features.face_features import FINEST_SIDE, FaceStep
+from vavl.inference.files import ClipFiles
+from vavl.inference.recognizer import Recognizer
+from vavl.media.container import media_info
+from vavl.media.frames import VideoFrame
+from vavl.media.redraw import redraw_video
+from vavl.system.atomic import atomic_write
+from vavl.system.plotting import COLOURS, SETTINGS
+from vavl.types import Prediction, TimedPrediction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PLOT_SUFFIXES = (".pdf", ".png", ".svg")
+"""What a plot can be written as."""
+
+_STYLES = ("-", "--", ":", "-.")
+"""One after the other when the colours are used up."""
+_SETTINGS = {**SETTINGS, "font.size": 10, "lines.markersize": 3.5}
+_MARKED = 40
+"""Up to this many windows are marked by points: of a clip of one window there is nothing else."""
+_LONGEST_STEP_S = 0.5
+"""Between faces seen further apart nothing is interpolated."""
+_INK, _PAPER = (255, 255, 255), (20, 26, 36)
+_FRAME = (86, 180, 233)
+
+
+class SeenFace(NamedTuple):
+    """Where the face was at one moment.
+
+    Attributes:
+        time_s: Of the frame, in seconds.
+        box: ``(x0, y0, x1, y1)`` in pixels of a frame whose longer side has at most 1280, as
+            :class:`vavl.features.face_features.FaceFeatures` sees it; None without a face.
+    """
+
+    time_s: float
+    box: tuple[float, float, float, float] | None
+
+
+def illustrate(
+    recognizer: Recognizer,
+    clip: ClipFiles,
+    *,
+    plot: Path | None = None,
+    overlay: Path | None = None,
+    speaker: str | SpeakerProfile | None = None,
+) -> Prediction:
+    """Predicts a clip over time and draws the pictures that are asked for.
+
+    Of the faces only time and place are kept: memory grows by some 100 bytes a step.
+
+    Args:
+        recognizer: Who predicts.
+        clip: A video file, a sound file or a folder of frames; features cannot be drawn.
+        plot: Where to write the plot, see :func:`plot_timeline`. Default: none.
+        overlay: Where to write the video, see :func:`draw_overlay`. Default: none.
+        speaker: As for :meth:`vavl.inference.Recognizer.predict`.
+
+    Returns:
+        The prediction with its timeline.
+
+    Raises:
+        InputError: The clip has features, or for an overlay no picture; or a suffix is unknown.
+            Nothing was predicted then.
+        MediaError: As :meth:`vavl.inference.Recognizer.predict`, or a file cannot be written.
+
+    Example:
+        >>> import vavl
+        >>> clip = ClipFiles("film.mp4", media=Path("film.mp4"))
+        >>> illustrate(vavl.load(), clip, overlay=Path("seen.mp4")).label  # doctest: +SKIP
+        'happy'
+    """
+    if clip.media is None or clip.acoustic is not None or clip.visual is not None:
+        raise InputError(
+            f"plot, overlay: expected a clip with a sound or video file alone, got {clip.name!r} "
+            "with features; give the file they were made from"
+        )
+    if plot is not None:
+        _check_plot(plot)
+    if overlay is not None:
+        _check_overlay(clip.media, overlay)
+    faces: list[SeenFace] = []
+
+    def keep(step: FaceStep) -> None:
+        faces.append(SeenFace(step.time_s, step.face.box if step.face else None))
+
+    prediction = recognizer.predict(
+        clip.media, name=clip.name, speaker=speaker, timeline=True, on_step=keep
+    )
+    if plot is not None:
+        plot_timeline(prediction, plot)
+    if overlay is not None:
+        draw_overlay(clip.media, overlay, prediction, faces)
+    return prediction
+
+
+def plot_timeline(prediction: Prediction, path: Path) -> None:
+    """Plots probabilities, attributes and the share of the face over time.
+
+    Args:
+        prediction: With its timeline.
+        path: Where to write; ends in one of :data:`PLOT_SUFFIXES`.
+
+    Raises:
+        InputError: Another suffix, or the prediction has no timeline.
+
+    Example:
+        >>> import tempfile
+        >>> from vavl.types import Modality
+        >>> said = (Modality.ACOUSTIC, "sad", {"sad": 0.7, "happy": 0.3}, {})
+        >>> windows = tuple(TimedPrediction(k / 2, k / 2 + 2, *said) for k in range(3))
+        >>> path = Path(tempfile.mkdtemp()) / "clip.svg"
+        >>> plot_timeline(Prediction("clip.wav", *said, duration_s=3.0, timeline=windows), path)
+        >>> "clip.wav: sad 70%, from sound" in path.read_text(encoding="utf-8")
+        True
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    _check_plot(path)
+    timeline = _with_timeline(prediction)
+    # A Figure of its own, not pyplot: no window system, no global state, nothing to close.
+    with mpl.rc_context(_SETTINGS), atomic_write(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        rows = _rows(timeline)
+        heights = [row.height for row in rows]
+        figure = Figure(figsize=(9, 0.9 + sum(heights)), layout="constrained")
+        _draw(figure, rows, heights, prediction)
+        metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
+        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150, metadata=metadata)
+
+
+class _Row(NamedTuple):
+    """One of the plots above each other."""
+
+    label: str
+    height: float
+    series: dict[str, list[float]]
+
+
+def _rows(timeline: Sequence[TimedPrediction]) -> list[_Row]:
+    rows = []
+    for label, values in (
+        ("probability", [window.probabilities for window in timeline]),
+        ("attributes", [window.attributes for window in timeline]),
+    ):
+        names = list(dict.fromkeys(name for window in values for name in window))
+        if names:
+            # A window with nothing to go by is a gap.
+            series = {name: [row.get(name, np.nan) for row in values] for name in names}
+            rows.append(_Row(label, max(2.0, 0.22 * len(names)), series))
+    shares = [window.face_share for window in timeline]
+    if any(share is not None for share in shares):
+        rows.append(_Row("face", 0.35, {"face": [share or 0.0 for share in shares]}))
+    return rows or [_Row("probability", 2.0, {})]
+
+
+def _draw(
+    figure: Figure, rows: Sequence[_Row], heights: Sequence[float], prediction: Prediction
+) -> None:
+    timeline = prediction.timeline
+    centres = [(window.start_s + window.end_s) / 2 for window in timeline]
+    end_s = max(prediction.duration_s or 0.0, timeline[-1].end_s)
+    column = figure.subplots(len(rows), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, row in zip(column, rows, strict=True):
+        if row.label == "face":
+            middles = [(a + b) / 2 for a, b in pairwise(centres)]
+            _strip(axes, [0.0, *middles, end_s], row.series["face"], prediction.face_share)
+        else:
+            _lines(axes, centres, row)
+    column[0].set_title(_title(prediction))
+    column[-1].set_xlim(0, end_s)
+    column[-1].set_xlabel("time (s)")
+
+
+def _lines(axes: Axes, centres: Sequence[float], row: _Row) -> None:
+    means = {name: float(np.nanmean(values)) for name, values in row.series.items()}
+    for number, (name, values) in enumerate(row.series.items()):
+        axes.plot(
+            centres,
+            values,
+            color=COLOURS[number % len(COLOURS)],
+            linestyle=_STYLES[number // len(COLOURS) % len(_STYLES)],
+            marker="o" if len(centres) <= _MARKED else None,
+            label=f"{_readable(name)} {means[name]:.2f}",
+        )
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_ylabel(row.label)
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda n: -list(means.values())[n])
+    axes.legend(
+        [handles[n] for n in order],
+        [labels[n] for n in order],
+        title="mean",
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        labelspacing=0.25,
+    )
+
+
+def _strip(
+    axes: Axes, edges: Sequence[float], shares: Sequence[float], overall: float | None
+) -> None:
+    axes.pcolormesh(edges, [0, 1], [shares], cmap="Greens", vmin=0, vmax=1)
+    axes.grid(visible=False)
+    axes.set_yticks([])
+    axes.set_ylabel("face", rotation=0, ha="right", va="center")
+    overall = float(np.mean(shares)) if overall is None else overall
+    axes.text(1.01, 0.5, f"{overall:.0%}", transform=axes.transAxes, va="center")
+
+
+def _title(prediction: Prediction) -> str:
+    title = _readable(prediction.name, 60)
+    if prediction.label is not None:
+        title += f": {_readable(prediction.label)}"
+    if prediction.label in prediction.probabilities:
+        title += f" {prediction.probabilities[prediction.label]:.0%}"
+    origin = {"acoustic": "sound", "visual": "the face"}.get(
+        prediction.modality, "sound and the face"
+    )
+    return f"{title}, from {origin}"
+
+
+def _readable(text: str, longest: int = 24) -> str:
+    """A name without characters that XML cannot hold, and not too long."""
+    clean = "".join(letter if letter.isprintable() else " " for letter in text)
+    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
+
+
+def draw_overlay(
+    source: Path, path: Path, prediction: Prediction, faces: Sequence[SeenFace]
+) -> None:
+    """Writes the video again with the face framed and the emotion written beside it.
+
+    Each frame shows the prediction of the window with the nearest centre. The file appears when it
+    is complete; for times, sound and size see :func:`vavl.media.redraw.redraw_video`.
+
+    Args:
+        source: Video file, or folder of frames (25 a second).
+        path: Where to write; ends in ``.mp4``.
+        prediction: Of this video, with its timeline.
+        faces: When which face was seen, in the order of time, see
+            :attr:`SeenFace.box`; without any, only the text is drawn.
+
+    Raises:
+        InputError: The source has no picture or is the file to write, the suffix is another, or
+            the prediction has no timeline.
+        MediaError: The source cannot be read, or the file cannot be written.
+    """
+    _check_overlay(source, path)
+    drawing = Overlay(_with_timeline(prediction), faces)
+    with atomic_write(path) as temporary:
+        redraw_video(source, temporary, drawing.draw)
+
+
+class Overlay:
+    """What is drawn on the frames of a video.
+
+    Args:
+        timeline: Predictions over time, at least one.
+        faces: In the order of time.
+
+    Example:
+        >>> window = TimedPrediction(0.0, 2.0, None, None, {}, {})
+        >>> Overlay([window], [SeenFace(0.0, (0, 0, 8, 8)), SeenFace(0.1, (4, 0, 12, 8))]).box(0.05)
+        (2.0, 0.0, 10.0, 8.0)
+    """
+
+    def __init__(self, timeline: Sequence[TimedPrediction], faces: Sequence[SeenFace]) -> None:
+        self._centres_s = [(window.start_s + window.end_s) / 2 for window in timeline]
+        self._texts = [_text(window) for window in timeline]
+        self._times_s = [face.time_s for face in faces]
+        self._boxes = [face.box for face in faces]
+
+    def text(self, time_s: float) -> str:
+        """What the window says whose centre is nearest; empty where it has nothing to go by."""
+        after = bisect_left(self._centres_s, time_s)
+        nearby = range(max(0, after - 1), min(after + 1, len(self._centres_s)))
+        return self._texts[min(nearby, key=lambda n: abs(self._centres_s[n] - time_s))]
+
+    def box(self, time_s: float) -> tuple[float, float, float, float] | None:
+        """The face at a time, between two moments in which it was seen on the way there."""
+        if not self._boxes:
+            return None
+        after = min(bisect_left(self._times_s, time_s), len(self._boxes) - 1)
+        before = max(0, after - 1)
+        span_s = self._times_s[after] - self._times_s[before]
+        share = min(1.0, (time_s - self._times_s[before]) / span_s) if span_s else 1.0
+        first, last = self._boxes[before], self._boxes[after]
+        if first is None or last is None or share < 0 or span_s > _LONGEST_STEP_S:
+            return first if share < 0.5 else last
+        x0, y0, x1, y1 = ((1 - share) * a + share * b for a, b in zip(first, last, strict=True))
+        return x0, y0, x1, y1
+
+    def draw(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """The ``(H, W, 3)`` pixels of a frame with box and text; the frame is left as it is."""
+        picture = Image.fromarray(frame.pixels)
+        height, width = frame.pixels.shape[:2]
+        draw = ImageDraw.Draw(picture)
+        corner = (0.0, 0.0)
+        box = self.box(frame.time_s)
+        if box is not None:
+            scale = max(1.0, max(width, height) / FINEST_SIDE)
+            x0, y0, x1, y1 = (value * scale for value in box)
+            if x1 > x0 and y1 > y0:
+                draw.rectangle((x0, y0, x1, y1), outline=_FRAME, width=max(2, height // 200))
+            corner = (x0, y0)
+        text = self.text(frame.time_s)
+        if text:
+            _write(draw, text, corner, (width, height))
+        return np.asarray(picture)
+
+
+def _text(window: TimedPrediction) -> str:
+    if window.label is not None:
+        return f"{window.label} {window.probabilities[window.label]:.0%}"
+    return ", ".join(f"{name} {value:.2f}" for name, value in window.attributes.items())
+
+
+def _write(
+    draw: ImageDraw.ImageDraw, text: str, corner: tuple[float, float], size: tuple[int, int]
+) -> None:
+    """Writes above a corner, moved as far as it must be to be seen."""
+    font = _font(max(10, size[1] // 24))
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    x = max(0.0, min(corner[0], size[0] - right))
+    y = max(0.0, min(corner[1] - bottom - 2, size[1] - bottom))
+    draw.rectangle((x + left - 2, y + top - 2, x + right + 2, y + bottom + 2), fill=_PAPER)
+    draw.text((x, y), text, fill=_INK, font=font)
+
+
+@cache
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
+
+
+def _with_timeline(prediction: Prediction) -> Sequence[TimedPrediction]:
+    if not prediction.timeline:
+        raise InputError(
+            f"prediction: expected one with a timeline, got none for {prediction.name!r}; predict "
+            "with timeline=True"
+        )
+    return prediction.timeline
+
+
+def _check_plot(path: Path) -> None:
+    if path.suffix.lower() not in PLOT_SUFFIXES:
+        raise InputError(
+            f"plot: expected a file that ends in {', '.join(PLOT_SUFFIXES)}, got {path.name!r}"
+        )
+
+
+def _check_overlay(source: Path, path: Path) -> None:
+    if path.suffix.lower() != ".mp4":
+        raise InputError(f"overlay: expected a file that ends in .mp4, got {path.name!r}")
+    if path.exists() and source.exists() and path.samefile(source):
+        raise InputError(f"overlay: expected another file than the clip itself, got {path}")
+    if not source.is_dir() and not media_info(source).has_video:
+        raise InputError(f"overlay: {source} has no picture; plot= draws what is heard")

@@ -1,0 +1,185 @@
+"""Pictures of a prediction: what is drawn, when, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import av
+import numpy as np
+import pytest
+
+import vavl
+from vavl.errors import InputError, MediaError
+from vavl.inference import ClipFiles
+from vavl.inference.drawing import Overlay, SeenFace, draw_overlay, illustrate, plot_timeline
+from vavl.media.audio import read_audio
+from vavl.media.container import media_info
+from vavl.media.video import video_frames
+from vavl.types import Modality, Prediction, TimedPrediction
+
+
+def clip(path: Path) -> ClipFiles:
+    return ClipFiles(path.name, media=path)
+
+
+def window(start_s: float, label: str | None, share: float | None = 1.0) -> TimedPrediction:
+    probabilities = {} if label is None else {"sad": 0.2, "happy": 0.2, label: 0.8}
+    modality = None if label is None else Modality.VISUAL
+    return TimedPrediction(start_s, start_s + 2, modality, label, probabilities, {}, share)
+
+
+def said(*windows: TimedPrediction) -> Prediction:
+    return Prediction(
+        "clip", Modality.VISUAL, "sad", {"sad": 0.8, "happy": 0.2}, {}, timeline=windows
+    )
+
+
+def test_illustrate_draws_both_and_predicts_as_without(recognizer, film, tmp_path) -> None:
+    path = film()
+    plot, overlay = tmp_path / "new" / "plot.png", tmp_path / "overlay.mp4"
+    prediction = illustrate(recognizer, clip(path), plot=plot, overlay=overlay)
+    assert prediction == recognizer.predict(path, timeline=True)
+    with av.open(str(plot)) as picture:
+        assert picture.streams.video[0].width > 1000
+    before, after = list(video_frames(path)), list(video_frames(overlay))
+    assert [f.time_s for f in after] == pytest.approx([f.time_s for f in before], abs=1e-3)
+    assert media_info(overlay).duration_s == pytest.approx(media_info(path).duration_s, abs=0.03)
+    for old, new in zip(before, after, strict=True):
+        changed = np.abs(old.pixels.astype(int) - new.pixels).max(axis=2) > 60
+        assert changed[:, :70].any()
+        assert not changed[48:, 70:].any()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["film.mp4", "new", "overlay.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "kept"),
+    [
+        ("film.mp4", "aac", "aac"),
+        ("film.ts", "aac", "aac"),
+        ("film.mkv", "ac3", "ac3"),
+        ("film.avi", "pcm_s16le", "aac"),
+        ("film.mkv", "libopus", "aac"),
+    ],
+)
+def test_overlay_keeps_the_sound_where_it_is(film, tmp_path, name, codec, kept) -> None:
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV cannot make {codec}")
+    path, overlay = _with_click(tmp_path / name, codec), tmp_path / "out" / "overlay.mp4"
+    draw_overlay(path, overlay, said(window(0, "sad")), [])
+    with av.open(str(overlay)) as file:
+        assert file.streams.audio[0].codec_context.name == kept
+        assert file.streams.audio[0].codec_context.channels == 2
+    old, new = read_audio(path), read_audio(overlay)
+    assert len(new) == pytest.approx(len(old), abs=2000)
+    assert np.abs(new).argmax() == pytest.approx(np.abs(old).argmax(), abs=0.02 * 16_000)
+
+
+def _with_click(path: Path, codec: str) -> Path:
+    """A second of grey, and a click after 0.6 s."""
+    with av.open(str(path), "w") as file:
+        picture = file.add_stream("mpeg4", rate=25)
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+        rate = 48_000
+        sound = file.add_stream(codec, rate=rate, layout="stereo")
+        samples = np.random.default_rng(0).normal(0, 0.01, (2, rate))
+        samples[:, 28_800:28_900] = 0.8 * np.sin(np.arange(100) / 3)
+        packed = np.round(samples.T.reshape(1, -1) * 32767).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(packed), "s16", "stereo")
+        frame.sample_rate, frame.pts = rate, 0
+        packets = [*sound.encode(frame), *sound.encode(None)]
+        for _ in range(25):
+            packets += picture.encode(av.VideoFrame(64, 48, "rgb24"))
+        packets += picture.encode(None)
+        for packet in sorted(packets, key=lambda p: float(p.dts * p.time_base)):
+            file.mux(packet)
+    return path
+
+
+def test_overlay_keeps_uneven_times_and_pads_odd_sizes(film, tmp_path) -> None:
+    times = [0.0, 0.04, 0.1, 0.5, 0.51, 1.3]
+    path = film("film.mkv", times=times, size=(95, 63), audio=None, video="ffv1")
+    overlay = tmp_path / "overlay.mp4"
+    draw_overlay(path, overlay, said(window(0, None)), [])
+    frames = list(video_frames(overlay))
+    assert [f.time_s for f in frames] == pytest.approx(times, abs=2e-3)
+    assert frames[0].pixels.shape == (64, 96, 3)
+    assert not media_info(overlay).has_audio
+
+
+def test_overlay_of_a_folder_has_its_pictures(recognizer, tmp_path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number in range(5):
+        pixels = np.full((64, 96, 3), 100 + 9 * number, np.uint8)
+        av.VideoFrame.from_ndarray(pixels, format="rgb24").save(str(folder / f"{number}.png"))
+    overlay = tmp_path / "overlay.mp4"
+    prediction = illustrate(recognizer, clip(folder), overlay=overlay)
+    assert prediction.modality is Modality.VISUAL
+    assert len(list(video_frames(overlay))) == 5
+    assert media_info(overlay).duration_s == pytest.approx(0.2, abs=0.01)
+
+
+def test_text_is_that_of_the_nearest_window_and_the_box_moves_between_steps() -> None:
+    faces = [SeenFace(0.0, (0, 0, 8, 8)), SeenFace(0.08, (4, 4, 12, 12)), SeenFace(0.16, None)]
+    overlay = Overlay([window(0, "sad"), window(0.5, None), window(1, "happy")], faces)
+    assert [overlay.text(t) for t in (0, 1.2, 1.3, 1.7, 1.8, 9)] == [
+        *("sad 80%", "sad 80%", "", "", "happy 80%", "happy 80%")
+    ]
+    assert overlay.box(-1) == overlay.box(0) == (0, 0, 8, 8)
+    assert overlay.box(0.04) == pytest.approx((2, 2, 10, 10))
+    assert overlay.box(0.1) == (4, 4, 12, 12)
+    assert overlay.box(0.14) is None
+    assert overlay.box(5) is None
+    assert Overlay([window(0, "sad")], []).box(1) is None
+
+
+@pytest.mark.parametrize("suffix", ["svg", "pdf", "png", "SVG"])
+def test_plot_is_written_in_every_known_form(tmp_path, suffix) -> None:
+    path = tmp_path / f"plot.{suffix}"
+    plot_timeline(said(window(0, "sad"), window(0.5, None, 0.0), window(1, "happy")), path)
+    assert path.stat().st_size > 2000
+    if suffix == "svg":
+        text = "".join(ElementTree.parse(path).getroot().itertext())
+        assert all(part in text for part in ("clip: sad 80%, from the face", "happy", "67%"))
+
+
+def test_plot_of_many_names_and_one_window(tmp_path) -> None:
+    names = {f"<emotion & {n}>": n / 45 for n in range(10)}
+    timed = TimedPrediction(0.0, 0.3, Modality.ACOUSTIC, "x", names, {"valence": 0.5})
+    prediction = Prediction(
+        "$a_{b$" * 30, Modality.ACOUSTIC, None, names, {"valence": 0.5}, timeline=(timed,)
+    )
+    plot_timeline(prediction, tmp_path / "plot.svg")
+    text = "".join(ElementTree.parse(tmp_path / "plot.svg").getroot().itertext())
+    assert "valence 0.50" in text
+    assert "face" not in text
+
+
+def test_what_cannot_be_drawn_is_refused_before_anything_is_predicted(film, tmp_path) -> None:
+    sound = film("sound.wav", audio="pcm_s16le", video=None)
+    picture = film()
+    nobody: vavl.Recognizer = None  # type: ignore[assignment] - would fail if it were asked
+    for path, options, message in (
+        (picture, {"plot": tmp_path / "plot.gif"}, r"plot: .*\.pdf, \.png, \.svg, got 'plot.gif'"),
+        (sound, {"overlay": tmp_path / "o.mp4"}, "overlay: .*sound.wav has no picture"),
+        (picture, {"overlay": tmp_path / "o.avi"}, r"overlay: .*\.mp4, got 'o.avi'"),
+        (picture, {"overlay": picture}, "overlay: expected another file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            illustrate(nobody, clip(path), **options)
+    with pytest.raises(InputError, match="file alone"):
+        illustrate(nobody, ClipFiles("a", visual=Path("a.visual.npy")), plot=tmp_path / "p.png")
+    with pytest.raises(InputError, match="timeline"):
+        plot_timeline(said(), tmp_path / "plot.png")
+    with pytest.raises(MediaError, match="does not exist"):
+        illustrate(nobody, clip(tmp_path / "none.mp4"), overlay=tmp_path / "o.mp4")
+    assert {p.name for p in tmp_path.iterdir()} == {"film.mp4", "sound.wav"}
+
+
+def test_a_film_cut_off_leaves_no_overlay(film, tmp_path) -> None:
+    path = film("film.mkv", audio=None, video="ffv1", seconds=2)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(MediaError, match=r"film\.mkv"):
+        draw_overlay(path, tmp_path / "o.mp4", said(window(0, "sad")), [])
+    assert [p.name for p in tmp_path.iterdir()] == ["film.mkv"]
