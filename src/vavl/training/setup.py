@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
-from torch import Tensor
+from torch import Tensor, nn
 
 from vavl.config.experiment import ExperimentConfig, TrainingConfig
 from vavl.data.dataset import UtteranceDataset, sorted_batches
@@ -167,23 +167,17 @@ def make_optimizer(model: EmotionModel, settings: TrainingConfig) -> torch.optim
     # One pass over the weights instead of a dozen. It would unscale the gradients of 16-mixed by
     # itself, and then they could not be clipped.
     fused = settings.precision != "16-mixed"
+    rate, betas, decay = settings.learning_rate, settings.betas, settings.weight_decay
     if not settings.decoupled_weight_decay:
-        return torch.optim.Adam(
-            model.parameters(),
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-            fused=fused,
-        )
-    vectors = [p for name, p in model.named_parameters() if p.ndim <= 1 or name.endswith("_bias")]
-    kept = {id(p) for p in vectors}
-    matrices = [p for p in model.parameters() if id(p) not in kept]
-    return torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": settings.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ],
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        fused=fused,
-    )
+        parameters = model.parameters()
+        return torch.optim.Adam(parameters, rate, betas, weight_decay=decay, fused=fused)
+    matrices: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        is_vector = parameter.ndim <= 1 or name.endswith("_bias")
+        (vectors if is_vector else matrices).append(parameter)
+    groups = [
+        {"params": matrices, "weight_decay": decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, rate, betas, fused=fused)
