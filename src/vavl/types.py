@@ -1,4 +1,4 @@
-"""The words that every other module speaks: modalities, features, batches, predictions.
+"""The words that every other module uses: modalities, features, batches, predictions.
 
 Importing this module does not import torch.
 """
@@ -33,7 +33,7 @@ Inputs: TypeAlias = "dict[Modality, tuple[Tensor, Tensor]]"
 
 
 def what_it_takes(predictions: Iterable[Modality]) -> str:
-    """In words, what a clip must have for one of these predictions at least.
+    """What a clip must have for at least one of these predictions, in words.
 
     Example:
         >>> what_it_takes(Modality), what_it_takes([Modality.AUDIOVISUAL])
@@ -45,7 +45,7 @@ def what_it_takes(predictions: Iterable[Modality]) -> str:
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """Everything that changes the numbers of a feature sequence, and how to make them again.
+    """How a feature sequence is made: everything that changes its numbers.
 
     Attributes:
         modality: ``acoustic`` or ``visual``.
@@ -136,13 +136,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class TimedPrediction:
-    """What the model says about a span of a clip.
+    """A prediction for a span of a clip.
 
     Attributes:
         start_s: Beginning of the span in seconds.
         end_s: Its end.
-        modality: What the prediction was made from; None where there is nothing to go by: neither
-            sound nor a face.
+        modality: What the prediction was made from; None where there is neither sound nor a face.
         label: Most probable category, or None for a model of attributes only, or for no modality.
         probabilities: Category to probability, summing to 1; empty without categories.
         attributes: Attribute to value in [0, 1]; empty without attributes.
@@ -160,7 +159,7 @@ class TimedPrediction:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says about one clip.
+    """A prediction for one clip.
 
     Attributes:
         name: File name or utterance id.

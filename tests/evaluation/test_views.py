@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from vavl.errors import InputError
 from vavl.evaluation import views
-from vavl.evaluation.missing import take_away
+from vavl.evaluation.conditions import Condition, take_away
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.views import FUSED, View, available_views, readable_view, view_outputs
 from vavl.types import Modality
@@ -125,7 +125,7 @@ def test_an_unknown_view_is_named(table: PredictionTable) -> None:
 def test_what_the_model_answers(make: Make, change: Make) -> None:
     table = make()
     assert readable_view(table, None) is View.AUDIOVISUAL
-    silent = take_away(table, acoustic=1.0, visual=0.0)
+    silent = take_away(table, Condition(without_acoustic=1.0))
     assert readable_view(silent, None) is View.VISUAL
     assert readable_view(silent, View.PRODUCT) is View.VISUAL
     unimodal = {m: v for m, v in table.logits.items() if m is not Modality.AUDIOVISUAL}

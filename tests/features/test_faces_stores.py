@@ -1,4 +1,4 @@
-"""scripts/faces_stores.py, on a few pictures in the format of faces48."""
+"""research/faces_stores.py, on a few pictures in the format of faces48."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def test_pictures_become_stores_that_the_study_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(ROOT / "scripts")
+    monkeypatch.syspath_prepend(ROOT / "research")
     script = importlib.import_module("faces_stores")
     crops = np.random.default_rng(0).integers(0, 256, (6, 48, 48), np.uint8)
     split = np.array([0, 0, 1, 2, 0, 2])
     np.savez("faces.npz", images=crops, labels=np.arange(6, dtype=np.uint8), split=split)
     script.main(["faces.npz"])
 
-    plan = make_plan(load_study(ROOT / "configs" / "studies" / "features-faces.toml"), tmp_path)
+    plan = make_plan(load_study(ROOT / "research" / "studies" / "features-faces.toml"), tmp_path)
     assert len(plan.tasks) == 9
     (partition,) = plan.partitions.values()
     assert partition.train == ("face-00000", "face-00001", "face-00004")

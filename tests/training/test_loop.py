@@ -28,7 +28,7 @@ from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError, StoreError
-from vavl.evaluation.run import evaluate_runs
+from vavl.evaluation.evaluate import evaluate_runs
 from vavl.features.extract import extract
 from vavl.features.registry import build_extractor
 from vavl.training import loop

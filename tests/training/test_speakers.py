@@ -20,7 +20,7 @@ from vavl.data.speakers import (
     training_moments,
 )
 from vavl.errors import StoreError
-from vavl.evaluation.run import evaluate_runs, predict_fold
+from vavl.evaluation.evaluate import evaluate_runs, predict_fold
 from vavl.models.base import priors
 from vavl.models.registry import load_model
 from vavl.training.experiment import open_stores, train_experiment

@@ -22,8 +22,8 @@ from rich.table import Table
 from vavl.types import Prediction, TimedPrediction
 
 if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction needs none of it
-    from vavl.studies.estimate import Estimate
     from vavl.studies.results import StudyResults
+    from vavl.studies.run import Estimate
     from vavl.training.loop import EpochCallback
     from vavl.training.run_folder import FoldDirectory
 

@@ -258,26 +258,21 @@ class SpeakerProfile:
             InputError: Features of another extractor or size than those before.
         """
         keys = {m: features[m].key if m in features else None for m in sequences}
-        sizes = {m: sequence.shape[-1] for m, sequence in sequences.items()}
-        self.check(keys, sizes)
-        new = {m: Moments.of_clip(sequence) for m, sequence in sequences.items()}
-        together = {
-            m: self.moments[m] + one if m in self.moments else one for m, one in new.items()
-        }
-        return replace(
-            self, moments={**self.moments, **together}, extractors={**self.extractors, **keys}
-        )
+        self.check(keys, {m: sequence.shape[-1] for m, sequence in sequences.items()})
+        moments = dict(self.moments)
+        for m, sequence in sequences.items():
+            clip = Moments.of_clip(sequence)
+            moments[m] = moments[m] + clip if m in moments else clip
+        return replace(self, moments=moments, extractors={**self.extractors, **keys})
 
     def check(self, keys: Mapping[Modality, str | None], sizes: Mapping[Modality, int]) -> None:
         """Raises InputError unless features with these keys and sizes are of the profile's kind."""
         problems = []
-        for modality, known in self.moments.items():
-            if modality not in sizes:
-                continue
-            if sizes[modality] != len(known.mean):
+        for modality in (m for m in self.moments if m in sizes):
+            expected = len(self.moments[modality].mean)
+            if sizes[modality] != expected:
                 problems.append(
-                    f"{modality}: expected {len(known.mean)} features per step, got "
-                    f"{sizes[modality]}"
+                    f"{modality}: expected {expected} features per step, got {sizes[modality]}"
                 )
             elif self.extractors[modality] != keys.get(modality):
                 problems.append(
@@ -356,7 +351,7 @@ class SpeakerProfile:
             raise StoreError(
                 f"{path}: damaged ({type(error).__name__}: {error}); {_REMEDY}"
             ) from None
-        if not all(map(_sound, moments.values())):
+        if not all(map(_is_valid, moments.values())):
             raise StoreError(f"{path}: its statistics make no sense; {_REMEDY}")
         return cls(speaker, moments, extractors)
 
@@ -375,7 +370,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     return header, tensors
 
 
-def _sound(moments: Moments) -> bool:
+def _is_valid(moments: Moments) -> bool:
     mean, variance = moments.mean, moments.variance
     return (
         mean.ndim == 1

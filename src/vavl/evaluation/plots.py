@@ -100,24 +100,32 @@ def difference_figure(found: Mapping[str, Interval], label: str) -> Figure:
 
 
 def curve_figure(
-    curves: Mapping[str, Sequence[tuple[float, Interval]]], x_label: str, y_label: str
+    curves: Mapping[str, Sequence[tuple[float | str, Interval]]], x_label: str, y_label: str
 ) -> Figure:
     """Scores against the values of a setting, for a file: a line with its interval for each curve.
 
     Args:
-        curves: Name of a curve to its points.
+        curves: Name of a curve to its points. Where a value is a name, e.g. ``"all"``, all values
+            stand evenly apart, numbers first.
         x_label: What the setting is called.
         y_label: What the score is called.
     """
     with _file_figure(4.0) as figure:
         axes = figure.subplots()
+        values = [value for points in curves.values() for value, _ in points]
+        numbers = sorted({value for value in values if not isinstance(value, str)})
+        names = list(dict.fromkeys(value for value in values if isinstance(value, str)))
+        ticks = [f"{value:g}" for value in numbers] + names
+        places = dict(zip([*numbers, *names], range(len(ticks)) if names else numbers, strict=True))
         for number, (name, points) in enumerate(curves.items()):
             colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-            values = [value for value, _ in points]
+            across = [places[value] for value, _ in points]
             estimates = [interval.estimate for _, interval in points]
-            axes.plot(values, estimates, f"{marker}-", color=colour, label=name)
+            axes.plot(across, estimates, f"{marker}-", color=colour, label=name)
             lows, highs = ([getattr(i, end) for _, i in points] for end in ("low", "high"))
-            axes.fill_between(values, lows, highs, color=colour, alpha=0.12, linewidth=0)
+            axes.fill_between(across, lows, highs, color=colour, alpha=0.12, linewidth=0)
+        if names:
+            axes.set_xticks(list(places.values()), ticks)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label, color=INK)
         axes.legend()

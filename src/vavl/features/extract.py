@@ -19,7 +19,7 @@ from vavl.features.clips import ClipExtraction, ClipTask, clip_tasks
 from vavl.features.registry import Extractor, build_extractor, extractor_names, rebuild_extractor
 from vavl.features.waveform import corpus_statistics
 from vavl.media.audio import audio_blocks
-from vavl.system.processes import Failure, run_here, run_in_processes, shown_pairs
+from vavl.system.processes import Failure, run_job, with_progress
 
 __all__ = [
     "ExtractionReport",
@@ -160,7 +160,7 @@ def extract(
         else:
             outcomes = _local(writer, todo, job, workers)
         with closing(outcomes):
-            for utterance_id, failure in shown_pairs(
+            for utterance_id, failure in with_progress(
                 outcomes, len(todo), what="extracting", progress=progress
             ):
                 if failure is None:
@@ -206,9 +206,8 @@ def _local(
     writer: StoreWriter, tasks: list[ClipTask], job: ClipExtraction, workers: int
 ) -> Generator[tuple[str, Failure | None], None, None]:
     """Extracts on this machine; this process writes."""
-    outcomes = run_in_processes(tasks, job, workers) if workers else run_here(tasks, job)
-    with closing(outcomes):  # stops the processes at once, whatever happens here
-        for task, outcome in zip(tasks, outcomes, strict=True):
+    with closing(run_job(tasks, job, workers)) as outcomes:  # stops at once, whatever happens here
+        for task, outcome in outcomes:
             if isinstance(outcome, Failure):
                 yield task.utterance_id, outcome
             else:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from vavl.data.manifest import Manifest
-from vavl.data.speakers import SEEN_SPEAKERS
 from vavl.errors import InputError
 from vavl.evaluation.bootstrap import CONFIDENCE
 from vavl.evaluation.compare import (
@@ -21,9 +20,7 @@ from vavl.evaluation.compare import (
     variant_scores,
 )
 from vavl.evaluation.diagnosis import Diagnosis, diagnose
-from vavl.evaluation.missing import take_away
-from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.run import predictions_file
+from vavl.evaluation.evaluate import load_predictions
 from vavl.evaluation.scores import Score
 from vavl.evaluation.views import View
 from vavl.studies.config import HypothesisConfig, StudyConfig
@@ -163,7 +160,7 @@ def collect(
     results = [
         VariantResult(
             name,
-            _about(plan.variants[name]),
+            plan.variants[name].about,
             variant.view,
             variant_scores(variant, study.metrics, replicates=study.replicates),
             {m: c for m, family in comparisons.items() if (c := family.get(name))},
@@ -186,25 +183,16 @@ def collect(
     )
 
 
-def _about(variant: Variant) -> str:
-    """What is different; for a variant that knows its test speakers this is part of it."""
-    known = variant.experiment.data.speaker_normalisation
-    return f"{variant.about} {SEEN_SPEAKERS}".strip() if known else variant.about
-
-
 def _predicted(variant: Variant, tasks: Sequence[Task]) -> Predicted:
-    condition = variant.condition
-    tables = [
-        take_away(
-            PredictionTable.load(predictions_file(task.directory, variant.gaps)),
-            acoustic=condition.without_acoustic,
-            visual=condition.without_visual,
-            seed=condition.seed,
-        )
-        for task in tasks
-    ]
-    seeds = [task.experiment.training.seed for task in tasks]
-    return predicted(tables, seeds, variant.view)
+    """The predictions of all models under all draws of the condition; draws count like seeds."""
+    draws = len(variant.conditions)
+    tables, labels = [], []
+    for task in tasks:
+        for draw, condition in enumerate(variant.conditions):
+            seed = str(task.experiment.training.seed)
+            tables.append(load_predictions(task.directory, condition))
+            labels.append(f"{seed}/{draw}" if draws > 1 else seed)
+    return predicted(tables, labels, variant.view)
 
 
 def _comparisons(
@@ -259,9 +247,7 @@ def _diagnosis(plan: Plan, found: Mapping[str, Predicted]) -> Diagnosis | None:
     if name not in found:
         return None
     tasks = [task for task in plan.tasks_of(plan.variants[name]) if task.on_training]
-    tables = [
-        PredictionTable.load(predictions_file(task.directory, split="train")) for task in tasks
-    ]
+    tables = [load_predictions(task.directory, split="train") for task in tasks]
     return diagnose(
         found[name],
         predicted(tables, [plan.study.seeds[0]] * len(tables), found[name].view),

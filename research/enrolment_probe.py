@@ -1,6 +1,6 @@
 """What it is worth to know the speaker, for a linear model: docs/results/enrolment.md.
 
-    python scripts/enrolment_probe.py data/ravdess/manifest.parquet ACOUSTIC_STORE VISUAL_STORE
+    python research/enrolment_probe.py data/ravdess/manifest.parquet ACOUSTIC_STORE VISUAL_STORE
 
 A logistic regression on mean and deviation over time of each clip's features, one for the sound and
 one for the face, on the folds of the manifest; trained without and with normalisation by speaker,
@@ -11,7 +11,6 @@ clips of development speakers are scored instead, to choose the strength of the 
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,22 +31,24 @@ from vavl.data.speakers import (
     training_moments,
 )
 from vavl.data.store import FeatureStore
-from vavl.evaluation.compare import mean_test_share
+from vavl.evaluation.compare import (
+    Predicted,
+    compare,
+    mean_test_share,
+    predicted,
+    variant_scores,
+)
+from vavl.evaluation.conditions import Condition, KnownClips, clip_moments, known_clips
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.views import View
-from vavl.studies.enrolment import (
-    MIXED,
-    NOTHING,
-    Condition,
-    KnownSpeakers,
-    clip_moments,
-    possible_conditions,
-    score_conditions,
-)
-from vavl.studies.enrolment_report import write_enrolment
+from vavl.evaluation.wording import signed
 from vavl.types import STREAMS, Modality
 
 INVERSE_PENALTY = {Modality.ACOUSTIC: 0.003, Modality.VISUAL: 0.03}
+CONDITIONS = (
+    *(Condition(known_clips=number) for number in (0, 1, 2, 5, 10, 30, "all")),
+    *(Condition(known_clips=number, known_category="neutral") for number in (1, 2, "all")),
+)
 VIEWS = (View.ACOUSTIC, View.VISUAL, View.PRODUCT)
 
 
@@ -81,7 +82,7 @@ class Fold:
         self.partition, self.data = partition, data
         priors = {m: self.prior(m, prior_clips) for m in STREAMS}
         self.by_speaker = SpeakerNormalisation(data.manifest, data.speakers, priors)
-        self.speakers = KnownSpeakers(data.manifest, partition.test, data.clips, priors)
+        self.priors = priors
         self.models = {
             known: {m: self.fitted(m, self.by_speaker if known else None) for m in STREAMS}
             for known in (False, True)
@@ -125,6 +126,15 @@ class Fold:
         x = self.inputs(modality, self.partition.train, read)
         return make_pipeline(StandardScaler(), regression).fit(x, self.labels(self.partition.train))
 
+    def known_table(self, condition: Condition, *, known: bool) -> PredictionTable:
+        """Predictions for the tested clips, each normalised by other clips of its speaker."""
+        if not condition.known_clips:
+            return self.table(None, known=known)
+        clips = known_clips(
+            condition, map(self.data.manifest.by_id.__getitem__, self.partition.test)
+        )
+        return self.table(KnownClips(clips, self.data.clips, self.priors), known=known)
+
     def table(self, read: SequenceMap | None, *, known: bool) -> PredictionTable:
         """Predictions for the tested clips."""
         logits = {
@@ -144,22 +154,24 @@ class Fold:
 
 
 def score(folds: Sequence[Fold], options: argparse.Namespace, *, known: bool) -> None:
-    """Predicts under all conditions, and writes the report."""
-    tables: defaultdict[Condition, list[tuple[str, PredictionTable]]] = defaultdict(list)
-    for condition in possible_conditions([fold.speakers for fold in folds], (MIXED, "neutral")):
-        for draw in range(options.draws if condition.draws else 1):
-            for fold in folds:
-                read = None if condition == NOTHING else fold.speakers.sequence_map(condition, draw)
-                tables[condition].append((str(draw), fold.table(read, known=known)))
+    """Predicts under all conditions; prints scores and their differences from nothing known."""
     share = mean_test_share({fold.partition.name: fold.partition for fold in folds})
-    results = score_conditions(tables, VIEWS, test_share=share, replicates=options.replicates)
-    remarks = (
-        f"Logistic regressions on pooled features, trained {'with' if known else 'without'} "
-        f"normalisation by speaker; {options.draws} draws, prior of {options.prior:g} clips"
-        f"{', development speakers' if options.development else ''}."
-    )
-    out = options.out / ("with" if known else "without")
-    print(write_enrolment(results, out, remarks).read_text(encoding="utf-8"), flush=True)
+    print(f"trained {'with' if known else 'without'} normalisation by speaker")
+    strangers: dict[View, Predicted] = {}
+    for condition in CONDITIONS:
+        draws = condition.model_copy(update={"draws": options.draws}).single_draws()
+        tables = [fold.known_table(draw, known=known) for draw in draws for fold in folds]
+        labels = [draw.seed for draw in draws for _ in folds]
+        cells = []
+        for view in VIEWS:
+            found = predicted(tables, labels, view)
+            settings = {"replicates": options.replicates}
+            pooled = variant_scores(found, ["accuracy"], **settings)["accuracy"].pooled
+            other = strangers.setdefault(view, found)
+            names = (condition.name, CONDITIONS[0].name)
+            compared = compare(names, found, other, "accuracy", test_share=share, **settings)
+            cells.append(f"{view} {pooled.estimate:.3f} ({signed(compared.difference)})")
+        print(f"  {condition.name}: {', '.join(cells)}", flush=True)
 
 
 def accuracies(tables: Sequence[PredictionTable]) -> dict[str, float]:
@@ -181,7 +193,6 @@ def main() -> None:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("acoustic", type=Path, help="feature store")
     parser.add_argument("visual", type=Path, help="feature store")
-    parser.add_argument("--out", type=Path, default=Path("studies/enrolment-probe"))
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--prior", type=float, default=PRIOR_CLIPS, help="clips it counts as")
     parser.add_argument("--replicates", type=int, default=2000)

@@ -1,4 +1,4 @@
-"""Scores of run directories: what ``vavl evaluate`` runs."""
+"""Predictions of trained folds for their clips, and the scores of runs: `vavl evaluate`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ from vavl.config.experiment import ExperimentConfig, load_experiment
 from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition, Split
-from vavl.data.speakers import SEEN_SPEAKERS, SpeakerNormalisation
+from vavl.data.speakers import SEEN_SPEAKERS, SequenceMap, SpeakerNormalisation
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError, StoreError, all_problems
-from vavl.evaluation.gaps import ClipsWithGaps, Gaps
+from vavl.evaluation.conditions import (
+    AS_THEY_ARE,
+    ClipsWithGaps,
+    Condition,
+    KnownClips,
+    clip_moments,
+    known_clips,
+    take_away,
+)
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.scores import Evaluation, evaluate_tables
 from vavl.models.base import priors
@@ -31,17 +39,13 @@ from vavl.training.run_folder import (
 from vavl.training.scoring import Outputs, mean_over_versions, run_model
 from vavl.types import Modality, what_it_takes
 
-Variants = Mapping[Modality, Sequence[FeatureStore]]
-"""Further stores of the same clips, e.g. of their sound at other speeds."""
-
 
 def predict_fold(
     fold: FoldDirectory,
     manifest: Manifest,
-    stores: dict[Modality, FeatureStore],
-    gaps: Gaps | None = None,
+    stores: Mapping[Modality, FeatureStore],
+    condition: Condition = AS_THEY_ARE,
     split: Split = "test",
-    variants: Variants | None = None,
 ) -> PredictionTable:
     """Outputs of a trained fold on one of its splits, computed once and kept beside the weights.
 
@@ -51,44 +55,47 @@ def predict_fold(
         fold: A finished fold.
         manifest: Utterance table.
         stores: Feature stores, as in training.
-        gaps: Steps of the clips that the model does not get to see.
+        condition: What is done to the clips; one draw.
         split: Which clips; scores on any other split than ``test`` are for diagnosis alone.
-        variants: Further stores of the same clips, e.g. at other speeds. The output for a clip is
-            then the mean over all of them (logits and attributes alike); a clip that a variant
-            lacks counts there as it is in ``stores``.
 
     Raises:
         StoreError: A file of the fold is missing or damaged.
-        InputError: No clip has what the model needs.
+        InputError: No clip has what the model needs, a speaker has too few clips for the condition,
+            or there are no variants to average.
     """
-    file = predictions_file(fold, gaps, split, variants)
+    file = predictions_file(fold, condition, split)
     if file.is_file():
-        return PredictionTable.load(file)
-    model = load_model(fold.path)
-    by_speaker = run_config(fold.path).data.speaker_normalisation
-    sequence_map = None
-    if by_speaker:
-        sequence_map = SpeakerNormalisation.of_stores(manifest, stores, priors(model, stores))
+        return load_predictions(fold, condition, split)
+    model, config = load_model(fold.path), run_config(fold.path)
     partition = Partition.load(fold.partition_file)
+    ids: Sequence[str] = getattr(partition, split)
+    sequence_map: SequenceMap | None = None
+    if condition.known_clips:
+        known = known_clips(condition, (manifest.by_id[name] for name in ids))
+        training = priors(model, stores)
+        moments = {m: clip_moments(stores[m], ids) for m in training}
+        sequence_map = KnownClips(known, moments, training)
+    elif condition.known_clips is None and config.data.speaker_normalisation:
+        sequence_map = SpeakerNormalisation.of_stores(manifest, stores, priors(model, stores))
 
     def clips(stores: Mapping[Modality, FeatureStore]) -> ClipsWithGaps:
         return ClipsWithGaps(
             manifest,
-            getattr(partition, split),
+            ids,
             stores,
             categories=model.config.categories,
             attributes=model.config.attributes,
-            gaps=gaps or Gaps(),
+            condition=condition,
             sequence_map=sequence_map,
         )
 
     dataset = clips(stores)
     found = run_model(model, dataset)
-    if variants:
+    if condition.average_variants:
         others = [
             run_model(model, clips({**stores, modality: store}))
-            for modality, further in variants.items()
-            for store in further
+            for modality, variants in checked_variants(config, stores).items()
+            for store in variants
         ]
         found = mean_over_versions(found, others)
     if not found.predicted.any():
@@ -96,19 +103,25 @@ def predict_fold(
             f"{fold.path}: expected {split} clips with {what_it_takes(model.config.predictions)}, "
             f"got none among {len(dataset)}"
         )
-    table = prediction_table(dataset, found, partition.name)
-    table.save(file)
-    return table
+    _table(dataset, found, partition.name).save(file)
+    return load_predictions(fold, condition, split)
 
 
-def prediction_table(dataset: UtteranceDataset, found: Outputs, partition: str) -> PredictionTable:
-    """Outputs with what they are scored by; clips that lack what the model needs are left out.
+def load_predictions(
+    fold: FoldDirectory, condition: Condition = AS_THEY_ARE, split: Split = "test"
+) -> PredictionTable:
+    """What :func:`predict_fold` found; arguments as there.
 
-    Args:
-        dataset: The clips.
-        found: Outputs of a model for them.
-        partition: Name of the partition.
+    Raises:
+        InputError: It has not been computed yet.
+        StoreError: The file is damaged.
     """
+    table = PredictionTable.load(predictions_file(fold, condition, split))
+    return take_away(table, condition)
+
+
+def _table(dataset: UtteranceDataset, found: Outputs, partition: str) -> PredictionTable:
+    """Outputs and targets of the clips; those that lack what the model needs are left out."""
     rows = np.flatnonzero(found.predicted)
     outputs = {m: output[rows].numpy() for m, output in found.by_modality.items()}
     classes = len(dataset.categories)
@@ -133,24 +146,26 @@ def prediction_table(dataset: UtteranceDataset, found: Outputs, partition: str) 
 
 
 def predictions_file(
-    fold: FoldDirectory,
-    gaps: Gaps | None = None,
-    split: Split = "test",
-    variants: Variants | None = None,
+    fold: FoldDirectory, condition: Condition = AS_THEY_ARE, split: Split = "test"
 ) -> Path:
-    """Where the outputs on a split are kept: of each way to look at the clips in a file of its own.
-
-    The variants of a run are those of its configuration, so that one name serves for them.
-    """
+    """Where the outputs on a split are kept, in a file for each condition that the model sees."""
     plain = fold.predictions_file
-    parts = [plain.stem]
-    if split != "test":
-        parts.append(split)
-    if gaps:
-        parts.append(gaps.name)
-    if variants:
-        parts.append("variants")
-    return plain.with_name(f"{'-'.join(parts)}{plain.suffix}")
+    parts = [plain.stem, "" if split == "test" else split, condition.name]
+    return plain.with_name("-".join(filter(None, parts)) + plain.suffix)
+
+
+def checked_variants(
+    config: ExperimentConfig, stores: Mapping[Modality, FeatureStore]
+) -> dict[Modality, list[FeatureStore]]:
+    """The further stores of the clips, to average outputs over.
+
+    Raises:
+        InputError: The experiment has none.
+    """
+    variants = open_variants(config, stores)
+    if not variants:
+        raise InputError("average_variants: expected stores in data.acoustic_variants, got none")
+    return variants
 
 
 @dataclass(frozen=True)
@@ -189,11 +204,12 @@ def evaluate_runs(
         StoreError: A run without a finished fold, data that have changed since training, or runs
             with different settings.
     """
+    condition = Condition(average_variants=average_variants)
     tables: list[PredictionTable] = []
     seeds: list[int] = []
     histories: dict[str, list[dict[str, Any]]] = {}
     remarks: list[str] = []
-    # The folder that a run or fold lies in is asked for; "." says nothing of it.
+    # A fold's run is its parent folder, which a path such as "." does not show.
     runs = [run.resolve() if run.name in ("", "..") else run for run in runs]
     configs = [run_config(run) for run in runs]
     check_comparable(runs, configs)
@@ -202,11 +218,7 @@ def evaluate_runs(
         stores = open_stores(config)
         folds = folds_of_run(run)
         check_provenance(folds[0].path.parent, manifest, stores)
-        variants = open_variants(config, stores) if average_variants else {}
-        if average_variants and not variants:
-            raise InputError(
-                f"average_variants: expected stores in data.acoustic_variants of {run}, got none"
-            )
+        variants = checked_variants(config, stores) if average_variants else {}
         remarks += [
             f"{run}: the output for a clip is the mean over {1 + len(further)} versions of its "
             f"{modality} features."
@@ -218,7 +230,7 @@ def evaluate_runs(
         if len(folds) < expected and not FoldDirectory(run).finished:
             remarks.append(f"{run}: {len(folds)} of {expected} folds are trained.")
         for fold in folds:
-            table = predict_fold(fold, manifest, stores, variants=variants)
+            table = predict_fold(fold, manifest, stores, condition)
             tested = len(Partition.load(fold.partition_file).test)
             if len(table) < tested:
                 remarks.append(

@@ -1,6 +1,6 @@
-"""faces48 as an utterance table with feature stores, for configs/studies/features-faces.toml.
+"""faces48 as an utterance table with feature stores, for research/studies/features-faces.toml.
 
-    python scripts/faces_stores.py FACES48_NPZ
+    python research/faces_stores.py FACES48_NPZ
 
 Each picture becomes a clip with one visual step, of a person of its own: nobody knows who is shown.
 Written are data/faces48 (the table, and the published split as a partition) and stores/faces48, a
