@@ -11,7 +11,6 @@ from vavl.config.experiment import ExperimentConfig
 from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition, given_folds, seeded_order, speaker_kfold
-from vavl.data.shards import describe
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError, StoreError
 from vavl.training.loop import EpochCallback, train_fold
@@ -143,7 +142,7 @@ def open_variants(
         if _without_speed(variant.spec) != _without_speed(base.spec):
             raise StoreError(
                 f"data.acoustic_variants: {variant.path} differs from {base.path} in more than its "
-                f"speed\n  {describe(base.spec)}\n  {describe(variant.spec)}"
+                f"speed\n  {base.spec.description}\n  {variant.spec.description}"
             )
     return {Modality.ACOUSTIC: variants}
 

@@ -31,7 +31,6 @@ from typing import Any
 
 from vavl.config.experiment import ExperimentConfig, load_experiment, to_toml
 from vavl.data.manifest import Manifest
-from vavl.data.shards import describe
 from vavl.data.store import FeatureStore
 from vavl.errors import StoreError, all_problems
 from vavl.media.files import natural_key
@@ -211,7 +210,7 @@ def check_provenance(
         if store is not None and store.spec.key != key:
             problems.append(
                 f"{store.path}: made by another extractor than the {modality} features that the "
-                f"run was trained on; now it holds {describe(store.spec)}"
+                f"run was trained on; now it holds {store.spec.description}"
             )
     # Runs of earlier releases did not record this.
     for modality, digest in content.get("clips", {}).items():
