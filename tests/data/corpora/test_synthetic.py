@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from vavl.data.corpora import CORPORA, prepare
 from vavl.data.corpora.synthetic import EMOTIONS, LOOKS_LIKE, RATERS, SOUNDS_LIKE, prepare_synthetic
-from vavl.data.corpora.synthetic_face import ACTION_UNITS, draw_look, film
+from vavl.data.corpora.synthetic_drawing import draw_look, film
+from vavl.data.corpora.synthetic_signals import ACTION_UNITS
 from vavl.data.manifest import Manifest, Utterance
 from vavl.data.partition import speaker_kfold
 from vavl.errors import InputError

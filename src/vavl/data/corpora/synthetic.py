@@ -21,25 +21,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.data.corpora.synthetic_face import (
+from vavl.data.corpora.synthetic_drawing import Look, draw_look, film
+from vavl.data.corpora.synthetic_signals import (
     ACTION_UNITS,
     FRAME_RATE_HZ,
+    ORDER_FIELDS,
     Face,
     FaceStyle,
-    Look,
-    animate,
-    draw_face,
-    draw_look,
-    film,
-    unit_vector,
-)
-from vavl.data.corpora.synthetic_voice import (
-    ORDER_FIELDS,
     Voice,
     VoiceStyle,
+    animate,
+    draw_face,
     draw_syllables,
     draw_voice,
     synthesize,
+    unit_vector,
 )
 from vavl.data.manifest import Manifest, Utterance
 from vavl.errors import InputError, VavlError, all_problems

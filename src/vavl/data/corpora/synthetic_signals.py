@@ -1,21 +1,25 @@
-"""The voice of the synthetic corpus: a glottal source and vowel resonances, made with numpy alone.
+"""The signals of the synthetic corpus: a voice, and facial action units that move with it.
 
 Source: the source-filter model of G. Fant, "Acoustic Theory of Speech Production", 1960; the
 glottal pulse is that of A. E. Rosenberg, "Effect of glottal pulse shape on the quality of natural
 vowels", JASA 49, 1971. Formants of the vowels: G. E. Peterson and H. L. Barney, "Control methods
-used in a study of the vowels", JASA 24, 1952 (men).
+used in a study of the vowels", JASA 24, 1952 (men). What action units are: P. Ekman and W. V.
+Friesen, "Facial Action Coding System", 1978; their names and the range 0 to 5, OpenFace
+(T. Baltrusaitis et al., FG 2018).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLING_RATE_HZ = 16_000
-SHORTEST_S, LONGEST_S = 1.5, 3.0
+from vavl.media.audio import SAMPLING_RATE_HZ
+
+_SHORTEST_S, _LONGEST_S = 1.5, 3.0
 
 Array = NDArray[np.float64]
 
@@ -139,7 +143,7 @@ def draw_syllables(rng: np.random.Generator, voice: Voice, style: VoiceStyle) ->
     weights = np.exp(rng.normal(0.0, 0.18, count))
     weights[-1] *= 1.3  # the last syllable of a phrase is drawn out
     speech_s = count / (voice.rate * np.exp(style.tempo))
-    duration_s = float(np.clip(speech_s + _LEAD_S + _TAIL_S, SHORTEST_S, LONGEST_S))
+    duration_s = float(np.clip(speech_s + _LEAD_S + _TAIL_S, _SHORTEST_S, _LONGEST_S))
     edges_s = _LEAD_S + np.concatenate([[0.0], np.cumsum(weights)]) / weights.sum() * (
         duration_s - _LEAD_S - _TAIL_S
     )
@@ -159,7 +163,7 @@ def synthesize(
         syllables: The rhythm.
 
     Returns:
-        ``(N,)`` samples at :data:`SAMPLING_RATE_HZ`, at most 0.9 in size.
+        ``(N,)`` samples at 16 kHz, at most 0.9 in size.
     """
     samples = round(syllables.duration_s * SAMPLING_RATE_HZ)
     times_s = np.arange(0, samples + _HOP, _HOP) / SAMPLING_RATE_HZ  # of the control points
@@ -249,3 +253,106 @@ def _consonants(rng: np.random.Generator, syllables: Syllables, samples: int) ->
         envelope[start : start + length] += strength * np.hanning(length)
     # A difference of white noise has its energy at high frequencies, as s and f have.
     return np.diff(rng.standard_normal(samples + 1)) * envelope
+
+
+FRAME_RATE_HZ = 25.0
+ACTION_UNITS = tuple(
+    f"AU{number:02d}_r" for number in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
+)
+"""Columns of the trajectories, named as OpenFace names its intensities."""
+UNIT_COLUMNS = {name.removesuffix("_r"): column for column, name in enumerate(ACTION_UNITS)}
+"""Column by short name, e.g. ``"AU12"``."""
+_LARGEST_INTENSITY = 5.0
+_MEASUREMENT_NOISE = 0.18
+_FIDGETING = 0.30
+_FIDGETING_MEMORY_S = 0.35
+
+
+@dataclass(frozen=True)
+class Face:
+    """One speaker's face.
+
+    Attributes:
+        neutral: ``(17,)`` intensities at rest.
+        gain: ``(17,)`` how strongly each unit answers.
+        blinks_hz: Blinks per second.
+        mouth: How far the mouth moves in speech.
+    """
+
+    neutral: Array
+    gain: Array
+    blinks_hz: float
+    mouth: float
+
+
+@dataclass(frozen=True)
+class FaceStyle:
+    """An expression and its course.
+
+    Attributes:
+        units: ``(17,)`` intensities above the neutral face at the apex.
+        apex: Where in the clip the expression is strongest, 0 = beginning, 1 = end.
+        spread: How long it lasts, as a share of the clip (standard deviation).
+    """
+
+    units: Array
+    apex: float
+    spread: float
+
+
+def unit_vector(intensities: Mapping[str, float]) -> Array:
+    """``(17,)`` from intensities by short name, e.g. ``{"AU12": 2.0}``."""
+    vector = np.zeros(len(ACTION_UNITS))
+    for name, value in intensities.items():
+        vector[UNIT_COLUMNS[name]] = value
+    return vector
+
+
+def draw_face(rng: np.random.Generator) -> Face:
+    """A speaker's face: nobody's rests at zero, and some show more than others."""
+    units = len(ACTION_UNITS)
+    expressivity = np.exp(rng.normal(0.0, 0.25))
+    return Face(
+        neutral=rng.gamma(1.2, 0.3, units),
+        gain=expressivity * np.exp(rng.normal(0.0, 0.2, units)),
+        blinks_hz=float(rng.uniform(0.15, 0.5)),
+        mouth=float(rng.uniform(0.6, 1.3)),
+    )
+
+
+def animate(
+    rng: np.random.Generator, face: Face, style: FaceStyle, syllables: Syllables
+) -> NDArray[np.float32]:
+    """Action units of one clip.
+
+    Args:
+        rng: Draws blinks, fidgeting and the noise of measurement.
+        face: Whose face.
+        style: What it expresses, and when.
+        syllables: What the mouth says.
+
+    Returns:
+        ``(T, 17)`` intensities in 0 to 5 at :data:`FRAME_RATE_HZ`.
+    """
+    frames = max(2, round(syllables.duration_s * FRAME_RATE_HZ))
+    times_s = np.arange(frames) / FRAME_RATE_HZ
+    progress = times_s / syllables.duration_s
+    course = np.exp(-0.5 * ((progress - style.apex) / style.spread) ** 2)
+    # Scaled to the same mean, so that only the order of events tells where the apex lies.
+    course *= 0.6 / course.mean()
+    units = face.neutral + course[:, None] * (face.gain * style.units)  # (T, 17)
+
+    opening = syllables.opening(times_s) * face.mouth
+    units[:, UNIT_COLUMNS["AU25"]] += 1.6 * opening
+    units[:, UNIT_COLUMNS["AU26"]] += 1.1 * opening
+    for blink_s in np.cumsum(rng.exponential(1 / face.blinks_hz, 8)):
+        units[:, UNIT_COLUMNS["AU45"]] += 3.0 * np.exp(-0.5 * ((times_s - blink_s) / 0.06) ** 2)
+
+    memory = np.exp(-1 / (FRAME_RATE_HZ * _FIDGETING_MEMORY_S))
+    fidgeting = rng.standard_normal((frames, len(ACTION_UNITS)))
+    fidgeting[1:] *= np.sqrt(1 - memory**2)
+    for frame in range(1, frames):
+        fidgeting[frame] += memory * fidgeting[frame - 1]
+    noise = _MEASUREMENT_NOISE * rng.standard_normal(units.shape)
+    units += _FIDGETING * fidgeting + noise
+    return np.clip(units, 0.0, _LARGEST_INTENSITY).astype(np.float32)
