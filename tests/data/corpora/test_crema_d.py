@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from miniatures import CREMA_D_ACTORS, crema_d, crema_d_tables
+from miniatures import CREMA_D_ACTORS, crema_d, crema_d_tables, missing_media
 
 from vavl.data.corpora.crema_d import prepare_crema_d, published
 from vavl.data.manifest import Manifest
@@ -29,7 +29,7 @@ def left_out(folder: Path) -> dict[str, str]:
 def test_a_table_for_each_channel(repository: Path, tmp_path: Path) -> None:
     manifest = prepare_crema_d(repository, tmp_path, seeds=[7])
     assert Manifest.load(tmp_path / "manifest.parquet") == manifest
-    assert manifest.missing_media() == []
+    assert missing_media(manifest) == []
     assert len(manifest) == 36
     assert manifest.categories == CATEGORIES
     clip = manifest.by_id["1032_IEO_SAD_HI"]
@@ -46,7 +46,7 @@ def test_a_table_for_each_channel(repository: Path, tmp_path: Path) -> None:
     }
     voice = Manifest.load(tmp_path / "voice" / "manifest.parquet")
     face = Manifest.load(tmp_path / "face" / "manifest.parquet")
-    assert voice.missing_media() == []
+    assert missing_media(voice) == []
     # Half of the raters is no majority.
     assert len(voice) == 24
     assert len(face) == 36

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from miniatures import missing_media
 from numpy.typing import NDArray
 
 from vavl.data.corpora import CORPORA, prepare
@@ -48,7 +49,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def test_labels_of_every_kind(corpus: Manifest) -> None:
     assert Manifest.load(corpus.root / "manifest.parquet") == corpus
-    assert corpus.missing_media() == []
+    assert missing_media(corpus) == []
     assert len(corpus) == 288
     assert len(corpus.speakers) == 12
     assert corpus.categories == tuple(sorted(EMOTIONS))
