@@ -76,7 +76,7 @@ def test_shrinkage_goes_from_the_training_statistics_to_the_speaker() -> None:
     np.testing.assert_allclose(
         half.variance, (speaker.variance + STD**2) / 2 + (speaker.mean - MEAN) ** 2 / 4
     )
-    nothing = Moments.nothing(3) + training
+    nothing = pooled([], 3) + training
     np.testing.assert_array_equal(nothing.mean, MEAN)
     np.testing.assert_array_equal(nothing.std, STD)
     many = Moments(1e12, speaker.mean, speaker.variance) + training
@@ -87,7 +87,7 @@ def test_shrinkage_goes_from_the_training_statistics_to_the_speaker() -> None:
 def test_features_arrive_where_the_training_speakers_lie() -> None:
     sequences = clips(5, 20)
     training = training_moments(MEAN, STD)
-    unknown = towards_training(sequences[0], Moments.nothing(3), training)
+    unknown = towards_training(sequences[0], pooled([], 3), training)
     np.testing.assert_allclose(unknown, sequences[0], rtol=1e-6)
     speaker = of(sequences)
     sure = Moments(1e12, speaker.mean, speaker.variance)

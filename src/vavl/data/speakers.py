@@ -1,6 +1,6 @@
-"""What is kept of a person: statistics of the features of their unlabelled clips, in a small file.
+"""Features normalised by the speaker: statistics of a person's unlabelled clips, and their file.
 
-The file is a safetensors file: the statistics as tensors, and in its header what they are about::
+A profile is a safetensors file: the statistics as tensors, and in its header what they are about::
 
     acoustic.mean, acoustic.variance     (D,) float64, likewise visual
     header "profile"                     JSON: schema version, speaker, extractor and clips of each
@@ -55,10 +55,7 @@ class Moments:
 
     @classmethod
     def of_clip(cls, frames: NDArray[np.floating]) -> Moments:
-        """The moments of one clip.
-
-        Args:
-            frames: ``(T, D)``; a row of NaN is a step that is not known.
+        """The moments of one clip ``(T, D)``; a row of NaN is a step that is not known.
 
         Raises:
             InputError: Another shape, no known step, or values that are not finite.
@@ -70,18 +67,12 @@ class Moments:
             raise InputError("frames: expected finite features, got NaN or infinity")
         return cls(1.0, known.mean(0), known.var(0))
 
-    @classmethod
-    def nothing(cls, dim: int) -> Moments:
-        """No clip at all."""
-        return cls(0.0, np.zeros(dim), np.zeros(dim))
-
     @property
     def std(self) -> NDArray[np.float64]:
         """``(D,)`` standard deviation."""
         return np.sqrt(self.variance)
 
     def __add__(self, other: Moments) -> Moments:
-        """Both together."""
         clips = self.clips + other.clips
         if clips == 0:
             return self
@@ -96,19 +87,13 @@ class Moments:
 
 def pooled(clips: Iterable[Moments], dim: int) -> Moments:
     """The moments of some clips of ``dim`` dimensions together."""
-    return sum(clips, start=Moments.nothing(dim))
+    return sum(clips, start=Moments(0.0, np.zeros(dim), np.zeros(dim)))
 
 
 def training_moments(
     mean: NDArray[np.floating], std: NDArray[np.floating], clips: float = PRIOR_CLIPS
 ) -> Moments:
-    """The training statistics, as that many clips.
-
-    Args:
-        mean: ``(D,)``.
-        std: ``(D,)``.
-        clips: What they count as, more than 0.
-    """
+    """The training statistics, mean and standard deviation ``(D,)``, as that many clips."""
     if not clips > 0:
         raise InputError(f"clips: expected a prior of more than 0 clips, got {clips}")
     return Moments(clips, mean.astype(np.float64), std.astype(np.float64) ** 2)
@@ -188,15 +173,9 @@ class SpeakerNormalisation:
         stores: Mapping[Modality, FeatureStore],
         training: Mapping[Modality, Moments],
     ) -> Self:
-        """By all clips of each speaker, shrunk to the training statistics.
+        """By all clips of each speaker in the stores, of which no label is read.
 
-        No label is read. Other versions of the clips, e.g. at other speeds, are normalised by the
-        statistics of these.
-
-        Args:
-            manifest: Says who speaks.
-            stores: The clips of all speakers.
-            training: Training statistics of some of the modalities, see the class.
+        Other versions of the clips, e.g. at other speeds, are normalised by the same statistics.
         """
         return cls(manifest, {m: speaker_moments(manifest, stores[m]) for m in training}, training)
 
