@@ -48,30 +48,22 @@ Votes = dict[str, float]
 
 @dataclass(frozen=True)
 class Published:
-    """What is known of the partitions published with VAVL.
+    """What is known of the partitions published with VAVL."""
 
-    Attributes:
-        partitions: Name to the development and the test speakers; all others are in training.
-        labels_without_majority: Clip to its label, where the votes alone have no majority.
-        majorities_not_used: Clips with a majority that the published list does not hold.
-    """
-
-    partitions: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
+    partitions: Mapping[str, tuple[list[str], list[str]]]
+    """Name to the development and the test speakers; all others are in training."""
     labels_without_majority: Mapping[str, str]
+    """Clip to its label, where the votes alone have no majority."""
     majorities_not_used: frozenset[str]
+    """Clips with a majority that the published list does not hold."""
 
 
 def published() -> Published:
-    """The published speaker lists, and where the published labels differ from the majority rule.
-
-    Example:
-        >>> [(len(dev), len(test)) for dev, test in published().partitions.values()]
-        [(14, 14), (14, 14), (14, 14), (14, 14), (14, 14)]
-    """
+    """The published speaker lists, and where the published labels differ from the majority rule."""
     file = resources.files("vavl.data.corpora") / "assets" / "crema_d.json"
     content = json.loads(file.read_text(encoding="utf-8"))
     return Published(
-        {p["name"]: (tuple(p["development"]), tuple(p["test"])) for p in content["partitions"]},
+        {p["name"]: (p["development"], p["test"]) for p in content["partitions"]},
         content["labels_without_majority"],
         frozenset(content["majorities_not_used"]),
     )
@@ -150,8 +142,22 @@ def prepare_crema_d(
             if reason:
                 left_out.append((clip, reason))
                 continue
-            media = {name: f"{place}/{clip}{_MEDIA[name][1]}" for name, place in places.items()}
-            kept.append(_utterance(clip, match, people[match["actor"]], category, counts, media))
+            kept.append(
+                Utterance(
+                    utterance_id=clip,
+                    corpus="crema_d",
+                    speaker=match["actor"],
+                    category=category,
+                    votes=counts,
+                    metadata={
+                        **people[match["actor"]],
+                        "acted": _CATEGORY_OF_TASK[match["task"]],
+                        "intensity": _INTENSITIES[match["intensity"]],
+                        "sentence": match["sentence"],
+                    },
+                    **{name: f"{place}/{clip}{_MEDIA[name][1]}" for name, place in places.items()},
+                )
+            )
         if not kept:
             raise InputError(f"CREMA-D in {root}: no clip has a label by the rule {labels!r}")
         manifests[channel] = manifest = Manifest(kept, root=folder)
@@ -250,31 +256,6 @@ def _label(
     if rule == "plurality":
         return (None, "a tie") if others else (first, "")
     return (first, "") if 2 * votes[first] > sum(votes.values()) else (None, "no majority")
-
-
-def _utterance(
-    clip: str,
-    match: re.Match[str],
-    person: Mapping[str, str],
-    category: str | None,
-    votes: Votes,
-    media: Mapping[str, str],
-) -> Utterance:
-    return Utterance(
-        utterance_id=clip,
-        corpus="crema_d",
-        speaker=match["actor"],
-        audio_path=media.get("audio_path"),
-        video_path=media.get("video_path"),
-        category=category,
-        votes=votes,
-        metadata={
-            **person,
-            "acted": _CATEGORY_OF_TASK[match["task"]],
-            "intensity": _INTENSITIES[match["intensity"]],
-            "sentence": match["sentence"],
-        },
-    )
 
 
 def _partitions(manifest: Manifest, known: Published, seeds: Sequence[int]) -> list[Partition]:

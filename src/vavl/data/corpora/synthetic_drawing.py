@@ -47,29 +47,17 @@ _SHADOW: Colour = (40, 20, 16)
 
 @dataclass(frozen=True)
 class Look:
-    """What a speaker looks like at rest.
+    """What a speaker looks like at rest."""
 
-    Attributes:
-        skin: Colour in the light.
-        hair: Colour of hair and brows.
-        iris: Colour of the eyes.
-        lips: Colour of the mouth.
-        background: Colour behind.
-        width: Half of the face's width, in halves of its height.
-        eyes: Distance of an eye from the middle, likewise.
-        mouth: Half of the mouth's width, likewise.
-        long_hair: Whether hair falls beside the face.
-    """
-
-    skin: Colour
-    hair: Colour
+    skin: Colour  # in the light
+    hair: Colour  # and brows
     iris: Colour
     lips: Colour
     background: Colour
-    width: float
-    eyes: float
-    mouth: float
-    long_hair: bool
+    width: float  # half of the face's width, in halves of its height
+    eyes: float  # distance of an eye from the middle, likewise
+    mouth: float  # half of the mouth's width, likewise
+    long_hair: bool  # it falls beside the face
 
 
 def draw_look(rng: np.random.Generator, *, female: bool) -> Look:
@@ -93,16 +81,7 @@ def draw_look(rng: np.random.Generator, *, female: bool) -> Look:
 def film(
     rng: np.random.Generator, look: Look, units: NDArray[np.floating]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Pictures of one clip.
-
-    Args:
-        rng: Draws how the head sways.
-        look: Who is seen.
-        units: ``(T, 17)`` intensities in 0 to 5.
-
-    Yields:
-        T pictures ``(160, 160, 3)``, RGB.
-    """
+    """A picture ``(160, 160, 3)``, RGB, for each step of action units ``(T, 17)`` in 0 to 5."""
     head = _head(look)
     sway = rng.standard_normal(3) * _SWAY
     for step in units:

@@ -37,34 +37,19 @@ _FULL_SCALE = 0.9
 
 
 class VoiceStyle(NamedTuple):
-    """How a voice departs from the speaker's neutral one. All zeros is neutral.
+    """How a voice departs from the speaker's neutral one. All zeros is neutral."""
 
-    Attributes:
-        pitch_semitones: Shift of the mean pitch.
-        pitch_range: Movement of pitch from syllable to syllable, semitones (standard deviation).
-        effort: Vocal effort: above 0 pressed and bright, below 0 lax and dull (octaves of the
-            corner frequency of the source spectrum).
-        breath: Aspiration noise and open quotient, above 0 breathy.
-        roughness: Jitter and shimmer, above 0 harsh.
-        tempo: Syllable rate, natural logarithm.
-        smile: Shortening of the vocal tract by spread lips, in per cent.
-        accent: Depth of the loudness contrast between syllables.
-        pitch_slope: Rise of pitch from the first to the last syllable, semitones.
-        loudness_slope: Rise of loudness from the first to the last syllable, dB.
-        effort_slope: Rise of effort from the first to the last syllable, octaves.
-    """
-
-    pitch_semitones: float = 0.0
-    pitch_range: float = 0.0
-    effort: float = 0.0
-    breath: float = 0.0
-    roughness: float = 0.0
-    tempo: float = 0.0
-    smile: float = 0.0
-    accent: float = 0.0
-    pitch_slope: float = 0.0
-    loudness_slope: float = 0.0
-    effort_slope: float = 0.0
+    pitch_semitones: float  # shift of the mean pitch
+    pitch_range: float  # standard deviation from syllable to syllable, semitones
+    effort: float  # shift of the corner frequency, octaves: above 0 pressed and bright, below dull
+    breath: float  # aspiration noise and open quotient, above 0 breathy
+    roughness: float  # jitter and shimmer, above 0 harsh
+    tempo: float  # syllable rate, natural logarithm
+    smile: float  # shortening of the vocal tract by spread lips, in per cent
+    accent: float  # depth of the loudness contrast between syllables
+    pitch_slope: float  # rise of pitch from the first to the last syllable, semitones
+    loudness_slope: float  # rise of loudness from the first to the last syllable, dB
+    effort_slope: float  # rise of effort from the first to the last syllable, octaves
 
 
 ORDER_FIELDS = ("pitch_slope", "loudness_slope", "effort_slope")
@@ -73,44 +58,26 @@ ORDER_FIELDS = ("pitch_slope", "loudness_slope", "effort_slope")
 
 @dataclass(frozen=True)
 class Voice:
-    """One speaker's voice.
+    """One speaker's voice."""
 
-    Attributes:
-        pitch_hz: Mean pitch.
-        tract: Formant frequencies relative to an average man's.
-        rate: Syllables per second.
-        corner_hz: Corner frequency of the source spectrum.
-        breath: Share of aspiration noise.
-        jitter: Relative disturbance of the period.
-        level_db: Loudness at the microphone.
-        noise_db: Background noise relative to full scale.
-        brightness_db: Treble of the recording, dB at 8 kHz.
-    """
-
-    pitch_hz: float
-    tract: float
-    rate: float
-    corner_hz: float
-    breath: float
-    jitter: float
-    level_db: float
-    noise_db: float
-    brightness_db: float
+    pitch_hz: float  # mean pitch
+    tract: float  # formant frequencies relative to an average man's
+    rate: float  # syllables per second
+    corner_hz: float  # corner frequency of the source spectrum
+    breath: float  # share of aspiration noise
+    jitter: float  # relative disturbance of the period
+    level_db: float  # loudness at the microphone
+    noise_db: float  # background noise relative to full scale
+    brightness_db: float  # treble of the recording, dB at 8 kHz
 
 
 @dataclass(frozen=True)
 class Syllables:
-    """When the mouth opens: what the face shares with the voice.
+    """When the mouth opens: what the face shares with the voice."""
 
-    Attributes:
-        edges_s: ``(n + 1,)`` borders of the syllables in seconds.
-        strength: ``(n,)`` relative loudness.
-        duration_s: Length of the clip.
-    """
-
-    edges_s: Array
-    strength: Array
-    duration_s: float
+    edges_s: Array  # ``(n + 1,)`` borders of the syllables in seconds
+    strength: Array  # ``(n,)`` relative loudness
+    duration_s: float  # length of the clip
 
     def opening(self, times_s: Array) -> Array:
         """How far the mouth is open, 0 to about 1, at each time."""
@@ -154,17 +121,7 @@ def draw_syllables(rng: np.random.Generator, voice: Voice, style: VoiceStyle) ->
 def synthesize(
     rng: np.random.Generator, voice: Voice, style: VoiceStyle, syllables: Syllables
 ) -> Array:
-    """One sentence without meaning.
-
-    Args:
-        rng: Draws vowels, melody, noise and irregularities.
-        voice: Who speaks.
-        style: How.
-        syllables: The rhythm.
-
-    Returns:
-        ``(N,)`` samples at 16 kHz, at most 0.9 in size.
-    """
+    """One sentence without meaning: ``(N,)`` samples at 16 kHz, at most 0.9 in size."""
     samples = round(syllables.duration_s * SAMPLING_RATE_HZ)
     times_s = np.arange(0, samples + _HOP, _HOP) / SAMPLING_RATE_HZ  # of the control points
     at = np.arange(samples) / SAMPLING_RATE_HZ
@@ -244,7 +201,7 @@ def _filtered(source: Array, formants: Array, corner_hz: Array, brightness_db: f
 
 
 def _consonants(rng: np.random.Generator, syllables: Syllables, samples: int) -> Array:
-    """Hissing at the beginning of some syllables, of about unit loudness."""
+    """``(N,)`` hissing at the beginning of some syllables, of about unit loudness."""
     envelope = np.zeros(samples)
     for start_s in syllables.edges_s[:-1]:
         length = int(rng.uniform(0.03, 0.08) * SAMPLING_RATE_HZ)
@@ -270,34 +227,21 @@ _FIDGETING_MEMORY_S = 0.35
 
 @dataclass(frozen=True)
 class Face:
-    """One speaker's face.
+    """One speaker's face."""
 
-    Attributes:
-        neutral: ``(17,)`` intensities at rest.
-        gain: ``(17,)`` how strongly each unit answers.
-        blinks_hz: Blinks per second.
-        mouth: How far the mouth moves in speech.
-    """
-
-    neutral: Array
-    gain: Array
-    blinks_hz: float
-    mouth: float
+    neutral: Array  # ``(17,)`` intensities at rest
+    gain: Array  # ``(17,)`` how strongly each unit answers
+    blinks_hz: float  # blinks per second
+    mouth: float  # how far the mouth moves in speech
 
 
 @dataclass(frozen=True)
 class FaceStyle:
-    """An expression and its course.
+    """An expression and its course."""
 
-    Attributes:
-        units: ``(17,)`` intensities above the neutral face at the apex.
-        apex: Where in the clip the expression is strongest, 0 = beginning, 1 = end.
-        spread: How long it lasts, as a share of the clip (standard deviation).
-    """
-
-    units: Array
-    apex: float
-    spread: float
+    units: Array  # ``(17,)`` intensities above the neutral face at the apex
+    apex: float  # where in the clip the expression is strongest, 0 = beginning, 1 = end
+    spread: float  # how long it lasts, as a share of the clip (standard deviation)
 
 
 def unit_vector(intensities: Mapping[str, float]) -> Array:
@@ -323,17 +267,7 @@ def draw_face(rng: np.random.Generator) -> Face:
 def animate(
     rng: np.random.Generator, face: Face, style: FaceStyle, syllables: Syllables
 ) -> NDArray[np.float32]:
-    """Action units of one clip.
-
-    Args:
-        rng: Draws blinks, fidgeting and the noise of measurement.
-        face: Whose face.
-        style: What it expresses, and when.
-        syllables: What the mouth says.
-
-    Returns:
-        ``(T, 17)`` intensities in 0 to 5 at :data:`FRAME_RATE_HZ`.
-    """
+    """Action units of one clip: ``(T, 17)`` intensities in 0 to 5 at :data:`FRAME_RATE_HZ`."""
     frames = max(2, round(syllables.duration_s * FRAME_RATE_HZ))
     times_s = np.arange(frames) / FRAME_RATE_HZ
     progress = times_s / syllables.duration_s

@@ -16,15 +16,11 @@ from vavl.system.atomic import atomic_write
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row of a CSV file.
+    """One row of a CSV file."""
 
-    Attributes:
-        number: As a spreadsheet counts: the header is row 1.
-        values: Column to text, without the spaces around it; ``""`` where the cell is empty.
-    """
-
-    number: int
+    number: int  # as a spreadsheet counts: the header is row 1
     values: dict[str, str]
+    """Column to text, without the spaces around it; ``""`` where the cell is empty."""
 
 
 def read_table(path: Path, required: Iterable[str] = ()) -> tuple[tuple[str, ...], list[TableRow]]:
