@@ -7,14 +7,14 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain, combinations
 from pathlib import Path
 from typing import Literal
 
 from vavl.data.manifest import Manifest
 from vavl.errors import InputError, StoreError, all_problems
-from vavl.system.atomic import atomic_write, read_json
+from vavl.system.atomic import read_json, write_json
 
 SCHEMA_VERSION = 1
 """Raised whenever a partition written before can no longer be read the same way."""
@@ -69,10 +69,7 @@ class Partition:
 
     def save(self, path: Path) -> None:
         """Writes the partition as JSON, atomically."""
-        content = {"schema_version": SCHEMA_VERSION, "name": self.name}
-        content |= {split: list(getattr(self, split)) for split in SPLITS}
-        with atomic_write(Path(path)) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(Path(path), SCHEMA_VERSION, asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> Partition:
