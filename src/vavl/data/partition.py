@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, combinations
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vavl.data.manifest import Manifest
 from vavl.errors import InputError, StoreError, all_problems
@@ -83,7 +83,7 @@ class Partition:
         if not path.is_file():
             raise InputError(f"partition: {path} does not exist")
         content = read_json(path, SCHEMA_VERSION)
-        ids = [content.get(split) for split in SPLITS]
+        ids: list[Any] = [content.get(split) for split in SPLITS]
         lists = all(isinstance(names, list) for names in ids)
         if not lists or not all(isinstance(i, str) for i in [content.get("name"), *chain(*ids)]):
             raise StoreError(f"{path}: expected a name and lists of ids in {', '.join(SPLITS)}")

@@ -142,11 +142,14 @@ def prepare_crema_d(
             if reason:
                 left_out.append((clip, reason))
                 continue
+            media = {name: f"{place}/{clip}{_MEDIA[name][1]}" for name, place in places.items()}
             kept.append(
                 Utterance(
                     utterance_id=clip,
                     corpus="crema_d",
                     speaker=match["actor"],
+                    audio_path=media.get("audio_path"),
+                    video_path=media.get("video_path"),
                     category=category,
                     votes=counts,
                     metadata={
@@ -155,7 +158,6 @@ def prepare_crema_d(
                         "intensity": _INTENSITIES[match["intensity"]],
                         "sentence": match["sentence"],
                     },
-                    **{name: f"{place}/{clip}{_MEDIA[name][1]}" for name, place in places.items()},
                 )
             )
         if not kept:
