@@ -44,8 +44,7 @@ class Partition:
         """Raises unless this is a speaker-independent division of (a part of) the manifest.
 
         Raises:
-            InputError: Naming every unknown or repeated id, every speaker in two splits, and
-                train or test where it is empty.
+            InputError: Naming every unknown or repeated id, speaker in two splits, and empty split.
         """
         problems = [f"{split} is empty" for split in ("train", "test") if not getattr(self, split)]
         first_seen: dict[str, str] = {}
@@ -76,8 +75,8 @@ class Partition:
         """Reads what :meth:`save` wrote.
 
         Raises:
-            InputError: If the file does not exist.
-            StoreError: If it is damaged, no partition, or of another schema version.
+            InputError: The file does not exist.
+            StoreError: It is damaged, no partition, or of another schema version.
         """
         path = Path(path)
         if not path.is_file():
@@ -253,9 +252,8 @@ def _speaker_groups(manifest: Manifest, balance_by: str | None) -> dict[str, lis
 
 
 def _share_problems(share: float) -> list[str]:
-    if 0 <= share < 1:
-        return []
-    return [f"development_share: expected 0 <= share < 1, got {share}"]
+    valid = 0 <= share < 1
+    return [] if valid else [f"development_share: expected 0 <= share < 1, got {share}"]
 
 
 def seeded_order(names: Iterable[str], seed: int, purpose: str) -> list[str]:
@@ -295,7 +293,7 @@ def partition_by_speakers(
     """Puts the clips of named speakers into the splits.
 
     Args:
-        manifest: The corpus, or a part of it: names of speakers who are not in it are passed over.
+        manifest: The corpus, or a part of it; speakers who are not in it are passed over.
         name: Of the partition.
         development: Speakers.
         test: Speakers.
@@ -346,7 +344,7 @@ def drawn_partition(
     Args:
         manifest: The corpus.
         name: Of the partition.
-        seed: Draws the speakers.
+        seed: Another seed, other speakers.
         development_share: Share of all speakers, more than 0; at least one speaker.
         test_share: Likewise.
         balance_by: As in :func:`given_folds`, for both splits.

@@ -106,12 +106,12 @@ def towards_training(
 
     Args:
         frames: ``(T, D)`` as extracted; rows of NaN stay.
-        speaker: Of the speaker's unlabelled clips; unless there are any, nothing is changed.
-        training: As :func:`training_moments` gives them.
+        speaker: Of the speaker's unlabelled clips; without any, nothing is changed.
+        training: See :func:`training_moments`.
 
     Returns:
-        ``(T, D)``: with the shrunk statistics of the speaker taken out, and those of training put
-        in their place, so that a model normalises them as it does its training speakers'.
+        ``(T, D)``: the shrunk statistics of the speaker are replaced by those of training, so that
+        a model normalises them as it does its training speakers'.
 
     Example:
         >>> training = training_moments(np.zeros(1), np.ones(1))
@@ -318,13 +318,13 @@ class SpeakerProfile:
                 f"{path}: expected schema version {SCHEMA_VERSION}, got "
                 f"{header.get('schema_version')!r}; {_REMEDY} of this version"
             )
+        moments, extractors = {}, {}
         try:
-            streams = {Modality(name): content for name, content in header["streams"].items()}
-            moments = {
-                m: Moments(float(content["clips"]), *(tensors[f"{m}.{part}"] for part in _PARTS))
-                for m, content in streams.items()
-            }
-            extractors = {m: content["extractor"] for m, content in streams.items()}
+            for name, content in header["streams"].items():
+                modality = Modality(name)
+                parts = (tensors[f"{name}.{part}"] for part in _PARTS)
+                moments[modality] = Moments(float(content["clips"]), *parts)
+                extractors[modality] = content["extractor"]
             speaker = str(header["speaker"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(

@@ -187,7 +187,7 @@ def test_spellings_of_one_category_are_pointed_out(
 ) -> None:
     table(root, "file,speaker,category\na.wav,ann,happy\nb.MP4,bob,Happy")
     prepare_folder(root, tmp_path / "out")
-    assert "'Happy' and 'happy' are categories of their own" in caplog.text
+    assert "'Happy' and 'happy' are different categories" in caplog.text
 
 
 @pytest.mark.parametrize(

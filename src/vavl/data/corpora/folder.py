@@ -122,10 +122,9 @@ def prepare_folder(
         spellings.setdefault(category.casefold(), []).append(category)
     for alike in spellings.values():
         if len(alike) > 1:
+            names = " and ".join(map(repr, alike))
             _log.warning(
-                "%s: %s are categories of their own; spell them alike if they are one",
-                path,
-                " and ".join(map(repr, alike)),
+                "%s: %s are different categories; spell them alike if they are one", path, names
             )
     manifest.save(out / "manifest.parquet")
     return manifest
@@ -149,10 +148,8 @@ def _utterance(values: dict[str, str], reading: _Reading) -> tuple[Utterance, li
     """What one row says, and all that is wrong with it."""
     problems: list[str] = []
     known = _KNOWN_COLUMNS.union(reading.attributes)
-    numbers = {
-        name: _number(name, values.get(name, ""), problems)
-        for name in ("start_s", "end_s", "fold", *reading.attributes)
-    }
+    names = ("start_s", "end_s", "fold", *reading.attributes)
+    numbers = {name: _number(name, values.get(name, ""), problems) for name in names}
     fold = numbers["fold"]
     if fold is not None and not fold.is_integer():
         problems.append(f"fold: expected an integer >= 0, got {values['fold']!r}")
