@@ -24,7 +24,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -213,7 +213,9 @@ class StoreWriter:
         self._completed: set[str] = set()
         self._create_or_check()
         self.dropped = self._drop_damaged_shards()
-        self.free_shards = _free_shards(self.folder.sizes())
+        names = self.folder.sizes()
+        numbered = (f"shard-{number:05d}" for number in itertools.count())
+        self.free_shards = (name for name in numbered if f"{name}.json" not in names)
         self._failures = _read_failures(self.folder)
         self._failures_changed = False
 
@@ -391,12 +393,6 @@ def _read_sidecars(
         else:
             shards.append(shard)
     return shards, unreadable
-
-
-def _free_shards(names: Container[str]) -> Iterator[str]:
-    """Names for new shards of a store that has these files, the lowest number first."""
-    numbered = (f"shard-{number:05d}" for number in itertools.count())
-    return (name for name in numbered if f"{name}.json" not in names)
 
 
 def write_shard(
