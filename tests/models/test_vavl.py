@@ -171,7 +171,7 @@ def test_a_fusion_head_on_a_product_begins_with_the_product() -> None:
     with torch.no_grad():
         model.fusion[-1].bias[0] += 1
     pair = [
-        Unimodal(torch.arange(3), torch.randn(3, 4), torch.randn(3, 16), torch.randn(3, 4))
+        Unimodal(torch.arange(3), *(torch.randn(3, width) for width in (4, 16, 4, 6)))
         for _ in range(2)
     ]
     before = tiny(fusion_base="product", attributes=("arousal",)).fuse(*pair)
@@ -210,7 +210,9 @@ def test_a_prediction_is_the_mean_of_the_head_and_of_the_statistics() -> None:
     with torch.no_grad():
         prediction = model(acoustic=x).prediction
         whole = torch.ones(2, 9, dtype=torch.bool)
-        linear = statistics(input_statistics(model.normalise(Modality.ACOUSTIC, x), whole))
+        linear = statistics(
+            input_statistics(model.normalisation(Modality.ACOUSTIC).normalise(x), whole)
+        )
         model.acoustic.statistics = None
         torch.testing.assert_close(prediction, (model(acoustic=x).prediction + linear) / 2)
 

@@ -17,7 +17,7 @@ from vavl.data.partition import Partition
 from vavl.models.vavl import StatisticsHead, input_statistics
 from vavl.training import loop, setup
 from vavl.training.experiment import open_stores, train_experiment
-from vavl.training.objective import Targets, concordance_correlation, task_terms
+from vavl.training.objective import Targets, concordance_correlation, task_loss
 from vavl.training.setup import prepare_model
 from vavl.types import Batch, Modality
 
@@ -32,7 +32,7 @@ def fitted(
     head.fit(
         statistics,
         torch.arange(len(statistics)),
-        lambda values, rows: task_terms(values, targets.at(rows)),
+        lambda start, values, rows: task_loss(values, targets.at(rows), start=start),
         inverse_penalty,
     )
     return head
@@ -97,7 +97,7 @@ def test_training_fits_the_heads_first_and_leaves_them_alone(
         clips = []
         for name in train.ids:
             frames = torch.from_numpy(stores[modality].read(name).astype("float32"))[None]
-            x = trained.normalise(modality, frames)
+            x = trained.normalisation(modality).normalise(frames)
             clips.append(input_statistics(x, torch.ones(x.shape[:2], dtype=torch.bool)))
         targets = Targets(train.category_targets, None)
         expected = fitted(torch.cat(clips), targets, len(categories))

@@ -16,8 +16,8 @@ from vavl.data.dataset import UtteranceDataset, read_ahead, sorted_batches
 from vavl.distributed import gathered, together
 from vavl.metrics import accuracy, ccc, uar
 from vavl.models.base import EmotionModel
-from vavl.training.objective import Objective, Targets
-from vavl.types import STREAMS, Batch, Modality
+from vavl.training.objective import Objective, Targets, task_loss
+from vavl.types import STREAMS, Modality
 
 SCORING_BATCH = 64
 """Clips per batch without gradients; any other number gives the same outputs."""
@@ -44,10 +44,7 @@ def run_model(
 ) -> Outputs:
     """Outputs of a model in evaluation mode for all clips of a data set.
 
-    Args:
-        model: The model.
-        dataset: The clips.
-        share: Which of the batches; the clips of others have rows of NaN.
+    With a share of the batches, the clips of the others have rows of NaN.
     """
     device = next(model.parameters()).device
     shape = (len(dataset), model.config.outputs)
@@ -62,11 +59,13 @@ def run_model(
         readable[places].tolist()
         for places in sorted_batches(lengths[readable].tolist(), SCORING_BATCH)[share]
     ]
+    names = [name for m in model.config.inputs for name in (str(m), f"{m}_mask")]
     training = model.training
     model.eval()
     with torch.inference_mode(), read_ahead(dataset.__getitem__, batches) as read:
         for rows, batch in zip(batches, read, strict=True):
-            out = model(**_inputs(model, batch.to(device)))
+            batch = batch.to(device)
+            out = model(**{name: getattr(batch, name) for name in names})
             outputs.prediction[rows] = out.prediction.float().cpu()
             outputs.predicted[rows] = torch.tensor([m is not None for m in out.modality])
             for modality in Modality:
@@ -98,12 +97,6 @@ def mean_over_versions(first: Outputs, others: Sequence[Outputs]) -> Outputs:
     )
 
 
-def _inputs(model: EmotionModel, batch: Batch) -> dict[str, Tensor | None]:
-    """What a model reads of a batch."""
-    names = [name for m in model.config.inputs for name in (str(m), f"{m}_mask")]
-    return {name: getattr(batch, name) for name in names}
-
-
 def run_shared(model: EmotionModel, dataset: UtteranceDataset, fabric: Fabric) -> Outputs:
     """As :func:`run_model`, with the batches divided among the ranks; the same on all of them."""
     ranks = fabric.world_size
@@ -131,10 +124,9 @@ def development_report(
 ) -> dict[str, Any]:
     """Loss and scores of the current weights on the development split.
 
-    Returns:
-        ``loss`` (without label smoothing) and ``score`` of what the model predicts for each clip
-        from whatever the clip has, and the same for each modality. The score is the mean of UAR
-        and of the CCC of each attribute; NaN where no target is known.
+    ``loss`` (without label smoothing) and ``score`` of what the model predicts for each clip from
+    whatever the clip has, and the same for each modality. The score is the mean of UAR and of the
+    CCC of each attribute; NaN where no target is known.
     """
     outputs = run_shared(objective.model, dataset, fabric)
     report: dict[str, Any] = {"loss": math.nan, "score": math.nan}
@@ -153,7 +145,7 @@ def _report(objective: Objective, dataset: UtteranceDataset, output: Tensor) -> 
     if not scores:
         return {}
     targets = Targets(dataset.category_targets, dataset.attribute_targets).at(rows)
-    loss = objective.task_loss(output[rows], targets, label_smoothing=0.0).item()
+    loss = task_loss(output[rows], targets, class_weights=objective.class_weights).item()
     score = float(np.mean([value for name, value in scores.items() if name != "accuracy"]))
     return {"loss": loss, "score": score, **scores}
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from vavl.config.baselines import CrossmodalConfig, MulTConfig
-from vavl.models.base import EmotionModel, Normalisation
+from vavl.models.base import EmotionModel
 from vavl.models.baselines.transformer import TransformerLayer, with_positions
 from vavl.models.conformer import Dropout
 from vavl.models.sequences import Predicted, Sequences, last_step, subsampled
@@ -151,10 +150,6 @@ class MulT(EmotionModel):
         super().__init__(config)
         self.projections = input_projections(config)
         self.network = CrossmodalNetwork(config)
-
-    def normalisation(self, modality: Modality) -> Normalisation:
-        """See the base class."""
-        return cast(Normalisation, self.projections[modality])
 
     def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
         """See the base class."""

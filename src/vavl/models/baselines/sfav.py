@@ -22,7 +22,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +111,7 @@ class SFAV(EmotionModel):
     """See the module's docstring and :class:`vavl.config.baselines.SFAVConfig`."""
 
     config_class = SFAVConfig
+    normalisation_path = "normalisations.{modality}"
 
     def __init__(self, config: SFAVConfig) -> None:
         super().__init__(config)
@@ -136,10 +136,6 @@ class SFAV(EmotionModel):
         )
         self.late = nn.ModuleDict({str(m): blocks(m, channels[m][1:]) for m in STREAMS})
         self.head = nn.Linear(sum(channels[m][3] for m in STREAMS), config.outputs)
-
-    def normalisation(self, modality: Modality) -> Normalisation:
-        """See the base class."""
-        return cast(Normalisation, self.normalisations[modality])
 
     def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
         """See the base class."""
