@@ -145,14 +145,10 @@ class EmotionModel(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
-        """What the model predicts from normalised sequences.
+        """What the model predicts from normalised sequences, as :meth:`sequences` gives them.
 
-        Args:
-            sequences: By modality, for the clips of a batch that have it; no entry where none has.
-
-        Returns:
-            The predictions of the configuration, each for the clips that have what it takes, which
-            may be none. A unimodal one never looks at the other modality.
+        The predictions of the configuration, each for the clips that have what it takes, perhaps
+        none. A unimodal one never looks at the other modality.
         """
 
     def pair(self, sequences: Mapping[Modality, Sequences]) -> Pair | None:
@@ -169,8 +165,7 @@ class EmotionModel(nn.Module, ABC):
         """Learns what is not learned step by step; called once, before the first step.
 
         Args:
-            clips: Batches of training clips: their ``(B,)`` places in the training split, and their
-                features. They are read while they are iterated over.
+            clips: ``(B,)`` places in the training split, and the features of the clips there.
             add_task_loss: Takes places in that split.
         """
 
@@ -181,22 +176,16 @@ class EmotionModel(nn.Module, ABC):
     def losses(self, sequences: Mapping[Modality, Sequences], criterion: Criterion) -> Losses:
         """What a step minimises: here the task loss of each prediction.
 
-        Args:
-            sequences: As for :meth:`predict`. Where several processes share the batch, a modality
-                that clips of another process have is here too, perhaps for none of these clips.
-            criterion: What the outputs are judged by.
+        Where several processes share the batch, a modality that clips of another process have is
+        among the sequences too, perhaps for none of these clips.
         """
         return task_losses(self.predict(sequences), criterion)
 
     def sequences(self, inputs: Inputs) -> dict[Modality, Sequences]:
-        """Normalised sequences of the clips that have each of the modalities that the model reads.
+        """Normalised sequences of each modality that the model reads, of the clips that have it.
 
-        Args:
-            inputs: Features as extracted; the mask of a clip without the modality is all False.
-
-        Returns:
-            By modality the clips that have it, cut to the last step that is valid in any of them;
-            no entry where no clip has it.
+        They are cut to the last step that is valid in any of these clips. There is no entry where
+        no clip has the modality: where all masks are False.
         """
         return {
             modality: self.clips_with(modality, *inputs[modality])

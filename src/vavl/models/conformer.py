@@ -183,7 +183,7 @@ def relative_positions(
 ) -> Tensor:
     """Sinusoids of the distances ``steps - 1`` down to ``-(steps - 1)``: ``(2 steps - 1, width)``.
 
-    Sine and cosine alternate over the width. Source: Dai et al. 2019, section 3.3.
+    Source: Dai et al. 2019, section 3.3.
     """
     distances = torch.arange(steps - 1, -steps, -1, device=device, dtype=torch.float32)
     return sinusoids(distances, width).to(dtype)
@@ -211,15 +211,9 @@ class RelativeSelfAttention(nn.Module):
         nn.init.xavier_uniform_(self.position_bias)
 
     def forward(self, x: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-        """Attends over the valid steps of each item.
+        """Maps ``(B, T, width)`` to ``(B, T, width)``, see :class:`Conformer`.
 
-        Args:
-            x: ``(B, T, width)``.
-            mask: ``(B, T)``, True = valid; at least one valid step per item.
-            positions: ``(2T - 1, width)`` from :func:`relative_positions`.
-
-        Returns:
-            ``(B, T, width)``; rows of padding hold values without meaning.
+        ``positions`` are ``(2T - 1, width)`` from :func:`relative_positions`.
         """
         batch, steps, width = x.shape
         head_width = width // self.heads

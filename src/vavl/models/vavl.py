@@ -172,8 +172,8 @@ class StatisticsHead(nn.Module):
 
         Args:
             statistics: ``(n, 2 D)`` of training clips.
-            places: ``(n,)`` of these clips in the training split.
-            add_task_loss: Takes places in that split.
+            places: ``(n,)`` of these clips, for ``add_task_loss``.
+            add_task_loss: Of outputs of these clips.
             inverse_penalty: As ``C`` of scikit-learn's LogisticRegression.
         """
         mean, deviation = statistics.mean(0), statistics.std(0, correction=0)
@@ -366,11 +366,8 @@ class VAVL(EmotionModel):
 
         A step for the audio-visual prediction alone leaves encoders and shared layers frozen and in
         evaluation mode. In a step for several predictions the fusion head sees representations
-        that are cut off from the graph, so that it does not move the trunk either.
-
-        Args:
-            parts: Which predictions the step trains.
-            alpha: Weight of the reconstruction.
+        that are cut off from the graph, so that it does not move the trunk either. ``alpha`` is the
+        weight of the reconstruction.
         """
         if parts == {Modality.AUDIOVISUAL}:
             return self._fusion_losses

@@ -99,11 +99,7 @@ def save_checkpoint(
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, for :func:`restore`.
-
-    Raises:
-        StoreError: The file is damaged or from another release.
-    """
+    """The content of a checkpoint; StoreError if it is damaged or from another release."""
     with _damage_named(path):
         # weights_only: tensors and plain values; nothing in the file is executed.
         content = dict(torch.load(path, map_location="cpu", weights_only=True))
@@ -124,10 +120,9 @@ def restore(
     optimizer: torch.optim.Optimizer,
     precision: Precision,
 ) -> tuple[Progress, dict[str, Tensor]]:
-    """Puts the content of a checkpoint back; returns the progress and the best weights.
+    """Puts the content of the checkpoint at a path back; returns the progress and the best weights.
 
-    Raises:
-        StoreError: It does not fit the model; ``path`` says where it was.
+    Raises StoreError if it does not fit the model.
     """
     with _damage_named(path):
         model.load_state_dict(content["model"])

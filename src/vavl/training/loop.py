@@ -49,16 +49,8 @@ class Training:
     """The training of one fold: what an epoch needs, and where it stands.
 
     Attributes:
-        settings: How it is trained.
-        fold: Where everything is written.
-        fabric: Device, precision, and the other ranks.
-        train: The training split.
-        development: The development split, if there is one.
         sampler: Batches of the training split, this rank's share of them.
-        model: What is trained.
-        objective: The model with its losses, as Fabric runs it.
-        optimizer: As Fabric runs it.
-        progress: Epochs done, and the best of them.
+        objective: The model with its losses; this and the optimizer as Fabric runs them.
         best: The weights of the best epoch so far.
     """
 
@@ -96,10 +88,10 @@ def prepare(
     Args:
         config: The experiment.
         manifest: Says who speaks.
-        partition: Who is in which split; the test split is not touched.
+        partition: Who is in which split.
         datasets: Its training split, and its development split if there is one.
         fold: Where everything is written.
-        fabric: Device, precision, and the other ranks, see :func:`vavl.training.setup.make_fabric`.
+        fabric: Device, precision, and the other ranks.
     """
     keep_memory()
     settings = config.training

@@ -196,13 +196,9 @@ def mix_clips(
 
 
 def mask_time(x: Tensor, mask: Tensor, share: float) -> Tensor:
-    """Sets one random span of each sequence to zero, the mean of normalised features.
+    """Sets one random span of each sequence of ``(n, T, D)`` to zero, the mean of the features.
 
-    Args:
-        x: ``(n, T, D)``.
-        mask: ``(n, T)``, at least one True per row.
-        share: The span covers up to this share of the steps up to the last valid one, and never
-            all of them.
+    The span covers up to ``share`` of the steps up to the last valid one, and never all of them.
 
     Source: Park et al. 2019, "SpecAugment" (arXiv 1904.08779).
     """
@@ -223,13 +219,7 @@ def add_noise(x: Tensor, std: float) -> Tensor:
 
 
 class Objective(nn.Module):
-    """The model with its losses.
-
-    Args:
-        model: What is trained; it says which steps there are and what each minimises.
-        config: Weights of the losses and augmentation.
-        class_weights: ``(C,)`` or None.
-    """
+    """The model with its losses: it says which steps there are and what each minimises."""
 
     class_weights: Tensor | None
 

@@ -80,11 +80,7 @@ class FoldDirectory:
 
 
 def folds_of_run(path: Path) -> list[FoldDirectory]:
-    """The finished folds of a run, or the one fold that the path itself is.
-
-    Raises:
-        StoreError: There is no finished fold.
-    """
+    """The finished folds of a run, or the one fold that the path is; StoreError without any."""
     if FoldDirectory(path).finished:
         return [FoldDirectory(path)]
     if not path.is_dir():
@@ -105,8 +101,7 @@ def folds_of_run(path: Path) -> list[FoldDirectory]:
 def open_run(config: ExperimentConfig) -> None:
     """Makes the run's folder and stores the configuration, or checks that it is the same run.
 
-    Raises:
-        StoreError: The folder holds a run with another configuration; the differences are named.
+    Raises StoreError, with the differences, if the configuration is another.
     """
     path = config.run_dir / "config.toml"
     text = to_toml(config)
@@ -151,11 +146,7 @@ def differing_lines(
 def record_provenance(
     config: ExperimentConfig, manifest: Manifest, stores: Mapping[Modality, FeatureStore]
 ) -> None:
-    """Stores what else the numbers depend on, or checks that a resumed run has the same data.
-
-    Raises:
-        StoreError: The manifest or the features are others than those the run was begun with.
-    """
+    """Stores what else the numbers depend on, or checks that a resumed run has the same data."""
     path = config.run_dir / PROVENANCE_FILE
     if path.is_file():
         check_provenance(config.run_dir, manifest, stores)

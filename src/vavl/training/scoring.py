@@ -31,12 +31,15 @@ class Outputs:
         by_modality: Modality to ``(N, outputs)``, rows of NaN where a clip lacks what it takes.
         prediction: ``(N, outputs)`` from whatever each clip has; rows of NaN where that is not what
             the model needs.
-        predicted: ``(N,)`` True where the clip has what the model needs.
     """
 
     by_modality: dict[Modality, Tensor]
     prediction: Tensor
-    predicted: Tensor
+
+    @property
+    def predicted(self) -> Tensor:
+        """``(N,)`` True where the clip has what the model needs."""
+        return ~self.prediction.isnan().any(1)
 
 
 def run_model(
@@ -51,7 +54,6 @@ def run_model(
     outputs = Outputs(
         by_modality={m: torch.full(shape, torch.nan) for m in Modality},
         prediction=torch.full(shape, torch.nan),
-        predicted=torch.zeros(len(dataset), dtype=torch.bool),
     )
     lengths = dataset.lengths[[STREAMS.index(m) for m in model.config.inputs]].max(0)  # (N,)
     readable = np.flatnonzero(lengths)
@@ -67,7 +69,6 @@ def run_model(
             batch = batch.to(device)
             out = model(**{name: getattr(batch, name) for name in names})
             outputs.prediction[rows] = out.prediction.float().cpu()
-            outputs.predicted[rows] = torch.tensor([m is not None for m in out.modality])
             for modality in Modality:
                 values = getattr(out, modality)
                 if values is not None:
@@ -93,7 +94,6 @@ def mean_over_versions(first: Outputs, others: Sequence[Outputs]) -> Outputs:
             for m, values in first.by_modality.items()
         },
         prediction=mean(first.prediction, [other.prediction for other in others]),
-        predicted=first.predicted,
     )
 
 
@@ -115,7 +115,6 @@ def run_shared(model: EmotionModel, dataset: UtteranceDataset, fabric: Fabric) -
     return Outputs(
         by_modality={m: merged(values) for m, values in own.by_modality.items()},
         prediction=merged(own.prediction),
-        predicted=~merged(torch.where(own.predicted, 0.0, torch.nan)).isnan(),
     )
 
 

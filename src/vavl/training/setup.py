@@ -80,11 +80,7 @@ def _distributed_fabric(kind: str, settings: TrainingConfig) -> Fabric:
 
 
 def make_model(config: ExperimentConfig, train: UtteranceDataset) -> EmotionModel:
-    """A fresh model with the normalisation of the training speakers' features.
-
-    Raises:
-        InputError: The training clips lack what the model learns from.
-    """
+    """A fresh model with the normalisation of the training speakers' features."""
     # A modality without a store keeps a branch of the smallest size, which the model never uses.
     dims = {m: train.stores[m].spec.dim if m in train.stores else 1 for m in STREAMS}
     model = build_model(

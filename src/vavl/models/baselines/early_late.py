@@ -53,15 +53,10 @@ class Concatenation(EmotionModel):
 def side_by_side(
     first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Frames of two sequences that cover the same span of time, joined.
+    """Joins the frames of two sequences ``(B, T_i, D_i)`` that cover the same span of time.
 
-    Args:
-        first: ``(B, T_1, D_1)``, zero where nothing is valid, and mask ``(B, T_1)``.
-        second: ``(B, T_2, D_2)`` and ``(B, T_2)`` likewise.
-
-    Returns:
-        ``(B, T, D_1 + D_2)`` with T the longest of all sequences, and its mask: a step is valid if
-        either part is.
+    Gives ``(B, T, D_1 + D_2)`` with T the longest of all sequences, and its mask ``(B, T)``: a step
+    is valid if either part is. What is not valid must be zero.
 
     Example:
         >>> x = torch.arange(1.0, 5.0).view(1, 4, 1)

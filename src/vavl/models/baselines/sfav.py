@@ -38,11 +38,7 @@ from vavl.types import STREAMS, Modality
 class ConvolutionBlock(nn.Module):
     """Convolution over time, batch normalisation, ReLU, and the larger of neighbouring steps.
 
-    Args:
-        inputs: Width of the input.
-        outputs: Width of the output.
-        kernel: Taps, odd.
-        pooled: Whether each step becomes the larger of itself and the next one.
+    If ``pooled``, each step becomes the larger of itself and the next one.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, pooled: bool) -> None:
@@ -78,13 +74,7 @@ class TwoBlocks(nn.Module):
 
 
 class StepWeights(nn.Module):
-    """How much the steps of a sequence matter to another one.
-
-    Args:
-        queries: Width of the other sequence, and of the attention.
-        keys: Width of the sequence that is weighed.
-        heads: Attention heads.
-    """
+    """How much the steps of a sequence, ``keys`` wide, matter to another one, ``queries`` wide."""
 
     def __init__(self, queries: int, keys: int, heads: int) -> None:
         super().__init__()
@@ -93,14 +83,7 @@ class StepWeights(nn.Module):
         self.key = nn.Linear(keys, queries, bias=False)
 
     def forward(self, other: Tensor, other_mask: Tensor, x: Tensor, mask: Tensor) -> Tensor:
-        """``(B, S)`` weights of the steps of ``(B, S, keys)`` ``x``, with a mean of 1.
-
-        Args:
-            other: ``(B, T, queries)``.
-            other_mask: ``(B, T)``.
-            x: ``(B, S, keys)``.
-            mask: ``(B, S)``.
-        """
+        """``(B, S)`` weights, of mean 1, of ``(B, S, keys)`` ``x`` for ``(B, T, queries)``."""
         query, key = by_head(self.query(other), self.heads), by_head(self.key(x), self.heads)
         scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])  # (B, heads, T, S)
         shares = scores.masked_fill(~mask[:, None, None], -math.inf).softmax(-1).mean(1)
