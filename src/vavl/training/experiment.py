@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from vavl.config.experiment import ExperimentConfig
@@ -157,12 +156,17 @@ def make_partitions(config: ExperimentConfig, manifest: Manifest) -> list[Partit
             raise InputError(
                 f"data.partition_files: expected distinct names that can be folders, got {names}"
             )
-    else:
-        by_speaker = partial(speaker_kfold, folds=data.kfold)
-        divide: Callable[..., list[Partition]]
-        divide = given_folds if data.partition == "folds" else by_speaker
-        partitions = divide(
+    elif data.partition == "folds":
+        partitions = given_folds(
             manifest,
+            development_share=data.development_share,
+            seed=data.partition_seed,
+            balance_by=data.balance_by,
+        )
+    else:
+        partitions = speaker_kfold(
+            manifest,
+            folds=data.kfold,
             development_share=data.development_share,
             seed=data.partition_seed,
             balance_by=data.balance_by,
