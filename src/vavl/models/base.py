@@ -16,7 +16,7 @@ from vavl.config.models import ModelConfig
 from vavl.data.speakers import Moments, training_moments
 from vavl.errors import StoreError
 from vavl.models.pretrained import load_weights, read_model_config, resolve_model, write_model
-from vavl.models.sequences import Pair, Predicted, Sequences, average, checked_batch, in_common
+from vavl.models.sequences import AnyClips, Predicted, Sequences, average, checked_batch, in_common
 from vavl.types import STREAMS, Inputs, Modality
 
 
@@ -151,14 +151,14 @@ class EmotionModel(nn.Module, ABC):
         none. A unimodal one never looks at the other modality.
         """
 
-    def pair(self, sequences: Mapping[Modality, Sequences]) -> Pair | None:
+    def pair(self, parts: Mapping[Modality, AnyClips]) -> tuple[AnyClips, AnyClips] | None:
         """Sound and face of the clips with both, perhaps of none.
 
         None where the batch has one modality alone, or the model does not predict from both.
         """
-        if Modality.AUDIOVISUAL not in self.config.predictions or len(sequences) < len(STREAMS):
+        if Modality.AUDIOVISUAL not in self.config.predictions or len(parts) < len(STREAMS):
             return None
-        acoustic, visual = in_common(*(sequences[modality] for modality in STREAMS))
+        acoustic, visual = in_common(*(parts[modality] for modality in STREAMS))
         return acoustic, visual
 
     def prepare(self, clips: Iterable[tuple[Tensor, Inputs]], add_task_loss: TaskLoss) -> None:

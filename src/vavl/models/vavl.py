@@ -30,6 +30,7 @@ from vavl.models.base import (
     Step,
     TaskLoss,
     spread,
+    task_losses,
 )
 from vavl.models.conformer import Conformer, Dropout, masked_mean, multilayer_perceptron
 from vavl.models.sequences import Predicted, Sequences, in_common, product_values
@@ -292,11 +293,8 @@ class VAVL(EmotionModel):
         """See the base class."""
         unimodal = {m: self.encode(m, part) for m, part in sequences.items()}
         predictions: dict[Modality, Predicted] = {**unimodal}
-        if Modality.AUDIOVISUAL in self.config.predictions and len(unimodal) == len(STREAMS):
-            acoustic, visual = in_common(*(unimodal[m] for m in STREAMS))
-            fused = Predicted(acoustic.rows, self.fuse(acoustic, visual))
-            predictions[Modality.AUDIOVISUAL] = fused
-        return predictions
+        pair = self.pair(unimodal)
+        return predictions if pair is None else predictions | self._fused(*pair)
 
     def encode(self, modality: Modality, part: Sequences) -> Unimodal:
         """What a modality's branch, with the shared layers, makes of its sequences."""
@@ -392,7 +390,7 @@ class VAVL(EmotionModel):
                 losses[modality] = task + alpha * error
         if Modality.AUDIOVISUAL in parts and len(unimodal) == len(STREAMS):
             acoustic, visual = in_common(*(unimodal[m].detach() for m in STREAMS))
-            losses |= self._fusion_loss(acoustic, visual, criterion)
+            losses |= task_losses(self._fused(acoustic, visual), criterion)
         return losses
 
     def _fusion_losses(
@@ -404,11 +402,10 @@ class VAVL(EmotionModel):
         pair = in_common(*(sequences[m] for m in STREAMS))
         with in_evaluation_mode(self.acoustic, self.visual, self.shared), torch.no_grad():
             acoustic, visual = (self.encode(m, p) for m, p in zip(STREAMS, pair, strict=True))
-        return self._fusion_loss(acoustic, visual, criterion)
+        return task_losses(self._fused(acoustic, visual), criterion)
 
-    def _fusion_loss(self, acoustic: Unimodal, visual: Unimodal, criterion: Criterion) -> Losses:
-        loss = criterion.task_loss(self.fuse(acoustic, visual), acoustic.rows)
-        return {} if loss is None else {Modality.AUDIOVISUAL: loss}
+    def _fused(self, acoustic: Unimodal, visual: Unimodal) -> dict[Modality, Predicted]:
+        return {Modality.AUDIOVISUAL: Predicted(acoustic.rows, self.fuse(acoustic, visual))}
 
 
 @contextmanager

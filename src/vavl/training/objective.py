@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vavl.config.experiment import TrainingConfig
 from vavl.distributed import anywhere, draw_below, gathered
 from vavl.models.base import EmotionModel, Losses, Step
-from vavl.models.sequences import Sequences, drop_modalities
+from vavl.models.sequences import Sequences, drop_modalities, last_valid
 from vavl.types import STREAMS, Batch, Modality
 
 
@@ -205,7 +205,7 @@ def mask_time(x: Tensor, mask: Tensor, share: float) -> Tensor:
     if share == 0 or x.shape[1] < 2:
         return x
     steps = torch.arange(x.shape[1], device=x.device)
-    lengths = (mask * (steps + 1)).amax(1)  # (n,)
+    lengths = last_valid(mask) + 1  # (n,)
     draws = torch.rand(2, len(x), device=x.device)
     spans = torch.minimum((draws[0] * share * lengths).long(), lengths - 1)
     starts = (draws[1] * (lengths - spans + 1)).long()

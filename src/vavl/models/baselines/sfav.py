@@ -22,6 +22,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -181,7 +182,4 @@ def stacked(parts: Sequence[Sequences]) -> Sequences:
 def _scaled(acoustic: Sequences, visual: Sequences) -> Pair:
     """Sound scaled by c and face by 1 - c, for a random c in [0, 1) of each clip."""
     share = torch.rand(len(acoustic), 1, 1, device=acoustic.x.device)
-    return (
-        Sequences(acoustic.rows, acoustic.x * share, acoustic.mask),
-        Sequences(visual.rows, visual.x * (1 - share), visual.mask),
-    )
+    return replace(acoustic, x=acoustic.x * share), replace(visual, x=visual.x * (1 - share))
