@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from os import PathLike
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -22,7 +21,7 @@ from vavl.faces.tracking import (
     TrackedFrame,
     check_tracking,
 )
-from vavl.media.frames import VideoFrame, folder_frames
+from vavl.media.frames import VideoFrame
 from vavl.media.video import video_frames
 from vavl.types import FeatureSpec, Modality
 
@@ -180,8 +179,7 @@ class FaceFeatures:
         end_s: float | None = None,
     ) -> Iterator[VideoFrame]:
         """Frames of a file or a folder of pictures at the rate of these features."""
-        read = folder_frames if Path(path).is_dir() else video_frames
-        return read(
+        return video_frames(
             path,
             frame_rate_hz=self.rate_hz,
             start_s=start_s,

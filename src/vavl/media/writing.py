@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vavl.errors import MediaError
 from vavl.media.audio import SAMPLING_RATE_HZ
 from vavl.media.container import audio_track, media_info, opened, track_start_s, video_track, zero_s
-from vavl.media.frames import VideoFrame, folder_frames
+from vavl.media.frames import VideoFrame
 from vavl.media.video import video_frames
 from vavl.system.atomic import atomic_write
 
@@ -202,10 +202,9 @@ def _mux_sound(output: OutputContainer, sound: NDArray[np.float64]) -> None:
 
 def _redrawn_pictures(source: Path, output: OutputContainer, draw: Draw) -> Iterator[TimedPacket]:
     """Adds a video track; yields its packets."""
-    frames = folder_frames(source) if source.is_dir() else video_frames(source)
     stream: VideoStream | None = None
     lengths: list[int] = []
-    for frame, length_s in _lasting(frames, _end_s(source)):
+    for frame, length_s in _lasting(video_frames(source), _end_s(source)):
         pixels = _even(draw(frame))
         height, width = pixels.shape[:2]
         stream = stream or _add_pictures(output, height, width, _rate_hz(source))
