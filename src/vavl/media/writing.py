@@ -63,7 +63,7 @@ def write_mp4(
     """Writes pictures, and sound as AAC where there is any.
 
     Args:
-        path: The file.
+        path: The file to write.
         pictures: ``(H, W, 3)`` RGB each, at least one, all of one size, H and W even.
         sound: ``(N,)`` samples in [-1, 1] at 16 kHz, or None.
         frame_rate_hz: Pictures a second.
@@ -121,10 +121,7 @@ def copy_picture(video: Path, path: Path) -> Path:
 
     Args:
         video: A video file.
-        path: The file to write, by custom of the same container format.
-
-    Returns:
-        The written file.
+        path: The file to write, with the suffix of the same format; it is returned.
     """
     import av
 
@@ -141,14 +138,7 @@ def copy_picture(video: Path, path: Path) -> Path:
 def _add_pictures(output: OutputContainer, height: int, width: int, rate_hz: int) -> VideoStream:
     """Adds a track of H.264, or of MPEG-4 where FFmpeg was built without an encoder for that.
 
-    Args:
-        output: An MP4 file open for writing.
-        height: Of the pictures, in pixels, even.
-        width: Of the pictures, in pixels, even.
-        rate_hz: About how many pictures a second there are; their times say it exactly.
-
-    Returns:
-        The track; its ``encode`` takes pictures of :func:`_timed_picture`.
+    Height and width are even. The times of the pictures say exactly what ``rate_hz`` says roughly.
     """
     import av
 
@@ -181,7 +171,7 @@ def _samples(sound: NDArray[np.float64]) -> NDArray[np.int16]:
 
 
 def _encode_alike(track: VideoStream) -> None:
-    """Has a track give the same bytes whenever and wherever the same pictures are encoded."""
+    """Makes a track give the same bytes for the same pictures, at any time and on any machine."""
     context = track.codec_context
     context.thread_count = 1  # x264 cuts pictures into one slice for each thread
     if machine() in ("x86_64", "AMD64"):
@@ -282,7 +272,7 @@ def _copied(
             continue  # the empty packet at the end, or one without a place
         shift = round(first_s / packet.time_base)
         packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-        if packet.dts > latest:  # damaged time stamps may go backwards, which MP4 has no way for
+        if packet.dts > latest:  # damaged time stamps may go backwards, which MP4 cannot hold
             latest = packet.dts
             packet.stream = stream
             yield from _timed([packet])
