@@ -80,32 +80,8 @@ _MEMORY_S = 5.0
 """After this time, a sighting counts 1 / e as much for ``"prominent"``."""
 _ADVANTAGE = 1.25
 """Another face becomes the main one when it reaches so many times the score."""
-
-
 DETECT_EVERY = 5
 MAX_GAP_S = 1.0
-
-
-def check_tracking(
-    detect_every: int = DETECT_EVERY,
-    max_gap_s: float = MAX_GAP_S,
-    main: MainFaceRule | int = "prominent",
-) -> None:
-    """Checks arguments of :class:`FaceTracker`.
-
-    Raises:
-        InputError: Naming every argument that makes no sense.
-    """
-    problems = []
-    if detect_every < 1:
-        problems.append(f"detect_every: expected at least 1 frame, got {detect_every}")
-    if not 0 <= max_gap_s < math.inf:
-        problems.append(f"max_gap_s: expected seconds >= 0, got {max_gap_s}")
-    rules = get_args(MainFaceRule)
-    if main not in rules and not (isinstance(main, int) and main >= 0):
-        problems.append(f"main: expected one of {rules} or a number from 0, got {main!r}")
-    if problems:
-        raise InputError(all_problems("FaceTracker", problems))
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,11 +99,6 @@ class TrackedFrame:
     face: Face | None
     track: int | None
     faces_seen: int
-
-    @property
-    def time_s(self) -> float:
-        """Time of the frame in seconds."""
-        return self.frame.time_s
 
 
 class FaceTracker:
@@ -183,7 +154,16 @@ class FaceTracker:
         max_gap_s: float = MAX_GAP_S,
         main: MainFaceRule | int = "prominent",
     ) -> None:
-        check_tracking(detect_every, max_gap_s, main)
+        problems = []
+        if detect_every < 1:
+            problems.append(f"detect_every: expected at least 1 frame, got {detect_every}")
+        if not 0 <= max_gap_s < math.inf:
+            problems.append(f"max_gap_s: expected seconds >= 0, got {max_gap_s}")
+        rules = get_args(MainFaceRule)
+        if main not in rules and not (isinstance(main, int) and main >= 0):
+            problems.append(f"main: expected one of {rules} or a number from 0, got {main!r}")
+        if problems:
+            raise InputError(all_problems("FaceTracker", problems))
         self.detector = detector
         self.detect_every = detect_every
         self.max_gap_s = max_gap_s
@@ -203,13 +183,7 @@ class FaceTracker:
         yield from self.finish()
 
     def update(self, frame: VideoFrame) -> list[TrackedFrame]:
-        """Takes the next frame.
-
-        Args:
-            frame: Later than the one before.
-
-        Returns:
-            The frames that are now settled, in order: none, or all up to this one.
+        """Takes the next frame; returns those that are now settled: none, or all up to this one.
 
         Raises:
             InputError: The frame is not later than the one before.
@@ -226,11 +200,7 @@ class FaceTracker:
         return self._settle()
 
     def finish(self) -> list[TrackedFrame]:
-        """Ends the video.
-
-        Returns:
-            The frames that were not settled yet. The tracker is then as new.
-        """
+        """Ends the video; returns the frames that were not settled yet. The tracker is as new."""
         rest = self._settle() if self._waiting else []
         self._begin()
         return rest

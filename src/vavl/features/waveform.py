@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from typing import Any, ClassVar, Literal, NamedTuple, TypedDict, get_args
 
@@ -29,8 +29,9 @@ class WaveformStatistics(NamedTuple):
 def corpus_statistics(blocks: Iterable[NDArray[np.floating]]) -> WaveformStatistics:
     """Mean and standard deviation over all samples of a corpus.
 
-    Memory does not depend on the size of the corpus, if its blocks are read one after another. Give
-    clips of the training side only, and the result to an extractor with ``normalization="corpus"``.
+    Give clips of the training side only, and the result to an extractor with
+    ``normalization="corpus"``. Memory does not grow with the corpus if its blocks are read one by
+    one.
 
     Args:
         blocks: ``(n,)`` samples each, at least one: whole clips, or blocks of
@@ -107,7 +108,6 @@ class Conditioning:
         known = get_args(NormalizationName)
         if self.normalization not in known:
             problems.append(f"normalization: expected one of {known}, got {self.normalization!r}")
-        given = self.corpus_mean is not None or self.corpus_std is not None
         if self.normalization == "corpus":
             if not _is_number(self.corpus_mean):
                 problems.append(
@@ -119,7 +119,7 @@ class Conditioning:
                     f"corpus_std: expected a positive number for normalization='corpus', "
                     f"got {self.corpus_std!r}; corpus_statistics() computes it"
                 )
-        elif given:
+        elif self.corpus_mean is not None or self.corpus_std is not None:
             problems.append(
                 "corpus_mean, corpus_std: only used by normalization='corpus', "
                 f"got normalization={self.normalization!r}"
@@ -136,14 +136,11 @@ class Conditioning:
     def parameters(self) -> dict[str, Any]:
         """For :attr:`vavl.types.FeatureSpec.parameters`."""
         parameters = {
-            "normalization": self.normalization,
-            "corpus_mean": None if self.corpus_mean is None else float(self.corpus_mean),
-            "corpus_std": None if self.corpus_std is None else float(self.corpus_std),
-            "max_duration_s": None if self.max_duration_s is None else float(self.max_duration_s),
-            "speed": float(self.speed),
+            name: float(value) if isinstance(value, int | float) else value
+            for name, value in asdict(self).items()
         }
-        if self.silence_db is not None:  # absent otherwise, so that older stores keep their keys
-            parameters["silence_db"] = float(self.silence_db)
+        if self.silence_db is None:  # so that older stores keep their keys
+            del parameters["silence_db"]
         return parameters
 
     def apply(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -173,14 +170,13 @@ class Conditioning:
 
         Args:
             waveform: ``(N,)`` samples, as :meth:`apply` returns them.
-            steps: How many steps (T) there are.
-            hop: Samples of a step; the first one begins with the first sample.
+            steps: How many steps (T) there are; the first begins with the first sample.
+            hop: Samples of a step.
 
         Returns:
-            ``(T,)``.
+            ``(T,)``, True in silence.
         """
-        if self.silence_db is None:
-            return np.zeros(steps, dtype=np.bool_)
+        assert self.silence_db is not None
         samples = waveform[: steps * hop].astype(np.float64)
         samples = np.pad(samples, (0, steps * hop - len(samples))).reshape(steps, hop)
         power = np.square(samples).mean(axis=1)
@@ -189,7 +185,7 @@ class Conditioning:
 
 
 def _is_number(value: object, above: float = -math.inf) -> bool:
-    # Checked by type as well: a number from a configuration file may come as a string.
+    # A number from a configuration file may come as a string.
     return (
         isinstance(value, int | float) and not isinstance(value, bool) and above < value < math.inf
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from vavl.errors import InputError
 
@@ -106,11 +106,8 @@ def load_pretrained(
     Args:
         checkpoint: Where the weights lie.
         configuration: In place of that of the checkpoint.
-        optional: Parts of the names of tensors that may be missing, since nothing reads them.
-
-    Raises:
-        InputError: The weights are damaged, or lack something, which would be left at random values
-            without a word.
+        optional: Parts of the names of tensors that may be missing, since nothing reads them. Any
+            other missing tensor is an error: transformers would leave it at random values.
     """
     from transformers import AutoModel
 
@@ -131,8 +128,8 @@ def load_pretrained(
 
 def for_inference(model: Any) -> torch.nn.Module:
     """The model in evaluation mode, without gradients."""
-    ready: torch.nn.Module = model.eval().requires_grad_(False)
-    return ready
+    model.eval().requires_grad_(False)
+    return cast("torch.nn.Module", model)
 
 
 def refuse_missing(checkpoint: Checkpoint, missing: list[str]) -> None:
@@ -253,9 +250,7 @@ def _read(folder: Path, source: str) -> Checkpoint:
         )
     files = tuple(folder / name for name in names)
     # The names come from a downloaded file: they must not lead out of the folder.
-    wrong = [
-        n for n, file in zip(names, files, strict=True) if Path(n).name != n or not file.is_file()
-    ]
+    wrong = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
     if wrong or not files:
         raise InputError(f"{source}: weight files named by {_INDEX} are missing: {wrong}")
     return Checkpoint(source, folder, config, files, _sha256(files))
