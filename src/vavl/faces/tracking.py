@@ -80,8 +80,11 @@ _MEMORY_S = 5.0
 """After this time, a sighting counts 1 / e as much for ``"prominent"``."""
 _ADVANTAGE = 1.25
 """Another face becomes the main one when it reaches so many times the score."""
+
 DETECT_EVERY = 5
+"""Frames from one detection to the next, by default."""
 MAX_GAP_S = 1.0
+"""For how long a person is remembered without being seen, by default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +109,8 @@ class FaceTracker:
 
     The detector, which takes most of the time, sees only every ``detect_every``-th frame, the key
     frames, and the last one. The faces of the other frames are those of the nearest key frame, the
-    later of two. A face that is found in the key frames on both sides is placed between them by
-    linear interpolation in time; otherwise it stays where it was found. So nothing is interpolated
-    across a cut, nor where a face is missing.
+    later of two. A face in the key frames on both sides is placed between them by linear
+    interpolation in time; otherwise it stays where it was found.
 
     A person is expected where the last movement leads. A face of a key frame belongs to the person
     who is expected nearest to it, if that is near enough and the sizes are similar; otherwise it is
@@ -133,9 +135,6 @@ class FaceTracker:
             detector's confidence over the key frames, where what lies 5 s back counts 1 / e as
             much: large, certain and lasting faces win. ``"largest"`` compares the boxes as last
             seen, ``"longest"`` the number of key frames in which a face was seen.
-
-    Raises:
-        InputError: Naming every argument that makes no sense.
 
     Example:
         >>> class Fixed:
@@ -164,10 +163,8 @@ class FaceTracker:
             problems.append(f"main: expected one of {rules} or a number from 0, got {main!r}")
         if problems:
             raise InputError(all_problems("FaceTracker", problems))
-        self.detector = detector
-        self.detect_every = detect_every
-        self.max_gap_s = max_gap_s
-        self.main = main
+        self.detector, self.detect_every = detector, detect_every
+        self.max_gap_s, self.main = max_gap_s, main
         self._begin()
 
     @property

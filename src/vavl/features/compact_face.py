@@ -1,8 +1,6 @@
-"""compact-face: embeddings and classes of facial expressions from a small network in the package.
+"""compact-face: embeddings of facial expressions from a small network in the package.
 
-A detector's landmarks say where a face is; :func:`crop_faces` brings it into the template that the
-network was trained with, and :class:`CompactFaceFeatures` turns crops into embeddings. See the
-model card in ``docs/models/compact-face.md``.
+The model card is ``docs/models/compact-face.md``.
 """
 
 from __future__ import annotations
@@ -31,13 +29,9 @@ _STAGES = ((40, 1), (72, 2), (144, 2), (256, 1))
 
 
 class CompactFace(nn.Module):
-    """Grey crops to embeddings and class scores.
-
-    Args:
-        dropout: Share of the embedding that is set to zero before the classifier in training.
+    """Grey crops to embeddings and class scores; ``dropout`` is that before the classifier.
 
     Example:
-        >>> import torch
         >>> network = CompactFace().eval()
         >>> embedding = network.embed(torch.zeros(2, 48, 48))
         >>> embedding.shape, network.classifier(embedding).shape
@@ -216,16 +210,9 @@ class CompactFaceFeatures:
         return self.embed(crop_faces(frames, faces))
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embeddings of crops; none depends on the others.
+        """Crops of :func:`crop_faces`, ``(N, 48, 48)``, to ``(N, 256)``; no row depends on others.
 
-        Args:
-            crops: ``(N, 48, 48)`` grey, uint8, from :func:`crop_faces`; N may be 0.
-
-        Returns:
-            ``(N, 256)``; over the training faces each has about mean 0 and deviation 1.
-
-        Raises:
-            InputError: The crops are of another kind.
+        Over the training faces, each feature has about mean 0 and deviation 1.
         """
         _check_crops(crops)
         # A copy, since torch takes neither read-only nor flipped arrays.

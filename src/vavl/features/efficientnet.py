@@ -52,8 +52,7 @@ class EfficientNetB2Affectnet:
         margin: Space around the face on each side, as a share of the crop's side.
 
     Raises:
-        InputError: The file cannot be had, has another hash or another interface, or the extra is
-            not installed.
+        InputError: The file cannot be had or has another interface, or the extra is not installed.
         StoreError: The file is damaged, or keeps weights in other files.
     """
 

@@ -35,9 +35,9 @@ class ExtractionReport:
     Attributes:
         done: Clips that were extracted by this run.
         skipped: Clips that were in the store already.
-        absent: Clips that lack this modality: nothing to do, no failure.
         failed: Utterance id to reason, in one line each; also in the store's ``failures.csv``.
         seconds: How long the run took.
+        absent: Clips that lack this modality: nothing to do, no failure.
         damaged_shards: Shards that were found damaged, and redone.
     """
 
@@ -107,10 +107,9 @@ def extract(
 ) -> ExtractionReport:
     """Extracts the features of every utterance that has the modality.
 
-    Clips are taken in the order of their ids, so that the shards of two runs are the same. The same
-    call resumes a run that was interrupted or killed: clips in the store are skipped, failed clips
-    are tried again, and damaged shards are redone. A clip that fails is recorded, and the job goes
-    on.
+    Clips are taken in the order of their ids, so that the shards of two runs are the same. A clip
+    that fails is recorded, and the job goes on. The same call resumes a run that was interrupted:
+    clips in the store are skipped, failed clips tried again, and damaged shards redone.
 
     Args:
         manifest: Utterance table. Utterances without the extractor's medium are only counted.
@@ -126,8 +125,8 @@ def extract(
             calls under ``if __name__ == "__main__":``. In Ray, 0 is as many as there is room for.
         threads: CPU threads of each actor in Ray.
         progress: Whether to show a progress bar on standard error.
-        clips_per_shard: Clips per file of the store. A killed job loses at most so many for each
-            process that writes.
+        clips_per_shard: Clips per file of the store; each process that writes loses at most so
+            many when it is killed.
 
     Raises:
         StoreError: ``out`` holds features of another extractor.

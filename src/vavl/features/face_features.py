@@ -39,7 +39,7 @@ class FaceEmbedder(Protocol):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """JSON-compatible settings that change the numbers, the crop among them."""
+        """JSON-compatible settings that change the numbers."""
 
     @property
     def weights_sha256(self) -> str | None:
@@ -85,13 +85,10 @@ class FaceFeatures:
     Args:
         embedder: Turns faces into vectors.
         detector: Finds faces. Default: MTCNN with the weights of the package.
-        frame_rate_hz: Steps per second, independent of the frame rate of the video.
+        frame_rate_hz: Steps per second, whatever the frame rate of the video.
         detect_every: Steps from one detection to the next; see
             :class:`vavl.faces.tracking.FaceTracker`.
         main: Which of several faces is taken; see there.
-
-    Raises:
-        InputError: Naming every argument that makes no sense.
     """
 
     source_field: ClassVar[Literal["video_path"]] = "video_path"
@@ -146,13 +143,9 @@ class FaceFeatures:
         start_s: float | None = None,
         end_s: float | None = None,
     ) -> NDArray[np.float32]:
-        """Features of a video file or of a folder of frames, or of a part of it.
+        """Features ``(T, D)`` of a video file or a folder of frames, or of a part of it.
 
-        Returns:
-            ``(T, D)``; a row of NaN is a step without a face.
-
-        Raises:
-            MediaError: As :func:`vavl.media.video.video_frames`, or no face is seen at all.
+        A row of NaN is a step without a face. MediaError if no face is seen at all.
         """
         steps = [step.features for step in self.steps(self.frames(path, start_s, end_s))]
         features = np.stack(steps)

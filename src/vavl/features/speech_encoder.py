@@ -13,12 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import InputError
-from vavl.features.waveform import (
-    Conditioning,
-    ConditioningOptions,
-    WaveformExtractor,
-    padded,
-)
+from vavl.features.waveform import Conditioning, ConditioningOptions, WaveformExtractor, padded
 from vavl.features.weights import (
     Checkpoint,
     find_checkpoint,

@@ -89,8 +89,7 @@ class Conditioning:
             2015, "Audio augmentation for speech recognition".
         silence_db: Steps that are quieter than the loudest one of the clip by more than this
             become rows of NaN, which keep their place in time and are masked wherever features
-            are used. Before and after an utterance there is often as much silence as
-            speech, and it says little of the emotion. None keeps every step.
+            are used. None keeps every step.
 
     Raises:
         InputError: Naming every value that does not fit.
@@ -194,14 +193,8 @@ def _is_number(value: object, above: float = -math.inf) -> bool:
 class WaveformExtractor(ABC):
     """Base of the acoustic extractors that read sound.
 
-    A subclass has a ``name``, sets ``conditioning`` and ``spec`` when it is made, and computes the
-    features in ``_features``.
-
-    Attributes:
-        name: Registered name; it enters the key of the store.
-        spec: Specification of the features.
-        source_field: Field of the manifest that names the file to read.
-        conditioning: Applied to the waveform first.
+    A subclass has a ``name``, which enters the key of the store. It sets ``spec`` and the
+    ``conditioning`` of the waveform when it is made, and computes the features in ``_features``.
     """
 
     name: ClassVar[str]
@@ -215,14 +208,7 @@ class WaveformExtractor(ABC):
         start_s: float | None = None,
         end_s: float | None = None,
     ) -> NDArray[np.float32]:
-        """Features of a sound or video file, or of a part of it.
-
-        Returns:
-            ``(T, D)``.
-
-        Raises:
-            MediaError: As :func:`vavl.media.audio.read_audio`.
-        """
+        """Features ``(T, D)`` of a sound or video file, or of a part of it."""
         cap_s = self.conditioning.max_duration_s
         if cap_s is not None:
             capped_s = (start_s or 0.0) + cap_s

@@ -20,34 +20,24 @@ _INDEX = "model.safetensors.index.json"
 _DOWNLOADED = ["config.json", "preprocessor_config.json", _WEIGHTS, _INDEX, "model-*.safetensors"]
 _NO_EFFECT_ON_NUMBERS = frozenset(
     {
-        "_name_or_path",
-        "architectures",
-        "dtype",
-        "id2label",
-        "label2id",
-        "torch_dtype",
-        "transformers_version",
+        *("_name_or_path", "architectures", "transformers_version"),
+        *("dtype", "torch_dtype", "id2label", "label2id"),
     }
 )
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A pretrained model on this machine.
-
-    Attributes:
-        source: Its address: an absolute folder, or ``org/name@commit`` on the hub.
-        folder: Where its files lie.
-        config: Its ``config.json``.
-        weight_files: Its safetensors files, in the order of their names.
-        weights_sha256: Hash over the bytes of all weight files.
-    """
+    """A pretrained model on this machine."""
 
     source: str
+    """Its address: an absolute folder, or ``org/name@commit`` on the hub."""
     folder: Path
     config: Mapping[str, Any]
     weight_files: tuple[Path, ...]
+    """Its safetensors files, in the order of their names."""
     weights_sha256: str
+    """Hash over the bytes of all weight files."""
 
     @property
     def model_type(self) -> str:
@@ -75,11 +65,8 @@ def find_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
 
     Args:
         source: A folder, or a hub id ``org/name`` or ``org/name@revision``.
-        revision: Branch, tag or commit on the hub; a commit never changes. Default: ``main``,
-            whose present commit is noted in :attr:`Checkpoint.source`.
-
-    Raises:
-        InputError: There is no such folder or repository, or it has no safetensors weights.
+        revision: Branch, tag or commit on the hub. Default: ``main``; the commit that it means now
+            is noted in :attr:`Checkpoint.source`.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -175,9 +162,6 @@ def find_file(source: str, sha256: str | None = None) -> tuple[Path, str]:
 
     Returns:
         The local file, and its SHA-256.
-
-    Raises:
-        InputError: There is no such file, or it has another hash.
     """
     remote = source.startswith("https://")
     path = _downloaded(source, sha256) if remote else Path(source).expanduser().resolve()

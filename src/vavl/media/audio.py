@@ -68,9 +68,6 @@ def audio_blocks(
 
     Memory does not grow with the length of the file. Arguments and errors are those of
     :func:`read_audio`; errors are raised while iterating, the one for a truncated file last.
-
-    Yields:
-        ``(n,)`` samples.
     """
     start, end = checked_span(start_s, end_s)
     first = round(start * SAMPLING_RATE_HZ)

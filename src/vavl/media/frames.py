@@ -70,12 +70,9 @@ def array_frames(
     """Streams pictures in memory as :func:`vavl.media.video.video_frames` streams a file.
 
     Args:
-        frames: ``(N, H, W, 3)`` RGB, uint8.
+        frames: ``(N, H, W, 3)`` RGB, uint8; the frames that are returned are views of them.
         source_rate_hz: Pictures a second; the first is at 0 s.
         frame_rate_hz: Frames a second to return. Default: all.
-
-    Yields:
-        Frames in the order of time; their pixels are views of ``frames``.
 
     Raises:
         InputError: The array is of another kind, or a rate makes no sense.
@@ -175,19 +172,14 @@ _LONGEST_PIXEL = 4.0
 
 @dataclass(frozen=True)
 class RgbConverter:
-    """Makes decoded frames upright RGB of one size with square pixels.
-
-    Attributes:
-        path: Where the frames come from, for errors.
-        width: Of the result before it is turned.
-        height: Likewise.
-        quarter_turns: Counterclockwise.
-    """
+    """Makes decoded frames upright RGB of one size with square pixels."""
 
     path: Path
     width: int
     height: int
+    """Both are those of the result before it is turned."""
     quarter_turns: int
+    """Counterclockwise."""
 
     @classmethod
     def suited_to(

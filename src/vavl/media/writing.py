@@ -94,11 +94,8 @@ def redraw_video(source: Path, path: Path, draw: Draw) -> None:
 
     Args:
         source: Video file, or folder of frames (25 a second).
-        path: File to write.
+        path: File to write; MediaError if that fails.
         draw: Makes the pixels of each frame, in the order of time; all of one size.
-
-    Raises:
-        MediaError: The source cannot be read, or the file cannot be written.
     """
     import av
 
