@@ -32,7 +32,7 @@ class ImageEncoder:
         pooling: ``"mean"`` over all positions, or ``"first"``: the class token of a transformer.
 
     Raises:
-        InputError: The source cannot be had, is no image model, or an argument makes no sense.
+        InputError: The source cannot be had, or is no image model.
     """
 
     name = "hf"

@@ -57,12 +57,6 @@ def extract_on_ray(
 
     Yields:
         Utterance id, and its failure or None; in no particular order.
-
-    Raises:
-        InputError: Ray is not installed, the weights cannot be loaded, no other process can see the
-            store, or no machine has so many CPUs.
-        StoreError: An actor cannot write to the store, or what it wrote is not seen here.
-        VavlError: Actors die before they are ready.
     """
     if not writer.folder.is_shared:
         raise InputError(

@@ -27,15 +27,10 @@ class WaveformStatistics(NamedTuple):
 
 
 def corpus_statistics(blocks: Iterable[NDArray[np.floating]]) -> WaveformStatistics:
-    """Mean and standard deviation over all samples of a corpus.
+    """Mean and standard deviation over all samples of a corpus, in blocks ``(n,)``, n >= 1.
 
     Give clips of the training side only, and the result to an extractor with
-    ``normalization="corpus"``. Memory does not grow with the corpus if its blocks are read one by
-    one.
-
-    Args:
-        blocks: ``(n,)`` samples each, at least one: whole clips, or blocks of
-            :func:`vavl.media.audio.audio_blocks`.
+    ``normalization="corpus"``.
 
     Raises:
         InputError: There are no samples, or all of them are equal.

@@ -36,7 +36,7 @@ _ESTIMATED_DURATION = frozenset({"mp3", "aac", "amr", "ac3", "ogg"})
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """Tracks and times of a media file, by its header.
+    """Tracks and times of a media file, by its header; None where there is no such track.
 
     Times are those of the timeline that sound and picture share: 0 is where the earlier of the
     first audio and the first video track starts.
@@ -44,11 +44,10 @@ class MediaInfo:
     Attributes:
         duration_s: Length of the longest track, or None where the header does not say. Formats
             without a total (MP3, raw AAC, Ogg) give an estimate.
-        audio_start_s: When the sound starts, or None without an audio track.
-        video_start_s: When the picture starts, or None without a video track.
-        sampling_rate_hz: Of the audio track as stored.
-        width: Of the picture as stored, in pixels, before it is turned.
-        height: Likewise.
+        audio_start_s: When the sound starts.
+        video_start_s: When the picture starts.
+        sampling_rate_hz: Of the sound as stored.
+        width: Of the picture as stored, in pixels, before it is turned; likewise ``height``.
         frame_rate_hz: Mean number of pictures a second, or None where it is not known.
     """
 

@@ -244,9 +244,7 @@ def _rate_hz(source: Path) -> int:
 def _even(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Repeats the last row or column where their number is odd: colours are stored by twos."""
     height, width = pixels.shape[:2]
-    if height % 2 or width % 2:
-        return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    return pixels
+    return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
 def _same_sound(source: Path, output: OutputContainer) -> Iterator[TimedPacket]:
