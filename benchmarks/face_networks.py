@@ -37,7 +37,7 @@ class Embedding(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = compact_face._pretrained()
+        self.network = compact_face.pretrained()
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.network.embed(pixels)

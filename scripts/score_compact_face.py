@@ -23,7 +23,7 @@ import torch
 from compact_face_data import LARGE_FRAMES, SPLITS, find_and_crop, load_split
 from numpy.typing import NDArray
 
-from vavl.features.compact_face import CLASSES, CompactFaceFeatures
+from vavl.features.compact_face import CLASSES, CompactFaceFeatures, pretrained
 from vavl.metrics import accuracy, class_recalls, confusion_matrix, f1_macro, uar
 
 sys.path.append(str(Path(__file__).parents[1] / "research"))
@@ -52,8 +52,8 @@ def score(
     """Plain faces with and without the mirror image, and pasted ones."""
 
     def judged(crops: NDArray[np.uint8], *, mirrored: bool = True) -> NDArray[np.float32]:
-        features = CompactFaceFeatures(mirrored)
-        return features.log_probabilities(features.embed(crops))
+        embeddings = torch.from_numpy(CompactFaceFeatures(mirrored).embed(crops))
+        return pretrained().classifier(embeddings).log_softmax(dim=1).numpy()
 
     CompactFaceFeatures().load()
     started = time.perf_counter()

@@ -105,7 +105,7 @@ def test_a_stream_gives_what_a_file_gives_and_is_late_by_the_latency() -> None:
     parts += tracker.finish()
     assert numbers(parts) == numbers(whole)
     for one, other in zip(parts, whole, strict=True):
-        assert one.time_s == other.time_s
+        assert one.frame.time_s == other.frame.time_s
         if one.face and other.face:
             assert one.face.box == other.face.box
             np.testing.assert_array_equal(one.face.landmarks, other.face.landmarks)

@@ -239,11 +239,10 @@ def test_a_selection_beyond_the_end_says_how_long_the_file_is(write_wav, noise) 
         {"end_s": 0.0},
         {"start_s": 2.0, "end_s": 1.0},
         {"end_s": float("inf")},
-        {"sampling_rate_hz": 0},
     ],
 )
-def test_times_and_rates_that_make_no_sense(write_wav, noise, arguments) -> None:
-    with pytest.raises(InputError, match=r"start_s|end_s|sampling_rate_hz"):
+def test_times_that_make_no_sense(write_wav, noise, arguments) -> None:
+    with pytest.raises(InputError, match=r"start_s|end_s"):
         read_audio(write_wav(noise(0.1)), **arguments)
 
 

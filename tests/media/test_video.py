@@ -3,77 +3,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from films import HEIGHT, WIDTH, film, number_of, picture, read, seconds
 
 from vavl.errors import InputError, MediaError
 from vavl.media.audio import read_audio
-from vavl.media.container import media_info
-from vavl.media.frames import array_frames, folder_frames
 from vavl.media.video import video_frames
-
-WIDTH, HEIGHT = 64, 48
-
-
-def picture(number: int) -> np.ndarray:
-    """A frame whose brightness is its number, with a bright top left corner."""
-    pixels = np.full((HEIGHT, WIDTH, 3), 16 + 4 * number, np.uint8)
-    pixels[: HEIGHT // 4, : WIDTH // 4] = 255
-    return pixels
-
-
-def number_of(pixels: np.ndarray) -> int:
-    return round((float(np.median(pixels[..., 1])) - 16) / 4)
-
-
-def film(
-    path: Path,
-    times_s: Sequence[float | None],
-    *,
-    codec: str = "libx264",
-    rate: int = 25,
-    sound_at_s: float | None = None,
-    **options: str,
-) -> Path:
-    """A video with a numbered frame at each time, and a second of sound if asked for."""
-    with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream(codec, rate=rate, options={"g": "10"}, bit_rate=4_000_000)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
-        sound = None
-        if sound_at_s is not None:
-            sound = container.add_stream("aac", rate=16_000, layout="mono")
-        for number, time_s in enumerate(times_s):
-            frame = av.VideoFrame.from_ndarray(picture(number), "rgb24")
-            if time_s is not None:
-                frame.pts, frame.time_base = round(1000 * time_s), Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-        if sound is not None and sound_at_s is not None:
-            wave = 0.5 * np.sin(np.arange(16_384) * 0.3, dtype=np.float32)
-            for start in range(0, len(wave), 1024):
-                block = av.AudioFrame.from_ndarray(wave[None, start : start + 1024], "fltp", "mono")
-                block.sample_rate, block.time_base = 16_000, Fraction(1, 16_000)
-                block.pts = round(16_000 * sound_at_s) + start
-                container.mux(sound.encode(block))
-            container.mux(sound.encode(None))
-    return path
-
-
-def seconds(count: int, rate_hz: float = 25, start_s: float = 0) -> list[float]:
-    return [start_s + number / rate_hz for number in range(count)]
-
-
-def read(path: Path, **options) -> list[tuple[float, int]]:
-    return [
-        (round(frame.time_s, 3), number_of(frame.pixels)) for frame in video_frames(path, **options)
-    ]
-
 
 # Frames and times
 
@@ -179,59 +119,7 @@ def test_missing_time_stamps_follow_the_frame_rate(tmp_path: Path) -> None:
     ]
 
 
-# Sound and picture
-
-
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
-def test_sound_and_picture_share_a_timeline(tmp_path: Path, name: str) -> None:
-    late_sound = film(tmp_path / name, seconds(50), sound_at_s=0.5)
-    info = media_info(late_sound)
-    assert (info.has_audio, info.has_video) == (True, True)
-    assert (info.width, info.height, info.sampling_rate_hz) == (WIDTH, HEIGHT, 16_000)
-    assert info.video_start_s == 0
-    assert info.audio_start_s == pytest.approx(0.5, abs=0.1)
-    samples = read_audio(late_sound)
-    assert np.flatnonzero(np.abs(samples) > 0.2)[0] / 16_000 == pytest.approx(0.5, abs=0.07)
-    assert len(samples) / 16_000 == pytest.approx(1.52, abs=0.1)
-    np.testing.assert_array_equal(read_audio(late_sound, start_s=0.3), samples[4_800:])
-
-    late_picture = film(tmp_path / name, seconds(25, start_s=0.5), sound_at_s=0)
-    assert media_info(late_picture).video_start_s == pytest.approx(0.5, abs=0.1)
-    assert read(late_picture)[0] == (pytest.approx(0.5, abs=0.1), 0)
-    shown = read(late_picture, frame_rate_hz=10)
-    assert [number for _, number in shown[:5]] == [0] * 5
-    assert len(read_audio(late_picture)) / 16_000 == pytest.approx(1.02, abs=0.1)
-
-
-def test_a_sound_that_starts_hours_late_is_damaged(tmp_path: Path) -> None:
-    path = film(tmp_path / "a.mkv", seconds(5), sound_at_s=4000)
-    assert len(read(path)) == 5
-    with pytest.raises(MediaError, match=r"a\.mkv: the audio track starts 4000 s after"):
-        read_audio(path)
-
-
-def test_the_cover_of_a_song_is_no_video(tmp_path: Path) -> None:
-    path = tmp_path / "song.mp3"
-    with av.open(str(path), "w") as container:
-        sound = container.add_stream("libmp3lame", rate=16_000, layout="mono")
-        cover = container.add_stream("mjpeg", rate=1)
-        cover.width, cover.height, cover.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
-        container.mux(cover.encode(av.VideoFrame.from_ndarray(picture(9), "rgb24")))
-        block = av.AudioFrame.from_ndarray(np.zeros((1, 1152 * 8), np.float32), "fltp", "mono")
-        block.sample_rate = 16_000
-        resampler = av.AudioResampler(sound.format, "mono", 16_000, frame_size=sound.frame_size)
-        for part in [*resampler.resample(block), None]:
-            container.mux(sound.encode(part))
-    with av.open(str(path)) as container:
-        assert len(container.streams.video) == 1
-    info = media_info(path)
-    assert (info.has_audio, info.has_video, info.width) == (True, False, None)
-    with pytest.raises(MediaError, match=r"song\.mp3: the file has no video track"):
-        list(video_frames(path))
-
-
-# Folders and arrays
+# Folders
 
 
 def test_a_folder_of_pictures(tmp_path: Path) -> None:
@@ -240,37 +128,23 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
         frame.save(tmp_path / f"f%d {number}.{'jpg' if number % 2 else 'png'}")
     (tmp_path / "f%d 3.jpg").rename(tmp_path / "f%d 3.JPEG")
     (tmp_path / "notes.txt").write_text("no picture")
-    frames = list(folder_frames(tmp_path, source_rate_hz=10))
-    assert [number_of(frame.pixels) for frame in frames] == list(range(12))
-    assert [frame.time_s for frame in frames] == pytest.approx(seconds(12, 10))
-    part = folder_frames(tmp_path, source_rate_hz=10, frame_rate_hz=5, start_s=0.4, max_side=32)
-    shown = [(round(frame.time_s, 3), number_of(frame.pixels)) for frame in part]
-    assert shown == [(0.4, 4), (0.6, 6), (0.8, 8), (1.0, 10)]
+    assert read(tmp_path) == [(number / 25, number) for number in range(12)]
+    shown = read(tmp_path, frame_rate_hz=12.5, start_s=0.16, max_side=32)
+    assert shown == [(0.16, 4), (0.24, 6), (0.32, 8), (0.4, 10)]
 
 
 def test_folders_that_make_no_video(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="no pictures in this folder"):
-        list(folder_frames(tmp_path))
-    with pytest.raises(MediaError, match="expected a folder"):
-        list(folder_frames(tmp_path / "missing"))
+        list(video_frames(tmp_path))
+    with pytest.raises(MediaError, match="does not exist"):
+        list(video_frames(tmp_path / "missing"))
     av.VideoFrame(32, 24, "rgb24").save(tmp_path / "1.png")
     av.VideoFrame(24, 32, "rgb24").save(tmp_path / "2.png")
     with pytest.raises(MediaError, match=r"2\.png: expected a picture of 32 x 24 .*got 24 x 32"):
-        list(folder_frames(tmp_path))
+        list(video_frames(tmp_path))
     (tmp_path / "2.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
     with pytest.raises(MediaError, match=r"2\.png"):
-        list(folder_frames(tmp_path))
-
-
-def test_arrays(tmp_path: Path) -> None:
-    pictures = np.stack([picture(number) for number in range(9)])
-    shown = [(frame.time_s, number_of(frame.pixels)) for frame in array_frames(pictures, 4)]
-    assert shown == [(number / 4, number) for number in range(9)]
-    slower = array_frames(pictures, 30, frame_rate_hz=10)
-    assert [number_of(frame.pixels) for frame in slower] == [0, 3, 6]
-    assert list(array_frames(pictures[:0], 30)) == []
-    with pytest.raises(InputError, match="uint8"):
-        array_frames(pictures.astype(float), 30)
+        list(video_frames(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -284,11 +158,9 @@ def test_arrays(tmp_path: Path) -> None:
     ],
 )
 def test_arguments_that_make_no_sense(tmp_path: Path, options, match: str) -> None:
-    for make in (video_frames, folder_frames):
+    for path in (tmp_path, tmp_path / "a.mp4"):
         with pytest.raises(InputError, match=match):
-            make(tmp_path, **options)
-    with pytest.raises(InputError, match="source_rate_hz"):
-        folder_frames(tmp_path, source_rate_hz=0)
+            video_frames(path, **options)
 
 
 # Damage

@@ -56,30 +56,17 @@ class FaceDetector(Protocol):
     """Anything that finds faces."""
 
     def detect(self, frames: NDArray[np.uint8]) -> list[list[Face]]:
-        """Finds the faces of each frame.
-
-        Args:
-            frames: ``(N, H, W, 3)`` RGB, uint8.
-
-        Returns:
-            For each of the N frames its faces, the highest score first.
-        """
+        """Finds the faces of each of ``(N, H, W, 3)`` RGB frames, the highest score first."""
         ...
 
 
 def template(size: int, margin: float = 0.0) -> NDArray[np.float64]:
-    """Where the landmarks lie in an aligned crop.
+    """Where the landmarks lie in an aligned crop: ``(5, 2)`` x and y in pixels.
 
     Args:
         size: Side of the crop in pixels.
-        margin: What is added around the crop of the source on each side, as a share of its side:
-            0 shows it from the forehead to the chin, more shows more, a negative margin less.
-
-    Returns:
-        ``(5, 2)`` x and y in pixels.
-
-    Raises:
-        InputError: ``size`` is below 1, or ``margin`` not finite and above -0.5.
+        margin: What is added around the crop of the source on each side, as a share of its side,
+            above -0.5: 0 shows the face from the forehead to the chin, more shows more.
 
     Source:
         The reference landmarks in 112 x 112 of ArcFace (Deng et al. 2019, arXiv 1801.07698, code
@@ -106,9 +93,9 @@ def similarity_transform(
 ) -> NDArray[np.float64]:
     """The rotation, uniform scale and shift that bring points nearest to others.
 
-    Nearest in the sum of squared distances. In the plane, the solution of Umeyama needs no
-    singular value decomposition: with points as complex numbers it is the regression of the
-    target on the source. There are no reflections in it.
+    The sum of squared distances is least. In the plane, the solution of Umeyama needs no singular
+    value decomposition: with points as complex numbers it is the regression of the target on the
+    source. There are no reflections in it.
 
     Args:
         source: ``(..., P, 2)`` points, P at least 2 and not all the same.
@@ -116,10 +103,6 @@ def similarity_transform(
 
     Returns:
         ``(..., 2, 3)`` matrices: ``target ~ source @ m[:, :2].T + m[:, 2]``.
-
-    Raises:
-        InputError: The shapes do not fit, a coordinate is not finite, or all points of one set
-            coincide.
 
     Source:
         Umeyama 1991, "Least-squares estimation of transformation parameters between two point
@@ -175,10 +158,6 @@ def align(
 
     Returns:
         ``(N, size, size, 3)`` uint8.
-
-    Raises:
-        InputError: The frames are not of that kind, there is not one face for each, its landmarks
-            are not those of a face, or ``size`` or ``margin`` makes no sense.
 
     Example:
         >>> frames = np.zeros((1, 120, 160, 3), np.uint8)

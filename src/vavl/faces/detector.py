@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
@@ -129,9 +129,8 @@ def non_maximum_suppression(
     Args:
         boxes: ``(K, 4)`` x0, y0, x1, y1.
         scores: ``(K,)``; of equal scores, the earlier counts as the higher.
-        threshold: Boxes that overlap by more than this share, in [0, 1], are left out.
-        of_smaller: Measure the overlap as a share of the smaller box, not of the union: a box
-            inside another overlaps wholly.
+        threshold: Share of the union, in [0, 1], from which on boxes overlap.
+        of_smaller: Takes the share of the smaller box instead: a box inside another overlaps.
 
     Returns:
         Indices of the chosen boxes, the highest score first.
@@ -190,10 +189,9 @@ class MtcnnDetector:
     """Finds faces with the three networks of MTCNN, whose weights come with the package.
 
     The proposal network scans a pyramid of shrunken frames. The refine network rejects some of its
-    proposals, and the output network some of the rest; it also places the landmarks. All frames of
-    a batch pass each network together; the faces of a frame do not depend on the others. Frames
-    where the smallest face sought is larger than the 48 pixels that the output network sees are
-    shrunk first, which makes large frames cheap.
+    proposals, and the output network some of the rest; it also places the landmarks. The faces of a
+    frame do not depend on the others of its batch. Large frames are shrunk first, to the size where
+    the smallest face sought has the 48 pixels that the output network sees.
 
     Args:
         minimum_face_px: Side of the smallest face to find, at least 12. Default: a ninth of the
@@ -234,18 +232,7 @@ class MtcnnDetector:
         self.pyramid_factor = pyramid_factor
 
     def detect(self, frames: NDArray[np.uint8]) -> list[list[Face]]:
-        """Finds the faces of each frame.
-
-        Args:
-            frames: ``(N, H, W, 3)`` RGB, uint8, of any size; nothing is found in frames smaller
-                than the smallest face.
-
-        Returns:
-            For each of the N frames its faces, the highest score first.
-
-        Raises:
-            InputError: The frames are not of that kind.
-        """
+        """Finds the faces of each of ``(N, H, W, 3)`` RGB frames, the highest score first."""
         check_frames(frames)
         height, width = frames.shape[1:3]
         smallest = self.minimum_face_px or max(_SMALLEST_FACE, min(height, width) / _DEFAULT_SHARE)
@@ -284,7 +271,7 @@ class MtcnnDetector:
         candidates = _squared(candidates, frames)
         crops = _crops(frames, candidates, _REFINE_SIDE)
         score, offset = _in_passes(networks.rnet, crops)
-        candidates = _Candidates(candidates.frame, candidates.box, score)
+        candidates = replace(candidates, score=score)
         kept = (score >= self.thresholds[1]).nonzero()[:, 0]
         kept = kept[candidates.select(kept).distinct(0.7)]
         candidates = _moved(candidates.select(kept), offset[kept])
@@ -292,7 +279,7 @@ class MtcnnDetector:
         candidates = _squared(candidates, frames)
         crops = _crops(frames, candidates, _OUTPUT_SIDE)
         score, offset, relative = _in_passes(networks.onet, crops)
-        candidates = _Candidates(candidates.frame, candidates.box, score)
+        candidates = replace(candidates, score=score)
         kept = (score >= self.thresholds[2]).nonzero()[:, 0]
         candidates, offset = candidates.select(kept), offset[kept]
         # The landmarks are shares of the crop: five x, then five y.

@@ -81,31 +81,10 @@ _MEMORY_S = 5.0
 _ADVANTAGE = 1.25
 """Another face becomes the main one when it reaches so many times the score."""
 
-
 DETECT_EVERY = 5
+"""Frames from one detection to the next, by default."""
 MAX_GAP_S = 1.0
-
-
-def check_tracking(
-    detect_every: int = DETECT_EVERY,
-    max_gap_s: float = MAX_GAP_S,
-    main: MainFaceRule | int = "prominent",
-) -> None:
-    """Checks arguments of :class:`FaceTracker`.
-
-    Raises:
-        InputError: Naming every argument that makes no sense.
-    """
-    problems = []
-    if detect_every < 1:
-        problems.append(f"detect_every: expected at least 1 frame, got {detect_every}")
-    if not 0 <= max_gap_s < math.inf:
-        problems.append(f"max_gap_s: expected seconds >= 0, got {max_gap_s}")
-    rules = get_args(MainFaceRule)
-    if main not in rules and not (isinstance(main, int) and main >= 0):
-        problems.append(f"main: expected one of {rules} or a number from 0, got {main!r}")
-    if problems:
-        raise InputError(all_problems("FaceTracker", problems))
+"""For how long a person is remembered without being seen, by default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,20 +103,14 @@ class TrackedFrame:
     track: int | None
     faces_seen: int
 
-    @property
-    def time_s(self) -> float:
-        """Time of the frame in seconds."""
-        return self.frame.time_s
-
 
 class FaceTracker:
     """Follows faces through the frames of a video and tells which one is the main one.
 
     The detector, which takes most of the time, sees only every ``detect_every``-th frame, the key
     frames, and the last one. The faces of the other frames are those of the nearest key frame, the
-    later of two. A face that is found in the key frames on both sides is placed between them by
-    linear interpolation in time; otherwise it stays where it was found. So nothing is interpolated
-    across a cut, nor where a face is missing.
+    later of two. A face in the key frames on both sides is placed between them by linear
+    interpolation in time; otherwise it stays where it was found.
 
     A person is expected where the last movement leads. A face of a key frame belongs to the person
     who is expected nearest to it, if that is near enough and the sizes are similar; otherwise it is
@@ -163,9 +136,6 @@ class FaceTracker:
             much: large, certain and lasting faces win. ``"largest"`` compares the boxes as last
             seen, ``"longest"`` the number of key frames in which a face was seen.
 
-    Raises:
-        InputError: Naming every argument that makes no sense.
-
     Example:
         >>> class Fixed:
         ...     def detect(self, frames):
@@ -183,11 +153,18 @@ class FaceTracker:
         max_gap_s: float = MAX_GAP_S,
         main: MainFaceRule | int = "prominent",
     ) -> None:
-        check_tracking(detect_every, max_gap_s, main)
-        self.detector = detector
-        self.detect_every = detect_every
-        self.max_gap_s = max_gap_s
-        self.main = main
+        problems = []
+        if detect_every < 1:
+            problems.append(f"detect_every: expected at least 1 frame, got {detect_every}")
+        if not 0 <= max_gap_s < math.inf:
+            problems.append(f"max_gap_s: expected seconds >= 0, got {max_gap_s}")
+        rules = get_args(MainFaceRule)
+        if main not in rules and not (isinstance(main, int) and main >= 0):
+            problems.append(f"main: expected one of {rules} or a number from 0, got {main!r}")
+        if problems:
+            raise InputError(all_problems("FaceTracker", problems))
+        self.detector, self.detect_every = detector, detect_every
+        self.max_gap_s, self.main = max_gap_s, main
         self._begin()
 
     @property
@@ -203,13 +180,7 @@ class FaceTracker:
         yield from self.finish()
 
     def update(self, frame: VideoFrame) -> list[TrackedFrame]:
-        """Takes the next frame.
-
-        Args:
-            frame: Later than the one before.
-
-        Returns:
-            The frames that are now settled, in order: none, or all up to this one.
+        """Takes the next frame; returns those that are now settled: none, or all up to this one.
 
         Raises:
             InputError: The frame is not later than the one before.
@@ -226,11 +197,7 @@ class FaceTracker:
         return self._settle()
 
     def finish(self) -> list[TrackedFrame]:
-        """Ends the video.
-
-        Returns:
-            The frames that were not settled yet. The tracker is then as new.
-        """
+        """Ends the video; returns the frames that were not settled yet. The tracker is as new."""
         rest = self._settle() if self._waiting else []
         self._begin()
         return rest

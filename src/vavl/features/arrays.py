@@ -29,9 +29,6 @@ class ArrayFeatures:
         content: What the arrays hold, e.g. ``"openface-2.2-au"``. It enters the key of the store,
             because nothing else distinguishes two kinds of features with the same D.
 
-    Raises:
-        InputError: The modality, ``dim`` or ``frame_rate_hz`` makes no sense.
-
     Example:
         >>> import tempfile
         >>> path = tempfile.mkdtemp() + "/clip.npy"
@@ -68,11 +65,7 @@ class ArrayFeatures:
 
     @property
     def spec(self) -> FeatureSpec:
-        """What the features are.
-
-        Raises:
-            InputError: D is not known yet.
-        """
+        """What the features are; InputError while D is not known."""
         if self.dim is None:
             raise InputError("dim: not known before a file was read; give it, or use sized()")
         return FeatureSpec(
@@ -84,11 +77,7 @@ class ArrayFeatures:
         )
 
     def sized(self, paths: Iterable[str | PathLike[str]]) -> ArrayFeatures:
-        """The same extractor with D known, from the first of the files that can be read.
-
-        Raises:
-            InputError: None can be read; gives the reason for the first.
-        """
+        """The same extractor with D known, from the first of the files that can be read."""
         if self.dim is not None:
             return self
         reason = "there are no files"
@@ -107,14 +96,7 @@ class ArrayFeatures:
         start_s: float | None = None,  # noqa: ARG002 - see the class: arrays are not cut
         end_s: float | None = None,  # noqa: ARG002
     ) -> NDArray[np.float32]:
-        """Reads one file.
-
-        Returns:
-            ``(T, D)``.
-
-        Raises:
-            MediaError: As :func:`read_array`.
-        """
+        """Reads one file: ``(T, D)``; see :func:`read_array`."""
         return read_array(path, self.dim)
 
 
@@ -130,8 +112,7 @@ def read_array(path: str | PathLike[str], dim: int | None = None) -> NDArray[np.
         masked; all other values are finite.
 
     Raises:
-        MediaError: The file is missing, truncated or no ``.npy`` file; the array is empty, not
-            finite, not numeric, or of another shape. Names the file, what was expected and found.
+        MediaError: The file cannot be read, or holds another array than that.
     """
     path = Path(path)
     array = _load(path)

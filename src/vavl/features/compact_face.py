@@ -1,8 +1,6 @@
-"""compact-face: embeddings and classes of facial expressions from a small network in the package.
+"""compact-face: embeddings of facial expressions from a small network in the package.
 
-A detector's landmarks say where a face is; :func:`crop_faces` brings it into the template that the
-network was trained with, and :class:`CompactFaceFeatures` turns crops into embeddings. See the
-model card in ``docs/models/compact-face.md``.
+The model card is ``docs/models/compact-face.md``.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from vavl.errors import InputError, all_problems
+from vavl.errors import InputError
 from vavl.faces.alignment import Face, align
 
 _STEM_WIDTH = 32
@@ -31,13 +29,9 @@ _STAGES = ((40, 1), (72, 2), (144, 2), (256, 1))
 
 
 class CompactFace(nn.Module):
-    """Grey crops to embeddings and class scores.
-
-    Args:
-        dropout: Share of the embedding that is set to zero before the classifier in training.
+    """Grey crops to embeddings and class scores; ``dropout`` is that before the classifier.
 
     Example:
-        >>> import torch
         >>> network = CompactFace().eval()
         >>> embedding = network.embed(torch.zeros(2, 48, 48))
         >>> embedding.shape, network.classifier(embedding).shape
@@ -135,7 +129,7 @@ def _fold(layers: nn.Sequential) -> None:
 CROP_SIZE = 48
 DIM = 256
 CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-"""In the order of the log-probabilities."""
+"""In the order of the scores."""
 NOTICE = (
     "compact-face: weights trained on FER2013, for research and non-commercial use only; see "
     "vavl/features/assets/LICENSE-WEIGHTS.md"
@@ -153,11 +147,7 @@ _log = logging.getLogger(__name__)
 
 
 def crop_template() -> NDArray[np.float64]:
-    """Where the landmarks of a detector lie in a crop, for training and use alike.
-
-    Returns:
-        ``(5, 2)`` x and y in pixels of a 48 x 48 crop, in the order of
-        :data:`vavl.faces.alignment.LANDMARKS`.
+    """Where :data:`vavl.faces.alignment.LANDMARKS` lie in a crop: ``(5, 2)`` x and y in pixels.
 
     Example:
         >>> crop_template()[2].tolist()  # the nose
@@ -167,17 +157,7 @@ def crop_template() -> NDArray[np.float64]:
 
 
 def crop_faces(frames: NDArray[np.uint8], faces: Sequence[Face]) -> NDArray[np.uint8]:
-    """Crops one face out of each frame, for the network.
-
-    Args:
-        frames: ``(N, H, W, 3)`` RGB, uint8.
-        faces: N faces, the n-th in the n-th frame.
-
-    Returns:
-        ``(N, 48, 48)`` grey, uint8.
-
-    Raises:
-        InputError: As :func:`vavl.faces.alignment.align`.
+    """Crops one face out of each frame: ``(N, H, W, 3)`` RGB to ``(N, 48, 48)`` grey, uint8.
 
     Example:
         >>> frame = np.full((1, 90, 120, 3), 128, np.uint8)
@@ -200,10 +180,8 @@ class CompactFaceFeatures:
             time to 2.5 ms a face on one thread.
 
     Example:
-        >>> features = CompactFaceFeatures()
-        >>> embeddings = features.embed(np.zeros((3, 48, 48), np.uint8))
-        >>> embeddings.shape, features.log_probabilities(embeddings).shape
-        ((3, 256), (3, 7))
+        >>> CompactFaceFeatures().embed(np.zeros((3, 48, 48), np.uint8)).shape
+        (3, 256)
     """
 
     name = "compact-face"
@@ -225,30 +203,21 @@ class CompactFaceFeatures:
 
     def load(self) -> None:
         """Reads the weights now instead of with the first crops."""
-        _pretrained()
+        pretrained()
 
     def embed_faces(self, frames: NDArray[np.uint8], faces: Sequence[Face]) -> NDArray[np.float32]:
         """Embeds one face of each frame: ``(N, H, W, 3)`` and N faces to ``(N, 256)``."""
         return self.embed(crop_faces(frames, faces))
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embeddings of crops; none depends on the others.
+        """Crops of :func:`crop_faces`, ``(N, 48, 48)``, to ``(N, 256)``; no row depends on others.
 
-        Args:
-            crops: ``(N, 48, 48)`` grey, uint8, from :func:`crop_faces`; N may be 0.
-
-        Returns:
-            ``(N, 256)``; over the training faces each has about mean 0 and deviation 1.
-
-        Raises:
-            InputError: The crops are not of that kind.
+        Over the training faces, each feature has about mean 0 and deviation 1.
         """
-        import torch
-
         _check_crops(crops)
         # A copy, since torch takes neither read-only nor flipped arrays.
         pixels = torch.from_numpy(np.array(crops, order="C"))
-        network = _pretrained()
+        network = pretrained()
         embeddings = torch.empty(len(crops), DIM)
         with torch.inference_mode():
             for start in range(0, len(crops), _CROPS_PER_PASS):
@@ -261,43 +230,19 @@ class CompactFaceFeatures:
                 embeddings[start : start + _CROPS_PER_PASS] = embedding
         return embeddings.numpy()
 
-    def log_probabilities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Classifies embeddings with the network's own classifier.
-
-        Args:
-            embeddings: ``(N, 256)`` from :meth:`embed`, or means of them over time.
-
-        Returns:
-            ``(N, 7)`` natural logarithms of probabilities, in the order of :data:`CLASSES`.
-
-        Raises:
-            InputError: The embeddings are not of that shape.
-        """
-        import torch
-
-        if embeddings.ndim != 2 or embeddings.shape[1] != DIM:
-            raise InputError(f"embeddings: expected (N, {DIM}), got {embeddings.shape}")
-        with torch.inference_mode():
-            scores = _pretrained().classifier(torch.from_numpy(np.array(embeddings, np.float32)))
-            return scores.log_softmax(dim=1).numpy()
-
 
 def _check_crops(crops: NDArray[np.uint8]) -> None:
-    if not isinstance(crops, np.ndarray):
-        raise InputError(
-            f"crops: expected an array (N, {CROP_SIZE}, {CROP_SIZE}) of uint8, got "
-            f"{type(crops).__name__}"
-        )
-    problems = []
-    if crops.dtype != np.uint8:
-        problems.append(f"expected uint8 in 0..255, got {crops.dtype}")
-    if crops.ndim != 3 or crops.shape[1:] != (CROP_SIZE, CROP_SIZE):
-        problems.append(
-            f"expected (N, {CROP_SIZE}, {CROP_SIZE}) in grey, got {crops.shape}; crop_faces makes "
-            "such crops of frames"
-        )
-    if problems:
-        raise InputError(all_problems("crops", problems))
+    size = (CROP_SIZE, CROP_SIZE)
+    if isinstance(crops, np.ndarray):
+        if crops.dtype == np.uint8 and crops.ndim == 3 and crops.shape[1:] == size:
+            return
+        found = f"{crops.dtype} of shape {crops.shape}"
+    else:
+        found = type(crops).__name__
+    raise InputError(
+        f"crops: expected grey pixels (N, {CROP_SIZE}, {CROP_SIZE}) of uint8 in 0..255, as "
+        f"crop_faces makes them, got {found}"
+    )
 
 
 def _weights() -> bytes:
@@ -305,7 +250,7 @@ def _weights() -> bytes:
 
 
 @cache
-def _pretrained() -> CompactFace:
+def pretrained() -> CompactFace:
     """The network with the weights of the package, ready for inference; read once."""
     _log.warning(NOTICE)
     return load_weights(_weights())

@@ -52,8 +52,7 @@ class EfficientNetB2Affectnet:
         margin: Space around the face on each side, as a share of the crop's side.
 
     Raises:
-        InputError: The file cannot be had, has another hash or another interface, or the extra is
-            not installed.
+        InputError: The file cannot be had or has another interface, or the extra is not installed.
         StoreError: The file is damaged, or keeps weights in other files.
     """
 
@@ -107,9 +106,10 @@ def _without_classifier(path: Path) -> tuple[int, int, bytes]:
     graph = model.graph
     initial = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     # Older files list their weights among the inputs.
-    inputs = [value for value in graph.input if value.name not in initial]
     shapes = [
-        [axis.dim_value or None for axis in value.type.tensor_type.shape.dim] for value in inputs
+        [axis.dim_value or None for axis in value.type.tensor_type.shape.dim]
+        for value in graph.input
+        if value.name not in initial
     ]
     last = graph.node[-1]
     classifier = initial.get(last.input[1]) if last.op_type == "Gemm" else None

@@ -6,16 +6,18 @@ import os
 import time
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vavl.data.manifest import Manifest
+import numpy as np
+from numpy.typing import NDArray
+
+from vavl.data.manifest import Manifest, Utterance
 from vavl.data.partition import Partition
-from vavl.data.store import StoreWriter
+from vavl.data.store import StoreWriter, as_half
 from vavl.errors import InputError
 from vavl.features.arrays import ArrayFeatures
-from vavl.features.clips import ClipExtraction, ClipTask, clip_tasks
 from vavl.features.registry import Extractor
 from vavl.features.waveform import corpus_statistics
 from vavl.media.audio import audio_blocks
@@ -32,9 +34,9 @@ class ExtractionReport:
     Attributes:
         done: Clips that were extracted by this run.
         skipped: Clips that were in the store already.
-        absent: Clips that lack this modality: nothing to do, no failure.
         failed: Utterance id to reason, in one line each; also in the store's ``failures.csv``.
         seconds: How long the run took.
+        absent: Clips that lack this modality: nothing to do, no failure.
         damaged_shards: Shards that were found damaged, and redone.
     """
 
@@ -43,7 +45,7 @@ class ExtractionReport:
     failed: dict[str, str]
     seconds: float
     absent: int = 0
-    damaged_shards: tuple[str, ...] = field(default=())
+    damaged_shards: tuple[str, ...] = ()
 
     @property
     def all_failed(self) -> bool:
@@ -71,6 +73,26 @@ class ExtractionReport:
         return ", ".join(parts)
 
 
+@dataclass(frozen=True)
+class ClipExtraction:
+    """Extracts the features of one clip; a :class:`vavl.system.processes.Job` for any engine."""
+
+    extractor: Extractor
+    root: Path
+    """Folder that the paths of the manifest are relative to."""
+
+    def load(self) -> None:
+        """Loads the weights, if there are any."""
+        if load := getattr(self.extractor, "load", None):
+            load()
+
+    def __call__(self, clip: Utterance) -> NDArray[np.float16]:
+        """Features ``(T, D)`` of a clip, as they go into a store."""
+        path = self.root / getattr(clip, self.extractor.source_field)
+        features = self.extractor.extract_file(path, clip.start_s, clip.end_s)
+        return as_half(clip.utterance_id, features, self.extractor.spec.dim)
+
+
 def extract(
     manifest: Manifest,
     extractor: Extractor,
@@ -84,10 +106,9 @@ def extract(
 ) -> ExtractionReport:
     """Extracts the features of every utterance that has the modality.
 
-    Clips are taken in the order of their ids, so that the shards of two runs are the same. The same
-    call resumes a run that was interrupted or killed: clips in the store are skipped, failed clips
-    are tried again, and damaged shards are redone. A clip that fails is recorded, and the job goes
-    on.
+    Clips are taken in the order of their ids, so that the shards of two runs are the same. A clip
+    that fails is recorded, and the job goes on. The same call resumes a run that was interrupted:
+    clips in the store are skipped, failed clips tried again, and damaged shards redone.
 
     Args:
         manifest: Utterance table. Utterances without the extractor's medium are only counted.
@@ -103,11 +124,8 @@ def extract(
             calls under ``if __name__ == "__main__":``. In Ray, 0 is as many as there is room for.
         threads: CPU threads of each actor in Ray.
         progress: Whether to show a progress bar on standard error.
-        clips_per_shard: Clips per file of the store. A killed job loses at most so many for each
-            process that writes.
-
-    Returns:
-        What was done; see :attr:`ExtractionReport.all_failed`.
+        clips_per_shard: Clips per file of the store; each process that writes loses at most so
+            many when it is killed.
 
     Raises:
         StoreError: ``out`` holds features of another extractor.
@@ -136,19 +154,27 @@ def extract(
         raise InputError(f"threads: expected 1 or more, got {threads}")
     if engine not in ("local", "ray"):
         raise InputError(f"engine: expected 'local' or 'ray', got {engine!r}")
-    tasks = clip_tasks(manifest, extractor)
+    medium = extractor.source_field
+    clips = [clip for clip in manifest if getattr(clip, medium) is not None]
+    if not clips:
+        raise InputError(
+            f"manifest: none of the {len(manifest)} utterances has {medium}, which this extractor "
+            "reads"
+        )
+    clips.sort(key=lambda clip: clip.utterance_id)
     if isinstance(extractor, ArrayFeatures):
-        extractor = extractor.sized(task.path for task in tasks)
+        extractor = extractor.sized(manifest.root / getattr(clip, medium) for clip in clips)
     done = 0
     failed: dict[str, str] = {}
     with StoreWriter(out, extractor.spec, clips_per_shard) as writer:
         completed = writer.completed
-        todo = [task for task in tasks if task.utterance_id not in completed]
-        job = ClipExtraction(extractor)
+        todo = [clip for clip in clips if clip.utterance_id not in completed]
+        job = ClipExtraction(extractor, manifest.root)
         if engine == "ray":
             from vavl.features.ray import extract_on_ray
 
-            outcomes = extract_on_ray(writer, todo, job, workers=workers, threads=threads)
+            key = extractor.spec.key
+            outcomes = extract_on_ray(writer, todo, job, key, workers=workers, threads=threads)
         else:
             outcomes = _local(writer, todo, job, workers)
         with closing(outcomes):
@@ -162,8 +188,8 @@ def extract(
                     failed[utterance_id] = failure
     return ExtractionReport(
         done=done,
-        skipped=len(tasks) - len(todo),
-        absent=len(manifest) - len(tasks),
+        skipped=len(clips) - len(todo),
+        absent=len(manifest) - len(clips),
         failed=failed,
         seconds=time.monotonic() - started,
         damaged_shards=writer.dropped,
@@ -179,10 +205,6 @@ def training_statistics(manifest: Manifest, partition: Path) -> dict[str, float]
 
     Returns:
         The parameters ``corpus_mean`` and ``corpus_std`` of an acoustic extractor.
-
-    Raises:
-        InputError: The partition does not fit, or its clips have no sound.
-        MediaError: A file cannot be read.
     """
     clips = manifest.select(Partition.load(partition).train)
     statistics = corpus_statistics(
@@ -195,13 +217,13 @@ def training_statistics(manifest: Manifest, partition: Path) -> dict[str, float]
 
 
 def _local(
-    writer: StoreWriter, tasks: list[ClipTask], job: ClipExtraction, workers: int
+    writer: StoreWriter, clips: list[Utterance], job: ClipExtraction, workers: int
 ) -> Generator[tuple[str, Failure | None], None, None]:
     """Extracts on this machine; this process writes."""
-    with closing(run_job(tasks, job, workers)) as outcomes:  # stops at once, whatever happens here
-        for task, outcome in outcomes:
+    with closing(run_job(clips, job, workers)) as outcomes:  # stops at once, whatever happens here
+        for clip, outcome in outcomes:
             if isinstance(outcome, Failure):
-                yield task.utterance_id, outcome
+                yield clip.utterance_id, outcome
             else:
-                writer.write(task.utterance_id, outcome)
-                yield task.utterance_id, None
+                writer.write(clip.utterance_id, outcome)
+                yield clip.utterance_id, None

@@ -5,9 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
 from os import PathLike
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -15,14 +13,9 @@ from numpy.typing import NDArray
 
 from vavl.errors import InputError, MediaError
 from vavl.faces.alignment import Face, FaceDetector
-from vavl.faces.tracking import (
-    DETECT_EVERY,
-    FaceTracker,
-    MainFaceRule,
-    TrackedFrame,
-    check_tracking,
-)
-from vavl.media.frames import VideoFrame, folder_frames
+from vavl.faces.detector import MtcnnDetector
+from vavl.faces.tracking import DETECT_EVERY, FaceTracker, MainFaceRule, TrackedFrame
+from vavl.media.frames import VideoFrame
 from vavl.media.video import video_frames
 from vavl.types import FeatureSpec, Modality
 
@@ -46,7 +39,7 @@ class FaceEmbedder(Protocol):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """JSON-compatible settings that change the numbers, the crop among them."""
+        """JSON-compatible settings that change the numbers."""
 
     @property
     def weights_sha256(self) -> str | None:
@@ -60,14 +53,9 @@ class FaceEmbedder(Protocol):
         """Reads the weights now instead of with the first face."""
 
     def embed_faces(self, frames: NDArray[np.uint8], faces: list[Face]) -> NDArray[np.float32]:
-        """Embeds one face of each frame.
+        """Embeds one face of each frame: ``(N, H, W, 3)``, N >= 1, and N faces to ``(N, D)``.
 
-        Args:
-            frames: ``(N, H, W, 3)`` RGB, uint8, N >= 1.
-            faces: N faces, the n-th in the n-th frame.
-
-        Returns:
-            ``(N, D)``, no row dependent on the others.
+        No row depends on the others.
         """
 
 
@@ -97,13 +85,10 @@ class FaceFeatures:
     Args:
         embedder: Turns faces into vectors.
         detector: Finds faces. Default: MTCNN with the weights of the package.
-        frame_rate_hz: Steps per second, independent of the frame rate of the video.
+        frame_rate_hz: Steps per second, whatever the frame rate of the video.
         detect_every: Steps from one detection to the next; see
             :class:`vavl.faces.tracking.FaceTracker`.
         main: Which of several faces is taken; see there.
-
-    Raises:
-        InputError: Naming every argument that makes no sense.
     """
 
     source_field: ClassVar[Literal["video_path"]] = "video_path"
@@ -121,10 +106,10 @@ class FaceFeatures:
                 f"frame_rate_hz: expected more than 0 and at most 120, got {frame_rate_hz}"
             )
         self.embedder = embedder
+        self.detector = MtcnnDetector() if detector is None else detector
         self.detect_every = detect_every
-        self._detector = detector
-        check_tracking(detect_every, main=main)
-        self._tracker = partial(FaceTracker, detect_every=detect_every, main=main)
+        self._main: MainFaceRule | int = main
+        self.stream()  # the tracker checks its arguments
         name = "mtcnn" if detector is None else type(detector).__name__
         self.spec = FeatureSpec(
             modality=Modality.VISUAL,
@@ -149,9 +134,8 @@ class FaceFeatures:
         return self.spec.frame_rate_hz
 
     def load(self) -> None:
-        """Reads all weights now instead of with the first clip."""
+        """Reads the weights of the embedder now instead of with the first face."""
         self.embedder.load()
-        _ = self.detector
 
     def extract_file(
         self,
@@ -159,13 +143,9 @@ class FaceFeatures:
         start_s: float | None = None,
         end_s: float | None = None,
     ) -> NDArray[np.float32]:
-        """Features of a video file or of a folder of frames, or of a part of it.
+        """Features ``(T, D)`` of a video file or a folder of frames, or of a part of it.
 
-        Returns:
-            ``(T, D)``; a row of NaN is a step without a face.
-
-        Raises:
-            MediaError: As :func:`vavl.media.video.video_frames`, or no face is seen at all.
+        A row of NaN is a step without a face. MediaError if no face is seen at all.
         """
         steps = [step.features for step in self.steps(self.frames(path, start_s, end_s))]
         features = np.stack(steps)
@@ -180,23 +160,14 @@ class FaceFeatures:
         end_s: float | None = None,
     ) -> Iterator[VideoFrame]:
         """Frames of a file or a folder of pictures at the rate of these features."""
-        read = folder_frames if Path(path).is_dir() else video_frames
-        return read(
-            path,
-            frame_rate_hz=self.rate_hz,
-            start_s=start_s,
-            end_s=end_s,
-            max_side=FINEST_SIDE,
+        return video_frames(
+            path, frame_rate_hz=self.rate_hz, start_s=start_s, end_s=end_s, max_side=FINEST_SIDE
         )
 
     def steps(self, frames: Iterable[VideoFrame]) -> Iterator[FaceStep]:
-        """Follows the main face through frames; memory does not grow with their number.
+        """Follows the main face through frames of one shape, at :attr:`rate_hz`: a step for each.
 
-        Args:
-            frames: In the order of time, at :attr:`rate_hz`, all of one shape.
-
-        Yields:
-            One step for each frame.
+        Memory does not grow with their number.
         """
         stream = self.stream()
         for frame in frames:
@@ -205,20 +176,8 @@ class FaceFeatures:
 
     def stream(self) -> FaceStream:
         """A new stream, for frames that come in one after the other."""
-        return FaceStream(self.embedder, self._tracker(self.detector))
-
-    @cached_property
-    def detector(self) -> FaceDetector:
-        """Finds the faces; made when first needed."""
-        if self._detector is not None:
-            return self._detector
-        from vavl.faces.detector import MtcnnDetector
-
-        return MtcnnDetector()
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A worker process reads the weights from disk, which is cheaper than sending them.
-        return {name: value for name, value in self.__dict__.items() if name != "detector"}
+        tracker = FaceTracker(self.detector, self.detect_every, main=self._main)
+        return FaceStream(self.embedder, tracker)
 
 
 class FaceFeaturesOf:
@@ -272,18 +231,15 @@ class FaceStream:
 
     def _embedded(self, settled: list[TrackedFrame]) -> list[FaceStep]:
         shown = [tracked for tracked in settled if tracked.face is not None]
-        embeddings = iter(
-            self._embedder.embed_faces(
-                np.stack([tracked.frame.pixels for tracked in shown]),
-                [tracked.face for tracked in shown if tracked.face is not None],
-            )
-            if shown
-            else ()
-        )
+        embeddings: Iterator[NDArray[np.float32]] = iter(())
+        if shown:
+            frames = np.stack([tracked.frame.pixels for tracked in shown])
+            faces = [tracked.face for tracked in shown if tracked.face is not None]
+            embeddings = iter(self._embedder.embed_faces(frames, faces))
         absent = np.full(self._embedder.dim, np.nan, np.float32)
         return [
             FaceStep(
-                time_s=tracked.time_s,
+                time_s=tracked.frame.time_s,
                 features=absent if tracked.face is None else next(embeddings),
                 face=tracked.face,
                 faces_seen=tracked.faces_seen,

@@ -32,7 +32,7 @@ class ImageEncoder:
         pooling: ``"mean"`` over all positions, or ``"first"``: the class token of a transformer.
 
     Raises:
-        InputError: The source cannot be had, is no image model, or an argument makes no sense.
+        InputError: The source cannot be had, or is no image model.
     """
 
     name = "hf"
@@ -122,16 +122,9 @@ def normalised_pixels(
     std: NDArray[np.float32],
     per_pass: int = FACES_PER_PASS,
 ) -> Iterator[NDArray[np.float32]]:
-    """Crops as normalised input of image networks, some at a time.
+    """Crops ``(N, S, S, 3)`` as input ``(n, 3, S, S)`` of image networks, ``per_pass`` at a time.
 
-    Args:
-        crops: ``(N, S, S, 3)`` RGB, uint8.
-        mean: ``(3,)`` of pixels in [0, 1].
-        std: ``(3,)`` likewise.
-        per_pass: How many at a time.
-
-    Yields:
-        ``(n, 3, S, S)``, n at most ``per_pass``.
+    Mean and deviation ``(3,)`` are those of pixels in [0, 1].
     """
     for start in range(0, len(crops), per_pass):
         pixels = crops[start : start + per_pass].astype(np.float32) / np.float32(255)
@@ -140,11 +133,8 @@ def normalised_pixels(
 
 def _side(checkpoint: Checkpoint, settings: Any) -> int:
     """Side of the model's square input."""
-    for size in (
-        settings.get("crop_size"),
-        settings.get("size"),
-        checkpoint.config.get("image_size"),
-    ):
+    sizes = (settings.get("crop_size"), settings.get("size"), checkpoint.config.get("image_size"))
+    for size in sizes:
         if isinstance(size, dict):
             size = size.get("height") or size.get("shortest_edge")
         if isinstance(size, int) and size >= 1:

@@ -10,21 +10,23 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
+from vavl.data.manifest import Utterance
 from vavl.data.store import StoreWriter, data_name, write_shard
 from vavl.data.store_folder import StoreFolder
 from vavl.errors import InputError, StoreError, VavlError
-from vavl.features.clips import ClipExtraction, ClipTask
-from vavl.system.processes import THREAD_SETTINGS, Failure, one_line, run_one
+from vavl.system.processes import THREAD_SETTINGS, Failure, Job, one_line, run_one
 from vavl.system.ray import machine_resources, ray_cluster
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Outcome: TypeAlias = NDArray[np.float16] | Failure
-    """Features of a clip, or why there are none."""
+_Job: TypeAlias = Job[Utterance, NDArray[np.float16]]
+_Outcome: TypeAlias = NDArray[np.float16] | Failure
+"""Features of a clip, or why there are none."""
+_Failures: TypeAlias = dict[str, Failure | None]
+"""The clips of a shard that is done; None for those whose features are in it."""
 
 _MOST_DEATHS = 2
 """How often actors may die at a single clip before it is left out."""
@@ -35,8 +37,9 @@ _DEADLY = Failure("the process that extracts this clip dies at it every time")
 
 def extract_on_ray(
     writer: StoreWriter,
-    tasks: Sequence[ClipTask],
-    job: ClipExtraction,
+    clips: Sequence[Utterance],
+    job: _Job,
+    key: str,
     *,
     workers: int,
     threads: int,
@@ -45,39 +48,35 @@ def extract_on_ray(
 
     Args:
         writer: The store; only its failures are written by this process.
-        tasks: The clips.
+        clips: What is to be extracted.
         job: Extracts one.
+        key: Of the features.
         workers: Number of actors; 0 takes as many as the cluster has room for.
         threads: CPU threads of each.
 
     Yields:
         Utterance id, and its failure or None; in no particular order.
-
-    Raises:
-        InputError: Ray is not installed, the weights cannot be loaded, no other process can see the
-            store, or no machine has so many CPUs.
-        StoreError: An actor cannot write to the store, or what it wrote is not seen here.
-        VavlError: Actors die before they are ready.
     """
     if not writer.folder.is_shared:
         raise InputError(
             f"{writer.folder}: expected a place that all processes see, got one in the memory of "
             "this process; give a folder, or an object store"
         )
-    if not tasks:
+    if not clips:
         return
     size = writer.clips_per_shard
     shards = [
-        _Shard(next(writer.free_shards), tasks[start : start + size])
-        for start in range(0, len(tasks), size)
+        _Shard(next(writer.free_shards), clips[start : start + size])
+        for start in range(0, len(clips), size)
     ]
     with ray_cluster("util") as ray:
         room = _room(ray, threads)
-        actors = _Actors(ray, job, writer.folder, threads)
+        store = _Store(writer.folder, key)
+        actors = _Actors(ray, job, store, threads)
         try:
             for _ in range(min(workers or room, len(shards))):
                 actors.start()
-            for failures in _finished(shards, actors, writer.folder, job.extractor.spec.key):
+            for failures in _finished(shards, actors, store):
                 writer.adopt(i for i, failure in failures.items() if failure is None)
                 yield from failures.items()
         finally:
@@ -96,49 +95,66 @@ def _room(ray: Any, threads: int) -> int:
     return room
 
 
+class _Store(NamedTuple):
+    """Where shards are written, and the key of their features."""
+
+    folder: StoreFolder
+    key: str
+
+    def write(self, name: str, outcomes: Mapping[str, _Outcome]) -> tuple[int | None, _Failures]:
+        """Writes a shard; returns its size in bytes, None without features, and the failures."""
+        failures: _Failures = {}
+        features: dict[str, NDArray[np.float16]] = {}
+        for clip, outcome in outcomes.items():
+            if isinstance(outcome, Failure):
+                failures[clip] = outcome
+            else:
+                failures[clip], features[clip] = None, outcome
+        size = write_shard(self.folder, name, self.key, features) if features else None
+        return size, failures
+
+
 @dataclass
 class _Shard:
     """Clips that are stored together; ``outcomes`` are those of clips extracted one by one."""
 
     name: str
-    tasks: Sequence[ClipTask]
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    clips: Sequence[Utterance]
+    outcomes: dict[str, _Outcome] = field(default_factory=dict)
 
 
 class _Work(NamedTuple):
     """A shard, or a single clip of it."""
 
     shard: _Shard
-    task: ClipTask | None = None
+    clip: Utterance | None = None
 
 
-def _finished(
-    shards: Sequence[_Shard], actors: _Actors, folder: StoreFolder, key: str
-) -> Iterator[dict[str, Failure | None]]:
-    """Hands out the shards; yields the failures of each that is written, None for a clip in it."""
+def _finished(shards: Sequence[_Shard], actors: _Actors, store: _Store) -> Iterator[_Failures]:
+    """Hands out the shards; yields the failures of each when it is written."""
     queue = deque(_Work(shard) for shard in shards)
     deaths: Counter[str] = Counter()
     unfinished = len(shards)
     while unfinished:
-        (shard, task), result = actors.next_result(queue)
-        if task is None and result is None:  # the actor died: find out at which clip
-            queue.extend(_Work(shard, each) for each in shard.tasks)
+        (shard, clip), result = actors.next_result(queue)
+        if clip is None and result is None:  # the actor died: find out at which clip
+            queue.extend(_Work(shard, each) for each in shard.clips)
             continue
-        if task is not None:
-            clip = task.utterance_id
-            deaths[clip] += result is None
-            if result is None and deaths[clip] < _MOST_DEATHS:
-                queue.append(_Work(shard, task))
+        if clip is not None:
+            name = clip.utterance_id
+            deaths[name] += result is None
+            if result is None and deaths[name] < _MOST_DEATHS:
+                queue.append(_Work(shard, clip))
                 continue
-            shard.outcomes[clip] = _DEADLY if result is None else result
-            if len(shard.outcomes) < len(shard.tasks):
+            shard.outcomes[name] = _DEADLY if result is None else result
+            if len(shard.outcomes) < len(shard.clips):
                 continue
-            ids = [each.utterance_id for each in shard.tasks]
-            result = _write(folder, shard.name, key, {i: shard.outcomes[i] for i in ids})
+            ids = [each.utterance_id for each in shard.clips]
+            result = store.write(shard.name, {i: shard.outcomes[i] for i in ids})
         size, failures = result
-        if size is not None and folder.size(data_name(shard.name)) != size:
+        if size is not None and store.folder.size(data_name(shard.name)) != size:
             raise StoreError(
-                f"{folder}: {data_name(shard.name)} was written by an actor and is not seen "
+                f"{store.folder}: {data_name(shard.name)} was written by an actor and is not seen "
                 "here; give a folder that all machines share, or an object store"
             )
         unfinished -= 1
@@ -148,11 +164,11 @@ def _finished(
 class _Actors:
     """The actors of a job, each with a call in flight or ready for one."""
 
-    def __init__(self, ray: Any, job: ClipExtraction, folder: StoreFolder, threads: int) -> None:
+    def __init__(self, ray: Any, job: _Job, store: _Store, threads: int) -> None:
         environment = {"env_vars": dict.fromkeys(THREAD_SETTINGS, str(threads))}
         self._ray = ray
         self._class = ray.remote(num_cpus=threads, runtime_env=environment)(_Actor)
-        self._arguments = (ray.put(job), folder)
+        self._arguments = (ray.put(job), store)
         self._calls: dict[Any, tuple[Any, _Work | None]] = {}
         self._ready: list[Any] = []
         self._failed_starts = 0
@@ -170,13 +186,7 @@ class _Actors:
     def next_result(self, queue: deque[_Work]) -> tuple[_Work, Any]:
         """Gives work to the actors that are ready, and waits until some is done.
 
-        Returns:
-            The work, and its result; None if its actor died.
-
-        Raises:
-            InputError: The weights cannot be loaded.
-            StoreError: A shard cannot be written.
-            VavlError: Actors die before they are ready.
+        The result is None if the actor died at it; what an actor returns as an error is raised.
         """
         while True:
             while queue and self._ready:
@@ -203,19 +213,19 @@ class _Actors:
                 return work, result
 
     def _give(self, actor: Any, work: _Work) -> None:
-        if work.task is None:
-            call = actor.write_shard.remote(work.shard.name, work.shard.tasks)
+        if work.clip is None:
+            call = actor.write_shard.remote(work.shard.name, work.shard.clips)
         else:
-            call = actor.extract.remote(work.task)
+            call = actor.extract.remote(work.clip)
         self._calls[call] = (actor, work)
 
 
 class _Actor:
     """Runs in the cluster; returns errors of the whole job, which Ray would wrap if raised."""
 
-    def __init__(self, job: ClipExtraction, folder: StoreFolder) -> None:
+    def __init__(self, job: _Job, store: _Store) -> None:
         self._job = job
-        self._folder = folder
+        self._store = store
 
     def load(self) -> InputError | None:
         """Loads the weights."""
@@ -225,28 +235,19 @@ class _Actor:
             return InputError(_reason(error))
         return None
 
-    def extract(self, task: ClipTask) -> Outcome:
+    def extract(self, clip: Utterance) -> _Outcome:
         """Extracts a clip."""
-        return run_one(self._job, task)
+        return run_one(self._job, clip)
 
     def write_shard(
-        self, name: str, tasks: Sequence[ClipTask]
-    ) -> tuple[int | None, dict[str, Failure | None]] | StoreError:
+        self, name: str, clips: Sequence[Utterance]
+    ) -> tuple[int | None, _Failures] | StoreError:
         """Extracts clips and writes them as a shard."""
-        outcomes = {task.utterance_id: self.extract(task) for task in tasks}
+        outcomes = {clip.utterance_id: self.extract(clip) for clip in clips}
         try:
-            return _write(self._folder, name, self._job.extractor.spec.key, outcomes)
+            return self._store.write(name, outcomes)
         except Exception as error:  # of the place, not of a clip: others would fare no better
             return StoreError(_reason(error))
-
-
-def _write(
-    folder: StoreFolder, name: str, key: str, outcomes: Mapping[str, Outcome]
-) -> tuple[int | None, dict[str, Failure | None]]:
-    """Writes a shard; returns its size in bytes, None without features, and the failures."""
-    failures = {i: found if isinstance(found, Failure) else None for i, found in outcomes.items()}
-    frames = {i: found for i, found in outcomes.items() if not isinstance(found, Failure)}
-    return write_shard(folder, name, key, frames) if frames else None, failures
 
 
 def _reason(error: Exception) -> str:

@@ -82,13 +82,12 @@ def register_extractor(modality: Modality | str, name: str, builder: Builder) ->
 
     Args:
         modality: ``acoustic`` or ``visual``.
-        name: The same as ``spec.extractor``. A name registered before is replaced.
+        name: The same as ``spec.extractor``, without a colon; not one of the package.
         builder: The class, or a function that makes an extractor; its parameters have names. For a
             network that embeds faces: :class:`vavl.features.face_features.FaceFeaturesOf` it.
 
     Raises:
-        InputError: The modality is unknown, or the name is empty, has a colon, or belongs to the
-            package.
+        InputError: The modality or the name does not fit.
 
     Example:
         >>> from functools import partial
@@ -124,9 +123,8 @@ def build_extractor(modality: Modality | str, name: str, **parameters: Any) -> E
         modality: ``acoustic`` or ``visual``.
         name: One of :func:`extractor_names`. ``"NAME:SOURCE"`` says where the weights lie, for
             those that take them from somewhere.
-        **parameters: Those of its class. A network that embeds faces takes
-            ``frame_rate_hz``, ``detect_every`` and ``main`` of
-            :class:`vavl.features.face_features.FaceFeatures`, too.
+        **parameters: Those of its class. A network that embeds faces also takes those of
+            :class:`vavl.features.face_features.FaceFeatures`.
 
     Raises:
         InputError: The name or a parameter is unknown, or a value does not fit.
@@ -154,9 +152,7 @@ def build_extractor(modality: Modality | str, name: str, **parameters: Any) -> E
 def rebuild_extractor(spec: FeatureSpec, *, source: str | None = None) -> Extractor:
     """Builds the extractor that made the features of a store or a trained model.
 
-    Args:
-        spec: Specification of the features.
-        source: Where the weights lie now, if no longer at ``spec.source``.
+    Where its weights no longer lie at ``spec.source``, ``source`` says where they lie.
 
     Raises:
         InputError: The extractor is unknown, its weights cannot be found, or the features would

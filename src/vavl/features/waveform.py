@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from typing import Any, ClassVar, Literal, NamedTuple, TypedDict, get_args
 
@@ -27,14 +27,10 @@ class WaveformStatistics(NamedTuple):
 
 
 def corpus_statistics(blocks: Iterable[NDArray[np.floating]]) -> WaveformStatistics:
-    """Mean and standard deviation over all samples of a corpus.
+    """Mean and standard deviation over all samples of a corpus, in blocks ``(n,)``, n >= 1.
 
-    Memory does not depend on the size of the corpus, if its blocks are read one after another. Give
-    clips of the training side only, and the result to an extractor with ``normalization="corpus"``.
-
-    Args:
-        blocks: ``(n,)`` samples each, at least one: whole clips, or blocks of
-            :func:`vavl.media.audio.audio_blocks`.
+    Give clips of the training side only, and the result to an extractor with
+    ``normalization="corpus"``.
 
     Raises:
         InputError: There are no samples, or all of them are equal.
@@ -88,8 +84,7 @@ class Conditioning:
             2015, "Audio augmentation for speech recognition".
         silence_db: Steps that are quieter than the loudest one of the clip by more than this
             become rows of NaN, which keep their place in time and are masked wherever features
-            are used. Before and after an utterance there is often as much silence as
-            speech, and it says little of the emotion. None keeps every step.
+            are used. None keeps every step.
 
     Raises:
         InputError: Naming every value that does not fit.
@@ -107,7 +102,6 @@ class Conditioning:
         known = get_args(NormalizationName)
         if self.normalization not in known:
             problems.append(f"normalization: expected one of {known}, got {self.normalization!r}")
-        given = self.corpus_mean is not None or self.corpus_std is not None
         if self.normalization == "corpus":
             if not _is_number(self.corpus_mean):
                 problems.append(
@@ -119,7 +113,7 @@ class Conditioning:
                     f"corpus_std: expected a positive number for normalization='corpus', "
                     f"got {self.corpus_std!r}; corpus_statistics() computes it"
                 )
-        elif given:
+        elif self.corpus_mean is not None or self.corpus_std is not None:
             problems.append(
                 "corpus_mean, corpus_std: only used by normalization='corpus', "
                 f"got normalization={self.normalization!r}"
@@ -136,14 +130,11 @@ class Conditioning:
     def parameters(self) -> dict[str, Any]:
         """For :attr:`vavl.types.FeatureSpec.parameters`."""
         parameters = {
-            "normalization": self.normalization,
-            "corpus_mean": None if self.corpus_mean is None else float(self.corpus_mean),
-            "corpus_std": None if self.corpus_std is None else float(self.corpus_std),
-            "max_duration_s": None if self.max_duration_s is None else float(self.max_duration_s),
-            "speed": float(self.speed),
+            name: float(value) if isinstance(value, int | float) else value
+            for name, value in asdict(self).items()
         }
-        if self.silence_db is not None:  # absent otherwise, so that older stores keep their keys
-            parameters["silence_db"] = float(self.silence_db)
+        if self.silence_db is None:  # so that older stores keep their keys
+            del parameters["silence_db"]
         return parameters
 
     def apply(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -173,14 +164,13 @@ class Conditioning:
 
         Args:
             waveform: ``(N,)`` samples, as :meth:`apply` returns them.
-            steps: How many steps (T) there are.
-            hop: Samples of a step; the first one begins with the first sample.
+            steps: How many steps (T) there are; the first begins with the first sample.
+            hop: Samples of a step.
 
         Returns:
-            ``(T,)``.
+            ``(T,)``, True in silence.
         """
-        if self.silence_db is None:
-            return np.zeros(steps, dtype=np.bool_)
+        assert self.silence_db is not None
         samples = waveform[: steps * hop].astype(np.float64)
         samples = np.pad(samples, (0, steps * hop - len(samples))).reshape(steps, hop)
         power = np.square(samples).mean(axis=1)
@@ -189,7 +179,7 @@ class Conditioning:
 
 
 def _is_number(value: object, above: float = -math.inf) -> bool:
-    # Checked by type as well: a number from a configuration file may come as a string.
+    # A number from a configuration file may come as a string.
     return (
         isinstance(value, int | float) and not isinstance(value, bool) and above < value < math.inf
     )
@@ -198,14 +188,8 @@ def _is_number(value: object, above: float = -math.inf) -> bool:
 class WaveformExtractor(ABC):
     """Base of the acoustic extractors that read sound.
 
-    A subclass has a ``name``, sets ``conditioning`` and ``spec`` when it is made, and computes the
-    features in ``_features``.
-
-    Attributes:
-        name: Registered name; it enters the key of the store.
-        spec: Specification of the features.
-        source_field: Field of the manifest that names the file to read.
-        conditioning: Applied to the waveform first.
+    A subclass has a ``name``, which enters the key of the store. It sets ``spec`` and the
+    ``conditioning`` of the waveform when it is made, and computes the features in ``_features``.
     """
 
     name: ClassVar[str]
@@ -219,14 +203,7 @@ class WaveformExtractor(ABC):
         start_s: float | None = None,
         end_s: float | None = None,
     ) -> NDArray[np.float32]:
-        """Features of a sound or video file, or of a part of it.
-
-        Returns:
-            ``(T, D)``.
-
-        Raises:
-            MediaError: As :func:`vavl.media.audio.read_audio`.
-        """
+        """Features ``(T, D)`` of a sound or video file, or of a part of it."""
         cap_s = self.conditioning.max_duration_s
         if cap_s is not None:
             capped_s = (start_s or 0.0) + cap_s

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from vavl.errors import InputError
 
@@ -20,34 +20,24 @@ _INDEX = "model.safetensors.index.json"
 _DOWNLOADED = ["config.json", "preprocessor_config.json", _WEIGHTS, _INDEX, "model-*.safetensors"]
 _NO_EFFECT_ON_NUMBERS = frozenset(
     {
-        "_name_or_path",
-        "architectures",
-        "dtype",
-        "id2label",
-        "label2id",
-        "torch_dtype",
-        "transformers_version",
+        *("_name_or_path", "architectures", "transformers_version"),
+        *("dtype", "torch_dtype", "id2label", "label2id"),
     }
 )
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A pretrained model on this machine.
-
-    Attributes:
-        source: Its address: an absolute folder, or ``org/name@commit`` on the hub.
-        folder: Where its files lie.
-        config: Its ``config.json``.
-        weight_files: Its safetensors files, in the order of their names.
-        weights_sha256: Hash over the bytes of all weight files.
-    """
+    """A pretrained model on this machine."""
 
     source: str
+    """Its address: an absolute folder, or ``org/name@commit`` on the hub."""
     folder: Path
     config: Mapping[str, Any]
     weight_files: tuple[Path, ...]
+    """Its safetensors files, in the order of their names."""
     weights_sha256: str
+    """Hash over the bytes of all weight files."""
 
     @property
     def model_type(self) -> str:
@@ -75,11 +65,8 @@ def find_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
 
     Args:
         source: A folder, or a hub id ``org/name`` or ``org/name@revision``.
-        revision: Branch, tag or commit on the hub; a commit never changes. Default: ``main``,
-            whose present commit is noted in :attr:`Checkpoint.source`.
-
-    Raises:
-        InputError: There is no such folder or repository, or it has no safetensors weights.
+        revision: Branch, tag or commit on the hub. Default: ``main``; the commit that it means now
+            is noted in :attr:`Checkpoint.source`.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -106,11 +93,8 @@ def load_pretrained(
     Args:
         checkpoint: Where the weights lie.
         configuration: In place of that of the checkpoint.
-        optional: Parts of the names of tensors that may be missing, since nothing reads them.
-
-    Raises:
-        InputError: The weights are damaged, or lack something, which would be left at random values
-            without a word.
+        optional: Parts of the names of tensors that may be missing, since nothing reads them. Any
+            other missing tensor is an error: transformers would leave it at random values.
     """
     from transformers import AutoModel
 
@@ -131,8 +115,8 @@ def load_pretrained(
 
 def for_inference(model: Any) -> torch.nn.Module:
     """The model in evaluation mode, without gradients."""
-    ready: torch.nn.Module = model.eval().requires_grad_(False)
-    return ready
+    model.eval().requires_grad_(False)
+    return cast("torch.nn.Module", model)
 
 
 def refuse_missing(checkpoint: Checkpoint, missing: list[str]) -> None:
@@ -178,9 +162,6 @@ def find_file(source: str, sha256: str | None = None) -> tuple[Path, str]:
 
     Returns:
         The local file, and its SHA-256.
-
-    Raises:
-        InputError: There is no such file, or it has another hash.
     """
     remote = source.startswith("https://")
     path = _downloaded(source, sha256) if remote else Path(source).expanduser().resolve()
@@ -253,9 +234,7 @@ def _read(folder: Path, source: str) -> Checkpoint:
         )
     files = tuple(folder / name for name in names)
     # The names come from a downloaded file: they must not lead out of the folder.
-    wrong = [
-        n for n, file in zip(names, files, strict=True) if Path(n).name != n or not file.is_file()
-    ]
+    wrong = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
     if wrong or not files:
         raise InputError(f"{source}: weight files named by {_INDEX} are missing: {wrong}")
     return Checkpoint(source, folder, config, files, _sha256(files))

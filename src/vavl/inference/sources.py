@@ -31,7 +31,7 @@ from vavl.features.face_features import FINEST_SIDE
 from vavl.media.audio import SAMPLING_RATE_HZ, audio_blocks, resample_blocks
 from vavl.media.container import media_info
 from vavl.media.devices import device_pictures, device_sound, open_device
-from vavl.media.frames import VideoFrame, check_frame_rate, folder_frames
+from vavl.media.frames import VideoFrame, check_frame_rate
 from vavl.media.video import video_frames
 
 if TYPE_CHECKING:
@@ -135,8 +135,7 @@ def _file_sound(path: Path) -> Iterator[tuple[float, Event]]:
 
 def _file_picture(path: Path) -> Iterator[tuple[float, Event]]:
     shown_s = 0.0
-    read = folder_frames if path.is_dir() else video_frames
-    for frame in read(path, max_side=FINEST_SIDE):
+    for frame in video_frames(path, max_side=FINEST_SIDE):
         shown_s = frame.time_s
         yield shown_s, ("frame", frame)
     yield shown_s, ("frame", None)

@@ -29,17 +29,12 @@ SAMPLING_RATE_HZ = 16_000
 
 
 def read_audio(
-    path: str | PathLike[str],
-    *,
-    sampling_rate_hz: int = SAMPLING_RATE_HZ,
-    start_s: float | None = None,
-    end_s: float | None = None,
+    path: str | PathLike[str], *, start_s: float | None = None, end_s: float | None = None
 ) -> NDArray[np.float32]:
-    """Reads the first audio track of a sound or video file, mixed to mono.
+    """Reads the first audio track of a sound or video file: mono, at 16 kHz.
 
     Args:
         path: File in any format FFmpeg reads.
-        sampling_rate_hz: Rate of the result; the track is resampled where it differs.
         start_s: First second to return. Default: 0, the beginning of the track; or of the picture,
             if that starts earlier: the time between is silence.
         end_s: Second to stop before; a time beyond the end means the end. Default: the end.
@@ -52,7 +47,7 @@ def read_audio(
         MediaError: The file is missing, empty, not media, damaged or truncated, has no audio track,
             or nothing lies between ``start_s`` and ``end_s``. In MP3 and Ogg, truncation goes
             unnoticed, since their headers do not say how long they are.
-        InputError: The rate or the times make no sense.
+        InputError: The times make no sense.
 
     Example:
         >>> import tempfile, wave
@@ -63,34 +58,23 @@ def read_audio(
         >>> read_audio(path).shape, read_audio(path, start_s=0.25, end_s=0.5).shape
         ((16000,), (4000,))
     """
-    blocks = list(
-        audio_blocks(path, sampling_rate_hz=sampling_rate_hz, start_s=start_s, end_s=end_s)
-    )
-    return np.concatenate(blocks)
+    return np.concatenate(list(audio_blocks(path, start_s=start_s, end_s=end_s)))
 
 
 def audio_blocks(
-    path: str | PathLike[str],
-    *,
-    sampling_rate_hz: int = SAMPLING_RATE_HZ,
-    start_s: float | None = None,
-    end_s: float | None = None,
+    path: str | PathLike[str], *, start_s: float | None = None, end_s: float | None = None
 ) -> Iterator[NDArray[np.float32]]:
     """Streams what :func:`read_audio` returns, in blocks of at least one sample.
 
     Memory does not grow with the length of the file. Arguments and errors are those of
     :func:`read_audio`; errors are raised while iterating, the one for a truncated file last.
-
-    Yields:
-        ``(n,)`` samples.
     """
-    _check_rate("sampling_rate_hz", sampling_rate_hz)
     start, end = checked_span(start_s, end_s)
-    first = round(start * sampling_rate_hz)
-    stop = None if math.isinf(end) else round(end * sampling_rate_hz)
+    first = round(start * SAMPLING_RATE_HZ)
+    stop = None if math.isinf(end) else round(end * SAMPLING_RATE_HZ)
     position = 0  # of the next block, in samples from the beginning of the track
     empty = True
-    for block in _decoded(Path(path), sampling_rate_hz):
+    for block in _decoded(Path(path)):
         chosen = block[max(first - position, 0) : None if stop is None else max(stop - position, 0)]
         position += len(block)
         if len(chosen):
@@ -105,52 +89,35 @@ def audio_blocks(
     if empty:
         raise MediaError(
             f"{path}: nothing lies between start_s={start_s} and end_s={end_s}; "
-            f"the audio track is {position / sampling_rate_hz:.3f} s long"
+            f"the audio track is {position / SAMPLING_RATE_HZ:.3f} s long"
         )
 
 
-def resample(
-    waveform: NDArray[np.float32], sampling_rate_hz: int, to_hz: int = SAMPLING_RATE_HZ
-) -> NDArray[np.float32]:
-    """Resamples a mono waveform in memory, with the resampler that :func:`read_audio` uses.
-
-    Args:
-        waveform: ``(N,)`` samples.
-        sampling_rate_hz: Rate of ``waveform``.
-        to_hz: Rate of the result.
-
-    Returns:
-        ``(about N * to_hz / sampling_rate_hz,)`` samples.
+def resample(waveform: NDArray[np.float32], sampling_rate_hz: int) -> NDArray[np.float32]:
+    """Resamples ``(N,)`` samples in memory, with the resampler that :func:`read_audio` uses.
 
     Raises:
-        InputError: A rate is below 1 Hz.
+        InputError: The rate is below 1 Hz.
 
     Example:
         >>> resample(np.zeros(48_000, dtype=np.float32), 48_000).shape
         (16000,)
     """
-    for name, rate in (("sampling_rate_hz", sampling_rate_hz), ("to_hz", to_hz)):
-        _check_rate(name, rate)
-    if sampling_rate_hz == to_hz or not len(waveform):
+    if sampling_rate_hz < 1:
+        raise InputError(f"sampling_rate_hz: expected at least 1 Hz, got {sampling_rate_hz}")
+    if sampling_rate_hz == SAMPLING_RATE_HZ or not len(waveform):
         return waveform
     samples = waveform.astype(np.float32, copy=False)
-    return np.concatenate(list(resample_blocks([samples], sampling_rate_hz, to_hz)))
+    return np.concatenate(list(resample_blocks([samples], sampling_rate_hz)))
 
 
 def resample_blocks(
     blocks: Iterable[NDArray[np.float32] | NDArray[np.int16]],
     sampling_rate_hz: int,
-    to_hz: int = SAMPLING_RATE_HZ,
 ) -> Iterator[NDArray[np.float32]]:
-    """Resamples a mono waveform that comes in blocks, as :func:`resample` does in one piece.
+    """Resamples blocks ``(n,)`` of a mono waveform, as :func:`resample` does in one piece.
 
-    Args:
-        blocks: ``(n,)`` samples each, floating point in [-1, 1] or 16-bit integers.
-        sampling_rate_hz: Rate of the blocks.
-        to_hz: Rate of the result.
-
-    Yields:
-        ``(n,)`` samples in [-1, 1].
+    The samples are floating point in [-1, 1] or 16-bit integers; those returned are in [-1, 1].
 
     Example:
         >>> blocks = [np.zeros(4800, dtype=np.int16)] * 10
@@ -159,7 +126,7 @@ def resample_blocks(
     """
     import av
 
-    resampler = av.AudioResampler(format="fltp", rate=to_hz)
+    resampler = av.AudioResampler(format="fltp", rate=SAMPLING_RATE_HZ)
     for block in blocks:
         form = "s16" if block.dtype == np.int16 else "fltp"
         samples: NDArray[Any] = np.ascontiguousarray(block[None])
@@ -169,19 +136,14 @@ def resample_blocks(
     yield from resampled_blocks(resampler, None)
 
 
-def _check_rate(name: str, rate_hz: int) -> None:
-    if rate_hz < 1:
-        raise InputError(f"{name}: expected at least 1 Hz, got {rate_hz}")
-
-
-def _decoded(path: Path, sampling_rate_hz: int) -> Iterator[NDArray[np.float32]]:
+def _decoded(path: Path) -> Iterator[NDArray[np.float32]]:
     """Mono blocks of the whole track; raises at the end if the track breaks off early."""
     import av
 
     with opened(path) as container:
         stream = required(path, audio_track(container), "audio")
-        silence = round(track_start_s(path, container, stream) * sampling_rate_hz)
-        resampler = av.AudioResampler(format="fltp", rate=sampling_rate_hz)
+        silence = round(track_start_s(path, container, stream) * SAMPLING_RATE_HZ)
+        resampler = av.AudioResampler(format="fltp", rate=SAMPLING_RATE_HZ)
         decoded_s = 0.0
         for frame in container.decode(stream):
             if silence:  # in front of the first samples, so that a track without any stays empty

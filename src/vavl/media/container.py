@@ -36,7 +36,7 @@ _ESTIMATED_DURATION = frozenset({"mp3", "aac", "amr", "ac3", "ogg"})
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """Tracks and times of a media file, by its header.
+    """Tracks and times of a media file, by its header; None where there is no such track.
 
     Times are those of the timeline that sound and picture share: 0 is where the earlier of the
     first audio and the first video track starts.
@@ -44,11 +44,10 @@ class MediaInfo:
     Attributes:
         duration_s: Length of the longest track, or None where the header does not say. Formats
             without a total (MP3, raw AAC, Ogg) give an estimate.
-        audio_start_s: When the sound starts, or None without an audio track.
-        video_start_s: When the picture starts, or None without a video track.
-        sampling_rate_hz: Of the audio track as stored.
-        width: Of the picture as stored, in pixels, before it is turned.
-        height: Likewise.
+        audio_start_s: When the sound starts.
+        video_start_s: When the picture starts.
+        sampling_rate_hz: Of the sound as stored.
+        width: Of the picture as stored, in pixels, before it is turned; likewise ``height``.
         frame_rate_hz: Mean number of pictures a second, or None where it is not known.
     """
 
@@ -73,12 +72,6 @@ class MediaInfo:
 
 def media_info(path: str | PathLike[str]) -> MediaInfo:
     """Reads the header of a media file; nothing is decoded.
-
-    Args:
-        path: File in any format FFmpeg reads.
-
-    Returns:
-        Tracks and times of the file.
 
     Raises:
         MediaError: The file is missing, empty, not media or damaged, or FFmpeg knows no decoder for
@@ -118,12 +111,21 @@ def media_info(path: str | PathLike[str]) -> MediaInfo:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[InputContainer]:
-    """Opens a media file.
+def media_errors(problem: str) -> Iterator[None]:
+    """Inside, errors of FFmpeg become a MediaError: the problem, and FFmpeg's reason."""
+    import av
 
-    Raises:
-        MediaError: The file cannot be opened or read; names the file and FFmpeg's reason.
-    """
+    try:
+        yield
+    # PyAV raises an IndexError when a track turns up half way through the file.
+    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MediaError(f"{problem} ({reason})") from error
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[InputContainer]:
+    """Opens a media file; a MediaError names it and FFmpeg's reason if that fails."""
     import av
 
     if not path.exists():
@@ -132,13 +134,8 @@ def opened(path: Path) -> Iterator[InputContainer]:
         raise MediaError(f"{path}: expected a file, this is a folder")
     if path.stat().st_size == 0:
         raise MediaError(f"{path}: the file is empty (0 bytes)")
-    try:
-        with av.open(str(path)) as container:
-            yield container
-    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
-        # PyAV raises an IndexError when a track turns up half way through the file.
-        reason = getattr(error, "strerror", None) or str(error)
-        raise MediaError(f"{path}: not a media file, or damaged ({reason})") from error
+    with media_errors(f"{path}: not a media file, or damaged"), av.open(str(path)) as container:
+        yield container
 
 
 def audio_track(container: InputContainer) -> AudioStream | None:
@@ -157,11 +154,7 @@ def video_track(container: InputContainer) -> VideoStream | None:
 
 
 def required(path: Path, track: Track | None, kind: str) -> Track:
-    """The track, if there is one that can be decoded.
-
-    Raises:
-        MediaError: There is none.
-    """
+    """The track; a MediaError where there is none that can be decoded."""
     if track is None:
         raise MediaError(f"{path}: the file has no {kind} track")
     # Unlike PyAV's stubs say, it is None where FFmpeg does not know the codec.
@@ -179,11 +172,7 @@ def zero_s(container: InputContainer) -> float:
 
 
 def track_start_s(path: Path, container: InputContainer, track: AudioStream | VideoStream) -> float:
-    """When a track starts on the timeline of the file, in seconds from :func:`zero_s`.
-
-    Raises:
-        MediaError: It starts so late that the time stamps must be wrong.
-    """
+    """When a track starts on the timeline of the file, in seconds from :func:`zero_s`."""
     start_s = _first_stamp_s(track) - zero_s(container)
     if start_s > LONGEST_GAP_S:
         raise MediaError(
@@ -201,11 +190,7 @@ def _first_stamp_s(track: AudioStream | VideoStream) -> float:
 
 
 def checked_span(start_s: float | None, end_s: float | None) -> tuple[float, float]:
-    """The selected span in seconds, [0, infinity) by default.
-
-    Raises:
-        InputError: The times make no sense.
-    """
+    """The selected span in seconds, [0, infinity) by default; InputError if it makes no sense."""
     start = 0.0 if start_s is None else start_s
     if not (math.isfinite(start) and start >= 0):
         raise InputError(f"start_s: expected seconds >= 0, got {start_s}")
@@ -219,11 +204,7 @@ def checked_span(start_s: float | None, end_s: float | None) -> tuple[float, flo
 def check_length(
     path: Path, track: AudioStream | VideoStream, container: InputContainer, reached_s: float
 ) -> None:
-    """Checks that a track did not break off early, after ``reached_s`` of its own seconds.
-
-    Raises:
-        MediaError: The header says that it is clearly longer.
-    """
+    """Checks that a track did not break off early, after ``reached_s`` of its own seconds."""
     declared_s = _declared_duration_s(path, container, track)
     if declared_s is None:
         return

@@ -1,4 +1,4 @@
-"""RGB frames with their times: from decoded frames, arrays and folders of pictures."""
+"""RGB frames with their times, and the grid of times at which they are shown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -14,8 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import InputError, MediaError, all_problems
-from vavl.media.container import checked_span, opened, video_track
-from vavl.media.files import PICTURE_SUFFIXES, natural_key
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame as Decoded
@@ -47,11 +44,7 @@ class Shot(NamedTuple):
 
 
 def check_frames(frames: NDArray[np.uint8]) -> None:
-    """Checks that frames are ``(N, H, W, 3)`` uint8; N may be 0, H and W are at least 1.
-
-    Raises:
-        InputError: They are not; names everything that is wrong.
-    """
+    """Checks that frames are ``(N, H, W, 3)`` uint8; N may be 0, H and W are at least 1."""
     if not isinstance(frames, np.ndarray):
         raise InputError(
             f"frames: expected an array (N, H, W, 3) of uint8, got {type(frames).__name__}"
@@ -77,15 +70,12 @@ def array_frames(
     """Streams pictures in memory as :func:`vavl.media.video.video_frames` streams a file.
 
     Args:
-        frames: ``(N, H, W, 3)`` RGB, uint8.
+        frames: ``(N, H, W, 3)`` RGB, uint8; the frames that are returned are views of them.
         source_rate_hz: Pictures a second; the first is at 0 s.
         frame_rate_hz: Frames a second to return. Default: all.
 
-    Yields:
-        Frames in the order of time; their pixels are views of ``frames``.
-
     Raises:
-        InputError: The array is not of that kind, or a rate makes no sense.
+        InputError: The array is of another kind, or a rate makes no sense.
 
     Example:
         >>> frames = np.zeros((6, 4, 4, 3), np.uint8)
@@ -94,6 +84,7 @@ def array_frames(
     """
     check_frames(frames)
     check_frame_rate("source_rate_hz", source_rate_hz)
+    check_frame_rate("frame_rate_hz", frame_rate_hz)
     shots = (
         Shot(number / source_rate_hz, (number + 1) / source_rate_hz, partial(np.asarray, pixels))
         for number, pixels in enumerate(frames)
@@ -119,40 +110,19 @@ def sampled(
         end_s: Its end, exclusive.
 
     Raises:
-        InputError: The rate makes no sense.
         MediaError: There are shots, and none in the span.
     """
-    if frame_rate_hz is not None:
-        check_frame_rate("frame_rate_hz", frame_rate_hz)
-    return _sampled(shots, name, frame_rate_hz, start_s, end_s)
-
-
-def check_frame_rate(name: str, rate_hz: float) -> None:
-    """Checks that a rate is above 0 and finite; raises InputError otherwise."""
-    if not 0 < rate_hz < math.inf:
-        raise InputError(f"{name}: expected frames per second > 0, got {rate_hz}")
-
-
-def check_max_side(max_side: int | None) -> None:
-    """Checks that a limit on the side is at least 1 pixel; raises InputError otherwise."""
-    if max_side is not None and max_side < 1:
-        raise InputError(f"max_side: expected at least 1 pixel, got {max_side}")
-
-
-def _sampled(
-    shots: Iterable[Shot], name: object, rate_hz: float | None, start_s: float, end_s: float
-) -> Iterator[VideoFrame]:
     number, length_s, empty = 0, 0.0, True
     for shot in shots:
         length_s = shot.stop_s
-        if rate_hz is None:
+        if frame_rate_hz is None:
             chosen = start_s - CLOSE_S <= shot.start_s < end_s - CLOSE_S
             times = [shot.start_s] if chosen else []
         else:
             first = number
-            while start_s + number / rate_hz < min(shot.stop_s, end_s) - CLOSE_S:
+            while start_s + number / frame_rate_hz < min(shot.stop_s, end_s) - CLOSE_S:
                 number += 1
-            times = [start_s + step / rate_hz for step in range(first, number)]
+            times = [start_s + step / frame_rate_hz for step in range(first, number)]
         if times:
             empty = False
             pixels = shot.pixels()
@@ -165,6 +135,12 @@ def _sampled(
             f"{name}: nothing lies between start_s={start_s:g} and end_s={end_s:g}; the picture "
             f"ends at {length_s:.3f} s"
         )
+
+
+def check_frame_rate(name: str, rate_hz: float | None) -> None:
+    """Checks that a rate, if one is given, is above 0 and finite."""
+    if rate_hz is not None and not 0 < rate_hz < math.inf:
+        raise InputError(f"{name}: expected frames per second > 0, got {rate_hz}")
 
 
 def shrunk(pixels: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
@@ -196,31 +172,22 @@ _LONGEST_PIXEL = 4.0
 
 @dataclass(frozen=True)
 class RgbConverter:
-    """Makes decoded frames upright RGB of one size with square pixels.
-
-    Attributes:
-        path: Where the frames come from, for errors.
-        width: Of the result before it is turned.
-        height: Likewise.
-        quarter_turns: Counterclockwise.
-    """
+    """Makes decoded frames upright RGB of one size with square pixels."""
 
     path: Path
     width: int
     height: int
+    """Both are those of the result before it is turned."""
     quarter_turns: int
+    """Counterclockwise."""
 
     @classmethod
     def suited_to(
         cls, frame: Decoded, stream: VideoStream, path: Path, max_side: int | None
     ) -> Self:
-        """The converter that keeps the shape in which a player shows a frame.
+        """The converter that keeps the shape in which a player shows the first frame of a track.
 
-        Args:
-            frame: The first frame.
-            stream: The track that it was decoded from.
-            path: The file, for errors.
-            max_side: Largest side in pixels, or None for no limit.
+        Larger frames are shrunk so that their longer side has ``max_side`` pixels.
         """
         aspect = float(stream.sample_aspect_ratio or 1)
         if not 1 / _LONGEST_PIXEL <= aspect <= _LONGEST_PIXEL:
@@ -232,11 +199,7 @@ class RgbConverter:
         return cls(path, *size, quarter_turns=round(frame.rotation / 90) % 4)
 
     def __call__(self, frame: Decoded) -> NDArray[np.uint8]:
-        """The ``(H, W, 3)`` RGB pixels of a frame.
-
-        Raises:
-            MediaError: FFmpeg cannot convert this kind of frame.
-        """
+        """The ``(H, W, 3)`` RGB pixels of a frame."""
         import av
 
         try:
@@ -253,80 +216,3 @@ class RgbConverter:
                 f"{self.path}: a frame cannot be converted to RGB ({error})"
             ) from error
         return np.ascontiguousarray(np.rot90(pixels, self.quarter_turns))
-
-
-def folder_frames(
-    folder: str | PathLike[str],
-    *,
-    source_rate_hz: float = 25.0,
-    frame_rate_hz: float | None = None,
-    start_s: float | None = None,
-    end_s: float | None = None,
-    max_side: int | None = None,
-) -> Iterator[VideoFrame]:
-    """Streams a folder of pictures as a video, see :func:`vavl.media.video.video_frames`.
-
-    Args:
-        folder: Folder with the frames as files, see :data:`PICTURE_SUFFIXES`; other files are
-            passed over. Their order is that of their names, where numbers count by their value:
-            ``2.png`` comes before ``10.png``.
-        source_rate_hz: Pictures a second; the first is at 0 s.
-        frame_rate_hz: As there. Pictures that are not shown are not read.
-        start_s: As there.
-        end_s: As there.
-        max_side: As there.
-
-    Yields:
-        Frames in the order of time.
-
-    Raises:
-        MediaError: The folder is missing or has no pictures, one of them cannot be read or differs
-            in shape from the first, or nothing lies between ``start_s`` and ``end_s``.
-        InputError: A rate, a time or ``max_side`` makes no sense.
-
-    Example:
-        >>> import av, tempfile
-        >>> folder = tempfile.mkdtemp()
-        >>> for number in range(4):
-        ...     av.VideoFrame(64, 48, "rgb24").save(f"{folder}/{number}.png")
-        >>> [frame.time_s for frame in folder_frames(folder, source_rate_hz=10, frame_rate_hz=5)]
-        [0.0, 0.2]
-    """
-    start, end = checked_span(start_s, end_s)
-    check_max_side(max_side)
-    check_frame_rate("source_rate_hz", source_rate_hz)
-    shots = _pictures(Path(folder), source_rate_hz, max_side)
-    return sampled(shots, folder, frame_rate_hz, start, end)
-
-
-def _pictures(folder: Path, source_rate_hz: float, max_side: int | None) -> Iterator[Shot]:
-    if not folder.is_dir():
-        raise MediaError(f"{folder}: expected a folder of pictures, found none")
-    paths = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES]
-    if not paths:
-        known = ", ".join(sorted(PICTURE_SUFFIXES))
-        raise MediaError(f"{folder}: no pictures in this folder; expected files named {known}")
-    shape: tuple[int, ...] | None = None
-
-    def read(path: Path) -> NDArray[np.uint8]:
-        nonlocal shape
-        pixels = _read_picture(path, max_side)
-        shape = shape or pixels.shape
-        if pixels.shape != shape:
-            raise MediaError(
-                f"{path}: expected a picture of {shape[1]} x {shape[0]} pixels as before, got "
-                f"{pixels.shape[1]} x {pixels.shape[0]}"
-            )
-        return pixels
-
-    for number, path in enumerate(sorted(paths, key=lambda path: natural_key(path.name))):
-        yield Shot(number / source_rate_hz, (number + 1) / source_rate_hz, partial(read, path))
-
-
-def _read_picture(path: Path, max_side: int | None) -> NDArray[np.uint8]:
-    with opened(path) as container:
-        stream = video_track(container)
-        frame = next(container.decode(stream), None) if stream else None
-        if stream is None or frame is None or frame.is_corrupt:
-            raise MediaError(f"{path}: the picture cannot be decoded")
-        return RgbConverter.suited_to(frame, stream, path, max_side)(frame)

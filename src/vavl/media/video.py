@@ -1,4 +1,4 @@
-"""The picture of video files: upright RGB frames at their true times."""
+"""The picture of video files and of folders of frames: upright RGB at its true times."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from vavl.errors import MediaError
+import numpy as np
+from numpy.typing import NDArray
+
+from vavl.errors import InputError, MediaError
 from vavl.media.container import (
     LONGEST_GAP_S,
     check_length,
@@ -20,7 +23,8 @@ from vavl.media.container import (
     video_track,
     zero_s,
 )
-from vavl.media.frames import RgbConverter, Shot, VideoFrame, check_max_side, sampled
+from vavl.media.files import PICTURE_SUFFIXES, natural_key
+from vavl.media.frames import RgbConverter, Shot, VideoFrame, check_frame_rate, sampled
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -34,7 +38,7 @@ _SEEK_MARGIN_S = 1.0
 """Decoding begins this much earlier: pictures after a key frame may need those before it."""
 _LAST_STAMP = 2**62
 _USUAL_RATE_HZ = 25.0
-"""Where neither the file nor its frames say how long a frame is shown."""
+"""Of a folder, and where neither the file nor its frames say how long a frame is shown."""
 
 
 def video_frames(
@@ -45,7 +49,7 @@ def video_frames(
     end_s: float | None = None,
     max_side: int | None = None,
 ) -> Iterator[VideoFrame]:
-    """Streams the first video track of a file: upright RGB frames and when they are shown.
+    """Streams the first video track of a file, or a folder of pictures as 25 frames a second.
 
     Memory does not grow with the length of the file. Times are those of the timeline that
     :func:`vavl.media.audio.audio_blocks` counts samples on: 0 is where the earlier of sound and
@@ -58,7 +62,10 @@ def video_frames(
     clearly before the end that its header states yields what it has, and then raises.
 
     Args:
-        path: File in any format FFmpeg reads.
+        path: File in any format FFmpeg reads, or a folder with the frames as files, see
+            :data:`vavl.media.files.PICTURE_SUFFIXES`. Numbers in their names count by their value:
+            ``2.png`` comes before ``10.png``. Other files are passed over, and pictures that are
+            not shown are not read.
         frame_rate_hz: Constant rate of the result: frame k is the picture shown at
             ``start_s + k / frame_rate_hz``; before the first frame of the file, that is the first
             frame. Default: every frame of the file that begins in the selected span, at its own
@@ -69,12 +76,12 @@ def video_frames(
             limit.
 
     Yields:
-        Frames in the order of time.
+        Upright RGB frames in the order of time.
 
     Raises:
         MediaError: The file is missing, empty, not media, truncated, has no video track (the cover
-            of a song is none) or no frame that can be decoded, or nothing lies between ``start_s``
-            and ``end_s``.
+            of a song is none) or no frame that can be decoded; a folder has no pictures, or one of
+            another shape than the first; or nothing lies between ``start_s`` and ``end_s``.
         InputError: The rate, the times or ``max_side`` makes no sense.
 
     Example:
@@ -93,9 +100,44 @@ def video_frames(
         0.9 s (48, 64, 3)
     """
     start, end = checked_span(start_s, end_s)
-    check_max_side(max_side)
-    shots = _decoded(Path(path), start, max_side)
+    check_frame_rate("frame_rate_hz", frame_rate_hz)
+    if max_side is not None and max_side < 1:
+        raise InputError(f"max_side: expected at least 1 pixel, got {max_side}")
+    path = Path(path)
+    shots = _pictures(path, max_side) if path.is_dir() else _decoded(path, start, max_side)
     return sampled(shots, path, frame_rate_hz, start, end)
+
+
+def _pictures(folder: Path, max_side: int | None) -> Iterator[Shot]:
+    """The pictures of a folder, in the order of the numbers in their names."""
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES]
+    if not paths:
+        known = ", ".join(sorted(PICTURE_SUFFIXES))
+        raise MediaError(f"{folder}: no pictures in this folder; expected files named {known}")
+    shape: tuple[int, ...] | None = None
+
+    def read(path: Path) -> NDArray[np.uint8]:
+        nonlocal shape
+        pixels = _read_picture(path, max_side)
+        shape = shape or pixels.shape
+        if pixels.shape != shape:
+            raise MediaError(
+                f"{path}: expected a picture of {shape[1]} x {shape[0]} pixels as before, got "
+                f"{pixels.shape[1]} x {pixels.shape[0]}"
+            )
+        return pixels
+
+    for number, path in enumerate(sorted(paths, key=lambda path: natural_key(path.name))):
+        yield Shot(number / _USUAL_RATE_HZ, (number + 1) / _USUAL_RATE_HZ, partial(read, path))
+
+
+def _read_picture(path: Path, max_side: int | None) -> NDArray[np.uint8]:
+    with opened(path) as container:
+        stream = video_track(container)
+        frame = next(container.decode(stream), None) if stream else None
+        if stream is None or frame is None or frame.is_corrupt:
+            raise MediaError(f"{path}: the picture cannot be decoded")
+        return RgbConverter.suited_to(frame, stream, path, max_side)(frame)
 
 
 class _Moment(NamedTuple):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vavl.errors import MediaError
 from vavl.media.audio import SAMPLING_RATE_HZ
 from vavl.media.container import audio_track, media_info, opened, track_start_s, video_track, zero_s
-from vavl.media.frames import VideoFrame, folder_frames
+from vavl.media.frames import VideoFrame
 from vavl.media.video import video_frames
 from vavl.system.atomic import atomic_write
 
@@ -63,7 +63,7 @@ def write_mp4(
     """Writes pictures, and sound as AAC where there is any.
 
     Args:
-        path: The file.
+        path: The file to write.
         pictures: ``(H, W, 3)`` RGB each, at least one, all of one size, H and W even.
         sound: ``(N,)`` samples in [-1, 1] at 16 kHz, or None.
         frame_rate_hz: Pictures a second.
@@ -94,11 +94,8 @@ def redraw_video(source: Path, path: Path, draw: Draw) -> None:
 
     Args:
         source: Video file, or folder of frames (25 a second).
-        path: File to write.
+        path: File to write; MediaError if that fails.
         draw: Makes the pixels of each frame, in the order of time; all of one size.
-
-    Raises:
-        MediaError: The source cannot be read, or the file cannot be written.
     """
     import av
 
@@ -121,10 +118,7 @@ def copy_picture(video: Path, path: Path) -> Path:
 
     Args:
         video: A video file.
-        path: The file to write, by custom of the same container format.
-
-    Returns:
-        The written file.
+        path: The file to write, with the suffix of the same format; it is returned.
     """
     import av
 
@@ -141,14 +135,7 @@ def copy_picture(video: Path, path: Path) -> Path:
 def _add_pictures(output: OutputContainer, height: int, width: int, rate_hz: int) -> VideoStream:
     """Adds a track of H.264, or of MPEG-4 where FFmpeg was built without an encoder for that.
 
-    Args:
-        output: An MP4 file open for writing.
-        height: Of the pictures, in pixels, even.
-        width: Of the pictures, in pixels, even.
-        rate_hz: About how many pictures a second there are; their times say it exactly.
-
-    Returns:
-        The track; its ``encode`` takes pictures of :func:`_timed_picture`.
+    Height and width are even. The times of the pictures say exactly what ``rate_hz`` says roughly.
     """
     import av
 
@@ -181,7 +168,7 @@ def _samples(sound: NDArray[np.float64]) -> NDArray[np.int16]:
 
 
 def _encode_alike(track: VideoStream) -> None:
-    """Has a track give the same bytes whenever and wherever the same pictures are encoded."""
+    """Makes a track give the same bytes for the same pictures, at any time and on any machine."""
     context = track.codec_context
     context.thread_count = 1  # x264 cuts pictures into one slice for each thread
     if machine() in ("x86_64", "AMD64"):
@@ -202,10 +189,9 @@ def _mux_sound(output: OutputContainer, sound: NDArray[np.float64]) -> None:
 
 def _redrawn_pictures(source: Path, output: OutputContainer, draw: Draw) -> Iterator[TimedPacket]:
     """Adds a video track; yields its packets."""
-    frames = folder_frames(source) if source.is_dir() else video_frames(source)
     stream: VideoStream | None = None
     lengths: list[int] = []
-    for frame, length_s in _lasting(frames, _end_s(source)):
+    for frame, length_s in _lasting(video_frames(source), _end_s(source)):
         pixels = _even(draw(frame))
         height, width = pixels.shape[:2]
         stream = stream or _add_pictures(output, height, width, _rate_hz(source))
@@ -258,9 +244,7 @@ def _rate_hz(source: Path) -> int:
 def _even(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Repeats the last row or column where their number is odd: colours are stored by twos."""
     height, width = pixels.shape[:2]
-    if height % 2 or width % 2:
-        return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    return pixels
+    return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
 def _same_sound(source: Path, output: OutputContainer) -> Iterator[TimedPacket]:
@@ -283,7 +267,7 @@ def _copied(
             continue  # the empty packet at the end, or one without a place
         shift = round(first_s / packet.time_base)
         packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-        if packet.dts > latest:  # damaged time stamps may go backwards, which MP4 has no way for
+        if packet.dts > latest:  # damaged time stamps may go backwards, which MP4 cannot hold
             latest = packet.dts
             packet.stream = stream
             yield from _timed([packet])

@@ -1,0 +1,64 @@
+"""The timeline that sound and picture share, and which tracks count."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from films import HEIGHT, WIDTH, film, picture, read, seconds
+
+from vavl.errors import MediaError
+from vavl.media.audio import read_audio
+from vavl.media.container import media_info
+from vavl.media.video import video_frames
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_sound_and_picture_share_a_timeline(tmp_path: Path, name: str) -> None:
+    late_sound = film(tmp_path / name, seconds(50), sound_at_s=0.5)
+    info = media_info(late_sound)
+    assert (info.has_audio, info.has_video) == (True, True)
+    assert (info.width, info.height, info.sampling_rate_hz) == (WIDTH, HEIGHT, 16_000)
+    assert info.video_start_s == 0
+    assert info.audio_start_s == pytest.approx(0.5, abs=0.1)
+    samples = read_audio(late_sound)
+    assert np.flatnonzero(np.abs(samples) > 0.2)[0] / 16_000 == pytest.approx(0.5, abs=0.07)
+    assert len(samples) / 16_000 == pytest.approx(1.52, abs=0.1)
+    np.testing.assert_array_equal(read_audio(late_sound, start_s=0.3), samples[4_800:])
+
+    late_picture = film(tmp_path / name, seconds(25, start_s=0.5), sound_at_s=0)
+    assert media_info(late_picture).video_start_s == pytest.approx(0.5, abs=0.1)
+    assert read(late_picture)[0] == (pytest.approx(0.5, abs=0.1), 0)
+    shown = read(late_picture, frame_rate_hz=10)
+    assert [number for _, number in shown[:5]] == [0] * 5
+    assert len(read_audio(late_picture)) / 16_000 == pytest.approx(1.02, abs=0.1)
+
+
+def test_a_sound_that_starts_hours_late_is_damaged(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mkv", seconds(5), sound_at_s=4000)
+    assert len(read(path)) == 5
+    with pytest.raises(MediaError, match=r"a\.mkv: the audio track starts 4000 s after"):
+        read_audio(path)
+
+
+def test_the_cover_of_a_song_is_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "song.mp3"
+    with av.open(str(path), "w") as container:
+        sound = container.add_stream("libmp3lame", rate=16_000, layout="mono")
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(picture(9), "rgb24")))
+        block = av.AudioFrame.from_ndarray(np.zeros((1, 1152 * 8), np.float32), "fltp", "mono")
+        block.sample_rate = 16_000
+        resampler = av.AudioResampler(sound.format, "mono", 16_000, frame_size=sound.frame_size)
+        for part in [*resampler.resample(block), None]:
+            container.mux(sound.encode(part))
+    with av.open(str(path)) as container:
+        assert len(container.streams.video) == 1
+    info = media_info(path)
+    assert (info.has_audio, info.has_video, info.width) == (True, False, None)
+    with pytest.raises(MediaError, match=r"song\.mp3: the file has no video track"):
+        list(video_frames(path))
