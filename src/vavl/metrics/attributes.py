@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vavl.errors import InputError, all_problems
-from vavl.metrics.categories import ratio, shape_problems
+from vavl.metrics.categories import paired_vectors, ratio
 
 
 def ccc(targets: ArrayLike, predictions: ArrayLike) -> float:
@@ -73,9 +73,8 @@ def moments(targets: NDArray[Any], predictions: NDArray[Any]) -> NDArray[np.floa
     """What each item adds to the six sums that CCC is a function of.
 
     Args:
-        targets: ``(...)`` finite values; shift targets and predictions by the same constant, close
-            to the mean of the targets, where that is far from 0: CCC does not change, and the sums
-            keep their digits.
+        targets: ``(...)`` finite values. Where their mean is far from 0, subtract it from targets
+            and predictions: CCC does not change, and the sums keep their digits.
         predictions: ``(...)`` finite values.
 
     Returns:
@@ -165,24 +164,24 @@ def _values(
     targets: ArrayLike, predictions: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both as value vectors of the items whose target is known."""
-    arrays = {"targets": np.asarray(targets), "predictions": np.asarray(predictions)}
-    problems = shape_problems(arrays)
+    arrays, problems = paired_vectors(targets, predictions)
     problems += [
         f"{name}: expected real numbers, got {values.dtype}"
         for name, values in arrays.items()
         if values.dtype.kind not in "iuf"
     ]
+    if not problems:
+        target, prediction = (values.astype(np.float64) for values in arrays.values())
+        known = ~np.isnan(target)
+        if np.isinf(target).any():
+            problems.append("targets: expected finite values or NaN (unknown), got an infinite one")
+        bad = int((~np.isfinite(prediction[known])).sum())
+        if bad:
+            problems.append(
+                f"predictions: expected finite values, got {bad} that are NaN or infinite"
+            )
     if problems:
         raise InputError(all_problems("attribute scores", problems))
-    target, prediction = (values.astype(np.float64) for values in arrays.values())
-    if np.isinf(target).any():
-        problems.append("targets: expected finite values or NaN (unknown), got an infinite one")
-    bad = int((~np.isfinite(prediction[~np.isnan(target)])).sum())
-    if bad:
-        problems.append(f"predictions: expected finite values, got {bad} that are NaN or infinite")
-    if problems:
-        raise InputError(all_problems("attribute scores", problems))
-    known = ~np.isnan(target)
     return target[known], prediction[known]
 
 
