@@ -16,9 +16,8 @@ from vavl import metrics
 from vavl.errors import InputError
 from vavl.evaluation import bootstrap, scores
 from vavl.evaluation.bootstrap import percentile_interval, speaker_weights
-from vavl.evaluation.missing import SHARES
 from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.scores import Evaluation, evaluate_tables
+from vavl.evaluation.scores import SHARES, Evaluation, evaluate_tables
 from vavl.evaluation.views import View, view_outputs
 from vavl.metrics.sentiment import SENTIMENT_MEASURES, measures_of_items, sentiment_items
 from vavl.types import Modality

@@ -1,7 +1,7 @@
 """From predictions on held-out speakers to honest tables and pictures.
 
 :mod:`~vavl.evaluation.predictions` holds what models predicted, :mod:`~vavl.evaluation.views` the
-ways to read it, :mod:`~vavl.evaluation.quantities` what is scored.
+ways to read it, :mod:`~vavl.evaluation.views` what is scored.
 :func:`~vavl.evaluation.scores.evaluate_tables` turns prediction tables into an
 :class:`~vavl.evaluation.scores.Evaluation`, and :func:`~vavl.evaluation.compare.compare` tests two
 variants against each other. :mod:`~vavl.evaluation.wording` and :mod:`~vavl.evaluation.plots` show

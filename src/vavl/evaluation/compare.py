@@ -29,9 +29,8 @@ from vavl.data.partition import Partition
 from vavl.errors import InputError
 from vavl.evaluation.bootstrap import Scope, bootstrap_p
 from vavl.evaluation.predictions import PredictionTable, align, differing_targets
-from vavl.evaluation.quantities import Floats, quantity_of
 from vavl.evaluation.scores import Difference, Score, resampled_scores, scopes, view_scores
-from vavl.evaluation.views import View, readable_view
+from vavl.evaluation.views import Floats, View, quantity_of, readable_view
 from vavl.metrics.sentiment import LOWER_IS_BETTER
 
 

@@ -21,9 +21,8 @@ import numpy as np
 from vavl.data.manifest import Manifest
 from vavl.evaluation.bootstrap import Interval, Scope
 from vavl.evaluation.compare import Predicted, fold_scores
-from vavl.evaluation.quantities import CATEGORY, Quantity, quantities, quantity_of
 from vavl.evaluation.scores import resampled_scores
-from vavl.evaluation.views import TRAINED_VIEWS, View
+from vavl.evaluation.views import CATEGORY, TRAINED_VIEWS, Quantity, View, quantities, quantity_of
 from vavl.evaluation.wording import percent
 from vavl.metrics.sentiment import LOWER_IS_BETTER
 

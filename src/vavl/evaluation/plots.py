@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.evaluation.bootstrap import Interval
-from vavl.evaluation.missing import MissingCurve
+from vavl.evaluation.scores import MissingCurve
 from vavl.evaluation.views import View
 from vavl.evaluation.wording import measure_name
 from vavl.system.atomic import atomic_write

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vavl.evaluation.bootstrap import Interval
-from vavl.evaluation.quantities import CATEGORY
 from vavl.evaluation.scores import Evaluation, Score
-from vavl.evaluation.views import View
+from vavl.evaluation.views import CATEGORY, View
 from vavl.evaluation.wording import (
     cell_text,
     counted,

@@ -28,8 +28,7 @@ from vavl.data.partition import Partition
 from vavl.errors import InputError, VavlError, all_problems
 from vavl.evaluation.conditions import Condition, known_clips
 from vavl.evaluation.evaluate import checked_variants, predictions_file
-from vavl.evaluation.quantities import ccc_name
-from vavl.evaluation.views import View
+from vavl.evaluation.views import View, ccc_name
 from vavl.metrics import CATEGORY_MEASURES
 from vavl.metrics.sentiment import ATTRIBUTE as SENTIMENT
 from vavl.metrics.sentiment import SENTIMENT_MEASURES
