@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -27,7 +26,7 @@ from vavl.features.registry import build_extractor
 from vavl.studies.config import StudyConfig, load_study
 from vavl.studies.plan import Plan, Task
 from vavl.system.atomic import atomic_write, read_json
-from vavl.system.processes import Failure, run_job, with_progress
+from vavl.system.processes import Failure, run_job, usable_cores, with_progress
 from vavl.training.experiment import train_experiment
 from vavl.training.loop import train_epoch
 from vavl.training.objective import Objective
@@ -256,13 +255,6 @@ def record_failures(plan: Plan, failures: Sequence[tuple[Task, str]]) -> None:
         for task, reason in failures:
             seed = task.experiment.training.seed
             writer.writerow(["; ".join(task.variants), seed, task.fold, reason])
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def check_data(plan: Plan) -> None:
