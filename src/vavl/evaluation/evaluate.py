@@ -137,7 +137,9 @@ def _table(dataset: UtteranceDataset, found: Outputs, partition: str) -> Predict
         speakers=tuple(dataset.speakers[row] for row in rows),
         partitions=(partition,) * len(rows),
         category_targets=dataset.labels[rows].numpy(),
-        attribute_targets=np.empty((len(rows), 0)) if targets is None else targets[rows].numpy(),
+        attribute_targets=(
+            np.empty((len(rows), 0), np.float32) if targets is None else targets[rows].numpy()
+        ),
         logits={m: output[:, :classes] for m, output in outputs.items()},
         attribute_outputs={m: output[:, classes:] for m, output in outputs.items()},
     )

@@ -358,7 +358,7 @@ def _shape_problems(table: PredictionTable) -> list[str]:
         texts = getattr(table, name)
         if len(texts) != n or not all(texts):
             problems.append(f"{name}: expected {n} non-empty texts, got {sum(map(bool, texts))}")
-    shapes = {
+    shapes: dict[str, tuple[NDArray[Any], tuple[int, ...]]] = {
         "category_targets": (table.category_targets, (n,)),
         "attribute_targets": (table.attribute_targets, (n, a)),
         **{f"logits[{m}]": (values, (n, c)) for m, values in table.logits.items()},
@@ -381,7 +381,9 @@ def _value_problems(table: PredictionTable) -> list[str]:
     ]
     classes, targets = len(table.categories), table.category_targets
 
-    def note(wrong: NDArray[np.bool_], expected: str, found: NDArray[Any] | None = None) -> None:
+    def note(
+        wrong: NDArray[np.bool_] | np.bool_, expected: str, found: NDArray[Any] | None = None
+    ) -> None:
         for row in np.flatnonzero(wrong):
             got = "" if found is None else f", got {found[row].tolist()}"
             problems.append(f"{table.utterance_ids[row]!r}: expected {expected}{got}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -251,13 +251,14 @@ def _page(
             f"got {sorted(map(str, names))}"
         )
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {
+    filters: dict[str, Callable[[Any], str]] = {
         "number": lambda value: _typographic(number(value)),
         "limits": lambda interval: _typographic(limits(interval)),
         "count": lambda value: f"{value:,.0f}",
         "measure": measure_name,
         "typographic": _typographic,
     }
+    environment.filters |= filters
     source = resources.files("vavl.evaluation").joinpath("report.html").read_text("utf-8")
     tables_of_scores = score_tables(evaluation)
     content: dict[str, Any] = {

@@ -114,12 +114,11 @@ class StudyResults:
 
 
 def collect(
-    plan: Plan, failures: Sequence[tuple[Task, str]] = (), changes: Sequence[str] = ()
+    plan: Plan, failures: Sequence[tuple[Task, str]], changes: Sequence[str]
 ) -> StudyResults:
-    """Scores and compares what is there.
+    """Scores and compares the variants that have all their folds and seeds.
 
-    A variant counts when all its folds and seeds are there: scores over different folds or seeds
-    would not be comparable.
+    Scores over different folds or seeds would not be comparable.
 
     Args:
         plan: The study.
@@ -214,22 +213,17 @@ def _comparisons(
 def _hypotheses(
     study: StudyConfig, found: Mapping[str, Predicted], compared: Callable[..., Comparison]
 ) -> tuple[HypothesisResult, ...]:
-    names = [(h.variant, h.against or study.reference) for h in study.hypotheses]
-    ready = [set(pair) <= set(found) for pair in names]
-    family = iter(
-        adjusted(
-            [
-                compared(pair, h.metric or study.metrics[0], h.margin)
-                for h, pair, there in zip(study.hypotheses, names, ready, strict=True)
-                if there
-            ]
-        )
+    family: dict[int, Comparison] = {}
+    for number, hypothesis in enumerate(study.hypotheses):
+        names = hypothesis.variant, hypothesis.against or study.reference
+        if set(names) <= set(found):
+            measure = hypothesis.metric or study.metrics[0]
+            family[number] = compared(names, measure, hypothesis.margin)
+    family = dict(zip(family, adjusted([*family.values()]), strict=True))
+    return tuple(
+        HypothesisResult(hypothesis, family.get(number), verdict(hypothesis, family.get(number)))
+        for number, hypothesis in enumerate(study.hypotheses)
     )
-    results = []
-    for hypothesis, there in zip(study.hypotheses, ready, strict=True):
-        comparison = next(family) if there else None
-        results.append(HypothesisResult(hypothesis, comparison, verdict(hypothesis, comparison)))
-    return tuple(results)
 
 
 def verdict(hypothesis: HypothesisConfig, comparison: Comparison | None) -> Verdict:
