@@ -48,11 +48,11 @@ class Score:
             :data:`vavl.metrics.sentiment.SENTIMENT_MEASURES`.
         pooled: Over the clips of all partitions together; mean over seeds.
         folds: Partition to its own score; mean over seeds.
-        fold_mean: Mean of the folds.
+        fold_mean: Of the folds.
         fold_std: Standard deviation of the folds (n - 1); NaN with a single one.
-        seed_std: Standard deviation of the pooled score over seeds (n - 1); NaN with a single one.
-        clips: Number of clips scored.
-        fallbacks: Number of those for which a fused view had to do with one modality.
+        seed_std: Of the pooled score over seeds, likewise.
+        clips: How many are scored.
+        fallbacks: For how many of them a fused view had to do with one modality.
     """
 
     quantity: str
@@ -72,13 +72,13 @@ class Difference:
     """How far one prediction is above another, on the clips that both make.
 
     Attributes:
-        quantity: ``"category"``, or the name of an attribute.
+        quantity: As of a :class:`Score`.
         variant: The prediction that is looked at: a view of a model, or a variant of a study.
         against: What it is compared with, of the same kind.
-        measure: Name of the score.
+        measure: As of a :class:`Score`.
         difference: Of the pooled scores, variant minus the other, with the interval from the same
             resamples for both.
-        clips: Number of clips.
+        clips: How many both predict.
     """
 
     quantity: str
@@ -115,13 +115,13 @@ class MissingCurve:
     """Score against the share of clips that lack a modality.
 
     Attributes:
-        quantity: ``"category"``, or the name of an attribute.
-        view: The fused view: where the modality is missing it becomes the other modality's.
+        quantity: As of a :class:`Score`.
+        view: A fused view: where the modality is missing it becomes the other modality's.
         missing: What the clips lack: ``acoustic`` (no sound) or ``visual`` (no face).
-        measure: Name of the score.
-        shares: Shares in [0, 1].
+        measure: As of a :class:`Score`.
+        shares: In [0, 1].
         values: The score at each share, mean over draws and seeds.
-        clips: Number of clips: those that have both modalities and a known target.
+        clips: How many have both modalities and a known target.
     """
 
     quantity: str
@@ -138,20 +138,20 @@ class Evaluation:
     """Everything that is known about a set of prediction tables.
 
     Attributes:
-        categories: Category names, possibly none.
-        attributes: Attribute names, possibly none.
+        categories: Their names, possibly none.
+        attributes: Likewise.
         partitions: Names of the folds.
         seeds: Labels of the seeds averaged over; empty when none were given.
-        clips: Number of rows: clips, counted once for every partition that tests them.
-        speakers: Number of speakers.
+        clips: How many, each counted once for every partition that tests it.
+        speakers: How many.
         without: Modality to the number of clips that lack it.
-        replicates: Bootstrap resamples.
+        replicates: Number of bootstrap resamples.
         confidence: Share of the bootstrap distribution within an interval.
         draws: Random orders that the curves of missing modalities are averaged over.
         scores: Every measure of every view.
         differences: The learned fusion against the other views.
-        confusions: Confusion matrices; none for a model of attributes only.
-        missing_curves: Score against the share of clips that lack a modality.
+        confusions: One for each view; none for a model of attributes only.
+        missing_curves: None where no clip has both modalities.
         remarks: What else a reader has to know, such as folds that are not trained yet.
     """
 
@@ -273,17 +273,14 @@ def scopes(table: PredictionTable, replicates: int, seed: int) -> tuple[Scope, d
 
 @dataclass(frozen=True, eq=False)
 class ResampledScores:
-    """Scores of one view on some clips, and on resamples of their speakers.
-
-    Attributes:
-        by_seed: Measure to ``(K,)``: the score of each seed.
-        drawn: Measure to ``(R,)``: the score of each resample, mean over seeds.
-        speakers: Number of speakers that contributed.
-    """
+    """Scores of one view on some clips, and on resamples of their speakers."""
 
     by_seed: Mapping[str, Floats]
+    """Measure to ``(K,)``: the score of each seed."""
     drawn: Mapping[str, Floats]
+    """Measure to ``(R,)``: the score of each resample, mean over seeds."""
     speakers: int
+    """How many contributed."""
 
     def estimate(self, measure: str) -> float:
         """Mean over seeds."""

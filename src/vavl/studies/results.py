@@ -45,13 +45,12 @@ class VariantResult:
     """Scores of a variant that is trained and predicted on all folds and seeds.
 
     Attributes:
-        name: Its name.
+        name: As in the study's file.
         about: What is different.
         view: The prediction that was scored.
-        scores: Measure to score.
-        comparisons: Measure to the comparison with the reference, p-values adjusted over the
-            variants; empty for the reference and for a variant that is the reference by another
-            name.
+        scores: By measure.
+        comparisons: With the reference, by measure, p-values adjusted over the variants; empty for
+            the reference, by whatever name.
         by_seed: Measure to ``(seed, fold)`` to the score of that one model.
     """
 
@@ -83,14 +82,14 @@ class StudyResults:
     """Everything that is reported.
 
     Attributes:
-        study: The study.
+        study: What was asked.
         variants: Those that are complete.
         incomplete: The others, with the reason: models that are missing, or a view that is.
         hypotheses: All of them.
-        folds: Names of the folds.
-        clips: Number of test clips in all folds.
-        speakers: Number of their speakers.
-        models: Number of models trained.
+        folds: Their names.
+        clips: How many are tested in all folds.
+        speakers: How many speak in them.
+        models: How many the study trains.
         changes: How the analysis was changed since the study was begun.
         made_with: What the models were trained with.
         diagnosis: Of the reference; None where it is incomplete.
