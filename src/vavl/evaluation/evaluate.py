@@ -199,7 +199,7 @@ def evaluate_runs(
     # A fold's run is its parent folder, which a path such as "." does not show.
     runs = [run.resolve() if run.name in ("", "..") else run for run in runs]
     configs = [run_config(run) for run in runs]
-    check_comparable(runs, configs)
+    _check_comparable(runs, configs)
     for run, config in zip(runs, configs, strict=True):
         manifest = Manifest.load(config.data.manifest)
         stores = open_stores(config)
@@ -232,7 +232,7 @@ def evaluate_runs(
     return RunScores(replace(evaluation, remarks=tuple(remarks)), tables, histories)
 
 
-def check_comparable(runs: Sequence[Path], configs: Sequence[ExperimentConfig]) -> None:
+def _check_comparable(runs: Sequence[Path], configs: Sequence[ExperimentConfig]) -> None:
     """Raises StoreError unless runs differ in nothing but their seed."""
     problems = [
         f"{run}: {difference}"

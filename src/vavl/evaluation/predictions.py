@@ -167,7 +167,12 @@ class PredictionTable:
             for column, name in _TEXT_COLUMNS.items()
         }
         columns["category_target"] = pa.array(self.category_targets)
-        for column, values in self._wide().items():
+        vectors = {
+            "attribute_targets": self.attribute_targets,
+            **{f"{m}_logits": values for m, values in self.logits.items()},
+            **{f"{m}_attributes": values for m, values in self.attribute_outputs.items()},
+        }
+        for column, values in vectors.items():
             if values.shape[1]:
                 cells = pa.array(values.ravel())
                 columns[column] = pa.FixedSizeListArray.from_arrays(cells, values.shape[1])
@@ -230,27 +235,19 @@ class PredictionTable:
             cells = vectors.combine_chunks().flatten()
             return np.asarray(cells.to_numpy(zero_copy_only=False)).reshape(rows, width)
 
-        categories, attributes = header["categories"], header["attributes"]
+        categories, attributes = tuple(header["categories"]), tuple(header["attributes"])
         texts = {
             name: tuple(stored.column(column).to_pylist()) for column, name in _TEXT_COLUMNS.items()
         }
         return cls(
-            categories=tuple(categories),
-            attributes=tuple(attributes),
+            categories=categories,
+            attributes=attributes,
             category_targets=stored.column("category_target").to_numpy(),
             attribute_targets=wide("attribute_targets", len(attributes)),
             logits={m: wide(f"{m}_logits", len(categories)) for m in Modality},
             attribute_outputs={m: wide(f"{m}_attributes", len(attributes)) for m in Modality},
             **texts,
         )
-
-    def _wide(self) -> dict[str, NDArray[np.float32]]:
-        """The columns that hold a vector per clip."""
-        return {
-            "attribute_targets": self.attribute_targets,
-            **{f"{m}_logits": values for m, values in self.logits.items()},
-            **{f"{m}_attributes": values for m, values in self.attribute_outputs.items()},
-        }
 
 
 def _frozen(values: NDArray[Any], dtype: type) -> NDArray[Any]:

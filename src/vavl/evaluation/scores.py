@@ -338,7 +338,7 @@ def view_scores(
                 fold_std=_std(estimates),
                 seed_std=_std(pooled.by_seed[measure]),
                 clips=int(rows.sum()),
-                fallbacks=int((rows & quantity.fallback[view]).sum()),
+                fallbacks=int((rows & quantity.outputs[view].fallback).sum()),
             )
         )
     return scores

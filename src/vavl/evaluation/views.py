@@ -18,7 +18,7 @@ which is why resampling speakers is one matrix product and not a loop over clips
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -206,8 +206,7 @@ class Quantity:
         known: ``(N,)`` True where the target is known.
         predictions: View to ``(K, N)``: class indices or values, one row per seed. Arbitrary where
             the view is not present.
-        present: View to ``(N,)``: True where the view predicts the clip.
-        fallback: View to ``(N,)``: True where a fused view had to do with one modality.
+        outputs: View to its outputs in the first seed, which clips it predicts among them.
         sums: ``(targets (n,), predictions (n,), groups (n,), count)`` to ``(count, ...)``: the sums
             over the clips of each group.
         scores: ``(..., sums)`` to measure to ``(...)``.
@@ -219,8 +218,7 @@ class Quantity:
     targets: Indices | Floats
     known: Rows
     predictions: Mapping[View, Indices | Floats]
-    present: Mapping[View, Rows]
-    fallback: Mapping[View, Rows]
+    outputs: Mapping[View, ViewOutputs]
     sums: Callable[..., Floats]
     scores: Callable[[Floats], dict[str, Floats]]
 
@@ -231,11 +229,11 @@ class Quantity:
 
     def scored(self, view: View) -> Rows:
         """``(N,)`` True for the clips that a view is scored on."""
-        return self.known & self.present[view]
+        return self.known & self.outputs[view].present
 
     def unaided(self, view: View) -> Rows:
         """``(N,)`` True for the clips that a view predicts without falling back to one modality."""
-        return self.present[view] & ~self.fallback[view]
+        return self.outputs[view].present & ~self.outputs[view].fallback
 
     def sums_by_group(self, view: View, rows: Rows, groups: Indices, count: int) -> Floats:
         """Sums over ``rows`` within each of ``count`` groups, per seed: ``(K, count, ...)``.
@@ -281,10 +279,8 @@ def quantities(tables: Sequence[PredictionTable]) -> tuple[Quantity, ...]:
     found = [_category(first, outputs)] if first.categories else []
     # The product is a view of categories alone.
     outputs = {view: of_seeds for view, of_seeds in outputs.items() if view is not View.PRODUCT}
-    for column, name in enumerate(first.attributes):
-        found.append(_attribute(first, outputs, column))
-        if name == sentiment.ATTRIBUTE:
-            found.append(_sentiment(first, outputs, column))
+    for column in range(len(first.attributes)):
+        found += _attribute(first, outputs, column)
     return tuple(found)
 
 
@@ -318,73 +314,60 @@ def _category(table: PredictionTable, outputs: _Outputs) -> Quantity:
         targets=table.category_targets,
         known=table.category_targets != metrics.UNKNOWN_CATEGORY,
         predictions={v: np.stack([labels(out) for out in outs]) for v, outs in outputs.items()},
-        present={v: outs[0].present for v, outs in outputs.items()},
-        fallback={v: outs[0].fallback for v, outs in outputs.items()},
+        outputs={v: outs[0] for v, outs in outputs.items()},
         sums=partial(_confusions, classes=len(table.categories)),
         scores=metrics.category_measures,
     )
 
 
-def _attribute(table: PredictionTable, outputs: _Outputs, column: int) -> Quantity:
-    name = ccc_name(table.attributes[column])
+def _attribute(table: PredictionTable, outputs: _Outputs, column: int) -> Iterator[Quantity]:
+    """An attribute with its CCC; sentiment with the scores of its own field as well."""
+    name = table.attributes[column]
     targets = table.attribute_targets[:, column].astype(np.float64)
     known = ~np.isnan(targets)
     # A shift of both leaves CCC alone; without it the sums of values far from 0 lose digits.
     shift = float(targets[known].mean()) if known.any() else 0.0
-    return _of_values(
-        table,
-        outputs,
-        column,
-        measures=(name,),
-        compared=(name,),
-        convert=lambda values: values - shift,
-        items=metrics.moments,
-        scores=lambda sums: {name: metrics.ccc_of_moments(sums)},
-    )
 
-
-def _sentiment(table: PredictionTable, outputs: _Outputs, column: int) -> Quantity:
-    return _of_values(
-        table,
-        outputs,
-        column,
-        measures=sentiment.SENTIMENT_MEASURES,
-        compared=(),
-        # Rounded, since 32 bits in [0, 1] put a rater's 0 or 0.5 a little beside it.
-        convert=lambda values: np.round(SENTIMENT.from_unit(values), 4),
-        items=sentiment.sentiment_items,
-        scores=sentiment.measures_of_items,
-    )
-
-
-def _of_values(
-    table: PredictionTable,
-    outputs: _Outputs,
-    column: int,
-    *,
-    measures: tuple[str, ...],
-    compared: tuple[str, ...],
-    convert: Callable[[Floats], Floats],
-    items: Callable[[Floats, Floats], Floats],
-    scores: Callable[[Floats], dict[str, Floats]],
-) -> Quantity:
-    """An attribute as every view predicts it, brought to the scale that its scores need."""
-    targets = table.attribute_targets[:, column].astype(np.float64)
-    return Quantity(
-        name=table.attributes[column],
-        measures=measures,
-        compared=compared,
-        targets=convert(targets),
-        known=~np.isnan(targets),
-        predictions={
+    def quantity(
+        measures: tuple[str, ...],
+        compared: tuple[str, ...],
+        convert: Callable[[Floats], Floats],
+        items: Callable[[Floats, Floats], Floats],
+        scores: Callable[[Floats], dict[str, Floats]],
+    ) -> Quantity:
+        predictions = {
             v: np.stack([convert(out.attributes[:, column]) for out in outs])
             for v, outs in outputs.items()
-        },
-        present={v: outs[0].present for v, outs in outputs.items()},
-        fallback={v: outs[0].fallback for v, outs in outputs.items()},
-        sums=partial(_sums_of_items, items=items),
-        scores=scores,
+        }
+        return Quantity(
+            name=name,
+            measures=measures,
+            compared=compared,
+            targets=convert(targets),
+            known=known,
+            predictions=predictions,
+            outputs={v: outs[0] for v, outs in outputs.items()},
+            sums=partial(_sums_of_items, items=items),
+            scores=scores,
+        )
+
+    ccc = ccc_name(name)
+    yield quantity(
+        measures=(ccc,),
+        compared=(ccc,),
+        convert=lambda values: values - shift,
+        items=metrics.moments,
+        scores=lambda sums: {ccc: metrics.ccc_of_moments(sums)},
     )
+    if name == sentiment.ATTRIBUTE:
+        yield quantity(
+            measures=sentiment.SENTIMENT_MEASURES,
+            compared=(),
+            # Rounded, since 32 bits in [0, 1] put a rater's 0 or 0.5 a little beside it.
+            convert=lambda values: np.round(SENTIMENT.from_unit(values), 4),
+            items=sentiment.sentiment_items,
+            scores=sentiment.measures_of_items,
+        )
 
 
 def _confusions(

@@ -63,11 +63,9 @@ class Variant:
     @property
     def key(self) -> str:
         """What its models are kept by: the same for all variants that share them."""
-        content = self.experiment.model_dump(mode="json", exclude_defaults=True)
-        for name in ("name", "runs_dir"):
-            content.pop(name, None)
-        for name in ("seed", "device", "threads"):
-            content.get("training", {}).pop(name, None)
+        apart: dict[str, Any] = {"training": {"seed", "device", "threads"}}
+        apart |= dict.fromkeys(("name", "runs_dir"), True)
+        content = self.experiment.model_dump(mode="json", exclude_defaults=True, exclude=apart)
         # Settings at their defaults are left out: a later option must not orphan earlier models.
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -84,12 +82,12 @@ class Task:
     """One model: a training of one fold with one seed, and its predictions.
 
     Attributes:
-        experiment: The configuration, seed and place on disk included.
-        fold: Name of the fold.
+        experiment: Seed and place on disk included.
+        fold: Its name.
         conditions: What is done to the test clips; each has a file of predictions of its own.
-        on_training: Whether it predicts its training clips as well, for the diagnosis: those of the
-            reference's models of the first seed.
-        variants: Names of the variants that are scored on it.
+        on_training: Whether it predicts its training clips as well, for the diagnosis: as the
+            reference's models of the first seed do.
+        variants: Names of those that are scored on it.
     """
 
     experiment: ExperimentConfig
