@@ -86,7 +86,7 @@ class TTest:
 
 
 def corrected_resampled_t(differences: ArrayLike, test_share: float) -> TTest:
-    """Whether the mean of differences over folds is 0, with the folds' overlap accounted for.
+    """Tests whether the mean of differences over folds is 0; the folds' overlap is accounted for.
 
     ``t = mean / sqrt((1 / K + n_test / n_train) * variance)`` with K - 1 degrees of freedom. With
     ``test_share = 0`` it is the ordinary t-test, which takes the folds for independent.
@@ -127,10 +127,7 @@ def corrected_resampled_t(differences: ArrayLike, test_share: float) -> TTest:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values of a family of tests, adjusted so that all of them together keep the level.
-
-    Args:
-        p_values: One per test; NaN stays NaN and does not count.
+    """p-values of a family of tests, adjusted so that all together keep the level; NaN stays NaN.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
 

@@ -106,17 +106,14 @@ def available_views(table: PredictionTable) -> tuple[View, ...]:
 
 
 def readable_view(table: PredictionTable, view: View | None) -> View:
-    """The view that a table is read by.
+    """The view that a table is read by, where ``view`` is asked for.
 
-    A fused view of clips that have all lost the same modality is that of the other modality.
-
-    Args:
-        table: N clips.
-        view: The view that is asked for; None is what the model answers: the fusion where there is
-            one, else the average of the two modalities, else the modality that there is.
+    None is what the model answers: the fusion where there is one, else the average of the two
+    modalities, else the modality that there is. A fused view of clips that have all lost the same
+    modality is that of the other modality.
 
     Raises:
-        InputError: The table lacks it.
+        InputError: The table lacks the view.
     """
     available = available_views(table)
     if view in available:

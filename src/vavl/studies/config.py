@@ -245,13 +245,13 @@ class StudyConfig(Configuration):
 def load_study(
     path: Path | str, overrides: Mapping[str, Any] | None = None, seeds: Sequence[int] = ()
 ) -> StudyConfig:
-    """Reads a study file; its base is looked for beside it.
+    """Reads a study file (TOML), whose base is looked for beside it.
 
     A key ``like`` names another study in the same folder. Its keys are taken over, except for those
     that the file has itself.
 
     Args:
-        path: A TOML file.
+        path: The file.
         overrides: Dotted keys of the experiment to values, which hold for all variants and win
             over the file, e.g. ``{"data.manifest": "corpus/manifest.parquet"}``.
         seeds: Seeds instead of those of the file.

@@ -305,19 +305,29 @@ def folds_csv(results: StudyResults) -> str:
     )
 
 
+# Columns of results.csv, and where their numbers stand.
 _SCORE_COLUMNS = {
-    **{name: name for name in ("fold_mean", "fold_std", "seed_std")},
-    **{"pooled": "pooled.estimate", "low": "pooled.low", "high": "pooled.high", "clips": "clips"},
+    "fold_mean": "fold_mean",
+    "fold_std": "fold_std",
+    "seed_std": "seed_std",
+    "pooled": "pooled.estimate",
+    "low": "pooled.low",
+    "high": "pooled.high",
+    "clips": "clips",
 }
 _COMPARISON_COLUMNS = {
     "difference": "difference.estimate",
     "difference_low": "difference.low",
     "difference_high": "difference.high",
-    **{"p": "p", "p_holm": "p_adjusted", "t": "test.t", "p_folds": "test.p"},
-    **{"p_folds_holm": "test_adjusted", "effect": "effect", "ahead": "ahead"},
+    "p": "p",
+    "p_holm": "p_adjusted",
+    "t": "test.t",
+    "p_folds": "test.p",
+    "p_folds_holm": "test_adjusted",
+    "effect": "effect",
+    "ahead": "ahead",
     "compared_clips": "clips",
 }
-"""Columns of ``results.csv``, and where their numbers stand."""
 
 
 def _result_row(variant: VariantResult, measure: str) -> dict[str, object]:
