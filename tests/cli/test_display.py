@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import io
 
-from vavl.cli.display import print_predictions
+import pytest
+from evaluation.conftest import make_table
+from rich.console import Console
+
+from vavl.cli.display import print_predictions, print_scores
+from vavl.evaluation.scores import evaluate_tables
+from vavl.evaluation.wording import number
 from vavl.types import Modality, Prediction
 
 
@@ -25,3 +31,39 @@ def test_in_a_file_every_clip_has_a_line_of_its_own(capsys: pytest.CaptureFixtur
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split() == ["clip", "emotion", "probability", "others", "from", "notes"]
     assert [line.split()[0] for line in lines] == names
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_console_shows_every_score_in_80_columns(width: int) -> None:
+    table = make_table(
+        attributes=("arousal", "valence"), unknown=0.1, without_sound=0.15, without_face=0.1
+    )
+    evaluation = evaluate_tables([table], replicates=20)
+    text = io.StringIO()
+    print_scores(evaluation, Console(file=text, width=width))
+    shown = text.getvalue()
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    for score in evaluation.scores:
+        assert number(score.pooled.estimate) in shown
+        assert f"{number(score.pooled.low)}-{number(score.pooled.high)}" in shown
+    assert shown.count("learned fusion is") == len(evaluation.differences)
+
+
+@pytest.mark.parametrize(
+    "attributes", [tuple(f"emotion-{number}" for number in range(7)), ("sentiment",)]
+)
+def test_many_attributes_are_shown_in_several_tables(attributes: tuple[str, ...]) -> None:
+    evaluation = evaluate_tables([make_table(categories=(), attributes=attributes)], replicates=5)
+    text = io.StringIO()
+    print_scores(evaluation, Console(file=text, width=80))
+    assert "…" not in text.getvalue()
+    for score in evaluation.scores:
+        assert number(score.pooled.estimate) in text.getvalue()
+
+
+def test_names_are_printed_as_they_are() -> None:
+    table = make_table(categories=(), attributes=("[bold]x[/bold]",))
+    text = io.StringIO()
+    print_scores(evaluate_tables([table], replicates=5), Console(file=text, width=120))
+    assert "[bold]x[/bold] CCC" in text.getvalue()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 import subprocess
@@ -16,7 +18,7 @@ from vavl.errors import InputError
 from vavl.evaluation import plots, report
 from vavl.evaluation.bootstrap import Interval
 from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.report import write_report
+from vavl.evaluation.report import notes, to_csv, to_markdown, write_report
 from vavl.evaluation.scores import evaluate_tables
 from vavl.evaluation.views import View
 from vavl.evaluation.wording import number
@@ -307,9 +309,56 @@ def test_few_clips_are_points_and_many_are_cells() -> None:
 def test_scoring_and_printing_load_neither_matplotlib_nor_torch() -> None:
     """`vavl evaluate --help` must not wait for them."""
     code = (
-        "import sys, vavl.evaluation.report, vavl.evaluation.summary, vavl.evaluation.compare;"
+        "import sys, vavl.evaluation.report, vavl.evaluation.compare;"
         "heavy = {'torch', 'matplotlib', 'sklearn', 'scipy', 'pyarrow', 'rich', 'jinja2'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_notes_say_what_weakens_the_numbers(make: Make) -> None:
+    tables = [make(without_sound=0.2, model_seed=seed) for seed in range(2)]
+    evaluation = evaluate_tables(tables, seeds=[4, 5], replicates=5)
+    said = " ".join(notes(evaluation))
+    assert "240 clips of 12 speakers in 3 partitions." in said
+    assert "means over 2 seeds (4, 5)" in said
+    assert f"{evaluation.without['acoustic']} clips have no sound" in said
+    assert "no face" not in said
+    assert "only 12 speakers" in said
+    lone = evaluate_tables([make(speakers=1, folds=1)], replicates=5)
+    assert "One speaker says nothing about others" in " ".join(notes(lone))
+
+
+def test_csv_holds_every_number(table: PredictionTable) -> None:
+    evaluation = evaluate_tables([table], replicates=20)
+    rows = list(csv.DictReader(io.StringIO(to_csv(evaluation))))
+    pooled = {
+        (row["view"], row["measure"]): row
+        for row in rows
+        if (row["kind"], row["scope"]) == ("score", "pooled")
+    }
+    assert len(pooled) == len(evaluation.scores)
+    for score in evaluation.scores:
+        row = pooled[score.view, score.measure]
+        assert float(row["estimate"]) == score.pooled.estimate
+        assert float(row["low"]) == score.pooled.low
+        assert int(row["clips"]) == score.clips
+        assert row["std"] == ""  # a single seed has no spread
+    kinds = [row["kind"] for row in rows]
+    assert kinds.count("difference") == len(evaluation.differences)
+    assert kinds.count("missing") == 11 * len(evaluation.missing_curves)
+    folds = [row for row in rows if row["scope"] == "fold"]
+    assert {row["partition"] for row in folds} == set(evaluation.partitions)
+
+
+def test_markdown_tables_survive_awkward_names(make: Make, change: Make) -> None:
+    table = make(clips=60, attributes=("a|b",))
+    renamed = change(table, partitions=tuple(f"{name}|<x>\n" for name in table.partitions))
+    text = to_markdown(evaluate_tables([renamed], replicates=5), "Title | <script>")
+    assert "<script>" not in text
+    blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert len(blocks) == 2 + 4 + 1
+    for block in blocks:
+        columns = {line.replace("\\|", "").count("|") for line in block}
+        assert len(columns) == 1

@@ -16,11 +16,10 @@ from vavl import metrics
 from vavl.errors import InputError
 from vavl.evaluation import bootstrap, scores
 from vavl.evaluation.bootstrap import percentile_interval, speaker_weights
-from vavl.evaluation.missing import SHARES
 from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.scores import Evaluation, evaluate_tables
+from vavl.evaluation.scores import SHARES, Evaluation, evaluate_tables
 from vavl.evaluation.views import View, view_outputs
-from vavl.metrics.sentiment import SENTIMENT_MEASURES, sentiment_measures
+from vavl.metrics.sentiment import SENTIMENT_MEASURES, measures_of_items, sentiment_items
 from vavl.types import Modality
 
 Make = Callable[..., PredictionTable]
@@ -88,7 +87,9 @@ def test_sentiment_has_the_scores_of_its_field_on_the_scale_of_its_raters(make: 
     evaluation = evaluate_tables([replace(table, attribute_targets=stored)], replicates=20)
     for view in (View.ACOUSTIC, View.AUDIOVISUAL):
         outputs = 6 * table.attribute_outputs[Modality(view)][:, 1].astype(float) - 3
-        for measure, value in sentiment_measures(ratings, outputs).items():
+        known = ~np.isnan(ratings)
+        items = sentiment_items(ratings[known], outputs[known])
+        for measure, value in measures_of_items(items.sum(axis=0)).items():
             score = evaluation.score(view, measure)
             assert score.pooled.estimate == pytest.approx(value, abs=1e-4)
             assert score.pooled.low <= value <= score.pooled.high

@@ -117,11 +117,6 @@ def test_a_model_without_learned_fusion_has_no_audiovisual_prediction_of_paired_
     assert not outputs.fallback.any()
 
 
-def test_an_unknown_view_is_named(table: PredictionTable) -> None:
-    with pytest.raises(InputError, match=r"view: expected one of .*'product'.*, got 'smell'"):
-        view_outputs(table, "smell")  # type: ignore[arg-type]
-
-
 def test_what_the_model_answers(make: Make, change: Make) -> None:
     table = make()
     assert readable_view(table, None) is View.AUDIOVISUAL

@@ -9,14 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vavl.cli.display import TrainingDisplay, print_predictions
+from vavl.cli.display import TrainingDisplay, print_predictions, print_scores
 from vavl.config.experiment import DataConfig, ExperimentConfig, TrainingConfig, to_toml
 from vavl.data.corpora.synthetic import prepare_synthetic
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
 from vavl.evaluation.evaluate import evaluate_runs
 from vavl.evaluation.report import write_report
-from vavl.evaluation.summary import print_scores
 from vavl.features.extract import extract
 from vavl.features.registry import build_extractor
 from vavl.inference import load

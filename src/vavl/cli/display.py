@@ -19,9 +19,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from vavl.system.processes import usable_cores
 from vavl.types import Prediction, TimedPrediction
 
 if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction needs none of it
+    from vavl.evaluation.scores import Evaluation
     from vavl.studies.results import StudyResults
     from vavl.studies.run import Estimate
     from vavl.training.loop import EpochCallback
@@ -31,6 +33,9 @@ Format = Literal["table", "json", "csv"]
 
 _UNBROKEN = 10_000
 """Columns of a console that never breaks a line of ours."""
+
+_SCORES_ACROSS = 4
+"""As many columns of scores as fit a terminal of 80 characters; the rest are another table."""
 
 
 def output() -> Console:
@@ -175,10 +180,51 @@ def window_printer(form: Literal["table", "json"]) -> Callable[[TimedPrediction,
     return show
 
 
+def print_scores(evaluation: Evaluation, console: Console) -> None:
+    """Prints the scores of an evaluation, their spread over folds, and paired differences."""
+    from rich.box import SIMPLE_HEAD
+    from rich.text import Text
+
+    from vavl.evaluation.report import notes, score_tables
+    from vavl.evaluation.wording import difference_sentence, limits, measure_name, number
+
+    for scores in score_tables(evaluation):
+        for start in range(0, len(scores.measures), _SCORES_ACROSS):
+            columns = slice(start, start + _SCORES_ACROSS)
+            names = [measure_name(measure) for measure in scores.measures[columns]]
+            table = Table(
+                title=f"{scores.title}, pooled",
+                title_justify="left",
+                title_style="bold",
+                box=SIMPLE_HEAD,
+                pad_edge=False,
+                collapse_padding=True,
+            )
+            table.add_column("view")
+            if len(evaluation.partitions) > 1:
+                names.append(f"{names[0]}\nover folds")
+            for name in names:
+                table.add_column(Text(name), justify="right")
+            for view, row in scores.rows():
+                cells = []
+                for score in row[columns]:
+                    ends = limits(score.pooled).replace(" to ", "-") if score else ""
+                    estimate = number(score.pooled.estimate) if score else ""
+                    cells.append(f"{estimate}\n{ends}" if ends else estimate)
+                first = row[start]
+                if first and len(evaluation.partitions) > 1:
+                    cells.append(f"{number(first.fold_mean)}\n± {number(first.fold_std)}")
+                table.add_row(str(view), *map(Text, cells))
+            console.print(table)
+    interval = f"{evaluation.confidence * 100:g} % intervals by speaker below each score. "
+    console.print(Text(interval + " ".join(notes(evaluation))))
+    console.print()
+    for difference in evaluation.differences:
+        console.print(Text(difference_sentence(difference, evaluation.confidence)))
+
+
 def print_estimates(estimates: Iterable[Estimate], workers: int | None) -> None:
     """Prints what a study has to train, a line as soon as it is known, and how long it may take."""
-    from vavl.studies.run import usable_cores
-
     console = output()
     total_s, known = 0.0, True
     for estimate in estimates:

@@ -119,10 +119,10 @@ def evaluate(
     """
     from rich.console import Console
 
+    from vavl.cli.display import print_scores
     from vavl.errors import InputError
     from vavl.evaluation.evaluate import evaluate_runs, run_config
     from vavl.evaluation.report import write_report
-    from vavl.evaluation.summary import print_scores
 
     if not runs:
         raise InputError("RUNS: expected at least one run folder, got none")

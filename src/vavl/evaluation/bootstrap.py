@@ -43,8 +43,8 @@ class Scope:
         rows: ``(N,)`` True for the clips of the scope.
         speakers: The speaker of each of the N clips.
         replicates: Number of resamples (R).
-        seed: The same seed and number of speakers (S) give the same resamples, whatever is scored:
-            that is what pairs two scores.
+        seed: The same numbers and number of speakers (S) give the same resamples, whatever is
+            scored: that is what pairs two scores.
     """
 
     def __init__(
@@ -71,15 +71,7 @@ class Scope:
 
 
 def speaker_weights(speakers: int, replicates: int, seed: tuple[int, ...]) -> NDArray[np.float64]:
-    """How often each speaker is drawn in each resample.
-
-    Args:
-        speakers: Number of speakers (S), at least 1.
-        replicates: Number of resamples (R), at least 1.
-        seed: The same numbers give the same resamples.
-
-    Returns:
-        ``(R, S)`` whole numbers >= 0 whose rows sum to S.
+    """How often each speaker is drawn in each resample: ``(R, S)``, rows sum to S.
 
     Example:
         >>> speaker_weights(4, 2, seed=(0,)).sum(axis=1).tolist()
@@ -98,12 +90,8 @@ def percentile_interval(
 
     Args:
         estimate: The score on the clips as they are.
-        replicates: ``(R,)`` scores of the resamples; NaN where a resample held no known target,
-            which is left out.
+        replicates: ``(R,)`` scores of the resamples; NaN (no known target) are left out.
         speakers: How many speakers contributed; one alone says nothing about others.
-
-    Returns:
-        The interval; its ends are NaN with fewer than two speakers.
     """
     drawn = replicates[np.isfinite(replicates)]
     if speakers < 2 or not drawn.size:

@@ -29,9 +29,8 @@ from vavl.data.partition import Partition
 from vavl.errors import InputError
 from vavl.evaluation.bootstrap import Scope, bootstrap_p
 from vavl.evaluation.predictions import PredictionTable, align, differing_targets
-from vavl.evaluation.quantities import Floats, quantity_of
 from vavl.evaluation.scores import Difference, Score, resampled_scores, scopes, view_scores
-from vavl.evaluation.views import View, readable_view
+from vavl.evaluation.views import Floats, View, quantity_of, readable_view
 from vavl.metrics.sentiment import LOWER_IS_BETTER
 
 
@@ -87,7 +86,7 @@ class TTest:
 
 
 def corrected_resampled_t(differences: ArrayLike, test_share: float) -> TTest:
-    """Whether the mean of differences over folds is 0, with the folds' overlap accounted for.
+    """Tests whether the mean of differences over folds is 0; the folds' overlap is accounted for.
 
     ``t = mean / sqrt((1 / K + n_test / n_train) * variance)`` with K - 1 degrees of freedom. With
     ``test_share = 0`` it is the ordinary t-test, which takes the folds for independent.
@@ -128,13 +127,7 @@ def corrected_resampled_t(differences: ArrayLike, test_share: float) -> TTest:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values of a family of tests, adjusted so that all of them together keep the level.
-
-    Args:
-        p_values: One per test; NaN stays NaN and does not count.
-
-    Returns:
-        As many values in [0, 1], none below its p-value.
+    """p-values of a family of tests, adjusted so that all together keep the level; NaN stays NaN.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
 
@@ -176,15 +169,11 @@ def standardised_difference(differences: NDArray[np.float64]) -> float:
 def predicted(
     tables: Sequence[PredictionTable], seeds: Sequence[str | int], view: View | None
 ) -> Predicted:
-    """Brings the tables of a variant's folds and seeds together.
-
-    Args:
-        tables: One per fold and seed.
-        seeds: The seed of each table.
-        view: Which prediction is scored, see :func:`vavl.evaluation.views.readable_view`.
+    """Brings the tables of a variant's folds and seeds together; each table has its seed beside it.
 
     Raises:
-        InputError: The tables do not fit each other, or lack the view.
+        InputError: The tables do not fit each other, or lack the view (see
+            :func:`vavl.evaluation.views.readable_view`).
     """
     labels, aligned = align(tables, seeds)
     return Predicted(labels, aligned, readable_view(aligned[0], view))
@@ -207,8 +196,9 @@ def variant_scores(
 def fold_scores(variant: Predicted, measure: str) -> dict[tuple[str, str], float]:
     """The score of every single model, by seed and fold."""
     quantity = quantity_of(variant.tables, measure)
-    names = list(dict.fromkeys(variant.tables[0].partitions))
-    folds = np.array([names.index(name) for name in variant.tables[0].partitions], np.int64)
+    partitions = variant.tables[0].partitions
+    names = list(dict.fromkeys(partitions))
+    folds = np.array([names.index(name) for name in partitions], np.int64)
     scores = quantity.group_scores(measure, variant.view, quantity.scored(variant.view), folds)
     return {
         (seed, fold): float(scores[k, f])
@@ -234,7 +224,7 @@ def compare(
         names: Of the variant and of the other one.
         variant: What is looked at.
         other: What it is compared with.
-        measure: ``accuracy``, ``uar``, ``f1_macro``, ``f1_micro`` or ``ATTRIBUTE_ccc``.
+        measure: E.g. ``uar`` or ``arousal_ccc``.
         test_share: Clips of a test fold over clips of its training split, mean over the folds.
         replicates: Resamples of speakers.
         margin: What the difference is tested against.
@@ -243,12 +233,9 @@ def compare(
     Raises:
         InputError: The two have no clip in common, or give it different targets.
     """
-    tables = _common(variant.tables, other.tables)
-    sides = [
-        (quantity_of(side, measure), view)
-        for side, view in zip(tables, (variant.view, other.view), strict=True)
-    ]
-    first = tables[0][0]
+    mine, others = _common(variant.tables, other.tables)
+    sides = [(quantity_of(mine, measure), variant.view), (quantity_of(others, measure), other.view)]
+    first = mine[0]
     rows = np.logical_and.reduce([quantity.scored(view) for quantity, view in sides])
     if not rows.any():
         raise InputError(f"{names[0]}, {names[1]}: expected clips that both predict, got none")
@@ -285,7 +272,7 @@ def share_ahead(differences: NDArray[np.float64], measure: str) -> float:
     Args:
         differences: ``(S,)`` variant minus the other; NaN (nothing known about a speaker, e.g. no
             clip that is rated positive or negative) are left out.
-        measure: Name of the measure, which may be an error.
+        measure: An error is the better the lower it is.
 
     Example:
         >>> differences = np.array([-0.2, 0.0, np.nan])
@@ -300,11 +287,11 @@ def share_ahead(differences: NDArray[np.float64], measure: str) -> float:
 
 def adjusted(family: Sequence[Comparison]) -> list[Comparison]:
     """The same comparisons with both p-values adjusted over the family (Holm)."""
-    drawn = holm([comparison.p for comparison in family])
-    tested = holm([comparison.test.p for comparison in family])
+    p_values = holm([comparison.p for comparison in family])
+    of_tests = holm([comparison.test.p for comparison in family])
     return [
         replace(comparison, p_adjusted=p, test_adjusted=t)
-        for comparison, p, t in zip(family, drawn, tested, strict=True)
+        for comparison, p, t in zip(family, p_values, of_tests, strict=True)
     ]
 
 

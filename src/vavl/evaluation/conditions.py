@@ -121,7 +121,7 @@ class ClipsWithGaps(UtteranceDataset):
     """A data set whose batches have gaps; arguments as for :class:`UtteranceDataset`.
 
     The hidden steps are masked and keep their place in time, as where a face is out of sight. A
-    clip always keeps at least one step. Its place depends on the condition's seed and the clip's
+    clip keeps at least one step. Where its gap lies depends on the condition's seed and the clip's
     name alone, and a longer gap covers a shorter one.
     """
 
@@ -164,9 +164,9 @@ def hidden_span(steps: int, share: float, place: float) -> slice:
     """Which of a clip's steps are hidden; at one place a larger share covers a smaller one's.
 
     Args:
-        steps: How many steps the clip has.
-        share: Share that is hidden, in [0, 1); at least one step stays.
-        place: Where, from 0 (at the beginning) up to 1 (at the end).
+        steps: How many steps the clip has, of which at least one stays.
+        share: In [0, 1).
+        place: From 0 (at the beginning) up to 1 (at the end).
 
     Example:
         >>> hidden_span(10, 0.3, 0.0), hidden_span(10, 0.3, 0.99), hidden_span(2, 0.9, 0.0)
@@ -178,14 +178,10 @@ def hidden_span(steps: int, share: float, place: float) -> slice:
 
 
 def known_clips(condition: Condition, utterances: Iterable[Utterance]) -> dict[str, list[str]]:
-    """The other clips of its speaker that each clip is normalised by; never the clip itself.
+    """The other clips of its speaker that each test clip of a fold is normalised by.
 
-    Of one draw, a smaller number of clips is among a larger one. Labels are read for
-    ``known_category`` alone.
-
-    Args:
-        condition: One with ``known_clips``.
-        utterances: The test clips of a fold, which are scored and drawn from.
+    They are drawn from the test clips, and are never the clip itself. Of one draw, a smaller number
+    of clips is among a larger one. Labels are read for ``known_category`` alone.
 
     Raises:
         InputError: A speaker has fewer other clips than that, or none for ``"all"``.

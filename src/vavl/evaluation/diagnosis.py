@@ -21,9 +21,8 @@ import numpy as np
 from vavl.data.manifest import Manifest
 from vavl.evaluation.bootstrap import Interval, Scope
 from vavl.evaluation.compare import Predicted, fold_scores
-from vavl.evaluation.quantities import CATEGORY, Quantity, quantities, quantity_of
 from vavl.evaluation.scores import resampled_scores
-from vavl.evaluation.views import TRAINED_VIEWS, View
+from vavl.evaluation.views import TRAINED_VIEWS, Quantity, View, quantity_of
 from vavl.evaluation.wording import percent
 from vavl.metrics.sentiment import LOWER_IS_BETTER
 
@@ -57,14 +56,14 @@ class Sides:
 
 @dataclass(frozen=True)
 class GroupScore:
-    """A score of the speakers of one group.
+    """A score of the speakers of one group, with its interval over them.
 
     Attributes:
         field: What the group is told apart by, e.g. ``"sex"``.
-        group: The value.
-        score: With its interval over the group's speakers.
-        speakers: How many.
-        clips: Of theirs.
+        group: The value, e.g. ``"female"``.
+        score: Of all their clips.
+        speakers: How many they are.
+        clips: How many clips they have.
     """
 
     field: str
@@ -110,17 +109,19 @@ def diagnose(
     Args:
         variant: What it predicted.
         training: What the models of the first seed predicted for their training clips.
-        manifest: Its utterances, for the groups of speakers.
-        measure: Name of a measure.
+        manifest: For the groups of speakers.
+        measure: What the scores are measured by.
         replicates: Resamples of speakers.
     """
     quantity = quantity_of(variant.tables, measure)
     views = _views(quantity, measure)
-    found = [q for q in quantities(variant.tables) if q.name == CATEGORY]
-    sides = _sides(found[0]) if found else None
+    categories = quantity_of(variant.tables, "uar") if variant.tables[0].categories else None
+    sides = _sides(categories) if categories else None
     groups = _groups(variant, quantity, manifest, measure, replicates)
     first = Predicted(training.seeds, variant.tables[:1], variant.view)
-    seen, unseen = (_fold_mean(side, measure) for side in (training, first))
+    seen, unseen = (
+        float(np.mean(list(fold_scores(side, measure).values()))) for side in (training, first)
+    )
     lower = measure in LOWER_IS_BETTER
     signs = _signs(views, sides, lower_is_better=lower)
     if (unseen - seen if lower else seen - unseen) > GAP:
@@ -129,10 +130,6 @@ def diagnose(
             "speakers they have not met): more regularisation, or more speakers, may help."
         )
     return Diagnosis(measure, views, seen, unseen, sides, groups, tuple(signs))
-
-
-def _fold_mean(side: Predicted, measure: str) -> float:
-    return float(np.mean(list(fold_scores(side, measure).values())))
 
 
 def _views(quantity: Quantity, measure: str) -> dict[View, float]:

@@ -49,14 +49,8 @@ def predict_fold(
 ) -> PredictionTable:
     """Outputs of a trained fold on one of its splits, computed once and kept beside the weights.
 
-    Clips that lack a modality that the model needs are left out.
-
-    Args:
-        fold: A finished fold.
-        manifest: Utterance table.
-        stores: Feature stores, as in training.
-        condition: What is done to the clips; one draw.
-        split: Which clips; scores on any other split than ``test`` are for diagnosis alone.
+    Clips that lack a modality that the model needs are left out. Scores on any other split than
+    ``test`` are for diagnosis alone.
 
     Raises:
         StoreError: A file of the fold is missing or damaged.
@@ -64,8 +58,19 @@ def predict_fold(
             or there are no variants to average.
     """
     file = predictions_file(fold, condition, split)
-    if file.is_file():
-        return load_predictions(fold, condition, split)
+    if not file.is_file():
+        _predicted(fold, manifest, stores, condition, split).save(file)
+    return load_predictions(fold, condition, split)
+
+
+def _predicted(
+    fold: FoldDirectory,
+    manifest: Manifest,
+    stores: Mapping[Modality, FeatureStore],
+    condition: Condition,
+    split: Split,
+) -> PredictionTable:
+    """The outputs under a condition, before any clip loses a modality."""
     model, config = load_model(fold.path), run_config(fold.path)
     partition = Partition.load(fold.partition_file)
     ids: Sequence[str] = getattr(partition, split)
@@ -103,18 +108,16 @@ def predict_fold(
             f"{fold.path}: expected {split} clips with {what_it_takes(model.config.predictions)}, "
             f"got none among {len(dataset)}"
         )
-    _table(dataset, found, partition.name).save(file)
-    return load_predictions(fold, condition, split)
+    return _table(dataset, found, partition.name)
 
 
 def load_predictions(
     fold: FoldDirectory, condition: Condition = AS_THEY_ARE, split: Split = "test"
 ) -> PredictionTable:
-    """What :func:`predict_fold` found; arguments as there.
+    """What :func:`predict_fold` found.
 
     Raises:
-        InputError: It has not been computed yet.
-        StoreError: The file is damaged.
+        StoreError: It has not been computed yet, or the file is damaged.
     """
     table = PredictionTable.load(predictions_file(fold, condition, split))
     return take_away(table, condition)
@@ -124,12 +127,7 @@ def _table(dataset: UtteranceDataset, found: Outputs, partition: str) -> Predict
     """Outputs and targets of the clips; those that lack what the model needs are left out."""
     rows = np.flatnonzero(found.predicted)
     outputs = {m: output[rows].numpy() for m, output in found.by_modality.items()}
-    classes = len(dataset.categories)
-    attributes = (
-        np.empty((len(rows), 0), dtype=np.float32)
-        if dataset.attribute_targets is None
-        else dataset.attribute_targets[rows].numpy()
-    )
+    classes, targets = len(dataset.categories), dataset.attribute_targets
     return PredictionTable(
         categories=dataset.categories,
         attributes=dataset.attributes,
@@ -137,11 +135,11 @@ def _table(dataset: UtteranceDataset, found: Outputs, partition: str) -> Predict
         speakers=tuple(dataset.speakers[row] for row in rows),
         partitions=(partition,) * len(rows),
         category_targets=dataset.labels[rows].numpy(),
-        attribute_targets=attributes,
-        logits={m: output[:, :classes] for m, output in outputs.items()} if classes else {},
-        attribute_outputs=(
-            {m: output[:, classes:] for m, output in outputs.items()} if dataset.attributes else {}
+        attribute_targets=(
+            np.empty((len(rows), 0), np.float32) if targets is None else targets[rows].numpy()
         ),
+        logits={m: output[:, :classes] for m, output in outputs.items()},
+        attribute_outputs={m: output[:, classes:] for m, output in outputs.items()},
     )
 
 
@@ -157,11 +155,7 @@ def predictions_file(
 def checked_variants(
     config: ExperimentConfig, stores: Mapping[Modality, FeatureStore]
 ) -> dict[Modality, list[FeatureStore]]:
-    """The further stores of the clips, to average outputs over.
-
-    Raises:
-        InputError: The experiment has none.
-    """
+    """The further stores of the clips, to average outputs over; raises InputError without any."""
     variants = open_variants(config, stores)
     if not variants:
         raise InputError("average_variants: expected stores in data.acoustic_variants, got none")
@@ -170,13 +164,7 @@ def checked_variants(
 
 @dataclass(frozen=True)
 class RunScores:
-    """Scores of some runs, and what they were computed from.
-
-    Attributes:
-        evaluation: The scores.
-        tables: One per fold.
-        histories: Learning curves by run and fold.
-    """
+    """Scores of some runs, the tables of their folds, and their learning curves by run and fold."""
 
     evaluation: Evaluation
     tables: list[PredictionTable]
@@ -196,8 +184,7 @@ def evaluate_runs(
         runs: Run folders, or folders of single folds, that differ in nothing but their seed.
         replicates: Bootstrap resamples.
         seed: Seed of the resamples.
-        average_variants: The output for a clip is the mean over ``data.acoustic`` and all of
-            ``data.acoustic_variants``, e.g. over the clip at several speeds.
+        average_variants: See :class:`vavl.evaluation.conditions.Condition`.
 
     Raises:
         InputError: There are no variants to average.
@@ -212,7 +199,7 @@ def evaluate_runs(
     # A fold's run is its parent folder, which a path such as "." does not show.
     runs = [run.resolve() if run.name in ("", "..") else run for run in runs]
     configs = [run_config(run) for run in runs]
-    check_comparable(runs, configs)
+    _check_comparable(runs, configs)
     for run, config in zip(runs, configs, strict=True):
         manifest = Manifest.load(config.data.manifest)
         stores = open_stores(config)
@@ -245,7 +232,7 @@ def evaluate_runs(
     return RunScores(replace(evaluation, remarks=tuple(remarks)), tables, histories)
 
 
-def check_comparable(runs: Sequence[Path], configs: Sequence[ExperimentConfig]) -> None:
+def _check_comparable(runs: Sequence[Path], configs: Sequence[ExperimentConfig]) -> None:
     """Raises StoreError unless runs differ in nothing but their seed."""
     problems = [
         f"{run}: {difference}"

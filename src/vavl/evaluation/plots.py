@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.evaluation.bootstrap import Interval
-from vavl.evaluation.missing import MissingCurve
+from vavl.evaluation.scores import MissingCurve
 from vavl.evaluation.views import View
 from vavl.evaluation.wording import measure_name
 from vavl.system.atomic import atomic_write
@@ -66,36 +66,26 @@ _SETTINGS = {
 
 def intervals(scores: Mapping[View, Interval], measure: str) -> str:
     """Each view's score as a point with its interval, as markup."""
+    rows = [(str(v), i, _COLOURS[v], _MARKERS[v]) for v, i in scores.items()]
     with _figure(58 + 26 * len(scores)) as (figure, svg):
-        axes = figure.subplots()
-        _interval_rows(axes, [(str(v), i, _COLOURS[v], _MARKERS[v]) for v, i in scores.items()])
-        axes.set_xlabel(_label(measure_name(measure)))
+        _interval_rows(figure.subplots(), rows, _label(measure_name(measure)))
     return svg(f"{measure_name(measure)} of each view with its interval")
 
 
 def differences(measure: str, baselines: Mapping[View, Interval]) -> str:
     """How far the learned fusion is above each other view, as markup; the line is no difference."""
     rows = [(f"minus {v}", i, _COLOURS[v], _MARKERS[v]) for v, i in baselines.items()]
+    label = f"{_label(measure_name(measure))}: audiovisual minus the other"
     with _figure(58 + 26 * len(baselines)) as (figure, svg):
-        axes = figure.subplots()
-        axes.axvline(0, color=MUTED, linewidth=1.2)
-        _interval_rows(axes, rows)
-        axes.set_xlabel(f"{_label(measure_name(measure))}: audiovisual minus the other")
+        _interval_rows(figure.subplots(), rows, label, differences=True)
     return svg(f"Difference in {measure_name(measure)} between the learned fusion and each view")
 
 
 def difference_figure(found: Mapping[str, Interval], label: str) -> Figure:
-    """The difference of each variant to the reference, for a file; the line is no difference.
-
-    Args:
-        found: Name of a variant to its difference.
-        label: What the axis is called.
-    """
+    """The difference of each variant to the reference, for a file; the line is no difference."""
+    rows = [(name, interval, COLOURS[0], MARKERS[0]) for name, interval in found.items()]
     with _file_figure(1.1 + 0.3 * len(found)) as figure:
-        axes = figure.subplots()
-        axes.axvline(0, color=MUTED, linewidth=1.2)
-        _interval_rows(axes, [(name, i, COLOURS[0], MARKERS[0]) for name, i in found.items()])
-        axes.set_xlabel(label)
+        _interval_rows(figure.subplots(), rows, label, differences=True)
     return figure
 
 
@@ -133,12 +123,7 @@ def curve_figure(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a picture as SVG and as PDF.
-
-    Args:
-        figure: What was drawn.
-        path: Without ending.
-    """
+    """Writes a picture as SVG and as PDF; ``path`` has no ending."""
     import matplotlib as mpl
 
     with mpl.rc_context(SETTINGS):
@@ -241,8 +226,16 @@ def agreement(
     return svg(f"Predicted against true values, {view}")
 
 
-def _interval_rows(axes: Axes, rows: Sequence[tuple[str, Interval, str, str]]) -> None:
+def _interval_rows(
+    axes: Axes,
+    rows: Sequence[tuple[str, Interval, str, str]],
+    x_label: str,
+    *,
+    differences: bool = False,
+) -> None:
     """Points with intervals below each other: label, interval, colour and marker of each."""
+    if differences:
+        axes.axvline(0, color=MUTED, linewidth=1.2)
     axes.grid(axis="y", visible=False)
     for row, (_, interval, colour, marker) in enumerate(rows):
         _whisker(axes, interval, row, colour=colour)
@@ -250,6 +243,7 @@ def _interval_rows(axes: Axes, rows: Sequence[tuple[str, Interval, str, str]]) -
     axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(x_label)
 
 
 def _whisker(
@@ -282,15 +276,8 @@ def _runs(
 
 def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside upper left",
-        ncols=len(labels),
-        columnspacing=1.2,
-        handlelength=1.2,
-        handletextpad=0.5,
-    )
+    spacing = {"columnspacing": 1.2, "handlelength": 1.2, "handletextpad": 0.5}
+    figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), **spacing)
 
 
 @contextmanager
@@ -299,11 +286,10 @@ def _figure(height: float, width: float = _WIDTH) -> Iterator[tuple[Figure, Call
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    size = width / _UNITS_PER_INCH, height / _UNITS_PER_INCH
     # A Figure of its own, not pyplot: no window system, no global state, nothing to close.
     with mpl.rc_context(_SETTINGS):
-        figure = Figure(
-            figsize=(width / _UNITS_PER_INCH, height / _UNITS_PER_INCH), layout="constrained"
-        )
+        figure = Figure(figsize=size, layout="constrained")
         drawn = io.StringIO()
         yield figure, lambda description: _page_markup(drawn.getvalue(), description)
         with warnings.catch_warnings():

@@ -77,20 +77,22 @@ class PredictionTable:
     attribute_outputs: Mapping[Modality, NDArray[np.float32]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        def freeze(name: str, value: object) -> None:
-            object.__setattr__(self, name, value)
+        def complete(
+            outputs: Mapping[Modality, NDArray[np.float32]], names: Sequence[str]
+        ) -> dict[Modality, NDArray[np.float32]]:
+            absent = np.full((len(self), len(names)), np.nan)
+            return {m: _frozen(outputs.get(m, absent), np.float32) for m in Modality}
 
-        for name in ("categories", "attributes", *_TEXT_FIELDS):
-            freeze(name, tuple(getattr(self, name)))
-        problems = _form_problems(self)
-        if problems:  # the checks of values below rely on names and shapes
-            raise InputError(all_problems("prediction table", problems))
-        freeze("category_targets", _frozen(self.category_targets, np.int64))
-        freeze("attribute_targets", _frozen(self.attribute_targets, np.float32))
-        freeze("logits", self._complete(self.logits, len(self.categories)))
-        outputs = self._complete(self.attribute_outputs, len(self.attributes))
-        freeze("attribute_outputs", outputs)
-        problems = _value_problems(self)
+        frozen = {
+            "category_targets": _frozen(self.category_targets, np.int64),
+            "attribute_targets": _frozen(self.attribute_targets, np.float32),
+            "logits": complete(self.logits, self.categories),
+            "attribute_outputs": complete(self.attribute_outputs, self.attributes),
+        }
+        for name, part in frozen.items():
+            object.__setattr__(self, name, part)
+        # What is checked of values relies on the shapes.
+        problems = _shape_problems(self) or _value_problems(self)
         if problems:
             raise InputError(all_problems("prediction table", problems))
 
@@ -121,12 +123,6 @@ class PredictionTable:
     @classmethod
     def concat(cls, tables: Sequence[PredictionTable]) -> Self:
         """Puts the rows of several tables after each other, e.g. of all folds.
-
-        Args:
-            tables: At least one; all of the same categories and attributes in the same order.
-
-        Returns:
-            One table.
 
         Raises:
             InputError: Nothing to join, different categories or attributes, or a clip that two of
@@ -171,7 +167,12 @@ class PredictionTable:
             for column, name in _TEXT_COLUMNS.items()
         }
         columns["category_target"] = pa.array(self.category_targets)
-        for column, values in self._wide().items():
+        vectors = {
+            "attribute_targets": self.attribute_targets,
+            **{f"{m}_logits": values for m, values in self.logits.items()},
+            **{f"{m}_attributes": values for m, values in self.attribute_outputs.items()},
+        }
+        for column, values in vectors.items():
             if values.shape[1]:
                 cells = pa.array(values.ravel())
                 columns[column] = pa.FixedSizeListArray.from_arrays(cells, values.shape[1])
@@ -234,33 +235,19 @@ class PredictionTable:
             cells = vectors.combine_chunks().flatten()
             return np.asarray(cells.to_numpy(zero_copy_only=False)).reshape(rows, width)
 
-        categories, attributes = header["categories"], header["attributes"]
+        categories, attributes = tuple(header["categories"]), tuple(header["attributes"])
         texts = {
             name: tuple(stored.column(column).to_pylist()) for column, name in _TEXT_COLUMNS.items()
         }
         return cls(
-            categories=tuple(categories),
-            attributes=tuple(attributes),
+            categories=categories,
+            attributes=attributes,
             category_targets=stored.column("category_target").to_numpy(),
             attribute_targets=wide("attribute_targets", len(attributes)),
             logits={m: wide(f"{m}_logits", len(categories)) for m in Modality},
             attribute_outputs={m: wide(f"{m}_attributes", len(attributes)) for m in Modality},
             **texts,
         )
-
-    def _wide(self) -> dict[str, NDArray[np.float32]]:
-        """The columns that hold a vector per clip."""
-        return {
-            "attribute_targets": self.attribute_targets,
-            **{f"{m}_logits": values for m, values in self.logits.items()},
-            **{f"{m}_attributes": values for m, values in self.attribute_outputs.items()},
-        }
-
-    def _complete(
-        self, outputs: Mapping[Modality, NDArray[Any]], width: int
-    ) -> dict[Modality, NDArray[np.float32]]:
-        absent = np.full((len(self), width), np.nan, np.float32)
-        return {m: _frozen(outputs.get(m, absent), np.float32) for m in Modality}
 
 
 def _frozen(values: NDArray[Any], dtype: type) -> NDArray[Any]:
@@ -284,8 +271,8 @@ def align(
         by partition (fold-2 before fold-10) and id.
 
     Raises:
-        InputError: No table, not one seed per table, a clip twice within a seed and partition, or
-            seeds that do not hold the same clips with the same targets, speakers and modalities.
+        InputError: The tables of a seed cannot be joined, or seeds do not hold the same clips with
+            the same targets, speakers and modalities.
     """
     if not tables:
         raise InputError("tables: expected at least one prediction table, got none")
@@ -356,113 +343,67 @@ def differing_targets(first: PredictionTable, other: PredictionTable) -> list[st
     return [name for name, equal in same.items() if not equal]
 
 
-def _form_problems(table: PredictionTable) -> list[str]:
-    """Problems of names, lengths, shapes, keys and number types."""
-    return [*_name_problems(table), *_shape_problems(table)]
-
-
-def _value_problems(table: PredictionTable) -> list[str]:
-    """Problems of rows and values, in a table whose form is right."""
-    numbers = _number_problems(table)
-    # Which modality a clip has is read from its numbers: asked only where those are right.
-    return [*_row_problems(table), *(numbers or _presence_problems(table))]
-
-
-def _name_problems(table: PredictionTable) -> list[str]:
+def _shape_problems(table: PredictionTable) -> list[str]:
+    """Problems of names, lengths and shapes."""
+    n, c, a = len(table), len(table.categories), len(table.attributes)
     problems = []
-    if not table.categories and not table.attributes:
+    if not c and not a:
         problems.append("categories, attributes: expected names in at least one, got none")
-    for name in ("categories", "attributes"):
-        twice = [text for text, count in Counter(getattr(table, name)).items() if count > 1]
-        if twice:
-            problems.append(f"{name}: expected each name once, got {twice} more than once")
-    if not table.utterance_ids:
+    if not n:
         problems.append("utterance_ids: expected at least one clip, got none")
     for name in _TEXT_FIELDS:
         texts = getattr(table, name)
-        if len(texts) != len(table):
-            problems.append(f"{name}: expected {len(table)}, one per id, got {len(texts)}")
-        wrong = [row for row, text in enumerate(texts) if not isinstance(text, str) or not text]
-        if wrong:
-            problems.append(f"{name}: expected non-empty texts, got others in rows {wrong[:5]}")
-    return problems
-
-
-def _shape_problems(table: PredictionTable) -> list[str]:
-    n, c, a = len(table), len(table.categories), len(table.attributes)
-    expected: dict[str, tuple[Any, tuple[int, ...], str]] = {
-        "category_targets": (table.category_targets, (n,), "iu"),
-        "attribute_targets": (table.attribute_targets, (n, a), "f"),
+        if len(texts) != n or not all(texts):
+            problems.append(f"{name}: expected {n} non-empty texts, got {sum(map(bool, texts))}")
+    shapes: dict[str, tuple[NDArray[Any], tuple[int, ...]]] = {
+        "category_targets": (table.category_targets, (n,)),
+        "attribute_targets": (table.attribute_targets, (n, a)),
+        **{f"logits[{m}]": (values, (n, c)) for m, values in table.logits.items()},
+        **{f"attribute_outputs[{m}]": (v, (n, a)) for m, v in table.attribute_outputs.items()},
     }
-    problems = []
-    for name, width in (("logits", c), ("attribute_outputs", a)):
-        for modality, values in getattr(table, name).items():
-            if modality in set(Modality):
-                expected[f"{name}[{modality}]"] = (values, (n, width), "f")
-            else:
-                known = [str(m) for m in Modality]
-                problems.append(f"{name}: expected keys among {known}, got {modality!r}")
-    for name, (values, shape, kinds) in expected.items():
-        array = np.asarray(values)
-        if array.shape != shape:
-            problems.append(f"{name}: expected shape {shape}, got {array.shape}")
-        if array.dtype.kind not in kinds:
-            kind = "integers" if kinds == "iu" else "floats"
-            problems.append(f"{name}: expected {kind}, got {array.dtype}")
-    return problems
+    return problems + [
+        f"{name}: expected shape {shape}, got {values.shape}"
+        for name, (values, shape) in shapes.items()
+        if values.shape != shape
+    ]
 
 
-def _row_problems(table: PredictionTable) -> list[str]:
+def _value_problems(table: PredictionTable) -> list[str]:
+    """Problems of rows and their values, in a table whose shapes are right."""
     keys = Counter(zip(table.partitions, table.utterance_ids, strict=True))
     problems = [
         f"{utterance!r}: expected once in partition {partition!r}, got {count} rows"
         for (partition, utterance), count in keys.items()
         if count > 1
     ]
-    speaker_of: dict[str, str] = {}
-    for utterance, speaker in zip(table.utterance_ids, table.speakers, strict=True):
-        known = speaker_of.setdefault(utterance, speaker)
-        if known != speaker:
-            problems.append(f"{utterance!r}: expected one speaker, got {known!r} and {speaker!r}")
-    return problems
+    classes, targets = len(table.categories), table.category_targets
 
+    def note(
+        wrong: NDArray[np.bool_] | np.bool_, expected: str, found: NDArray[Any] | None = None
+    ) -> None:
+        for row in np.flatnonzero(wrong):
+            got = "" if found is None else f", got {found[row].tolist()}"
+            problems.append(f"{table.utterance_ids[row]!r}: expected {expected}{got}")
 
-def _number_problems(table: PredictionTable) -> list[str]:
-    ids, classes, targets = table.utterance_ids, len(table.categories), table.category_targets
-    wrong = (targets < UNKNOWN_CATEGORY) | (targets >= classes)
-    problems = [
-        f"{ids[row]!r}: expected a category target in [-1, {classes}), got {targets[row]}"
-        for row in np.flatnonzero(wrong)
-    ]
-    problems += [
-        f"{ids[row]!r}: expected attribute targets finite or NaN (unknown), got an infinite one"
-        for row in np.flatnonzero(np.isinf(table.attribute_targets).any(axis=1))
-    ]
+    outside = (targets < UNKNOWN_CATEGORY) | (targets >= classes)
+    note(outside, f"a category target in [-1, {classes})", targets)
+    infinite = np.isinf(table.attribute_targets).any(axis=1)
+    note(infinite, "attribute targets finite or NaN (unknown)", table.attribute_targets)
+    absent = {}
     for name, outputs in (("logits", table.logits), ("attributes", table.attribute_outputs)):
         for modality, values in outputs.items():
-            fits = np.isfinite(values).all(axis=1) | np.isnan(values).all(axis=1)
-            problems += [
-                f"{ids[row]!r}: expected {modality} {name} finite in float32, or all NaN where "
-                f"the modality is absent, got {values[row].tolist()}"
-                for row in np.flatnonzero(~fits)
-            ]
-    return problems
-
-
-def _presence_problems(table: PredictionTable) -> list[str]:
-    ids = table.utterance_ids
-    present = {modality: table.present(modality) for modality in Modality}
-    problems = []
+            absent[name, modality] = np.isnan(values).all(axis=1)
+            note(
+                ~(np.isfinite(values).all(axis=1) | absent[name, modality]),
+                f"{modality} {name} finite in float32, or all NaN where the modality is absent",
+                values,
+            )
     if table.categories and table.attributes:
         for modality in Modality:
-            other = ~np.isnan(table.attribute_outputs[modality]).all(axis=1)
-            problems += [
-                f"{ids[row]!r}: expected {modality} outputs for categories and attributes, or for "
-                "neither, got one of the two"
-                for row in np.flatnonzero(present[modality] != other)
-            ]
-    nothing = ~np.logical_or.reduce(list(present.values()))
-    return problems + [
-        f"{ids[row]!r}: expected an output from some modality, got none"
-        for row in np.flatnonzero(nothing)
-    ]
+            note(
+                absent["logits", modality] != absent["attributes", modality],
+                f"{modality} outputs for categories and attributes, or for neither",
+            )
+    nothing = np.logical_and.reduce([~table.present(modality) for modality in Modality])
+    note(nothing, "an output from some modality, got none")
+    return problems

@@ -1,4 +1,4 @@
-"""An evaluation as one page that needs nothing but itself, and as data beside it.
+"""An evaluation as one page that needs nothing but itself, and as JSON, CSV and Markdown beside it.
 
 Each section of the page is a function here, which gives its template (``report.html``) plain values
 and pictures, or nothing where there is nothing to show.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,21 +22,41 @@ from vavl.errors import InputError
 from vavl.evaluation import plots
 from vavl.evaluation.bootstrap import Interval
 from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.scores import Evaluation
-from vavl.evaluation.summary import ScoreTable, notes, score_tables, to_csv, to_markdown
-from vavl.evaluation.views import TRAINED_VIEWS, View, available_views, view_outputs
+from vavl.evaluation.scores import Difference, Evaluation, MissingCurve, Score
+from vavl.evaluation.views import (
+    CATEGORY,
+    TRAINED_VIEWS,
+    View,
+    available_views,
+    ccc_name,
+    view_outputs,
+)
 from vavl.evaluation.wording import (
+    cell_text,
+    counted,
+    csv_table,
     difference_sentence,
     limits,
+    markdown_table,
     measure_name,
     number,
+    speakers_notes,
     with_limits,
+    with_spread,
     write_texts,
 )
+from vavl.metrics.sentiment import SENTIMENT_MEASURES
 from vavl.training.run_folder import package_versions
+from vavl.types import Modality
 
 _RUNS_SHOWN = 20
 """Beyond this many runs their single learning curves would make the page unwieldy."""
+
+_TABLES = ("Categories", "Attributes (CCC)", "Sentiment (-3 to 3)")
+_CSV_COLUMNS = (
+    *("kind", "quantity", "view", "baseline", "measure", "scope", "partition", "missing", "share"),
+    *("estimate", "low", "high", "std", "clips"),
+)
 
 
 def write_report(
@@ -78,6 +99,141 @@ def write_report(
     return out_dir / "report.html"
 
 
+@dataclass(frozen=True)
+class ScoreTable:
+    """The scores of one kind of quantity, with views as rows.
+
+    Attributes:
+        title: What is scored.
+        measures: Names of the columns' measures.
+        views: Views that are scored.
+        scores: ``(view, measure)`` to the score; a view need not have all measures.
+    """
+
+    title: str
+    measures: tuple[str, ...]
+    views: tuple[View, ...]
+    scores: dict[tuple[View, str], Score]
+
+    def rows(self) -> Iterator[tuple[View, list[Score | None]]]:
+        """Each view with one score per measure, None where the view has none."""
+        for view in self.views:
+            yield view, [self.scores.get((view, measure)) for measure in self.measures]
+
+    def of_measure(self, measure: str) -> list[Score]:
+        """A column: the scores of all views that have one."""
+        return [self.scores[v, measure] for v in self.views if (v, measure) in self.scores]
+
+
+def score_tables(evaluation: Evaluation) -> tuple[ScoreTable, ...]:
+    """The scores as up to three tables: categories, attributes, and sentiment."""
+    scores = {title: [s for s in evaluation.scores if _table_of(s) == title] for title in _TABLES}
+    return tuple(
+        ScoreTable(
+            title,
+            tuple(dict.fromkeys(score.measure for score in mine)),
+            tuple(view for view in View if any(score.view is view for score in mine)),
+            {(score.view, score.measure): score for score in mine},
+        )
+        for title, mine in scores.items()
+        if mine
+    )
+
+
+def _table_of(score: Score) -> str:
+    if score.quantity == CATEGORY:
+        return _TABLES[0]
+    return _TABLES[2] if score.measure in SENTIMENT_MEASURES else _TABLES[1]
+
+
+def notes(evaluation: Evaluation) -> tuple[str, ...]:
+    """What a reader has to know before trusting the numbers."""
+    found = [
+        f"{counted(evaluation.clips, 'clip')} of {counted(evaluation.speakers, 'speaker')} in "
+        f"{counted(len(evaluation.partitions), 'partition')}."
+    ]
+    if len(evaluation.seeds) > 1:
+        found.append(
+            f"Scores are means over {len(evaluation.seeds)} seeds ({', '.join(evaluation.seeds)}), "
+            "averaged within each resample."
+        )
+    for modality, lack in ((Modality.ACOUSTIC, "no sound"), (Modality.VISUAL, "no face")):
+        count = evaluation.without.get(modality, 0)
+        if count == evaluation.clips:
+            found.append(f"There is {lack} prediction for any clip.")
+        elif count:
+            verb = "has" if count == 1 else "have"
+            found.append(
+                f"{counted(count, 'clip')} {verb} {lack}: for them the fused views use the other "
+                "modality alone."
+            )
+    return (*found, *speakers_notes(evaluation.speakers), *evaluation.remarks)
+
+
+def to_markdown(evaluation: Evaluation, title: str) -> str:
+    """Score tables, folds and paired differences as Markdown."""
+    folds = evaluation.partitions
+    lines = [f"# {cell_text(title)}", "", " ".join(map(cell_text, notes(evaluation)))]
+    for table in score_tables(evaluation):
+        rows = [
+            [str(view), *(with_limits(found.pooled) if found else "" for found in row)]
+            for view, row in table.rows()
+        ]
+        lines += ["", f"## {table.title}, pooled", ""]
+        lines += markdown_table(["view", *map(measure_name, table.measures)], rows)
+        if len(folds) < 2:
+            continue
+        lines += ["", f"## {table.title}, by fold"]
+        for measure in table.measures:
+            names = [measure_name(measure), *folds, "mean ± SD"]
+            rows = [
+                [
+                    str(score.view),
+                    *(number(score.folds[f].estimate) if f in score.folds else "" for f in folds),
+                    with_spread(score.fold_mean, score.fold_std),
+                ]
+                for score in table.of_measure(measure)
+            ]
+            lines += ["", *markdown_table(names, rows)]
+    if evaluation.differences:
+        lines += ["", "## Paired differences", ""]
+        lines += [
+            f"- {cell_text(difference_sentence(difference, evaluation.confidence))}"
+            for difference in evaluation.differences
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def to_csv(evaluation: Evaluation) -> str:
+    """Every number of the evaluation in one long table.
+
+    Columns: ``kind`` (score, difference, missing), ``quantity``, ``view``, ``baseline``,
+    ``measure``, ``scope`` (pooled, fold, fold_mean), ``partition``, ``missing``, ``share``,
+    ``estimate``, ``low``, ``high``, ``std``, ``clips``. Empty where a column does not apply.
+    """
+    return csv_table(_CSV_COLUMNS, _rows(evaluation))
+
+
+def _rows(evaluation: Evaluation) -> Iterator[dict[str, object]]:
+    def same(kind: str, found: Score | Difference | MissingCurve, *names: str) -> dict[str, object]:
+        return {"kind": kind} | {n: getattr(found, n) for n in ("quantity", "measure", *names)}
+
+    for score in evaluation.scores:
+        row = same("score", score, "view")
+        counts = {"std": score.seed_std, "clips": score.clips}
+        yield row | {"scope": "pooled"} | counts | vars(score.pooled)
+        for partition, interval in score.folds.items():
+            yield row | {"scope": "fold", "partition": partition} | vars(interval)
+        yield row | {"scope": "fold_mean", "estimate": score.fold_mean, "std": score.fold_std}
+    for found in evaluation.differences:
+        row = same("difference", found, "clips") | {"scope": "pooled"} | vars(found.difference)
+        yield row | {"view": found.variant, "baseline": found.against}
+    for curve in evaluation.missing_curves:
+        row = same("missing", curve, "view", "missing", "clips") | {"scope": "pooled"}
+        for share, value in zip(curve.shares, curve.values, strict=True):
+            yield row | {"share": share, "estimate": value}
+
+
 def _page(
     evaluation: Evaluation,
     tables: Sequence[PredictionTable],
@@ -102,7 +258,7 @@ def _page(
         "measure": measure_name,
         "typographic": _typographic,
     }
-    environment.filters.update(filters)
+    environment.filters |= filters
     source = resources.files("vavl.evaluation").joinpath("report.html").read_text("utf-8")
     tables_of_scores = score_tables(evaluation)
     content: dict[str, Any] = {
@@ -222,7 +378,7 @@ def _agreements(evaluation: Evaluation, tables: Sequence[PredictionTable]) -> li
         pictures = [
             {
                 "view": view,
-                "ccc": evaluation.score(view, f"{attribute}_ccc").pooled.estimate,
+                "ccc": evaluation.score(view, ccc_name(attribute)).pooled.estimate,
                 "svg": Markup(plots.agreement(pair[0], pair[1], view, (low, high))),
             }
             for view, pair in pairs.items()
@@ -261,15 +417,11 @@ def _missing(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def learning_section(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any] | None:
-    """All runs together, and each by itself; None where no run logged anything.
-
-    Args:
-        histories: Name of a run to the lines of its ``metrics.jsonl``.
-    """
+    """Learning curves of all runs together, and of each; None where no run logged anything."""
     runs = {name: series for name, lines in histories.items() if (series := _series(lines))}
     if not runs:
         return None
-    several, few = len(runs) > 1, len(runs) <= _RUNS_SHOWN
+    few = len(runs) <= _RUNS_SHOWN
 
     def pictures(chosen: Sequence[Mapping[str, Any]]) -> list[Any]:
         scores = dict.fromkeys(score for run in chosen for score in run)
@@ -279,31 +431,20 @@ def learning_section(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> di
 
     return {
         "count": len(runs),
-        "overview": pictures(list(runs.values())) if several else [],
-        "runs": [{"name": n, "pictures": pictures([run])} for n, run in runs.items()]
-        if few
-        else [],
+        "overview": pictures(list(runs.values())) if len(runs) > 1 else [],
+        "runs": [{"name": n, "pictures": pictures([run])} for n, run in runs.items() if few],
         "left_out": not few,
     }
 
 
 def _series(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, NDArray[np.float64]]]:
     """The series of one run by the score that they are drawn with."""
+    if not lines:
+        return {}
 
     def series(*keys: str) -> NDArray[np.float64]:
         return np.array([_value(line, keys) for line in lines])
 
-    def mean_ccc(view: str) -> NDArray[np.float64]:
-        """Mean over attributes of each epoch."""
-        return np.array(
-            [
-                float(np.mean(found)) if (found := _cccs(line, view)) else float("nan")
-                for line in lines
-            ]
-        )
-
-    if not lines:
-        return {}
     losses = {
         "epoch": series("epoch"),
         "train": series("train", "loss"),
@@ -311,7 +452,7 @@ def _series(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, NDArray[n
     }
     views = [str(view) for view in TRAINED_VIEWS]
     accuracy = {view: series("development", view, "accuracy") for view in views}
-    concordance = {view: mean_ccc(view) for view in views}
+    concordance = {view: np.array([_mean_ccc(line, view) for line in lines]) for view in views}
     found = {
         name: losses | scores
         for name, scores in (("accuracy", accuracy), ("mean CCC", concordance))
@@ -328,8 +469,9 @@ def _value(line: Mapping[str, Any], keys: Sequence[str]) -> float:
     return float(found) if isinstance(found, (int, float)) else float("nan")
 
 
-def _cccs(line: Mapping[str, Any], view: str) -> list[float]:
-    development = line.get("development") or {}
-    scores = development.get(view) or {}
-    values = [_value(scores, [name]) for name in scores if name.endswith("_ccc")]
-    return [value for value in values if np.isfinite(value)]
+def _mean_ccc(line: Mapping[str, Any], view: str) -> float:
+    """Mean over the attributes of an epoch's development scores."""
+    names = (line.get("development") or {}).get(view) or {}
+    values = [_value(line, ("development", view, name)) for name in names if name.endswith("_ccc")]
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")

@@ -13,15 +13,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vavl import metrics
 from vavl.errors import InputError
 from vavl.evaluation.bootstrap import CONFIDENCE, Interval, Scope, percentile_interval
-from vavl.evaluation.missing import DRAWS, MissingCurve, missing_curves
 from vavl.evaluation.predictions import PredictionTable, align
-from vavl.evaluation.quantities import CATEGORY, Floats, Quantity, quantities
-from vavl.evaluation.views import View
+from vavl.evaluation.views import CATEGORY, FUSED, Floats, Quantity, Rows, View, quantities
 from vavl.types import STREAMS, Modality
 
 SCHEMA_VERSION = 1
@@ -29,6 +26,12 @@ SCHEMA_VERSION = 1
 
 COMPARISONS = (View.AVERAGE, View.PRODUCT, View.ACOUSTIC, View.VISUAL)
 """What the learned fusion is compared with."""
+
+SHARES = tuple(tenths / 10 for tenths in range(11))
+"""Shares of clips that lack a modality, at which scores are taken."""
+
+DRAWS = 20
+"""Random orders in which clips lose the modality; scores are averaged over them."""
 
 # As `scores.json` has named them from the start.
 _STORED_NAMES = {"variant": "view", "against": "baseline", "difference": "pooled"}
@@ -45,11 +48,11 @@ class Score:
             :data:`vavl.metrics.sentiment.SENTIMENT_MEASURES`.
         pooled: Over the clips of all partitions together; mean over seeds.
         folds: Partition to its own score; mean over seeds.
-        fold_mean: Mean of the folds.
+        fold_mean: Of the folds.
         fold_std: Standard deviation of the folds (n - 1); NaN with a single one.
-        seed_std: Standard deviation of the pooled score over seeds (n - 1); NaN with a single one.
-        clips: Number of clips scored.
-        fallbacks: Number of those for which a fused view had to do with one modality.
+        seed_std: Of the pooled score over seeds, likewise.
+        clips: How many are scored.
+        fallbacks: For how many of them a fused view had to do with one modality.
     """
 
     quantity: str
@@ -69,13 +72,13 @@ class Difference:
     """How far one prediction is above another, on the clips that both make.
 
     Attributes:
-        quantity: ``"category"``, or the name of an attribute.
+        quantity: As of a :class:`Score`.
         variant: The prediction that is looked at: a view of a model, or a variant of a study.
         against: What it is compared with, of the same kind.
-        measure: Name of the score.
+        measure: As of a :class:`Score`.
         difference: Of the pooled scores, variant minus the other, with the interval from the same
             resamples for both.
-        clips: Number of clips.
+        clips: How many both predict.
     """
 
     quantity: str
@@ -108,24 +111,47 @@ class Confusion:
 
 
 @dataclass(frozen=True)
+class MissingCurve:
+    """Score against the share of clips that lack a modality.
+
+    Attributes:
+        quantity: As of a :class:`Score`.
+        view: A fused view: where the modality is missing it becomes the other modality's.
+        missing: What the clips lack: ``acoustic`` (no sound) or ``visual`` (no face).
+        measure: As of a :class:`Score`.
+        shares: In [0, 1].
+        values: The score at each share, mean over draws and seeds.
+        clips: How many have both modalities and a known target.
+    """
+
+    quantity: str
+    view: View
+    missing: Modality
+    measure: str
+    shares: tuple[float, ...]
+    values: tuple[float, ...]
+    clips: int
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Everything that is known about a set of prediction tables.
 
     Attributes:
-        categories: Category names, possibly none.
-        attributes: Attribute names, possibly none.
+        categories: Their names, possibly none.
+        attributes: Likewise.
         partitions: Names of the folds.
         seeds: Labels of the seeds averaged over; empty when none were given.
-        clips: Number of rows: clips, counted once for every partition that tests them.
-        speakers: Number of speakers.
+        clips: How many, each counted once for every partition that tests it.
+        speakers: How many.
         without: Modality to the number of clips that lack it.
-        replicates: Bootstrap resamples.
+        replicates: Number of bootstrap resamples.
         confidence: Share of the bootstrap distribution within an interval.
         draws: Random orders that the curves of missing modalities are averaged over.
         scores: Every measure of every view.
         differences: The learned fusion against the other views.
-        confusions: Confusion matrices; none for a model of attributes only.
-        missing_curves: Score against the share of clips that lack a modality.
+        confusions: One for each view; none for a model of attributes only.
+        missing_curves: None where no clip has both modalities.
         remarks: What else a reader has to know, such as folds that are not trained yet.
     """
 
@@ -187,9 +213,6 @@ def evaluate_tables(
         replicates: Bootstrap resamples, at least 1.
         seed: Seed of the resamples and of the clips that lose a modality.
 
-    Returns:
-        The evaluation.
-
     Raises:
         InputError: The tables do not fit each other, or an argument is out of range.
 
@@ -228,12 +251,9 @@ def evaluate_tables(
         ),
         differences=tuple(d for q in scored for d in _differences(q, everything)),
         confusions=tuple(
-            _confusion(q, view, everything)
-            for q in scored
-            if q.name == CATEGORY
-            for view in q.views
+            _confusion(q, v, everything) for q in scored if q.name == CATEGORY for v in q.views
         ),
-        missing_curves=tuple(c for q in scored for c in missing_curves(q, seed=seed)),
+        missing_curves=tuple(c for q in scored for c in _missing_curves(q, seed)),
     )
 
 
@@ -241,7 +261,7 @@ def scopes(table: PredictionTable, replicates: int, seed: int) -> tuple[Scope, d
     """What is scored of a table: everything together, and each fold by itself."""
     partitions = np.asarray(table.partitions)
 
-    def scope(rows: NDArray[np.bool_], number: int) -> Scope:
+    def scope(rows: Rows, number: int) -> Scope:
         return Scope(rows, table.speakers, replicates, (seed, 0, number))
 
     names = dict.fromkeys(table.partitions)
@@ -253,17 +273,14 @@ def scopes(table: PredictionTable, replicates: int, seed: int) -> tuple[Scope, d
 
 @dataclass(frozen=True, eq=False)
 class ResampledScores:
-    """Scores of one view on some clips, and on resamples of their speakers.
-
-    Attributes:
-        by_seed: Measure to ``(K,)``: the score of each seed.
-        drawn: Measure to ``(R,)``: the score of each resample, mean over seeds.
-        speakers: Number of speakers that contributed.
-    """
+    """Scores of one view on some clips, and on resamples of their speakers."""
 
     by_seed: Mapping[str, Floats]
+    """Measure to ``(K,)``: the score of each seed."""
     drawn: Mapping[str, Floats]
+    """Measure to ``(R,)``: the score of each resample, mean over seeds."""
     speakers: int
+    """How many contributed."""
 
     def estimate(self, measure: str) -> float:
         """Mean over seeds."""
@@ -280,17 +297,8 @@ class ResampledScores:
         return percentile_interval(estimate, replicates, self.speakers)
 
 
-def resampled_scores(
-    quantity: Quantity, view: View, rows: NDArray[np.bool_], scope: Scope
-) -> ResampledScores:
-    """Scores a view on some clips.
-
-    Args:
-        quantity: What is scored.
-        view: One of the quantity's views.
-        rows: ``(N,)`` True for the clips that are scored; those outside of the scope are left out.
-        scope: The speakers and their resamples.
-    """
+def resampled_scores(quantity: Quantity, view: View, rows: Rows, scope: Scope) -> ResampledScores:
+    """Scores a view on those of the clips ``rows``, ``(N,)``, that lie in the scope."""
     sums = _sums(quantity, view, rows, scope)
     drawn = [quantity.scores(resample) for resample in scope.resampled(sums)]
     return ResampledScores(
@@ -300,21 +308,14 @@ def resampled_scores(
     )
 
 
-def _sums(quantity: Quantity, view: View, rows: NDArray[np.bool_], scope: Scope) -> Floats:
+def _sums(quantity: Quantity, view: View, rows: Rows, scope: Scope) -> Floats:
     return quantity.sums_by_group(view, rows & scope.rows, scope.speaker_of, scope.speakers)
 
 
 def view_scores(
     quantity: Quantity, view: View, everything: Scope, folds: Mapping[str, Scope]
 ) -> list[Score]:
-    """Every measure of one view.
-
-    Args:
-        quantity: What is scored.
-        view: One of the quantity's views.
-        everything: All clips.
-        folds: The clips of each fold.
-    """
+    """Every measure of one view, over everything and by fold."""
     rows = quantity.scored(view)
     pooled = resampled_scores(quantity, view, rows, everything)
     by_fold = {
@@ -337,7 +338,7 @@ def view_scores(
                 fold_std=_std(estimates),
                 seed_std=_std(pooled.by_seed[measure]),
                 clips=int(rows.sum()),
-                fallbacks=int((rows & quantity.fallback[view]).sum()),
+                fallbacks=int((rows & quantity.outputs[view].fallback).sum()),
             )
         )
     return scores
@@ -347,9 +348,9 @@ def _differences(quantity: Quantity, scope: Scope) -> list[Difference]:
     """The learned fusion against every other view."""
     view = View.AUDIOVISUAL
     differences: list[Difference] = []
-    for baseline in COMPARISONS:
-        if not {view, baseline} <= set(quantity.views):
-            continue
+    if view not in quantity.views:
+        return differences
+    for baseline in (other for other in COMPARISONS if other in quantity.views):
         rows = quantity.scored(view) & quantity.scored(baseline)
         if not rows.any():
             continue
@@ -376,6 +377,55 @@ def _confusion(quantity: Quantity, view: View, scope: Scope) -> Confusion:
         intervals.append(percentile_interval(float(recall), drawn[:, category], speakers))
     counts = sums.sum(axis=1).mean(axis=0)
     return Confusion(view, tuple(tuple(row) for row in counts.tolist()), tuple(intervals))
+
+
+def _missing_curves(quantity: Quantity, seed: int) -> tuple[MissingCurve, ...]:
+    """How scores fall as more and more clips lack a modality; no model runs for it.
+
+    A clip that lacks its sound is predicted from its face alone, and the other way round: this is
+    exactly what the model would answer, because its unimodal outputs never see the other modality.
+    In each draw clips lose the modality in one random order, so that the clips that lack it at 30 %
+    lack it at 40 % too, and curves do not jump from noise alone.
+
+    Returns:
+        One curve per missing modality, fused view and compared measure; none where no clip has both
+        modalities.
+    """
+    views = [view for view in FUSED if view in quantity.views]
+    needed = [*views, *(View(modality) for modality in STREAMS)]
+    if not views or not quantity.compared or not set(needed) <= set(quantity.views):
+        return ()
+    rows = np.logical_and.reduce([quantity.known, *map(quantity.unaided, needed)])
+    clips = int(rows.sum())
+    if not clips:
+        return ()
+    targets = np.tile(quantity.targets[rows], DRAWS)
+    groups = np.repeat(np.arange(DRAWS, dtype=np.int64), clips)
+    ranks = np.tile(np.arange(clips), (DRAWS, 1))
+    ranks = np.random.default_rng((seed, 1)).permuted(ranks, axis=1)  # (draws, clips)
+
+    curves = []
+    for missing, left in (STREAMS, STREAMS[::-1]):
+        for view in views:
+            values: dict[str, list[float]] = {measure: [] for measure in quantity.compared}
+            for share in SHARES:
+                lost = ranks < round(share * clips)
+                per_seed = [
+                    quantity.sums(targets, np.where(lost, alone, both).ravel(), groups, DRAWS)
+                    for both, alone in zip(
+                        quantity.predictions[view][:, rows],
+                        quantity.predictions[View(left)][:, rows],
+                        strict=True,
+                    )
+                ]
+                scores = quantity.scores(np.stack(per_seed))  # measure -> (seeds, draws)
+                for measure in quantity.compared:
+                    values[measure].append(float(scores[measure].mean()))
+            curves += [
+                MissingCurve(quantity.name, view, missing, measure, SHARES, tuple(points), clips)
+                for measure, points in values.items()
+            ]
+    return tuple(curves)
 
 
 def _std(values: Floats) -> float:

@@ -143,30 +143,14 @@ def cell_text(text: str) -> str:
 def markdown_table(
     names: Sequence[str], rows: Iterable[Sequence[str]], texts: Collection[int] = (0,)
 ) -> Iterator[str]:
-    """The lines of a Markdown table.
-
-    Args:
-        names: Of the columns.
-        rows: Cells, as many as there are columns.
-        texts: Numbers of the columns that hold text; the others are set to the right.
-    """
+    """The lines of a Markdown table; columns that are not among ``texts`` are set to the right."""
     rules = ["---" if column in texts else "---:" for column in range(len(names))]
-    yield _markdown_row(names)
-    yield f"|{'|'.join(rules)}|"
-    yield from map(_markdown_row, rows)
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(map(cell_text, cells)) + " |"
+    lines = [f"| {' | '.join(map(cell_text, cells))} |" for cells in (names, *rows)]
+    yield from (lines[0], f"|{'|'.join(rules)}|", *lines[1:])
 
 
 def csv_table(names: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
-    """A CSV table; what is not a number (NaN), and what a row lacks, is empty.
-
-    Args:
-        names: Of the columns.
-        rows: Column to value.
-    """
+    """A CSV table; what is not a number (NaN), and what a row lacks, is empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
@@ -177,12 +161,7 @@ def csv_table(names: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str
 
 
 def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
-    """Writes files into a folder, each in one step; the folder is made where missing.
-
-    Args:
-        folder: Where they go.
-        texts: Name of a file to its text.
-    """
+    """Writes texts by file name into a folder, each in one step; it is made where missing."""
     for name, text in texts.items():
         with atomic_write(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vavl.errors import InputError, all_problems
-from vavl.metrics.categories import ratio, shape_problems
+from vavl.metrics.categories import paired_vectors, ratio
 
 
 def ccc(targets: ArrayLike, predictions: ArrayLike) -> float:
@@ -73,9 +73,8 @@ def moments(targets: NDArray[Any], predictions: NDArray[Any]) -> NDArray[np.floa
     """What each item adds to the six sums that CCC is a function of.
 
     Args:
-        targets: ``(...)`` finite values; shift targets and predictions by the same constant, close
-            to the mean of the targets, where that is far from 0: CCC does not change, and the sums
-            keep their digits.
+        targets: ``(...)`` finite values. Where their mean is far from 0, subtract it from targets
+            and predictions: CCC does not change, and the sums keep their digits.
         predictions: ``(...)`` finite values.
 
     Returns:
@@ -103,10 +102,8 @@ def ccc_of_moments(sums: NDArray[Any]) -> NDArray[np.float64]:
         >>> round(float(ccc_of_moments(items.sum(0))), 4)
         0.9756
     """
-    spread = _Spread.of_moments(sums)
-    total = spread.target + spread.prediction + spread.bias**2
-    value = ratio(2 * spread.covariance, total, empty=0.0)
-    return np.where(spread.known, value, np.nan)
+    target, prediction, covariance, bias, unknown = _spreads(sums)
+    return ratio(2 * covariance, target + prediction + bias**2, empty=0.0) + unknown
 
 
 def pearson_of_moments(sums: NDArray[Any]) -> NDArray[np.float64]:
@@ -124,65 +121,52 @@ def pearson_of_moments(sums: NDArray[Any]) -> NDArray[np.float64]:
         >>> round(float(pearson_of_moments(items.sum(0))), 6)
         1.0
     """
-    spread = _Spread.of_moments(sums)
-    norm = np.sqrt(spread.target) * np.sqrt(spread.prediction)
-    value = np.clip(ratio(spread.covariance, norm, empty=0.0), -1.0, 1.0)
-    return np.where(spread.known, value, np.nan)
+    target, prediction, covariance, _, unknown = _spreads(sums)
+    norm = np.sqrt(target) * np.sqrt(prediction)
+    return np.clip(ratio(covariance, norm, empty=0.0), -1.0, 1.0) + unknown
 
 
-class _Spread(NamedTuple):
-    """Population moments of targets and predictions, each of shape ``(...)``."""
+def _spreads(sums: NDArray[Any]) -> tuple[NDArray[np.float64], ...]:
+    """Population moments, each ``(...)``, from sums of :func:`moments`.
 
-    target: NDArray[np.float64]
-    """Variance."""
-    prediction: NDArray[np.float64]
-    """Variance."""
-    covariance: NDArray[np.float64]
-    """0 where either is constant."""
-    bias: NDArray[np.float64]
-    known: NDArray[np.bool_]
-    """Where there is any item."""
-
-    @classmethod
-    def of_moments(cls, sums: NDArray[Any]) -> _Spread:
-        sums = np.asarray(sums, dtype=np.float64)
-        weight = sums[..., 0]
-        t, p, tt, pp, tp = np.moveaxis(ratio(sums[..., 1:], weight[..., None]), -1, 0)
-        t_variance, p_variance = tt - t * t, pp - p * p
-        # A variance that is only the rounding of its two terms is the variance of a constant.
-        epsilon = 64 * np.finfo(np.float64).eps
-        varies = (t_variance > epsilon * tt) & (p_variance > epsilon * pp)
-        return cls(
-            np.maximum(t_variance, 0),
-            np.maximum(p_variance, 0),
-            np.where(varies, tp - t * p, 0.0),
-            t - p,
-            weight > 0,
-        )
+    Returns:
+        Variance of the targets, of the predictions, and their covariance (0 where either is
+        constant); difference of the means; NaN where there is no item, else 0.
+    """
+    sums = np.asarray(sums, dtype=np.float64)
+    weight = sums[..., 0]
+    t, p, tt, pp, tp = np.moveaxis(ratio(sums[..., 1:], weight[..., None]), -1, 0)
+    t_variance, p_variance = tt - t * t, pp - p * p
+    # A variance that is only the rounding of its two terms is the variance of a constant.
+    epsilon = 64 * np.finfo(np.float64).eps
+    varies = (t_variance > epsilon * tt) & (p_variance > epsilon * pp)
+    covariance = np.where(varies, tp - t * p, 0.0)
+    unknown = np.where(weight > 0, 0.0, np.nan)
+    return np.maximum(t_variance, 0), np.maximum(p_variance, 0), covariance, t - p, unknown
 
 
 def _values(
     targets: ArrayLike, predictions: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both as value vectors of the items whose target is known."""
-    arrays = {"targets": np.asarray(targets), "predictions": np.asarray(predictions)}
-    problems = shape_problems(arrays)
+    arrays, problems = paired_vectors(targets, predictions)
     problems += [
         f"{name}: expected real numbers, got {values.dtype}"
         for name, values in arrays.items()
         if values.dtype.kind not in "iuf"
     ]
+    if not problems:
+        target, prediction = (values.astype(np.float64) for values in arrays.values())
+        known = ~np.isnan(target)
+        if np.isinf(target).any():
+            problems.append("targets: expected finite values or NaN (unknown), got an infinite one")
+        bad = int((~np.isfinite(prediction[known])).sum())
+        if bad:
+            problems.append(
+                f"predictions: expected finite values, got {bad} that are NaN or infinite"
+            )
     if problems:
         raise InputError(all_problems("attribute scores", problems))
-    target, prediction = (values.astype(np.float64) for values in arrays.values())
-    if np.isinf(target).any():
-        problems.append("targets: expected finite values or NaN (unknown), got an infinite one")
-    bad = int((~np.isfinite(prediction[~np.isnan(target)])).sum())
-    if bad:
-        problems.append(f"predictions: expected finite values, got {bad} that are NaN or infinite")
-    if problems:
-        raise InputError(all_problems("attribute scores", problems))
-    known = ~np.isnan(target)
     return target[known], prediction[known]
 
 

@@ -185,8 +185,7 @@ def _labels(
     targets: ArrayLike, predictions: ArrayLike
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Both as index vectors of the items whose target is known."""
-    arrays = {"targets": np.asarray(targets), "predictions": np.asarray(predictions)}
-    problems = shape_problems(arrays)
+    arrays, problems = paired_vectors(targets, predictions)
     for name, values in arrays.items():
         lowest = UNKNOWN_CATEGORY if name == "targets" else 0
         if values.size and not np.issubdtype(values.dtype, np.integer):
@@ -201,8 +200,11 @@ def _labels(
     return target[known], prediction[known]
 
 
-def shape_problems(arrays: dict[str, NDArray[Any]]) -> list[str]:
-    """What is wrong with arrays that should be equally long vectors, by their names."""
+def paired_vectors(
+    targets: ArrayLike, predictions: ArrayLike
+) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Both as arrays by name, and why they are not two equally long vectors."""
+    arrays = {"targets": np.asarray(targets), "predictions": np.asarray(predictions)}
     problems = [
         f"{name}: expected a vector (N,), got shape {values.shape}"
         for name, values in arrays.items()
@@ -211,7 +213,7 @@ def shape_problems(arrays: dict[str, NDArray[Any]]) -> list[str]:
     sizes = {name: values.size for name, values in arrays.items()}
     if not problems and len(set(sizes.values())) > 1:
         problems.append(f"expected one prediction per target, got {sizes}")
-    return problems
+    return arrays, problems
 
 
 def ratio(

@@ -15,9 +15,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from vavl.errors import InputError
 from vavl.metrics import moments, pearson_of_moments
 from vavl.metrics.scales import SENTIMENT
 
@@ -43,45 +42,13 @@ LOWER_IS_BETTER = frozenset({"sentiment_mae"})
 _MOMENTS = 6
 
 
-def sentiment_measures(targets: ArrayLike, predictions: ArrayLike) -> dict[str, float]:
-    """All scores of sentiment.
-
-    Args:
-        targets: ``(N,)`` in [-3, 3], NaN where unknown (left out).
-        predictions: ``(N,)``, finite wherever the target is known. What lies beyond the scale
-            counts as it is for the error, and as its end for the seven classes.
-
-    Returns:
-        For each name of :data:`SENTIMENT_MEASURES` a value; NaN where nothing was measured.
-
-    Raises:
-        InputError: The arrays are not two equally long vectors of such values.
-
-    Example:
-        >>> found = sentiment_measures([-2.0, 0.0, 1.0, 3.0], [-1.0, 0.2, 1.2, 2.8])
-        >>> round(found["sentiment_mae"], 2), found["sentiment_accuracy_7"]
-        (0.4, 0.75)
-    """
-    target = np.asarray(targets, dtype=np.float64)
-    prediction = np.asarray(predictions, dtype=np.float64)
-    if target.ndim != 1 or target.shape != prediction.shape:
-        raise InputError(
-            f"sentiment: expected two vectors (N,), got {target.shape} and {prediction.shape}"
-        )
-    known = ~np.isnan(target)
-    target, prediction = target[known], prediction[known]
-    if np.any(np.abs(target) > SENTIMENT.high) or not np.isfinite(prediction).all():
-        raise InputError("sentiment: expected targets in [-3, 3] and finite predictions")
-    sums = sentiment_items(target, prediction).sum(axis=0)
-    return {name: float(value) for name, value in measures_of_items(sums).items()}
-
-
 def sentiment_items(targets: NDArray[Any], predictions: NDArray[Any]) -> NDArray[np.float64]:
     """What each clip adds to the sums that the scores are functions of.
 
     Args:
         targets: ``(...)`` in [-3, 3].
-        predictions: ``(...)`` finite.
+        predictions: ``(...)`` finite. What lies beyond the scale counts as it is for the error,
+            and as the end of the scale for the seven classes.
 
     Returns:
         ``(..., 16)``: six moments, the absolute error, whether the class of seven is hit, and a
@@ -108,6 +75,12 @@ def measures_of_items(sums: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
     Returns:
         For each name of :data:`SENTIMENT_MEASURES` an array of shape ``(...)``; NaN where nothing
         was measured.
+
+    Example:
+        >>> targets, predictions = np.array([-2.0, 0.0, 1.0, 3.0]), np.array([-1.0, 0.2, 1.2, 2.8])
+        >>> found = measures_of_items(sentiment_items(targets, predictions).sum(axis=0))
+        >>> round(float(found["sentiment_mae"]), 2), float(found["sentiment_accuracy_7"])
+        (0.4, 0.75)
     """
     sums = np.asarray(sums, dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -60,7 +60,7 @@ class SweepConfig(VariantConfig):
 
     def variants(self) -> dict[str, float | str]:
         """Names of the variants and their values."""
-        return {f"{self.name} {value_text(value)}": value for value in self.values}
+        return {f"{self.name} {v if isinstance(v, str) else f'{v:g}'}": v for v in self.values}
 
     def variant(self, value: float | str) -> VariantConfig:
         """The variant at a value.
@@ -72,12 +72,7 @@ class SweepConfig(VariantConfig):
         # Whole numbers stay whole: a size of 2.0 is no size.
         whole = isinstance(value, float) and value.is_integer()
         set_dotted(content, self.key, int(value) if whole else value)
-        return validated(VariantConfig, content, f"sweep {self.name!r} at {value_text(value)}")
-
-
-def value_text(value: float | str) -> str:
-    """A value of a sweep as it is shown: ``0.5``, ``2``, ``all``."""
-    return value if isinstance(value, str) else f"{value:g}"
+        return validated(VariantConfig, content, f"sweep {self.name!r} at {value}")
 
 
 class HypothesisConfig(Configuration):
@@ -200,6 +195,22 @@ class StudyConfig(Configuration):
     published: PublishedConfig | None = None
     """Scores of others, for one table of all metrics beside them."""
 
+    @property
+    def variant_names(self) -> list[str]:
+        """Names of all variants: the study's own first, then those of the sweeps."""
+        return [*self.variants, *(name for sweep in self.sweeps for name in sweep.variants())]
+
+    def variant(self, name: str) -> VariantConfig:
+        """A variant by name.
+
+        Raises:
+            InputError: It is of a sweep whose value is out of range.
+        """
+        for sweep in self.sweeps:
+            if name in sweep.variants():
+                return sweep.variant(sweep.variants()[name])
+        return self.variants[name]
+
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
         problems = list(self._problems())
@@ -208,8 +219,8 @@ class StudyConfig(Configuration):
         return self
 
     def _problems(self) -> Iterator[str]:
-        names = dict.fromkeys([*self.variants, *(n for s in self.sweeps for n in s.variants())])
-        if len(names) < len(self.variants) + sum(len(s.variants()) for s in self.sweeps):
+        names = self.variant_names
+        if len(set(names)) < len(names):
             yield "variants, sweeps: expected distinct names of all variants"
         if len(set(self.seeds)) < len(self.seeds):
             yield f"seeds: expected distinct ones, got {list(self.seeds)}"
@@ -234,13 +245,13 @@ class StudyConfig(Configuration):
 def load_study(
     path: Path | str, overrides: Mapping[str, Any] | None = None, seeds: Sequence[int] = ()
 ) -> StudyConfig:
-    """Reads a study file; its base is looked for beside it.
+    """Reads a study file (TOML), whose base is looked for beside it.
 
     A key ``like`` names another study in the same folder. Its keys are taken over, except for those
     that the file has itself.
 
     Args:
-        path: TOML file.
+        path: The file.
         overrides: Dotted keys of the experiment to values, which hold for all variants and win
             over the file, e.g. ``{"data.manifest": "corpus/manifest.parquet"}``.
         seeds: Seeds instead of those of the file.

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,11 @@ from vavl.data.speakers import SEEN_SPEAKERS
 from vavl.errors import InputError, VavlError, all_problems
 from vavl.evaluation.conditions import Condition, known_clips
 from vavl.evaluation.evaluate import checked_variants, predictions_file
-from vavl.evaluation.quantities import ccc_name
-from vavl.evaluation.views import View
+from vavl.evaluation.views import View, ccc_name
 from vavl.metrics import CATEGORY_MEASURES
 from vavl.metrics.sentiment import ATTRIBUTE as SENTIMENT
 from vavl.metrics.sentiment import SENTIMENT_MEASURES
-from vavl.studies.config import StudyConfig, SweepConfig, VariantConfig, flattened
+from vavl.studies.config import StudyConfig, VariantConfig, flattened
 from vavl.training.experiment import make_partitions, open_stores, open_variants, output_names
 from vavl.training.run_folder import FoldDirectory
 from vavl.types import Modality
@@ -48,7 +47,7 @@ class Variant:
     """A variant with its experiment.
 
     Attributes:
-        name: Its name.
+        name: As in the study's file.
         about: What is different, and whether it has seen clips of the test speakers.
         experiment: Its configuration with the first seed, apart from where it is run.
         view: Which prediction is scored; None is what the model answers.
@@ -64,11 +63,9 @@ class Variant:
     @property
     def key(self) -> str:
         """What its models are kept by: the same for all variants that share them."""
-        content = self.experiment.model_dump(mode="json", exclude_defaults=True)
-        for name in ("name", "runs_dir"):
-            content.pop(name, None)
-        for name in ("seed", "device", "threads"):
-            content.get("training", {}).pop(name, None)
+        apart: dict[str, Any] = {"training": {"seed", "device", "threads"}}
+        apart |= dict.fromkeys(("name", "runs_dir"), True)
+        content = self.experiment.model_dump(mode="json", exclude_defaults=True, exclude=apart)
         # Settings at their defaults are left out: a later option must not orphan earlier models.
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -85,12 +82,12 @@ class Task:
     """One model: a training of one fold with one seed, and its predictions.
 
     Attributes:
-        experiment: The configuration, seed and place on disk included.
-        fold: Name of the fold.
+        experiment: Seed and place on disk included.
+        fold: Its name.
         conditions: What is done to the test clips; each has a file of predictions of its own.
-        on_training: Whether it predicts its training clips as well, for the diagnosis: those of the
-            reference's models of the first seed.
-        variants: Names of the variants that are scored on it.
+        on_training: Whether it predicts its training clips as well, for the diagnosis: as the
+            reference's models of the first seed do.
+        variants: Names of those that are scored on it.
     """
 
     experiment: ExperimentConfig
@@ -156,52 +153,41 @@ def make_plan(study: StudyConfig, out: Path) -> Plan:
     Raises:
         InputError: Variants whose configuration, data or folds do not fit, all in one error.
     """
-    out = Path(out)
-    folder = out / study.name
     if study.name == MODELS:
         raise InputError(f"name: expected another than {MODELS!r}, where the models are kept")
+    out = Path(out)
     base = load_experiment(study.base)
     variants: dict[str, Variant] = {}
+    sharing: dict[str, list[Variant]] = {}  # by the key of their models
+    folds: dict[str, dict[str, Partition]] = {}
     problems: list[str] = []
-    configs: dict[str, VariantConfig | tuple[SweepConfig, float | str]] = dict(study.variants)
-    for sweep in study.sweeps:
-        configs |= {name: (sweep, value) for name, value in sweep.variants().items()}
-    for name, config in configs.items():
+    for name in study.variant_names:
         try:
-            if isinstance(config, tuple):
-                config = config[0].variant(config[1])
-            variants[name] = _variant(name, config, base, study, out)
+            variant = variants[name] = _variant(name, study.variant(name), base, study, out)
+            sharing.setdefault(variant.key, []).append(variant)
+            if len(sharing[variant.key]) == 1:
+                folds[variant.key] = _checked_folds(variant.experiment, study)
         except VavlError as error:
             problems.append(f"variant {name!r}: {error}")
-    by_key: dict[str, list[Variant]] = {}
-    for variant in variants.values():
-        by_key.setdefault(variant.key, []).append(variant)
-    folds: dict[str, dict[str, Partition]] = {}
-    for key, sharing in by_key.items():
-        try:
-            folds[key] = _checked_folds(sharing[0].experiment, study)
-        except VavlError as error:
-            problems.append(f"variant {sharing[0].name!r}: {error}")
-    if problems:
-        raise InputError(all_problems(f"study {study.name}", problems))
-    partitions = folds[variants[study.reference].key]
-    problems = [
-        f"variant {sharing[0].name!r}: expected the folds of the reference "
-        f"({', '.join(partitions)}), got other test clips or {', '.join(folds[key])}"
-        for key, sharing in by_key.items()
-        if _tested(folds[key]) != _tested(partitions)
-    ]
-    problems += _store_problems(variants.values(), partitions.values())
-    problems += _condition_problems(variants.values(), partitions.values())
+    if not problems:
+        partitions = folds[variants[study.reference].key]
+        problems += [
+            f"variant {sharing[key][0].name!r}: expected the folds of the reference "
+            f"({', '.join(partitions)}), got other test clips or {', '.join(others)}"
+            for key, others in folds.items()
+            if _tested(others) != _tested(partitions)
+        ]
+        problems += _store_problems(variants.values(), partitions.values())
+        problems += _condition_problems(variants.values(), partitions.values())
     if problems:
         raise InputError(all_problems(f"study {study.name}", problems))
     tasks = [
-        _task(sharing, seed, fold, study)
+        _task(trained_once, seed, fold, study)
         for seed in study.seeds
         for fold in partitions
-        for sharing in by_key.values()
+        for trained_once in sharing.values()
     ]
-    return Plan(study, folder, variants, partitions, tuple(tasks))
+    return Plan(study, out / study.name, variants, partitions, tuple(tasks))
 
 
 def _variant(
@@ -263,6 +249,10 @@ def _checked_folds(config: ExperimentConfig, study: StudyConfig) -> dict[str, Pa
     return {name: partitions[name] for name in (study.folds or partitions)}
 
 
+def _tested(partitions: Mapping[str, Partition]) -> dict[str, frozenset[str]]:
+    return {name: frozenset(partition.test) for name, partition in partitions.items()}
+
+
 def _store_problems(variants: Iterable[Variant], partitions: Iterable[Partition]) -> Iterator[str]:
     """Stores that lack clips which another variant's store of the same modality holds.
 
@@ -301,10 +291,6 @@ def _condition_problems(
                     known_clips(condition, map(by_id.__getitem__, partition.test))
         except InputError as error:
             yield f"variant {variant.name!r}: {error}"
-
-
-def _tested(partitions: dict[str, Partition]) -> dict[str, frozenset[str]]:
-    return {name: frozenset(partition.test) for name, partition in partitions.items()}
 
 
 def _task(sharing: Sequence[Variant], seed: int, fold: str, study: StudyConfig) -> Task:

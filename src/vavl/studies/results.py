@@ -45,13 +45,12 @@ class VariantResult:
     """Scores of a variant that is trained and predicted on all folds and seeds.
 
     Attributes:
-        name: Its name.
+        name: As in the study's file.
         about: What is different.
         view: The prediction that was scored.
-        scores: Measure to score.
-        comparisons: Measure to the comparison with the reference, p-values adjusted over the
-            variants; empty for the reference and for a variant that is the reference by another
-            name.
+        scores: By measure.
+        comparisons: With the reference, by measure, p-values adjusted over the variants; empty for
+            the reference, by whatever name.
         by_seed: Measure to ``(seed, fold)`` to the score of that one model.
     """
 
@@ -83,14 +82,14 @@ class StudyResults:
     """Everything that is reported.
 
     Attributes:
-        study: The study.
+        study: What was asked.
         variants: Those that are complete.
         incomplete: The others, with the reason: models that are missing, or a view that is.
         hypotheses: All of them.
-        folds: Names of the folds.
-        clips: Number of test clips in all folds.
-        speakers: Number of their speakers.
-        models: Number of models trained.
+        folds: Their names.
+        clips: How many are tested in all folds.
+        speakers: How many speak in them.
+        models: How many the study trains.
         changes: How the analysis was changed since the study was begun.
         made_with: What the models were trained with.
         diagnosis: Of the reference; None where it is incomplete.
@@ -114,12 +113,11 @@ class StudyResults:
 
 
 def collect(
-    plan: Plan, failures: Sequence[tuple[Task, str]] = (), changes: Sequence[str] = ()
+    plan: Plan, failures: Sequence[tuple[Task, str]], changes: Sequence[str]
 ) -> StudyResults:
-    """Scores and compares what is there.
+    """Scores and compares the variants that have all their folds and seeds.
 
-    A variant counts when all its folds and seeds are there: scores over different folds or seeds
-    would not be comparable.
+    Scores over different folds or seeds would not be comparable.
 
     Args:
         plan: The study.
@@ -214,22 +212,17 @@ def _comparisons(
 def _hypotheses(
     study: StudyConfig, found: Mapping[str, Predicted], compared: Callable[..., Comparison]
 ) -> tuple[HypothesisResult, ...]:
-    names = [(h.variant, h.against or study.reference) for h in study.hypotheses]
-    ready = [set(pair) <= set(found) for pair in names]
-    family = iter(
-        adjusted(
-            [
-                compared(pair, h.metric or study.metrics[0], h.margin)
-                for h, pair, there in zip(study.hypotheses, names, ready, strict=True)
-                if there
-            ]
-        )
+    family: dict[int, Comparison] = {}
+    for number, hypothesis in enumerate(study.hypotheses):
+        names = hypothesis.variant, hypothesis.against or study.reference
+        if set(names) <= set(found):
+            measure = hypothesis.metric or study.metrics[0]
+            family[number] = compared(names, measure, hypothesis.margin)
+    family = dict(zip(family, adjusted([*family.values()]), strict=True))
+    return tuple(
+        HypothesisResult(hypothesis, family.get(number), verdict(hypothesis, family.get(number)))
+        for number, hypothesis in enumerate(study.hypotheses)
     )
-    results = []
-    for hypothesis, there in zip(study.hypotheses, ready, strict=True):
-        comparison = next(family) if there else None
-        results.append(HypothesisResult(hypothesis, comparison, verdict(hypothesis, comparison)))
-    return tuple(results)
 
 
 def verdict(hypothesis: HypothesisConfig, comparison: Comparison | None) -> Verdict:

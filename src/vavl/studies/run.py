@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -22,12 +20,13 @@ from vavl.data.dataset import BucketSampler, read_ahead
 from vavl.data.manifest import Manifest
 from vavl.errors import InputError, StoreError, VavlError
 from vavl.evaluation.evaluate import predict_fold
+from vavl.evaluation.wording import csv_table, write_texts
 from vavl.features.extract import extract, training_statistics
 from vavl.features.registry import build_extractor
 from vavl.studies.config import StudyConfig, load_study
 from vavl.studies.plan import Plan, Task
-from vavl.system.atomic import atomic_write, read_json
-from vavl.system.processes import Failure, run_job, with_progress
+from vavl.system.atomic import read_json
+from vavl.system.processes import Failure, run_job, usable_cores, with_progress
 from vavl.training.experiment import make_datasets, make_partitions, open_stores, train_experiment
 from vavl.training.loop import train_epoch
 from vavl.training.objective import Objective
@@ -46,22 +45,13 @@ TIMED_BATCHES = 6
 """Batches that are trained to find out how long one takes."""
 
 
-def prepare_data(
-    study: StudyConfig,
-    root: Path,
-    *,
-    workers: int = 0,
-    progress: bool = True,
-    tell: Callable[[str], None] = print,
-) -> int:
+def prepare_data(study: StudyConfig, root: Path, *, workers: int = 0) -> int:
     """Makes the utterance table and all stores of a study; what is there is left as it is.
 
     Args:
-        study: A study with ``corpus`` and ``stores``.
+        study: One with ``corpus`` and ``stores``.
         root: The copy of the corpus.
         workers: Processes that extract; 0 works in this process.
-        progress: Whether to show a bar on standard error.
-        tell: Takes a line about each step.
 
     Returns:
         How many clips failed, over all stores; the reasons are in the stores' ``failures.csv``.
@@ -77,16 +67,16 @@ def prepare_data(
     if not table.is_file():
         prepare(study.corpus.name, root=root, out=study.corpus.out, **study.corpus.options)
     manifest = Manifest.load(table)
-    tell(f"{table}: {len(manifest)} utterances of {len(manifest.speakers)} speakers")
+    print(f"{table}: {len(manifest)} utterances of {len(manifest.speakers)} speakers")
     failed = 0
     for store in study.stores:
         parameters = dict(store.parameters)
         if store.statistics_of is not None:
             parameters |= training_statistics(manifest, store.statistics_of)
         extractor = build_extractor(store.modality, store.extractor, **parameters)
-        report = extract(manifest, extractor, store.out, workers=workers, progress=progress)
+        report = extract(manifest, extractor, store.out, workers=workers)
         failed += len(report.failed)
-        tell(f"{store.out}: {report.summary()}")
+        print(f"{store.out}: {report.summary()}")
     return failed
 
 
@@ -196,14 +186,14 @@ def run_tasks(
         progress: Whether to show a bar on standard error.
 
     Returns:
-        The tasks that failed, with the reason. Run again, they are tried again.
+        The tasks that failed, with the reason; the next call tries them again.
 
     Raises:
         StoreError: The models that are there were trained on other data, or another study is
             training in the same folder.
         VavlError: A worker process died.
     """
-    check_data(plan)
+    _check_data(plan)
     with _alone(plan.models):
         todo = [task for task in plan.tasks if not is_done(task)]
         workers = min(len(todo), usable_cores() if workers is None else workers)
@@ -211,7 +201,7 @@ def run_tasks(
         with closing(run_job(todo, job, workers, abandon=True)) as results:
             done = with_progress(results, len(todo), what=plan.study.name, progress=progress)
             failures = [(task, str(result)) for task, result in done if isinstance(result, Failure)]
-    record_failures(plan, failures)
+    _record_failures(plan, failures)
     return failures
 
 
@@ -236,28 +226,25 @@ def _alone(models: Path) -> Iterator[None]:
         lock.release()
 
 
-def record_failures(plan: Plan, failures: Sequence[tuple[Task, str]]) -> None:
+def _record_failures(plan: Plan, failures: Sequence[tuple[Task, str]]) -> None:
     """Writes ``failures.csv``, or removes an earlier one where nothing failed."""
-    path = plan.folder / FAILURES_FILE
     if not failures:
-        path.unlink(missing_ok=True)
+        (plan.folder / FAILURES_FILE).unlink(missing_ok=True)
         return
-    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["variants", "seed", "fold", "reason"])
-        for task, reason in failures:
-            seed = task.experiment.training.seed
-            writer.writerow(["; ".join(task.variants), seed, task.fold, reason])
+    rows = (
+        {
+            "variants": "; ".join(task.variants),
+            "seed": task.experiment.training.seed,
+            "fold": task.fold,
+            "reason": reason,
+        }
+        for task, reason in failures
+    )
+    text = csv_table(("variants", "seed", "fold", "reason"), rows)
+    write_texts(plan.folder, {FAILURES_FILE: text})
 
 
-def usable_cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def check_data(plan: Plan) -> None:
+def _check_data(plan: Plan) -> None:
     """Raises StoreError unless the data are those that the finished runs were made with."""
     for experiment in {task.experiment.run_dir: task.experiment for task in plan.tasks}.values():
         if (experiment.run_dir / PROVENANCE_FILE).is_file():
@@ -289,17 +276,12 @@ def begin(plan: Plan) -> list[str]:
     """
     path = plan.folder / STUDY_FILE
     if not path.is_file() or not any(task.directory.finished for task in plan.tasks):
-        with atomic_write(path) as temporary:
-            temporary.write_text(to_toml(_storable(plan.study)), encoding="utf-8")
+        # TOML has no None.
+        common = {k: "none" if value is None else value for k, value in plan.study.set.items()}
+        text = to_toml(plan.study.model_copy(update={"set": common}))
+        write_texts(plan.folder, {STUDY_FILE: text})
         return []
-    before = load_study(path)
-    return differing_lines(_analysis(before), _analysis(plan.study))
-
-
-def _storable(study: StudyConfig) -> StudyConfig:
-    """With the text that stands for None, which TOML has no value for."""
-    common = {key: "none" if value is None else value for key, value in study.set.items()}
-    return study.model_copy(update={"set": common})
+    return differing_lines(_analysis(load_study(path)), _analysis(plan.study))
 
 
 def _analysis(study: StudyConfig) -> dict[str, Any]:

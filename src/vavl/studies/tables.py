@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,10 +52,6 @@ READING = f"""\
 def write_study(results: StudyResults, folder: Path) -> Path:
     """Writes ``results.md``, ``results.tex``, ``results.csv``, ``folds.csv`` and the pictures.
 
-    Args:
-        results: What :func:`vavl.studies.results.collect` returned.
-        folder: Where they go; made where missing.
-
     Returns:
         The path of ``results.md``.
     """
@@ -71,21 +68,16 @@ def write_study(results: StudyResults, folder: Path) -> Path:
     return folder / "results.md"
 
 
-def to_markdown(results: StudyResults, pictures: Sequence[str] = ()) -> str:
-    """The report in Markdown.
-
-    Args:
-        results: What came out.
-        pictures: Names of pictures beside it, without ending.
-    """
+def to_markdown(results: StudyResults, pictures: Sequence[str]) -> str:
+    """The report in Markdown, with pictures that lie beside it (their names without ending)."""
     study = results.study
     lines = [f"# {cell_text(study.title or study.name)}", ""]
     if study.question:
         lines += [cell_text(study.question), ""]
-    lines += [" ".join(notes(results)), ""]
-    described = [v for v in results.variants if v.about]
+    lines += [" ".join(_notes(results)), ""]
+    described = [(v.name, v.about) for v in results.variants if v.about]
     if described:
-        lines += [*(f"- *{cell_text(v.name)}*: {cell_text(v.about)}" for v in described), ""]
+        lines += [*(f"- *{cell_text(name)}*: {cell_text(about)}" for name, about in described), ""]
     if study.published is not None:
         lines += ["## Beside published scores", "", *_published_lines(results), ""]
     if results.hypotheses:
@@ -107,7 +99,7 @@ def to_markdown(results: StudyResults, pictures: Sequence[str] = ()) -> str:
     return "\n".join(lines)
 
 
-def notes(results: StudyResults) -> list[str]:
+def _notes(results: StudyResults) -> list[str]:
     """What a reader has to know first, in sentences."""
     study = results.study
     found = [
@@ -296,7 +288,8 @@ def _latex(text: str) -> str:
 def to_csv(results: StudyResults) -> str:
     """One row per variant and metric; what does not apply is empty."""
     rows = (_result_row(v, m) for m in results.study.metrics for v in results.variants)
-    return csv_table(_RESULT_COLUMNS, rows)
+    names = ("variant", "view", "metric", *_SCORE_COLUMNS, *_COMPARISON_COLUMNS)
+    return csv_table(names, rows)
 
 
 def folds_csv(results: StudyResults) -> str:
@@ -312,40 +305,41 @@ def folds_csv(results: StudyResults) -> str:
     )
 
 
-_RESULT_COLUMNS = (
-    *("variant", "view", "metric", "fold_mean", "fold_std", "seed_std", "pooled", "low", "high"),
-    *("clips", "difference", "difference_low", "difference_high", "p", "p_holm", "t", "p_folds"),
-    *("p_folds_holm", "effect", "ahead", "compared_clips"),
-)
+# Columns of results.csv, and where their numbers stand.
+_SCORE_COLUMNS = {
+    "fold_mean": "fold_mean",
+    "fold_std": "fold_std",
+    "seed_std": "seed_std",
+    "pooled": "pooled.estimate",
+    "low": "pooled.low",
+    "high": "pooled.high",
+    "clips": "clips",
+}
+_COMPARISON_COLUMNS = {
+    "difference": "difference.estimate",
+    "difference_low": "difference.low",
+    "difference_high": "difference.high",
+    "p": "p",
+    "p_holm": "p_adjusted",
+    "t": "test.t",
+    "p_folds": "test.p",
+    "p_folds_holm": "test_adjusted",
+    "effect": "effect",
+    "ahead": "ahead",
+    "compared_clips": "clips",
+}
 
 
-def _result_row(variant: VariantResult, measure: str) -> dict[str, str]:
-    score, comparison = variant.scores[measure], variant.comparisons.get(measure)
-    numbers: dict[str, float] = {
-        "fold_mean": score.fold_mean,
-        "fold_std": score.fold_std,
-        "seed_std": score.seed_std,
-        "pooled": score.pooled.estimate,
-        "low": score.pooled.low,
-        "high": score.pooled.high,
-        "clips": score.clips,
-    }
-    if comparison is not None:
-        numbers |= {
-            "difference": comparison.difference.estimate,
-            "difference_low": comparison.difference.low,
-            "difference_high": comparison.difference.high,
-            "p": comparison.p,
-            "p_holm": comparison.p_adjusted,
-            "t": comparison.test.t,
-            "p_folds": comparison.test.p,
-            "p_folds_holm": comparison.test_adjusted,
-            "effect": comparison.effect,
-            "ahead": comparison.ahead,
-            "compared_clips": comparison.clips,
-        }
-    row = {"variant": variant.name, "view": str(variant.view), "metric": measure}
-    return row | {k: f"{v:.6g}" for k, v in numbers.items() if not math.isnan(v)}
+def _result_row(variant: VariantResult, measure: str) -> dict[str, object]:
+    row: dict[str, object] = {"variant": variant.name, "view": variant.view, "metric": measure}
+    for columns, found in (
+        (_SCORE_COLUMNS, variant.scores[measure]),
+        (_COMPARISON_COLUMNS, variant.comparisons.get(measure)),
+    ):
+        for column, place in columns.items() if found else ():
+            value = attrgetter(place)(found)
+            row[column] = "" if math.isnan(value) else f"{value:.6g}"
+    return row
 
 
 def pictures(results: StudyResults) -> list[tuple[str, Figure]]:

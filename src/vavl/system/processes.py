@@ -146,6 +146,13 @@ def with_progress(
             bar.update(row, advance=1, failures=f"{failures} failed" if failures else "")
 
 
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
     """Processes started inside compute with one thread: more would only get in each other's way."""
