@@ -68,13 +68,8 @@ class WindowCutter:
 
     Window k spans ``[k * hop_s, k * hop_s + length_s)``. When the clip ends, what no window has
     covered yet goes into a last one, which ends with the clip; a clip shorter than a window is one
-    window. Memory holds little more than one window.
-
-    Args:
-        length_s: Length of a window.
-        hop_s: From the beginning of one window to that of the next.
-        audio: Whether there is sound to wait for.
-        video: Whether there is a picture to wait for.
+    window. Memory holds little more than one window. ``audio`` and ``video`` say whether there is
+    sound and a picture to wait for.
 
     Attributes:
         audio_open: Whether more sound may come.
@@ -185,12 +180,8 @@ def cut_clip(
 ) -> Iterator[tuple[int, Window]]:
     """Reads sound and picture of a clip side by side and cuts them in one or several ways.
 
-    Args:
-        clip: Sound, picture or both.
-        lengths_and_hops_s: For each way, the length of a window, and how far it is to the next.
-
-    Yields:
-        Which way, counted from 0, and its next window.
+    A way is the length of a window, and how far it is to the next. Yields the number of the way,
+    counted from 0, and its next window.
     """
     sides = {"audio": clip.audio is not None, "video": clip.steps is not None}
     cutters = [WindowCutter(length_s, hop_s, **sides) for length_s, hop_s in lengths_and_hops_s]
