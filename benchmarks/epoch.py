@@ -27,10 +27,10 @@ from vavl.cli.options import parse_assignments
 from vavl.config.experiment import ExperimentConfig, load_experiment
 from vavl.data.dataset import BucketSampler, read_ahead
 from vavl.data.manifest import Manifest
+from vavl.training.experiment import make_datasets, make_partitions, open_stores
 from vavl.training.loop import train_epoch
 from vavl.training.objective import Objective
-from vavl.training.run_folder import make_partitions, open_stores
-from vavl.training.setup import make_datasets, make_fabric, make_model, make_optimizer
+from vavl.training.setup import make_fabric, make_model, make_optimizer
 from vavl.types import Batch
 
 GROUPS = {

@@ -20,7 +20,16 @@ from numpy.typing import NDArray
 
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition, given_folds
-from vavl.data.speakers import PRIOR_CLIPS, Moments, SequenceMap, pooled, training_moments
+from vavl.data.speakers import (
+    PRIOR_CLIPS,
+    SEEN_SPEAKERS,
+    Moments,
+    SequenceMap,
+    SpeakerNormalisation,
+    pooled,
+    speaker_moments,
+    training_moments,
+)
 from vavl.data.store import FeatureStore
 from vavl.evaluation.compare import (
     Predicted,
@@ -33,7 +42,6 @@ from vavl.evaluation.conditions import Condition, KnownClips, clip_moments, know
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.views import View
 from vavl.evaluation.wording import signed
-from vavl.training.speakers import SEEN_SPEAKERS, SpeakerNormalisation, speaker_moments
 from vavl.types import STREAMS, Modality
 
 INVERSE_PENALTY = {Modality.ACOUSTIC: 0.003, Modality.VISUAL: 0.03}

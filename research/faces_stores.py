@@ -14,13 +14,13 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from controls import FacePixels, RandomFacePixels
 from numpy.typing import NDArray
 
 from vavl.data.manifest import Manifest, Utterance
 from vavl.data.partition import Partition
 from vavl.data.store import StoreWriter
 from vavl.features.compact_face import CLASSES, DIM, CompactFaceFeatures
-from vavl.features.random_projection import FacePixels
 from vavl.types import FeatureSpec, Modality
 
 Embedder = CompactFaceFeatures | FacePixels
@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("faces", type=Path, help="faces48.npz")
     ids, images = prepare(parser.parse_args(arguments).faces, Path("data/faces48"))
-    embedders: tuple[Embedder, ...] = (CompactFaceFeatures(), FacePixels(), FacePixels(dim=DIM))
+    embedders: tuple[Embedder, ...] = (CompactFaceFeatures(), FacePixels(), RandomFacePixels(DIM))
     for embedder in embedders:
         embed(embedder, ids, images, Path("stores/faces48") / embedder.name)
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,9 @@ class Modality(StrEnum):
 
 STREAMS = (Modality.ACOUSTIC, Modality.VISUAL)
 """The modalities that are read from a clip, in the order used everywhere."""
+
+Inputs: TypeAlias = "dict[Modality, tuple[Tensor, Tensor]]"
+"""By modality features ``(B, T, D)`` of a batch and their mask ``(B, T)``, True = valid."""
 
 
 def what_it_takes(predictions: Iterable[Modality]) -> str:
@@ -114,6 +117,12 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.utterance_ids)
+
+    @property
+    def inputs(self) -> Inputs:
+        """By modality the features of the clips and their mask; no entry where all lack it."""
+        pairs = {m: (getattr(self, m), getattr(self, f"{m}_mask")) for m in STREAMS}
+        return {m: (x, mask) for m, (x, mask) in pairs.items() if x is not None}
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""

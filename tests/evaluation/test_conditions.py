@@ -29,8 +29,8 @@ from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.scores import evaluate_tables
 from vavl.evaluation.views import View
 from vavl.models.registry import load_model
-from vavl.training.experiment import train_experiment
-from vavl.training.run_folder import FoldDirectory, open_stores
+from vavl.training.experiment import open_stores, train_experiment
+from vavl.training.run_folder import FoldDirectory
 from vavl.training.scoring import run_model
 from vavl.types import STREAMS, Modality
 

@@ -12,8 +12,7 @@ from vavl.data.store import FeatureStore
 from vavl.errors import InputError
 from vavl.evaluation.conditions import Condition
 from vavl.evaluation.evaluate import evaluate_runs, predict_fold
-from vavl.training.experiment import train_experiment
-from vavl.training.run_folder import open_stores
+from vavl.training.experiment import open_stores, train_experiment
 from vavl.training.scoring import Outputs, mean_over_versions
 from vavl.types import Modality
 

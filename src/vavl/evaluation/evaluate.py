@@ -13,7 +13,7 @@ from vavl.config.experiment import ExperimentConfig, load_experiment
 from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition, Split
-from vavl.data.speakers import SequenceMap
+from vavl.data.speakers import SEEN_SPEAKERS, SequenceMap, SpeakerNormalisation
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError, StoreError, all_problems
 from vavl.evaluation.conditions import (
@@ -27,18 +27,16 @@ from vavl.evaluation.conditions import (
 )
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.scores import Evaluation, evaluate_tables
+from vavl.models.base import priors
 from vavl.models.registry import load_model
+from vavl.training.experiment import make_partitions, open_stores, open_variants
 from vavl.training.run_folder import (
     FoldDirectory,
     check_provenance,
     configuration_differences,
     folds_of_run,
-    make_partitions,
-    open_stores,
-    open_variants,
 )
 from vavl.training.scoring import Outputs, mean_over_versions, run_model
-from vavl.training.speakers import SEEN_SPEAKERS, SpeakerNormalisation, priors
 from vavl.types import Modality, what_it_takes
 
 
@@ -78,7 +76,7 @@ def predict_fold(
         moments = {m: clip_moments(stores[m], ids) for m in training}
         sequence_map = KnownClips(known, moments, training)
     elif condition.known_clips is None and config.data.speaker_normalisation:
-        sequence_map = SpeakerNormalisation.of_model(model, manifest, stores)
+        sequence_map = SpeakerNormalisation.of_stores(manifest, stores, priors(model, stores))
 
     def clips(stores: Mapping[Modality, FeatureStore]) -> ClipsWithGaps:
         return ClipsWithGaps(

@@ -25,6 +25,7 @@ from vavl.config.base import validated
 from vavl.config.experiment import ExperimentConfig, load_experiment, set_dotted
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
+from vavl.data.speakers import SEEN_SPEAKERS
 from vavl.errors import InputError, VavlError, all_problems
 from vavl.evaluation.conditions import Condition, known_clips
 from vavl.evaluation.evaluate import checked_variants, predictions_file
@@ -34,9 +35,8 @@ from vavl.metrics import CATEGORY_MEASURES
 from vavl.metrics.sentiment import ATTRIBUTE as SENTIMENT
 from vavl.metrics.sentiment import SENTIMENT_MEASURES
 from vavl.studies.config import StudyConfig, SweepConfig, VariantConfig, flattened
-from vavl.training.run_folder import FoldDirectory, make_partitions, open_stores, open_variants
-from vavl.training.setup import output_names
-from vavl.training.speakers import SEEN_SPEAKERS
+from vavl.training.experiment import make_partitions, open_stores, open_variants, output_names
+from vavl.training.run_folder import FoldDirectory
 from vavl.types import Modality
 
 MODELS = "models"

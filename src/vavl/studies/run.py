@@ -28,7 +28,7 @@ from vavl.studies.config import StudyConfig, load_study
 from vavl.studies.plan import Plan, Task
 from vavl.system.atomic import atomic_write, read_json
 from vavl.system.processes import Failure, run_job, with_progress
-from vavl.training.experiment import train_experiment
+from vavl.training.experiment import make_datasets, make_partitions, open_stores, train_experiment
 from vavl.training.loop import train_epoch
 from vavl.training.objective import Objective
 from vavl.training.run_folder import (
@@ -36,16 +36,8 @@ from vavl.training.run_folder import (
     SCHEMA_VERSION,
     check_provenance,
     differing_lines,
-    make_partitions,
-    open_stores,
 )
-from vavl.training.setup import (
-    compile_layers,
-    make_datasets,
-    make_fabric,
-    make_model,
-    make_optimizer,
-)
+from vavl.training.setup import compile_layers, make_fabric, make_model, make_optimizer
 
 STUDY_FILE = "study.toml"
 FAILURES_FILE = "failures.csv"

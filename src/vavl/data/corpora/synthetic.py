@@ -235,7 +235,8 @@ class _ClipMaker:
             return utterance
         path = f"video/{name}.mp4"
         sway = _generator(self.seed, number, take, _SWAY)
-        write_mp4(self.out / path, film(sway, speaker.look, units), sound)
+        pictures = film(sway, speaker.look, units)
+        write_mp4(self.out / path, pictures, sound, FRAME_RATE_HZ)
         return replace(utterance, video_path=path)
 
 

@@ -19,7 +19,6 @@ def test_pictures_become_stores_that_the_study_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(ROOT / "research")
     script = importlib.import_module("faces_stores")
     crops = np.random.default_rng(0).integers(0, 256, (6, 48, 48), np.uint8)
     split = np.array([0, 0, 1, 2, 0, 2])

@@ -14,16 +14,28 @@ from torch import Tensor
 import vavl
 from vavl.data.dataset import UtteranceDataset
 from vavl.data.partition import Partition
-from vavl.models.branches import StatisticsHead, input_statistics
-from vavl.training import linear as statistics_heads
-from vavl.training import loop
-from vavl.training.experiment import train_experiment
-from vavl.training.linear import INVERSE_PENALTY, fit_head, fit_statistics_heads
-from vavl.training.objective import Targets, concordance_correlation
-from vavl.training.run_folder import open_stores
-from vavl.types import Modality
+from vavl.models.vavl import StatisticsHead, input_statistics
+from vavl.training import loop, setup
+from vavl.training.experiment import open_stores, train_experiment
+from vavl.training.objective import Targets, concordance_correlation, task_terms
+from vavl.training.setup import prepare_model
+from vavl.types import Batch, Modality
 
 CLIPS, DIM = 120, 3
+INVERSE_PENALTY = 0.03
+
+
+def fitted(
+    statistics: Tensor, targets: Targets, outputs: int, inverse_penalty: float = INVERSE_PENALTY
+) -> StatisticsHead:
+    head = StatisticsHead(statistics.shape[1] // 2, outputs)
+    head.fit(
+        statistics,
+        torch.arange(len(statistics)),
+        lambda values, rows: task_terms(values, targets.at(rows)),
+        inverse_penalty,
+    )
+    return head
 
 
 def drawn() -> tuple[Tensor, Tensor]:
@@ -34,13 +46,13 @@ def drawn() -> tuple[Tensor, Tensor]:
     return statistics, (scores + 2 * torch.randn(CLIPS, 3)).argmax(1)
 
 
-def test_a_head_equals_logistic_regression() -> None:
+@pytest.mark.parametrize("inverse_penalty", [INVERSE_PENALTY, 0.3])
+def test_a_head_equals_logistic_regression(inverse_penalty: float) -> None:
     statistics, labels = drawn()
-    head = StatisticsHead(DIM, 3)
-    fit_head(head, statistics, Targets(torch.eye(3)[labels], None))
+    head = fitted(statistics, Targets(torch.eye(3)[labels], None), 3, inverse_penalty)
     deviation = statistics.std(0, correction=0).clamp_min(1e-6)
     scaled = ((statistics - statistics.mean(0)) / deviation).numpy()
-    theirs = LogisticRegression(C=INVERSE_PENALTY, max_iter=1000, tol=1e-8).fit(scaled, labels)
+    theirs = LogisticRegression(C=inverse_penalty, max_iter=1000, tol=1e-8).fit(scaled, labels)
     ours = head(statistics).softmax(1).numpy()
     np.testing.assert_allclose(ours, theirs.predict_proba(scaled), atol=2e-3)
     assert 0.5 < theirs.score(scaled, labels) < 1
@@ -50,8 +62,7 @@ def test_unknown_categories_are_left_out_and_soft_ones_count() -> None:
     statistics, labels = drawn()
     targets = 0.8 * torch.eye(3)[labels] + 0.2 / 3
     targets[60:] = torch.nan
-    head = StatisticsHead(DIM, 3)
-    fit_head(head, statistics, Targets(targets, None))
+    head = fitted(statistics, Targets(targets, None), 3)
     assert (head(statistics).argmax(1) == labels)[60:].float().mean() > 0.5
     assert head(statistics).softmax(1).amax(1).mean() < 0.8  # as unsure as its targets
 
@@ -60,8 +71,7 @@ def test_attributes_are_fitted_beside_categories() -> None:
     statistics, labels = drawn()
     attribute = (0.5 + 0.1 * (statistics[:, :1] - 5)).clamp(0, 1)
     attribute[::7] = torch.nan
-    head = StatisticsHead(DIM, 4)
-    fit_head(head, statistics, Targets(torch.eye(3)[labels], attribute))
+    head = fitted(statistics, Targets(torch.eye(3)[labels], attribute), 4)
     known = ~attribute[:, 0].isnan()
     found = concordance_correlation(head(statistics)[known, 3], attribute[known, 0])
     assert found > 0.95
@@ -89,8 +99,8 @@ def test_training_fits_the_heads_first_and_leaves_them_alone(
             frames = torch.from_numpy(stores[modality].read(name).astype("float32"))[None]
             x = trained.normalise(modality, frames)
             clips.append(input_statistics(x, torch.ones(x.shape[:2], dtype=torch.bool)))
-        expected = StatisticsHead(stores[modality].spec.dim, len(categories))
-        fit_head(expected, torch.cat(clips), Targets(train.category_targets, None))
+        targets = Targets(train.category_targets, None)
+        expected = fitted(torch.cat(clips), targets, len(categories))
         head = trained.branch(modality).statistics
         assert head is not None
         assert head.weight.abs().max() > 0
@@ -98,12 +108,22 @@ def test_training_fits_the_heads_first_and_leaves_them_alone(
             head(torch.cat(clips)), expected(torch.cat(clips)), atol=2e-2, rtol=0
         )
 
-    monkeypatch.setattr(statistics_heads, "MOST_CLIPS", 5)
+    read: list[str] = []
+    original = UtteranceDataset.__getitem__
+
+    def noted(dataset: UtteranceDataset, positions: list[int]) -> Batch:
+        batch = original(dataset, positions)
+        read.extend(batch.utterance_ids)
+        return batch
+
+    monkeypatch.setattr(UtteranceDataset, "__getitem__", noted)
+    monkeypatch.setattr(setup, "MOST_CLIPS", 5)
     before = trained.acoustic.statistics.weight.clone()
-    fit_statistics_heads(trained, train)
+    prepare_model(trained, train)
     assert not torch.equal(trained.acoustic.statistics.weight, before)
-    clips = statistics_heads._training_clips(trained, train)
-    assert max(len(statistics) for statistics, _ in clips.values()) == 5
+    assert len(read) == 5
+    prepare_model(vavl.VAVL(trained.config.model_copy(update={"input_statistics": False})), train)
+    assert len(read) == 5, "a model without them reads nothing"
 
 
 def test_a_resumed_training_has_them_from_the_checkpoint(
@@ -121,7 +141,15 @@ def test_a_resumed_training_has_them_from_the_checkpoint(
     def solved_again(*_: object) -> None:
         raise AssertionError("the linear models are in the checkpoint")
 
-    monkeypatch.setattr(loop, "fit_statistics_heads", solved_again)
+    monkeypatch.setattr(loop, "prepare_model", solved_again)
     [resumed] = train_experiment(broken, only=["fold-0"])
     for name, weight in vavl.load(expected.path).model.state_dict().items():
         assert torch.equal(weight, vavl.load(resumed.path).model.state_dict()[name]), name
+
+
+def test_configurations_of_earlier_releases_have_the_penalty_of_then() -> None:
+    written = vavl.VAVLConfig(
+        acoustic_dim=2, visual_dim=2, categories=("a", "b"), input_statistics=True
+    ).model_dump(mode="json")
+    assert written.pop("statistics_inverse_penalty") == INVERSE_PENALTY
+    assert vavl.VAVLConfig(**written).statistics_inverse_penalty == INVERSE_PENALTY

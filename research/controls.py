@@ -3,12 +3,18 @@
 A random projection has the dimensionality of learned features and none of their knowledge: what a
 model gains from an encoder beyond its control is what the encoder has learned.
 
+    python research/controls.py extract data/mine/manifest.parquet --acoustic logmel-random ...
+
+runs any vavl command with the extractors ``logmel-random``, ``face-pixels`` and
+``face-pixels-random``.
+
 Source: W. B. Johnson, J. Lindenstrauss, "Extensions of Lipschitz mappings into a Hilbert space",
 1984: such a projection keeps the distances between its inputs, up to a factor near 1.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any, Unpack
 
@@ -18,9 +24,10 @@ from numpy.typing import NDArray
 from vavl.errors import InputError
 from vavl.faces.alignment import Face
 from vavl.features.compact_face import CROP_SIZE, crop_faces
+from vavl.features.face_features import FaceFeaturesOf
 from vavl.features.logmel import BANDS, LogMel
+from vavl.features.registry import register_extractor
 from vavl.features.waveform import ConditioningOptions
-from vavl.types import FeatureSpec, Modality
 
 PIXELS = CROP_SIZE * CROP_SIZE
 
@@ -44,7 +51,7 @@ def random_matrix(inputs: int, dim: int, seed: int) -> NDArray[np.float32]:
         )
     matrix = np.random.default_rng(seed).standard_normal((inputs, dim)) / np.sqrt(dim)
     kept: NDArray[np.float32] = matrix.astype(np.float32)
-    kept.flags.writeable = False  # of all who ask for it
+    kept.flags.writeable = False  # all callers share it
     return kept
 
 
@@ -69,6 +76,8 @@ class RandomLogMel(LogMel):
         ((49, 512), 50.0)
     """
 
+    name = "logmel-random"
+
     def __init__(
         self,
         dim: int = 512,
@@ -82,9 +91,8 @@ class RandomLogMel(LogMel):
         assert self.spec.frame_rate_hz is not None
         self._frames = frames
         self._matrix = random_matrix(BANDS * frames, dim, seed)
-        self.spec = FeatureSpec(
-            modality=Modality.ACOUSTIC,
-            extractor="logmel-random",
+        self.spec = replace(
+            self.spec,
             dim=dim,
             frame_rate_hz=self.spec.frame_rate_hz / frames,
             parameters={**self.spec.parameters, "frames": frames, "seed": seed},
@@ -98,33 +106,22 @@ class RandomLogMel(LogMel):
 
 
 class FacePixels:
-    """Pixels of face crops, as compact-face sees them, in [0, 1]; or a random projection of them.
-
-    Args:
-        dim: Values of the projection; None keeps all 48 x 48 = 2304 pixels.
-        seed: Of the projection.
+    """Pixels of face crops, as compact-face sees them, in [0, 1].
 
     Example:
         >>> FacePixels().embed(np.full((1, 48, 48), 255, np.uint8)).shape
         (1, 2304)
-        >>> FacePixels(dim=256).dim
-        256
     """
 
+    name = "face-pixels"
     weights_sha256 = None
     source = None
-
-    def __init__(self, dim: int | None = None, seed: int = 0) -> None:
-        self.name = "face-pixels" if dim is None else "face-pixels-random"
-        self.dim = PIXELS if dim is None else dim
-        self._seed = seed
-        self._matrix = None if dim is None else random_matrix(PIXELS, dim, seed)
+    dim = PIXELS
 
     @property
     def parameters(self) -> dict[str, Any]:
         """What changes the numbers."""
-        seed = {} if self._matrix is None else {"seed": self._seed}
-        return {"crop": CROP_SIZE, **seed}
+        return {"crop": CROP_SIZE}
 
     def load(self) -> None:
         """There is nothing to read."""
@@ -137,4 +134,42 @@ class FacePixels:
         """Crops ``(N, 48, 48)`` to ``(N, dim)``."""
         pixels: NDArray[np.float32] = crops.reshape(len(crops), PIXELS).astype(np.float32)
         pixels /= 255
-        return pixels if self._matrix is None else pixels @ self._matrix
+        return pixels
+
+
+class RandomFacePixels(FacePixels):
+    """A random projection of the pixels, with the dimensionality of compact-face by default.
+
+    Args:
+        dim: Values of the projection.
+        seed: Of the projection.
+    """
+
+    name = "face-pixels-random"
+
+    def __init__(self, dim: int = 256, seed: int = 0) -> None:
+        self.dim = dim
+        self._seed = seed
+        self._matrix = random_matrix(PIXELS, dim, seed)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What changes the numbers."""
+        return {"crop": CROP_SIZE, "seed": self._seed}
+
+    def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Crops ``(N, 48, 48)`` to ``(N, dim)``."""
+        return super().embed(crops) @ self._matrix
+
+
+register_extractor("acoustic", RandomLogMel.name, RandomLogMel)
+register_extractor("visual", FacePixels.name, FaceFeaturesOf(FacePixels))
+register_extractor("visual", RandomFacePixels.name, FaceFeaturesOf(RandomFacePixels))
+
+if __name__ == "__main__":
+    # Registers once more, now the classes of a module that worker processes can import.
+    import controls  # noqa: F401
+
+    from vavl.cli import main
+
+    main()

@@ -1,11 +1,11 @@
-"""Early fusion: frames of sound and face side by side, and one conformer over them.
+"""Conformers without shared layers: of one modality, averaged (late), or over both (early fusion).
 
-The two sequences cover the same span of time at different rates. Each is stretched to as many steps
-as the longer one has, by repeating steps; where a face is out of sight, its half of the frame is
-zero. A sequence is taken to end with its last valid step: masks do not tell a face that is gone for
-good from the end of the clip.
-
-There is no prediction without one of the modalities.
+Late fusion averages what a conformer for sound and one for the face predict. Early fusion lays the
+frames of sound and face side by side, for one conformer. The two sequences cover the same span of
+time at different rates. Each is stretched to as many steps as the longer one has, by repeating
+steps; where a face is out of sight, its half of the frame is zero. A sequence is taken to end with
+its last valid step: masks do not tell a face that is gone for good from the end of the clip. There
+is no prediction by early fusion without one of the modalities.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from vavl.config.baselines import ConcatenationConfig, ConformersConfig
-from vavl.models.base import EmotionModel, Losses, Normalisation, TaskLoss
-from vavl.models.branches import (
+from vavl.models.base import Criterion, EmotionModel, Losses, Normalisation, task_losses
+from vavl.models.conformer import masked_mean
+from vavl.models.sequences import Predicted, Sequences, average, last_valid
+from vavl.models.vavl import (
     InputProjection,
     ModalityBranch,
     input_projection,
     make_conformer,
     make_head,
 )
-from vavl.models.conformer import masked_mean
-from vavl.models.outputs import Rows, average
-from vavl.models.sequences import Sequences, last_valid
 from vavl.types import STREAMS, Modality
 
 
@@ -47,7 +46,7 @@ class Concatenation(EmotionModel):
         """See the base class."""
         return cast(InputProjection, self.projections[modality])
 
-    def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Rows]:
+    def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
         """See the base class."""
         pair = self.pair(sequences)
         if pair is None:
@@ -58,7 +57,7 @@ class Concatenation(EmotionModel):
         )
         x, mask = side_by_side(acoustic, visual)
         values = self.head(masked_mean(self.encoder(x, mask), mask))
-        return {Modality.AUDIOVISUAL: Rows(pair[0].rows, values)}
+        return {Modality.AUDIOVISUAL: Predicted(pair[0].rows, values)}
 
 
 def side_by_side(
@@ -96,7 +95,7 @@ def side_by_side(
 
 
 class Conformers(EmotionModel):
-    """A conformer for each modality that is read, and the average of what they say."""
+    """A conformer for each modality that is read, and the average of their predictions."""
 
     config_class = ConformersConfig
 
@@ -114,19 +113,19 @@ class Conformers(EmotionModel):
         """See the base class."""
         return self.branch(modality).projection
 
-    def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Rows]:
+    def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
         """See the base class."""
         found = {m: self._predict_from(m, part) for m, part in sequences.items()}
         if self.pair(sequences) is not None:
             found[Modality.AUDIOVISUAL] = average([found[m] for m in STREAMS], self.config)
         return found
 
-    def losses(self, sequences: Mapping[Modality, Sequences], task: TaskLoss) -> Losses:
+    def losses(self, sequences: Mapping[Modality, Sequences], criterion: Criterion) -> Losses:
         """The task loss of each unimodal prediction; there is nothing to learn in their average."""
         found = {m: self._predict_from(m, part) for m, part in sequences.items()}
-        return {m: task(part.values, part.rows) for m, part in found.items()}
+        return task_losses(found, criterion)
 
-    def _predict_from(self, modality: Modality, part: Sequences) -> Rows:
+    def _predict_from(self, modality: Modality, part: Sequences) -> Predicted:
         branch = self.branch(modality)
         x, mask = branch.projection(part.x, part.mask)
-        return Rows(part.rows, branch.head(masked_mean(branch.encoder(x, mask), mask)))
+        return Predicted(part.rows, branch.head(masked_mean(branch.encoder(x, mask), mask)))
