@@ -208,6 +208,7 @@ def test_predict_from_any_subset_of_modalities(
             "manifest: m.parquet does not exist",
         ),
         (["prepare", "folder", "nowhere"], "labels.csv"),
+        (["stream", "--video-pipe", "640x480"], "640x480@25, got '640x480'"),
     ],
 )
 def test_bad_input_ends_with_code_2_and_a_reason(

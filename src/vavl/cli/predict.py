@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -199,6 +200,7 @@ def stream(
     chosen = [name for name, value in given.items() if value is not None]
     if len(chosen) > 1:
         raise InputError(f"{', '.join(chosen)}: expected one of them, got {len(chosen)}")
+    pictures = None if video_pipe is None else _pipe_format(video_pipe)
     recognizer = load(model, device=device)
     speaker = None if profile is None else SpeakerProfile.load(profile)
     if speaker is not None:
@@ -208,8 +210,8 @@ def stream(
         events = sources.file_at_real_time(
             source, speed, audio=reader.accepts_audio, video=reader.accepts_video
         )
-    elif video_pipe is not None:
-        events = sources.pipe(sys.stdin.buffer, *sources.pipe_format(video_pipe))
+    elif pictures is not None:
+        events = sources.pipe(sys.stdin.buffer, *pictures)
     elif audio_pipe is not None:
         events = sources.pcm(sys.stdin.buffer, audio_pipe)
     else:
@@ -219,6 +221,16 @@ def stream(
     with suppress(KeyboardInterrupt):  # nothing is left half done: this is how a stream ends
         run_stream(recognizer, events, window_printer(format), speaker=speaker)
     return EXIT_OK
+
+
+def _pipe_format(text: str) -> tuple[int, int, float]:
+    """Width, height and frame rate of ``640x480@29.97``."""
+    found = re.fullmatch(r"(\d+)x(\d+)@(\d+(?:\.\d+)?)", text.strip())
+    if found is None:
+        raise InputError(
+            f"--video-pipe: expected WIDTHxHEIGHT@FRAMES_A_SECOND, e.g. 640x480@25, got {text!r}"
+        )
+    return int(found[1]), int(found[2]), float(found[3])
 
 
 def export(
