@@ -14,7 +14,6 @@ import torch
 from pretend_faces import pretend_face_features
 
 import vavl
-from vavl.config.models import VAVLPlusConfig
 from vavl.features.registry import build_extractor
 from vavl.types import Modality
 
@@ -23,14 +22,11 @@ Film = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def recognizer() -> vavl.Recognizer:
-    """Log-mel sound, and :class:`FaceFeatures` over a made-up detector and embedder.
-
-    Its model has all parts that a VAVL model may have.
-    """
+    """Log-mel sound, and :class:`FaceFeatures` over a made-up detector and embedder."""
     acoustic = build_extractor(Modality.ACOUSTIC, "logmel").spec
     faces = pretend_face_features()
     torch.manual_seed(0)
-    config = VAVLPlusConfig.preset(
+    config = vavl.VAVLConfig.preset(
         "small",
         acoustic_dim=acoustic.dim,
         visual_dim=4,
@@ -40,7 +36,7 @@ def recognizer() -> vavl.Recognizer:
         heads=2,
         kernel=5,
         head_widths=(12, 8),
-        projection_channels=64,
+        fusion_base="product",
     )
     model = vavl.VAVL(config)
     with torch.no_grad():  # as after training: what is seen and heard makes a difference
@@ -49,8 +45,6 @@ def recognizer() -> vavl.Recognizer:
                 buffer.normal_()
             elif name.endswith(("running_var", "scale")):
                 buffer.uniform_(0.05, 0.5)
-            elif name.endswith(("statistics.weight", "statistics.bias")):
-                buffer.normal_().mul_(0.1)
     made = vavl.Recognizer(model, {Modality.ACOUSTIC: acoustic, Modality.VISUAL: faces.spec})
     made.reader.visual_extractor = faces
     return made

@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny import with_statistics
 
 import vavl
 from vavl import cli
@@ -147,7 +148,9 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[[Modality], None]:
     return lambda use: monkeypatch.setattr(export_folder, "uses", lambda _: (use,))
 
 
-def test_a_model_without_fusion_averages(tmp_path: Path, only: Callable[[Modality], None]) -> None:
+def test_a_model_without_fusion_averages_and_may_know_the_statistics_of_its_input(
+    tmp_path: Path, only: Callable[[Modality], None]
+) -> None:
     config = vavl.VAVLConfig.preset(
         "small",
         acoustic_dim=3,
@@ -160,8 +163,11 @@ def test_a_model_without_fusion_averages(tmp_path: Path, only: Callable[[Modalit
         kernel=3,
         shared_blocks=0,
         head_widths=(4,),
+        input_statistics=True,
     )
-    vavl.VAVL(config).save_pretrained(tmp_path / "model")
+    model = vavl.VAVL(config)
+    with_statistics(model)
+    model.save_pretrained(tmp_path / "model")
     assert [str(use) for use in uses(config)] == ["acoustic", "visual", "audiovisual"]
     only(Modality.AUDIOVISUAL)
     report = export_model(tmp_path / "model", tmp_path / "out")

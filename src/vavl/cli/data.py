@@ -30,7 +30,7 @@ def prepare_app(*, brief: bool) -> SubcommandApp:
 
 
 def first_line(command: Callable[..., int]) -> str:
-    """What a list of commands says about one of them."""
+    """The first sentence of a docstring, for the list of commands."""
     return (command.__doc__ or "").partition("\n\n")[0]
 
 

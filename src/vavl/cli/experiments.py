@@ -113,7 +113,7 @@ def evaluate(
             RUN/evaluation-variants.
         replicates: Bootstrap resamples (of speakers).
         seed: Seed of the resamples.
-        average_variants: Average what the model says of each clip over all of its
+        average_variants: Average the predictions of each clip over all of its
             data.acoustic_variants, e.g. over several speeds, at the cost of extracting them all.
     """
     from rich.console import Console

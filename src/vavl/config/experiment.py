@@ -252,7 +252,7 @@ class ExperimentConfig(Configuration):
         attributes: Sequence[str],
         trained: Sequence[Modality] = tuple(Modality),
     ) -> ModelConfig:
-        """What the model is built from, once the data have said the dimensions and the outputs.
+        """What the model is built from, once the dimensions and the outputs are known.
 
         Args:
             acoustic_dim: Features per acoustic step.

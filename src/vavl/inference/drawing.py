@@ -118,10 +118,10 @@ def plot_timeline(prediction: Prediction, path: Path) -> None:
     Example:
         >>> import tempfile
         >>> from vavl.types import Modality
-        >>> said = (Modality.ACOUSTIC, "sad", {"sad": 0.7, "happy": 0.3}, {})
-        >>> windows = tuple(TimedPrediction(k / 2, k / 2 + 2, *said) for k in range(3))
+        >>> found = (Modality.ACOUSTIC, "sad", {"sad": 0.7, "happy": 0.3}, {})
+        >>> windows = tuple(TimedPrediction(k / 2, k / 2 + 2, *found) for k in range(3))
         >>> path = Path(tempfile.mkdtemp()) / "clip.svg"
-        >>> plot_timeline(Prediction("clip.wav", *said, duration_s=3.0, timeline=windows), path)
+        >>> plot_timeline(Prediction("clip.wav", *found, duration_s=3.0, timeline=windows), path)
         >>> "clip.wav: sad 70%, from sound" in path.read_text(encoding="utf-8")
         True
     """
@@ -277,7 +277,7 @@ class Overlay:
         self._boxes = [face.box for face in faces]
 
     def text(self, time_s: float) -> str:
-        """What the window says whose centre is nearest; empty where it has nothing to go by."""
+        """Text of the window whose centre is nearest; empty where it was predicted from nothing."""
         after = bisect_left(self._centres_s, time_s)
         nearby = range(max(0, after - 1), min(after + 1, len(self._centres_s)))
         return self._texts[min(nearby, key=lambda n: abs(self._centres_s[n] - time_s))]
@@ -360,4 +360,4 @@ def _check_overlay(source: Path, path: Path) -> None:
     if path.exists() and source.exists() and path.samefile(source):
         raise InputError(f"overlay: expected another file than the clip itself, got {path}")
     if not source.is_dir() and not media_info(source).has_video:
-        raise InputError(f"overlay: {source} has no picture; plot= draws what is heard")
+        raise InputError(f"overlay: {source} has no picture; plot= draws predictions from sound")

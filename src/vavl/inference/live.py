@@ -141,7 +141,7 @@ class LiveRecognizer:
 
     def _predicted(self, windows: list[Window]) -> list[TimedPrediction]:
         if self._cutter.audio_open and self._cutter.video_open:
-            ahead_s = self._cutter.heard_s - self._cutter.seen_s
+            ahead_s = self._cutter.audio_s - self._cutter.video_s
             if abs(ahead_s) > _MOST_LAG_S:
                 late, other = ("picture", "sound") if ahead_s > 0 else ("sound", "picture")
                 raise InputError(
@@ -228,7 +228,7 @@ def run_stream(
     if not audio and not video:
         audio, video = events.audio, events.video  # for the error that says why
     live = LiveRecognizer(recognizer, audio=audio, video=video, speaker=speaker)
-    began_s, heard = math.inf, 0
+    began_s, total = math.inf, 0
     for event in events:
         arrived_s = time.monotonic()
         predictions: list[TimedPrediction] = []
@@ -236,8 +236,8 @@ def run_stream(
             if event[1] is None:
                 predictions = live.end_audio()
             else:
-                heard += len(event[1])
-                began_s = min(began_s, arrived_s - heard / SAMPLING_RATE_HZ)
+                total += len(event[1])
+                began_s = min(began_s, arrived_s - total / SAMPLING_RATE_HZ)
                 predictions = live.add_audio(event[1])
         elif event[0] == "frame" and video:
             if event[1] is None:

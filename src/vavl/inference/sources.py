@@ -112,14 +112,14 @@ def file_at_real_time(
 
 
 def _file_sound(path: Path) -> Iterator[tuple[float, Event]]:
-    """Blocks, and when the last sample of each has been heard."""
-    heard, size = 0, round(_BLOCK_S * SAMPLING_RATE_HZ)
+    """Blocks, and when the last sample of each has been played."""
+    total, size = 0, round(_BLOCK_S * SAMPLING_RATE_HZ)
     for samples in audio_blocks(path):
         for start in range(0, len(samples), size):
             block = samples[start : start + size]
-            heard += len(block)
-            yield heard / SAMPLING_RATE_HZ, ("audio", block)
-    yield heard / SAMPLING_RATE_HZ, ("audio", None)
+            total += len(block)
+            yield total / SAMPLING_RATE_HZ, ("audio", block)
+    yield total / SAMPLING_RATE_HZ, ("audio", None)
 
 
 def _file_picture(path: Path) -> Iterator[tuple[float, Event]]:
@@ -294,13 +294,13 @@ def _device_events(readers: Mapping[_Side, _ReadDevice]) -> Iterator[Event]:
 
 
 def _listen(sound: InputContainer, began_s: float, emit: _Emit) -> None:
-    heard = 0
+    total = 0
     with closing(device_sound(sound)) as blocks:
         for block in blocks:
-            missing = round((time.monotonic() - began_s) * SAMPLING_RATE_HZ) - heard - len(block)
-            if missing > (_GAP_S * SAMPLING_RATE_HZ if heard else 0):
+            missing = round((time.monotonic() - began_s) * SAMPLING_RATE_HZ) - total - len(block)
+            if missing > (_GAP_S * SAMPLING_RATE_HZ if total else 0):
                 block = np.concatenate([np.zeros(missing, np.float32), block])
-            heard += len(block)
+            total += len(block)
             if not emit(("audio", block)):
                 return
 
