@@ -47,7 +47,7 @@ def imports(path: Path) -> set[str]:
 
 
 def room(module: str) -> str:
-    return (module.split(".") + ["__init__"])[1]
+    return [*module.split("."), "__init__"][1]
 
 
 GRAPH = {module: imports(path) for module, path in FILES.items()}
