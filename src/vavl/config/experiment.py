@@ -46,11 +46,7 @@ MODEL_CONFIGS = {str(config.model_fields["name"].default): config for config in 
 
 
 def model_config_class(name: str, subject: str = "model.name") -> type[ModelConfig]:
-    """The configuration of a model of that name.
-
-    Args:
-        name: Name of a model.
-        subject: Where the name stands, for the error.
+    """The configuration of a model of that name; an error calls the name by the subject.
 
     Raises:
         InputError: There is no such model.
@@ -254,13 +250,8 @@ class ExperimentConfig(Configuration):
     ) -> ModelConfig:
         """What the model is built from, once the dimensions and the outputs are known.
 
-        Args:
-            acoustic_dim: Features per acoustic step.
-            visual_dim: Features per visual step.
-            categories: Names of the categories.
-            attributes: Names of the attributes.
-            trained: Predictions that the training clips can train. The model makes these, unless
-                the experiment chooses others.
+        ``trained`` are the predictions that the training clips can train. The model makes these,
+        unless the experiment chooses others.
 
         Raises:
             InputError: A name does not fit, or the clips train nothing of the model.
@@ -298,11 +289,7 @@ def load_experiment(
 
 
 def read_toml(path: Path, argument: str) -> dict[str, Any]:
-    """The content of a TOML file.
-
-    Args:
-        path: The file.
-        argument: What the file was given as, for the error.
+    """The content of a TOML file that was given as an argument of that name.
 
     Raises:
         InputError: The file is missing or is not TOML.

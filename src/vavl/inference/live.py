@@ -229,6 +229,12 @@ def run_stream(
         audio, video = events.audio, events.video  # for the error that says why
     live = LiveRecognizer(recognizer, audio=audio, video=video, speaker=speaker)
     began_s, total = math.inf, 0
+
+    def hand_on(predictions: list[TimedPrediction]) -> None:
+        for prediction in predictions:
+            # The last window may end in the future: a frame comes when it is first shown.
+            on_prediction(prediction, max(0.0, time.monotonic() - began_s - prediction.end_s))
+
     for event in events:
         arrived_s = time.monotonic()
         predictions: list[TimedPrediction] = []
@@ -245,15 +251,5 @@ def run_stream(
             else:
                 began_s = min(began_s, arrived_s - event[1].time_s)
                 predictions = live.add_frame(event[1])
-        _hand_on(predictions, began_s, on_prediction)
-    _hand_on(live.finish(), began_s, on_prediction)
-
-
-def _hand_on(
-    predictions: list[TimedPrediction],
-    began_s: float,
-    on_prediction: Callable[[TimedPrediction, float], None],
-) -> None:
-    for prediction in predictions:
-        # The last window may end in the future: a frame comes when it is first shown.
-        on_prediction(prediction, max(0.0, time.monotonic() - began_s - prediction.end_s))
+        hand_on(predictions)
+    hand_on(live.finish())
