@@ -61,7 +61,7 @@ class Training:
         self.settings = config.training
         self.fabric = make_fabric(self.settings)
         self.train, _ = make_datasets(config, manifest, stores, partition)
-        model = make_model(config, self.train, stores)
+        model = make_model(config, self.train)
         optimizer = make_optimizer(model, self.settings)
         objective = Objective(model, self.settings)
         self.objective, self.optimizer = self.fabric.setup(objective, optimizer)

@@ -154,7 +154,8 @@ def train(data: Data, settings: TrainingConfig, show: Callable[[str], None]) -> 
     frames = np.concatenate([voices.read(index) for index in range(len(voices.ids))])
     faces = data.training_faces.embeddings.reshape(-1, model.config.visual_dim).astype(np.float32)
     for modality, x in ((Modality.ACOUSTIC, frames), (Modality.VISUAL, faces)):
-        model.set_normalisation(modality, *map(torch.from_numpy, (x.mean(0), x.std(0))))
+        statistics = map(torch.from_numpy, (x.mean(0), x.std(0)))
+        model.normalisation(modality).set_statistics(*statistics)
     objective = Objective(model, settings)
     optimizer = make_optimizer(model, settings)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
@@ -194,14 +195,14 @@ def read(model: VAVL, modality: Modality, clips: Iterable[NDArray[np.float32]]) 
     """What the model makes of sequences of one modality, one at a time."""
     found = []
     for x in clips:
-        sequence = model.normalise(modality, torch.from_numpy(x)[None])
+        sequence = model.normalisation(modality).normalise(torch.from_numpy(x)[None])
         mask = torch.ones(1, len(x), dtype=torch.bool)
         found.append(model.encode(modality, Sequences.whole(sequence, mask)))
     return Unimodal(
         torch.arange(len(found)),
         *(
             torch.cat([getattr(each, name) for each in found])
-            for name in ("values", "representation", "head")
+            for name in ("values", "representation", "head", "reconstruction")
         ),
     )
 

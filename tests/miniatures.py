@@ -12,6 +12,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from vavl.data.manifest import MEDIA_FIELDS, Manifest
+
 CREMA_D_TASKS = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
 # Two speakers of each split of the first published partition, a woman and a man.
 CREMA_D_ACTORS = {
@@ -23,6 +25,12 @@ CREMA_D_ACTORS = {
     "1011": "Male",
 }
 DURATION_S = 0.4
+
+
+def missing_media(manifest: Manifest) -> list[Path]:
+    """The files that a manifest names and that are not there."""
+    paths = [manifest.path(row, name) for row in manifest for name in MEDIA_FIELDS]
+    return [path for path in paths if path is not None and not path.is_file()]
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

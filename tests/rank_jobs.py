@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -28,18 +30,54 @@ from vavl.types import Batch
 SETTINGS = TrainingConfig(device="cpu", threads=1)
 
 
-def in_two_ranks(job: Callable[..., None], *arguments: Any) -> None:
-    """Runs a job in two processes that train together; raises what one of them raises."""
+InTwoRanks = Callable[..., None]
+"""Runs a job, with its arguments, in two processes that train together."""
+
+_PATIENCE_S = 300
+
+
+@contextmanager
+def two_ranks() -> Iterator[InTwoRanks]:
+    """Starts the processes once for several jobs; what one of them raises is raised."""
+    context, port = multiprocessing.get_context("spawn"), _free_port()
+    with context.Pool(1, _join, (0, port)) as first, context.Pool(1, _join, (1, port)) as second:
+        ranks = (first, second)
+
+        def run(job: Callable[..., None], *arguments: Any) -> None:
+            ends: SimpleQueue[BaseException | None] = SimpleQueue()
+            for rank in ranks:
+                rank.apply_async(job, arguments, callback=ends.put, error_callback=ends.put)
+            try:
+                for _ in ranks:
+                    if (error := ends.get(timeout=_PATIENCE_S)) is not None:
+                        raise error
+            except BaseException:
+                for rank in ranks:  # the other one may wait for this one
+                    rank.terminate()
+                raise
+
+        yield run
+
+
+def killed_in_two_ranks(job: Callable[..., None], *arguments: Any) -> None:
+    """Runs a job in two processes of its own, which end together; raises what one has ended by."""
+    multiprocessing.spawn(_start, (_free_port(), job, arguments), nprocs=2)
+
+
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(_start, (port, job, arguments), nprocs=2)
+        return int(free.getsockname()[1])
 
 
 def _start(rank: int, port: int, job: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    _join(rank, port)
+    job(*arguments)
+
+
+def _join(rank: int, port: int) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_PORT": str(port)}
     os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    job(*arguments)
 
 
 def exchange() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from curves import CHANCE, NO_DROPOUT, UNPAIRED, assert_same_bits, assert_same_curves, fold_of
-from rank_jobs import every_model, exchange, in_two_ranks, train
+from rank_jobs import InTwoRanks, every_model, exchange, killed_in_two_ranks, train, two_ranks
 from tiny import TinyCorpus
 from torch.multiprocessing.spawn import ProcessExitedException
 
@@ -33,16 +34,22 @@ def test_shares_are_the_batches_of_one_process() -> None:
     )
 
 
-def test_exchange_and_batch_statistics() -> None:
+@pytest.fixture(scope="module")
+def in_two_ranks() -> Iterator[InTwoRanks]:
+    with two_ranks() as run:
+        yield run
+
+
+def test_exchange_and_batch_statistics(in_two_ranks: InTwoRanks) -> None:
     in_two_ranks(exchange)
 
 
-def test_every_model_has_the_losses_and_gradients_of_one_process() -> None:
+def test_every_model_has_the_losses_and_gradients_of_one_process(in_two_ranks: InTwoRanks) -> None:
     in_two_ranks(every_model)
 
 
 def test_loss_curves_and_a_killed_rank(
-    tiny_corpus: TinyCorpus, faster_voices: Path, tmp_path: Path
+    in_two_ranks: InTwoRanks, tiny_corpus: TinyCorpus, faster_voices: Path, tmp_path: Path
 ) -> None:
     def experiment(folder: str, **options: object) -> ExperimentConfig:
         # All ranks draw the same variant of a clip as one process does.
@@ -59,9 +66,9 @@ def test_loss_curves_and_a_killed_rank(
     uninterrupted, killed = (
         experiment(name, training__epochs=3, **CHANCE) for name in ("uninterrupted", "killed")
     )
-    trained = [two for _, two in equal.values()]
+    in_two_ranks(train, [*(two for _, two in equal.values()), uninterrupted])
     with pytest.raises(ProcessExitedException, match="SIGKILL"):
-        in_two_ranks(train, [*trained, uninterrupted], killed)
+        killed_in_two_ranks(train, [], killed)
     for one, two in equal.values():
         train_experiment(one, only=["fold-0"])
         assert_same_curves(one, two)

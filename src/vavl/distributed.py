@@ -43,20 +43,14 @@ def leave_at_exit() -> None:
     Gloo's threads run on otherwise, and now and then the process aborts while it is torn down,
     after all its work is done.
     """
-    atexit.register(_leave)
-
-
-def _leave() -> None:
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
+    atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
 
 
 @contextmanager
 def together(device: torch.device) -> Iterator[None]:
     """Inside, the clips of all ranks are one batch; each rank must do the same, step by step.
 
-    Args:
-        device: Where the ranks exchange tensors.
+    The ranks exchange tensors on ``device``.
     """
     global _device
     before = _device

@@ -75,6 +75,14 @@ class FeatureSpec:
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
+    @property
+    def description(self) -> str:
+        """One line that tells a user two extractors apart."""
+        weights = f", weights {self.weights_sha256[:12]}" if self.weights_sha256 else ""
+        source = f" from {self.source}" if self.source else ""
+        parameters = json.dumps(dict(self.parameters), sort_keys=True)
+        return f"{self.modality} {self.extractor}, dim {self.dim}{weights}{source}, {parameters}"
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON-compatible values; :meth:`from_dict` reads it back."""
         content = asdict(self)

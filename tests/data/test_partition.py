@@ -18,7 +18,6 @@ from vavl.data.partition import (
     drawn_partition,
     given_folds,
     partition_by_speakers,
-    save_partitions,
     speaker_kfold,
 )
 from vavl.errors import InputError, StoreError
@@ -208,14 +207,20 @@ def test_what_is_saved_is_loaded(ids: list[str], tmp_path_factory: pytest.TempPa
     assert Partition.load(path) == part
 
 
+SAVED = '{"schema_version": 1, "name": "fold-0", "train": ["a"], "development": [], "test": ["b"]}'
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ('{"schema_version": 1, "name"', "not a readable JSON"),
-        ("[1, 2]", "no vavl partition"),
-        ('{"name": "x"}', "no vavl partition"),
+        ('{"schema_version": 1, "name"', "no file of vavl"),
+        ("[1, 2]", "no file of vavl"),
+        ('{"name": "x"}', r"no file of vavl \('schema_version'\)"),
         ('{"schema_version": 99, "name": "x"}', "expected schema version 1, got 99"),
         ('{"schema_version": 1, "name": "x", "train": [1], "test": []}', "lists of ids"),
+        (SAVED.replace('["a"]', "[1]"), "lists of ids"),
+        (SAVED.replace('["a"]', '"a"'), "lists of ids"),
+        (SAVED.replace('"fold-0"', "0"), "a name"),
     ],
 )
 def test_damaged_files(tmp_path: Path, content: str, words: str) -> None:
@@ -298,9 +303,3 @@ def test_drawn_speakers(manifest: Manifest) -> None:
 def test_shares_that_leave_nobody(manifest: Manifest, shares: tuple[float, float]) -> None:
     with pytest.raises(InputError, match="leave some of 26 speakers"):
         drawn_partition(manifest, "p", seed=0, development_share=shares[0], test_share=shares[1])
-
-
-def test_saved_under_their_names(manifest: Manifest, tmp_path: Path) -> None:
-    part = partition_by_speakers(manifest, "p-1", development="b", test="c")
-    save_partitions([part], tmp_path / "partitions")
-    assert Partition.load(tmp_path / "partitions" / "p-1.json") == part

@@ -1,4 +1,7 @@
-"""Statistics of a speaker: exact, each clip counted once, shrunk to the training's, and saved."""
+"""Statistics of a speaker: exact, each clip counted once, shrunk to the training's, and saved.
+
+Training with normalisation by them: the same in training and in the test, and said aloud.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from tiny import TinyCorpus
 
-from vavl.data.speakers import Moments, SpeakerProfile, pooled, towards_training, training_moments
+import vavl
+from vavl.data.dataset import UtteranceDataset
+from vavl.data.partition import Partition
+from vavl.data.speakers import (
+    SEEN_SPEAKERS,
+    Moments,
+    SpeakerNormalisation,
+    SpeakerProfile,
+    pooled,
+    towards_training,
+    training_moments,
+)
 from vavl.errors import InputError, StoreError
-from vavl.types import FeatureSpec, Modality
+from vavl.evaluation.evaluate import evaluate_runs, predict_fold
+from vavl.models.base import priors
+from vavl.models.registry import load_model
+from vavl.training.experiment import open_stores, train_experiment
+from vavl.training.run_folder import FoldDirectory
+from vavl.training.scoring import run_model
+from vavl.types import STREAMS, FeatureSpec, Modality
 
 RNG = np.random.default_rng(0)
 MEAN, STD = np.array([1.0, -2.0, 0.0]), np.array([2.0, 0.5, 1.0])
@@ -76,7 +97,7 @@ def test_shrinkage_goes_from_the_training_statistics_to_the_speaker() -> None:
     np.testing.assert_allclose(
         half.variance, (speaker.variance + STD**2) / 2 + (speaker.mean - MEAN) ** 2 / 4
     )
-    nothing = Moments.nothing(3) + training
+    nothing = pooled([], 3) + training
     np.testing.assert_array_equal(nothing.mean, MEAN)
     np.testing.assert_array_equal(nothing.std, STD)
     many = Moments(1e12, speaker.mean, speaker.variance) + training
@@ -87,7 +108,7 @@ def test_shrinkage_goes_from_the_training_statistics_to_the_speaker() -> None:
 def test_features_arrive_where_the_training_speakers_lie() -> None:
     sequences = clips(5, 20)
     training = training_moments(MEAN, STD)
-    unknown = towards_training(sequences[0], Moments.nothing(3), training)
+    unknown = towards_training(sequences[0], pooled([], 3), training)
     np.testing.assert_allclose(unknown, sequences[0], rtol=1e-6)
     speaker = of(sequences)
     sure = Moments(1e12, speaker.mean, speaker.variance)
@@ -207,3 +228,84 @@ def test_statistics_that_make_no_sense_are_refused(profile: SpeakerProfile, tmp_
         save_file(tensors, path, metadata=metadata)
         with pytest.raises(StoreError, match="make no sense"):
             SpeakerProfile.load(path)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_corpus: TinyCorpus, tmp_path_factory: pytest.TempPathFactory) -> FoldDirectory:
+    """Trained with normalisation by speaker."""
+    folder = tmp_path_factory.mktemp("runs")
+    config = tiny_corpus.experiment(folder, data__speaker_normalisation=True)
+    return train_experiment(config, only=["fold-0"])[0]
+
+
+def test_each_speaker_is_normalised_by_all_their_clips(
+    tiny_corpus: TinyCorpus, trained: FoldDirectory
+) -> None:
+    manifest = tiny_corpus.manifest
+    stores = open_stores(tiny_corpus.experiment(trained.path))
+    model = load_model(trained.path)
+    normalisation = SpeakerNormalisation.of_stores(manifest, stores, priors(model, stores))
+    partition = Partition.load(trained.partition_file)
+    for modality in STREAMS:
+        # The model keeps the statistics of the training features as they were extracted.
+        plain = UtteranceDataset(manifest, partition.train, stores)
+        mean, std = (x.numpy() for x in plain.feature_statistics(modality))
+        for speaker in manifest.speakers:
+            names = [u.utterance_id for u in manifest if u.speaker == speaker]
+            frames = [stores[modality].read(name) for name in names]
+            own = pooled(map(Moments.of_clip, frames), len(mean))
+            expected = towards_training(frames[0], own, training_moments(mean, std))
+            found = normalisation(modality, names[0], frames[0])
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_test_speakers_are_normalised_and_the_report_says_so(
+    tiny_corpus: TinyCorpus, trained: FoldDirectory
+) -> None:
+    manifest, stores = (
+        tiny_corpus.manifest,
+        open_stores(tiny_corpus.experiment(trained.path)),
+    )
+    table = predict_fold(trained, manifest, stores)
+    model = load_model(trained.path)
+    categories = model.config.categories
+    plain = UtteranceDataset(manifest, table.utterance_ids, stores, categories=categories)
+    raw = run_model(model, plain).by_modality[Modality.ACOUSTIC].numpy()
+    assert not np.allclose(table.logits[Modality.ACOUSTIC], raw)
+    plain.sequence_map = SpeakerNormalisation.of_stores(manifest, stores, priors(model, stores))
+    known = run_model(model, plain).by_modality[Modality.ACOUSTIC].numpy()
+    np.testing.assert_allclose(table.logits[Modality.ACOUSTIC], known, atol=1e-5)
+    remarks = evaluate_runs([trained.path.parent], replicates=20).evaluation.remarks
+    assert any(SEEN_SPEAKERS in remark for remark in remarks)
+
+
+def test_a_recogniser_that_knows_the_speaker_says_what_the_evaluation_says(
+    tiny_corpus: TinyCorpus, trained: FoldDirectory
+) -> None:
+    stores = open_stores(tiny_corpus.experiment(trained.path))
+    table = predict_fold(trained, tiny_corpus.manifest, stores)
+    recognizer = vavl.load(trained.path)
+    by_id = tiny_corpus.manifest.by_id
+
+    def clip(name: str) -> dict[str, np.ndarray]:
+        return {str(m): stores[m].read(name).astype(np.float32) for m in STREAMS}
+
+    first = table.utterance_ids[0]
+    speaker = by_id[first].speaker
+    clips = [clip(name) for name in by_id if by_id[name].speaker == speaker]
+    recognizer.adapt(clips, speaker=speaker)
+    found = recognizer.predict(**clip(first), speaker=speaker).probabilities
+    logits = table.logits[Modality.AUDIOVISUAL][0]
+    expected = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose(list(found.values()), expected, atol=1e-4)
+
+
+def test_results_with_and_without_are_kept_apart(
+    tiny_corpus: TinyCorpus, trained: FoldDirectory, tmp_path: Path
+) -> None:
+    plain = tiny_corpus.experiment(tmp_path, training__epochs=2)
+    train_experiment(plain, only=["fold-0"])
+    remarks = evaluate_runs([plain.run_dir], replicates=20).evaluation.remarks
+    assert not any(SEEN_SPEAKERS in remark for remark in remarks)
+    with pytest.raises(StoreError, match="speaker_normalisation: was True, now False"):
+        evaluate_runs([trained.path.parent, plain.run_dir], replicates=20)

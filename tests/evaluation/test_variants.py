@@ -19,11 +19,7 @@ from vavl.types import Modality
 
 def outputs(*values: float) -> Outputs:
     rows = torch.tensor([[value, -value] for value in values])
-    return Outputs(
-        by_modality={Modality.ACOUSTIC: rows},
-        prediction=rows,
-        predicted=torch.ones(len(values), dtype=torch.bool),
-    )
+    return Outputs(by_modality={Modality.ACOUSTIC: rows}, prediction=rows)
 
 
 def test_where_a_variant_says_nothing_it_counts_as_the_first() -> None:

@@ -15,7 +15,6 @@ from vavl.data.speakers import Moments, SpeakerProfile, towards_training
 from vavl.errors import InputError, MediaError
 from vavl.inference.live import run_stream
 from vavl.inference.sources import file_at_real_time
-from vavl.models.base import model_moments
 from vavl.types import Modality, TimedPrediction
 
 Film = Callable[..., Path]
@@ -49,7 +48,9 @@ def test_features_are_predicted_as_if_they_were_a_training_speakers(
     profile = fresh.adapt(clips, speaker="ann")
     assert [profile.clips(m) for m in (SOUND, FACE)] == [4, 4]
     mapped = {
-        m.value: towards_training(clips[0][m], profile.moments[m], model_moments(fresh.model, m))
+        m.value: towards_training(
+            clips[0][m], profile.moments[m], fresh.model.normalisation(m).moments()
+        )
         for m in (SOUND, FACE)
     }
     known = fresh.predict(**clips[0], speaker="ann")

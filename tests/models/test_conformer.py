@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vavl.config.models import ConformerSizes
 from vavl.models.conformer import (
     Conformer,
     ConformerBlock,
@@ -19,11 +20,12 @@ from vavl.models.conformer import (
 )
 
 WIDTH, HEADS, KERNEL = 16, 4, 5
+SIZES = ConformerSizes(name="conformer", width=WIDTH, heads=HEADS, kernel=KERNEL)
 
 
 def random_block() -> ConformerBlock:
     torch.manual_seed(0)
-    block = ConformerBlock(WIDTH, heads=HEADS, kernel=KERNEL)
+    block = ConformerBlock(SIZES)
     with torch.no_grad():
         for parameter in block.parameters():
             parameter.normal_(std=0.3)
@@ -150,7 +152,7 @@ def test_convolution_over_time_equals_the_layer_that_holds_its_weights() -> None
 
 def test_padding_and_neighbours_change_nothing() -> None:
     torch.manual_seed(1)
-    model = Conformer(6, WIDTH, 2, heads=HEADS, kernel=KERNEL).eval()
+    model = Conformer(SIZES, 6, 2).eval()
     x = torch.randn(1, 7, 6)
     alone = model(x, torch.ones(1, 7, dtype=torch.bool))
     padded = torch.full((3, 20, 6), 1e3)
@@ -160,14 +162,14 @@ def test_padding_and_neighbours_change_nothing() -> None:
 
 
 def test_order_in_time_matters() -> None:
-    model = Conformer(6, WIDTH, 1, heads=HEADS, kernel=KERNEL).eval()
+    model = Conformer(SIZES, 6, 1).eval()
     x, mask = torch.randn(1, 9, 6), torch.ones(1, 9, dtype=torch.bool)
     forwards, backwards = model(x, mask).mean(1), model(x.flip(1), mask).mean(1)
     assert (forwards - backwards).abs().max() > 1e-3
 
 
 def test_gradients_stay_finite_with_one_valid_frame() -> None:
-    model = Conformer(6, WIDTH, 1, heads=HEADS, kernel=KERNEL)
+    model = Conformer(SIZES, 6, 1)
     x = torch.randn(1, 5, 6, requires_grad=True)
     mask = lengths_to_mask(torch.tensor([1]), 5)
     model(x, mask)[:, :1].sum().backward()

@@ -42,7 +42,9 @@ def test_compiled_layers_give_the_same_from_few_graphs() -> None:
         graphs.append(graph)
         return graph.forward
 
-    plain, compiled = (tiny("vavl", **no_dropout).train() for _ in range(2))
+    # One block is enough, and each layer takes a second to compile.
+    sizes = {"shared_blocks": 0, **no_dropout}
+    plain, compiled = (tiny("vavl", **sizes).train() for _ in range(2))
     compile_layers(compiled, backend=capture)
     assert compiled.state_dict().keys() == plain.state_dict().keys()
     for clips, steps in ((4, 13), (3, 7), (5, 20)):

@@ -25,22 +25,15 @@ Read = TypeVar("Read")
 
 
 @contextmanager
-def read_ahead(
-    read: Callable[[Item], Read], items: Iterable[Item], ahead: int = 1
-) -> Iterator[Iterator[Read]]:
-    """Calls a function on items in a thread, in their order, some calls ahead of their use.
+def read_ahead(read: Callable[[Item], Read], items: Iterable[Item]) -> Iterator[Iterator[Read]]:
+    """Calls a function on items in a thread, in their order, one call ahead of its use.
 
     Files are read, copied and converted without Python's lock, beside the computation. The function
     must leave torch's global random numbers alone: which of two threads draws first is chance.
 
-    Args:
-        read: What is called.
-        items: On what; taken from in the calling thread.
-        ahead: Results at most that are held ready, or are being made.
-
     Yields:
-        The results, once. Where a call has failed, its error is raised in the place of its result.
-        The thread ends with the context, however that is left, after the call that it is in.
+        The results, once. A call that failed raises its error in the place of its result. The
+        thread ends with the context, after the call that it is in.
 
     Example:
         >>> with read_ahead(str.upper, "abc") as results:
@@ -55,7 +48,7 @@ def read_ahead(
         waiting: deque[Future[Read]] = deque()
         for item in items:
             waiting.append(reader.submit(read, item))
-            if len(waiting) > ahead:
+            if len(waiting) > 1:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -75,16 +68,14 @@ class UtteranceDataset(Dataset[Batch]):
     Args:
         manifest: Utterance table.
         ids: Which utterances. Those that no store has are left out and listed in :attr:`absent`.
-        stores: Feature store per modality; a clip that a store lacks has no such modality.
-        categories: Names in the order of the targets; empty for a model without categories.
-        attributes: Names in the order of the targets; empty for a model without attributes.
+        stores: By modality; a clip that a store lacks has no such modality.
+        categories: In the order of the targets; empty for a model without categories.
+        attributes: In the order of the targets; empty for a model without attributes.
         soft: Targets are the distribution of the raters' votes where there are votes.
-        variants: Further stores of the same clips, e.g. at other speeds, for training, see
-            :meth:`draw_variants`.
-        apart: Utterances whose sound and face are two items that know nothing of each other; those
-            that have one of them alone stay one item.
-        sequence_map: What each sequence is replaced by, e.g. normalised by its speaker; the
-            statistics of the data set stay those of the features as extracted. May be set later.
+        variants: Further stores of the same clips, e.g. at other speeds, see :meth:`draw_variants`.
+        apart: Utterances whose sound and face become two items.
+        sequence_map: What each sequence is replaced by, e.g. normalised by its speaker; not in
+            :meth:`feature_statistics`. May be set later.
 
     Raises:
         InputError: No store is given, or no clip is left.
@@ -150,7 +141,6 @@ class UtteranceDataset(Dataset[Batch]):
         return len(self.ids)
 
     def __getitem__(self, positions: Sequence[int]) -> Batch:
-        """The batch of the clips at these positions."""
         rows = list(positions)
         acoustic, acoustic_mask = self._padded(Modality.ACOUSTIC, rows)
         visual, visual_mask = self._padded(Modality.VISUAL, rows)
@@ -160,8 +150,10 @@ class UtteranceDataset(Dataset[Batch]):
             acoustic_mask=acoustic_mask,
             visual=visual,
             visual_mask=visual_mask,
-            category_targets=_rows(self.category_targets, rows),
-            attribute_targets=_rows(self.attribute_targets, rows),
+            category_targets=None if self.category_targets is None else self.category_targets[rows],
+            attribute_targets=(
+                None if self.attribute_targets is None else self.attribute_targets[rows]
+            ),
         )
 
     def draw_variants(self, seed: int) -> None:
@@ -264,10 +256,6 @@ def _label(utterance: Utterance, categories: Sequence[str]) -> int:
     return categories.index(category) if category in categories else -1
 
 
-def _rows(targets: Tensor | None, rows: list[int]) -> Tensor | None:
-    return None if targets is None else targets[rows]
-
-
 _POOL = 8
 """Batches whose clips are sorted together by length."""
 
@@ -282,8 +270,7 @@ class BucketSampler(Sampler[list[int]]):
         lengths: ``(N,)`` steps of each clip.
         batch_size: Clips per batch.
         seed: Seed of the order.
-        rank: Which share of each batch, of as many as there are ranks. All shares of a batch
-            together are the batch; a share may be empty.
+        rank: Which of the disjoint shares of each batch is given; it may be empty.
         ranks: Number of shares.
     """
 
@@ -308,7 +295,6 @@ class BucketSampler(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Number of batches."""
         return -(-len(self.lengths) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:

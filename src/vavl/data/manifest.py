@@ -89,17 +89,14 @@ def most_chosen(votes: Mapping[str, float]) -> list[str]:
     return [category for category, count in votes.items() if count == most > 0]
 
 
-def utterance_problems(utterance: Utterance) -> list[str]:
-    """Everything that is wrong with one row by itself; an empty list means that it is valid.
+def utterance_problems(utterance: Utterance) -> Iterator[str]:
+    """Everything that is wrong with one row by itself.
 
     Example:
-        >>> utterance_problems(Utterance("a/b", "demo", "s1", audio_path="a.wav", start_s=-1.0))
+        >>> row = Utterance("a/b", "demo", "s1", audio_path="a.wav", start_s=-1.0)
+        >>> list(utterance_problems(row))
         ["utterance_id: '/' cannot stand in a file name", 'start_s: expected >= 0, got -1.0']
     """
-    return list(_row_problems(utterance))
-
-
-def _row_problems(utterance: Utterance) -> Iterator[str]:
     category, votes, fold = utterance.category, utterance.votes, utterance.fold
     maps = {"votes": votes, "attributes": utterance.attributes, "metadata": utterance.metadata}
     for column, content in maps.items():
@@ -200,12 +197,19 @@ class Manifest(Sequence[Utterance]):
     """An immutable, validated table of utterances.
 
     Paths may lead out of ``root``: a corpus usually lies elsewhere than what is prepared from it.
-    Whether the files exist is asked by :meth:`missing_media` only, so that a batch job can record
-    the missing ones and go on.
+    Whether the files exist is not checked, so that a batch job can record the missing ones and go
+    on.
+
+    Args:
+        utterances: The rows.
+        root: The folder that relative paths start from; need not exist.
 
     Attributes:
-        root: The folder that relative paths start from, absolute.
+        root: The same folder, absolute.
         utterances: The rows.
+
+    Raises:
+        InputError: Naming every problem of every row at once.
 
     Example:
         >>> clips = [Utterance("c1", "mine", "ann", audio_path="c1.wav", category="happy")]
@@ -215,15 +219,6 @@ class Manifest(Sequence[Utterance]):
     """
 
     def __init__(self, utterances: Iterable[Utterance], *, root: Path) -> None:
-        """Checks every row.
-
-        Args:
-            utterances: The rows.
-            root: The folder that relative paths start from; need not exist.
-
-        Raises:
-            InputError: Naming every problem of every row at once.
-        """
         self.utterances = tuple(utterances)
         # Resolved, because the ".." of a relative path is followed on disk, behind symbolic links.
         self.root = Path(root).resolve()
@@ -292,13 +287,7 @@ class Manifest(Sequence[Utterance]):
         return digest.hexdigest()
 
     def path(self, utterance: Utterance, media_field: MediaField) -> Path | None:
-        """Where a medium of an utterance lies, or None where the utterance has none.
-
-        Raises:
-            InputError: If ``media_field`` is not one of :data:`MEDIA_FIELDS`.
-        """
-        if media_field not in MEDIA_FIELDS:
-            raise InputError(f"media_field: expected one of {MEDIA_FIELDS}, got {media_field!r}")
+        """Where a medium of an utterance lies, or None where the utterance has none."""
         stored: str | None = getattr(utterance, media_field)
         return None if stored is None else self.root / stored
 
@@ -314,24 +303,11 @@ class Manifest(Sequence[Utterance]):
             raise InputError(all_problems("ids", unknown))
         return Manifest([self.by_id[name] for name in wanted], root=self.root)
 
-    def missing_media(self) -> list[str]:
-        """One sentence for each file that the manifest names and that is not there."""
-        missing = []
-        for utterance in self.utterances:
-            for name in MEDIA_FIELDS:
-                path = self.path(utterance, name)
-                if path is not None and not path.is_file():
-                    missing.append(f"{utterance.utterance_id!r}: {name} {path} does not exist")
-        return missing
-
     def save(self, path: Path) -> None:
         """Writes the table as Parquet, atomically.
 
         Where the file goes to another folder than ``root``, relative paths are rewritten so that
         they lead to the same files from there.
-
-        Args:
-            path: The file, by custom ``manifest.parquet``.
         """
         import pyarrow.parquet
 
@@ -354,8 +330,8 @@ class Manifest(Sequence[Utterance]):
         """Reads what :meth:`save` wrote; its folder becomes the root.
 
         Raises:
-            InputError: If the file does not exist.
-            StoreError: If it is truncated, damaged, no manifest, or of another schema version.
+            InputError: The file does not exist.
+            StoreError: It is damaged, no manifest, or of another schema version.
         """
         path = Path(path)
         if path.is_dir():
@@ -375,6 +351,7 @@ class Manifest(Sequence[Utterance]):
         return manifest
 
     def _moved_to(self, folder: Path) -> Manifest:
+        """The same rows, with relative paths that start from another folder."""
         moved = []
         for utterance in self.utterances:
             paths: dict[str, Any] = {
@@ -458,8 +435,7 @@ def _table_problems(utterances: Sequence[Utterance]) -> Iterator[str]:
     first_row: dict[str, int] = {}
     for row, utterance in enumerate(utterances):
         where = f"row {row} ({utterance.utterance_id!r})"
-        for problem in utterance_problems(utterance):
-            yield f"{where}: {problem}"
+        yield from (f"{where}: {problem}" for problem in utterance_problems(utterance))
         first = first_row.setdefault(str(utterance.utterance_id), row)
         if first != row:
             yield f"{where}: utterance_id: already used by row {first}; ids must be unique"

@@ -7,14 +7,14 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import asdict, dataclass
+from itertools import chain, combinations
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vavl.data.manifest import Manifest
 from vavl.errors import InputError, StoreError, all_problems
-from vavl.system.atomic import atomic_write
+from vavl.system.atomic import read_json, write_json
 
 SCHEMA_VERSION = 1
 """Raised whenever a partition written before can no longer be read the same way."""
@@ -44,8 +44,7 @@ class Partition:
         """Raises unless this is a speaker-independent division of (a part of) the manifest.
 
         Raises:
-            InputError: Naming every unknown or repeated id, every speaker in two splits, and
-                train or test where it is empty.
+            InputError: Naming every unknown or repeated id, speaker in two splits, and empty split.
         """
         problems = [f"{split} is empty" for split in ("train", "test") if not getattr(self, split)]
         first_seen: dict[str, str] = {}
@@ -69,42 +68,25 @@ class Partition:
 
     def save(self, path: Path) -> None:
         """Writes the partition as JSON, atomically."""
-        content = {"schema_version": SCHEMA_VERSION, "name": self.name}
-        content |= {split: list(getattr(self, split)) for split in SPLITS}
-        with atomic_write(Path(path)) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(Path(path), SCHEMA_VERSION, asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> Partition:
         """Reads what :meth:`save` wrote.
 
         Raises:
-            InputError: If the file does not exist.
-            StoreError: If it is damaged, no partition, or of another schema version.
+            InputError: The file does not exist.
+            StoreError: It is damaged, no partition, or of another schema version.
         """
         path = Path(path)
         if not path.is_file():
             raise InputError(f"partition: {path} does not exist")
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise StoreError(f"{path}: not a readable JSON file ({error})") from error
-        if not isinstance(content, dict) or "schema_version" not in content:
-            raise StoreError(f"{path}: a JSON file, but no vavl partition")
-        if content["schema_version"] != SCHEMA_VERSION:
-            raise StoreError(
-                f"{path}: expected schema version {SCHEMA_VERSION}, got "
-                f"{content['schema_version']!r}; make the partition again with this version of vavl"
-            )
-        wrong = [
-            split
-            for split in SPLITS
-            if not isinstance(content.get(split), list)
-            or not all(isinstance(name, str) for name in content[split])
-        ]
-        if wrong or not isinstance(content.get("name"), str):
+        content = read_json(path, SCHEMA_VERSION)
+        ids: list[Any] = [content.get(split) for split in SPLITS]
+        lists = all(isinstance(names, list) for names in ids)
+        if not lists or not all(isinstance(i, str) for i in [content.get("name"), *chain(*ids)]):
             raise StoreError(f"{path}: expected a name and lists of ids in {', '.join(SPLITS)}")
-        return cls(content["name"], *(tuple(content[split]) for split in SPLITS))
+        return cls(content["name"], *map(tuple, ids))
 
 
 def given_folds(
@@ -144,7 +126,7 @@ def given_folds(
     problems += _share_problems(development_share)
     if problems:
         raise InputError(all_problems("given folds", problems))
-    groups = speaker_groups(manifest, balance_by)
+    groups = _speaker_groups(manifest, balance_by)
     fold_of = {speaker: min(folds) for speaker, folds in folds_of.items()}
     return _partitions(manifest, groups, fold_of, development_share, seed)
 
@@ -186,7 +168,7 @@ def speaker_kfold(
         )
     if problems:
         raise InputError(all_problems("speaker k-fold", problems))
-    groups = speaker_groups(manifest, balance_by)
+    groups = _speaker_groups(manifest, balance_by)
     fold_of: dict[str, int] = {}
     # Dealt on from group to group, so that the remainders of all groups spread over the folds.
     for members in groups.values():
@@ -202,33 +184,31 @@ def _partitions(
     development_share: float,
     seed: int,
 ) -> list[Partition]:
-    """One partition for each fold, whose speakers are tested."""
+    """One partition for each fold, which tests the fold's speakers."""
     partitions = []
     for number in sorted(set(fold_of.values())):
         name = f"fold-{number}"
         test = frozenset(speaker for speaker, fold in fold_of.items() if fold == number)
-        others = {g: [s for s in members if s not in test] for g, members in groups.items()}
-        development = _development_speakers(others, development_share, seed, name)
+        available = len(manifest.speakers) - len(test)
+        wanted = 0
+        if development_share > 0:
+            if available < 2:
+                raise InputError(
+                    f"development_share: {name} has {available} speaker on the training side, none "
+                    "can be spared for development; use fewer folds, more speakers, or "
+                    "development_share=0"
+                )
+            wanted = min(max(1, round(development_share * available)), available - 1)
+        development = _drawn(_without(groups, test), wanted, seed, name, "development")
         partitions.append(partition_by_speakers(manifest, name, development=development, test=test))
     return partitions
 
 
-def _development_speakers(
-    training_side: Mapping[str, Sequence[str]], share: float, seed: int, name: str
-) -> frozenset[str]:
-    available = sum(len(members) for members in training_side.values())
-    if share == 0:
-        return frozenset()
-    if available < 2:
-        raise InputError(
-            f"development_share: {name} has {available} speaker on the training side, none can be "
-            "spared for development; use fewer folds, more speakers, or development_share=0"
-        )
-    wanted = min(max(1, round(share * available)), available - 1)
-    return drawn_speakers(training_side, wanted, seed, name, "development")
+def _without(groups: Mapping[str, Sequence[str]], taken: frozenset[str]) -> dict[str, list[str]]:
+    return {group: [s for s in members if s not in taken] for group, members in groups.items()}
 
 
-def drawn_speakers(
+def _drawn(
     groups: Mapping[str, Sequence[str]], count: int, seed: int, name: str, split: Split
 ) -> frozenset[str]:
     """Draws speakers for a split of the partition ``name``, from each group in proportion."""
@@ -247,7 +227,7 @@ def drawn_speakers(
     )
 
 
-def speaker_groups(manifest: Manifest, balance_by: str | None) -> dict[str, list[str]]:
+def _speaker_groups(manifest: Manifest, balance_by: str | None) -> dict[str, list[str]]:
     """Speakers by their value of a metadata field; all in one group without a field."""
     if balance_by is None:
         return {"": list(manifest.speakers)}
@@ -272,18 +252,14 @@ def speaker_groups(manifest: Manifest, balance_by: str | None) -> dict[str, list
 
 
 def _share_problems(share: float) -> list[str]:
-    if 0 <= share < 1:
-        return []
-    return [f"development_share: expected 0 <= share < 1, got {share}"]
+    valid = 0 <= share < 1
+    return [] if valid else [f"development_share: expected 0 <= share < 1, got {share}"]
 
 
 def seeded_order(names: Iterable[str], seed: int, purpose: str) -> list[str]:
     """A seeded order that stays the same whatever the platform, the library, the order given.
 
-    Args:
-        names: What is ordered.
-        seed: Another seed, another order.
-        purpose: What the order is for: orders for different purposes have nothing in common.
+    Orders for different purposes have nothing in common.
 
     Example:
         >>> seeded_order("abcd", 0, "folds") == seeded_order("dcba", 0, "folds")
@@ -317,11 +293,11 @@ def partition_by_speakers(
     """Puts the clips of named speakers into the splits.
 
     Args:
-        manifest: The corpus, or a part of it: names of speakers who are not in it are passed over.
+        manifest: The corpus, or a part of it; speakers who are not in it are passed over.
         name: Of the partition.
-        development: Speakers for every choice.
-        test: Speakers that nothing is chosen or fitted on.
-        train: Speakers that weights are fitted on; None takes all others.
+        development: Speakers.
+        test: Speakers.
+        train: Speakers; None takes all others.
 
     Raises:
         InputError: A speaker is in two lists, or training or test is left empty.
@@ -368,11 +344,10 @@ def drawn_partition(
     Args:
         manifest: The corpus.
         name: Of the partition.
-        seed: Draws the speakers.
+        seed: Another seed, other speakers.
         development_share: Share of all speakers, more than 0; at least one speaker.
         test_share: Likewise.
-        balance_by: A metadata field, the same in all utterances of a speaker, whose values occur in
-            each split in proportion (e.g. ``"sex"``).
+        balance_by: As in :func:`given_folds`, for both splits.
 
     Raises:
         InputError: The shares make no sense, leave nobody for training, or the field is not known
@@ -385,14 +360,7 @@ def drawn_partition(
             f"development_share, test_share: expected shares above 0 that leave some of {speakers} "
             f"speakers for training, got {development_share:g} and {test_share:g}"
         )
-    groups = speaker_groups(manifest, balance_by)
-    test = drawn_speakers(groups, counts[1], seed, name, "test")
-    others = {group: [s for s in members if s not in test] for group, members in groups.items()}
-    development = drawn_speakers(others, counts[0], seed, name, "development")
+    groups = _speaker_groups(manifest, balance_by)
+    test = _drawn(groups, counts[1], seed, name, "test")
+    development = _drawn(_without(groups, test), counts[0], seed, name, "development")
     return partition_by_speakers(manifest, name, development=development, test=test)
-
-
-def save_partitions(partitions: Iterable[Partition], folder: Path) -> None:
-    """Writes each partition as ``FOLDER/NAME.json``, for ``data.partition_files``."""
-    for partition in partitions:
-        partition.save(Path(folder) / f"{partition.name}.json")

@@ -1,6 +1,6 @@
-"""What is kept of a person: statistics of the features of their unlabelled clips, in a small file.
+"""Features normalised by the speaker: statistics of a person's unlabelled clips, and their file.
 
-The file is a safetensors file: the statistics as tensors, and in its header what they are about::
+A profile is a safetensors file: the statistics as tensors, and in its header what they are about::
 
     acoustic.mean, acoustic.variance     (D,) float64, likewise visual
     header "profile"                     JSON: schema version, speaker, extractor and clips of each
@@ -55,10 +55,7 @@ class Moments:
 
     @classmethod
     def of_clip(cls, frames: NDArray[np.floating]) -> Moments:
-        """The moments of one clip.
-
-        Args:
-            frames: ``(T, D)``; a row of NaN is a step that is not known.
+        """The moments of one clip ``(T, D)``; a row of NaN is a step that is not known.
 
         Raises:
             InputError: Another shape, no known step, or values that are not finite.
@@ -70,18 +67,12 @@ class Moments:
             raise InputError("frames: expected finite features, got NaN or infinity")
         return cls(1.0, known.mean(0), known.var(0))
 
-    @classmethod
-    def nothing(cls, dim: int) -> Moments:
-        """No clip at all."""
-        return cls(0.0, np.zeros(dim), np.zeros(dim))
-
     @property
     def std(self) -> NDArray[np.float64]:
         """``(D,)`` standard deviation."""
         return np.sqrt(self.variance)
 
     def __add__(self, other: Moments) -> Moments:
-        """Both together."""
         clips = self.clips + other.clips
         if clips == 0:
             return self
@@ -96,19 +87,13 @@ class Moments:
 
 def pooled(clips: Iterable[Moments], dim: int) -> Moments:
     """The moments of some clips of ``dim`` dimensions together."""
-    return sum(clips, start=Moments.nothing(dim))
+    return sum(clips, start=Moments(0.0, np.zeros(dim), np.zeros(dim)))
 
 
 def training_moments(
     mean: NDArray[np.floating], std: NDArray[np.floating], clips: float = PRIOR_CLIPS
 ) -> Moments:
-    """The training statistics, as that many clips.
-
-    Args:
-        mean: ``(D,)``.
-        std: ``(D,)``.
-        clips: What they count as, more than 0.
-    """
+    """The training statistics, mean and standard deviation ``(D,)``, as that many clips."""
     if not clips > 0:
         raise InputError(f"clips: expected a prior of more than 0 clips, got {clips}")
     return Moments(clips, mean.astype(np.float64), std.astype(np.float64) ** 2)
@@ -121,12 +106,12 @@ def towards_training(
 
     Args:
         frames: ``(T, D)`` as extracted; rows of NaN stay.
-        speaker: Of the speaker's unlabelled clips; unless there are any, nothing is changed.
-        training: As :func:`training_moments` gives them.
+        speaker: Of the speaker's unlabelled clips; without any, nothing is changed.
+        training: See :func:`training_moments`.
 
     Returns:
-        ``(T, D)``: with the shrunk statistics of the speaker taken out, and those of training put
-        in their place, so that a model normalises them as it does its training speakers'.
+        ``(T, D)``: the shrunk statistics of the speaker are replaced by those of training, so that
+        a model normalises them as it does its training speakers'.
 
     Example:
         >>> training = training_moments(np.zeros(1), np.ones(1))
@@ -188,15 +173,9 @@ class SpeakerNormalisation:
         stores: Mapping[Modality, FeatureStore],
         training: Mapping[Modality, Moments],
     ) -> Self:
-        """By all clips of each speaker, shrunk to the training statistics.
+        """By all clips of each speaker in the stores, of which no label is read.
 
-        No label is read. Other versions of the clips, e.g. at other speeds, are normalised by the
-        statistics of these.
-
-        Args:
-            manifest: Says who speaks.
-            stores: The clips of all speakers.
-            training: Training statistics of some of the modalities, see the class.
+        Other versions of the clips, e.g. at other speeds, are normalised by the same statistics.
         """
         return cls(manifest, {m: speaker_moments(manifest, stores[m]) for m in training}, training)
 
@@ -339,13 +318,13 @@ class SpeakerProfile:
                 f"{path}: expected schema version {SCHEMA_VERSION}, got "
                 f"{header.get('schema_version')!r}; {_REMEDY} of this version"
             )
+        moments, extractors = {}, {}
         try:
-            streams = {Modality(name): content for name, content in header["streams"].items()}
-            moments = {
-                m: Moments(float(content["clips"]), *(tensors[f"{m}.{part}"] for part in _PARTS))
-                for m, content in streams.items()
-            }
-            extractors = {m: content["extractor"] for m, content in streams.items()}
+            for name, content in header["streams"].items():
+                modality = Modality(name)
+                parts = (tensors[f"{name}.{part}"] for part in _PARTS)
+                moments[modality] = Moments(float(content["clips"]), *parts)
+                extractors[modality] = content["extractor"]
             speaker = str(header["speaker"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(

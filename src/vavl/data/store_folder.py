@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
@@ -20,15 +20,12 @@ from vavl.system.atomic import atomic_write
 
 @dataclass(frozen=True)
 class StoreFolder:
-    """The files of one folder, by their names; it need not exist. Can be pickled.
-
-    Attributes:
-        address: Absolute path, or address.
-        is_local: Whether the files lie on this machine, where reading them whole is cheap.
-    """
+    """The files of one folder, by their names; it need not exist. Can be pickled."""
 
     address: str
+    """Absolute path, or address."""
     is_local: bool
+    """Whether the files lie on this machine, where reading them whole is cheap."""
 
     def __str__(self) -> str:
         return self.address
@@ -41,11 +38,7 @@ class StoreFolder:
         return "memory" not in ([protocols] if isinstance(protocols, str) else protocols)
 
     def prepare(self) -> None:
-        """Makes the folder where there is none, and removes what killed writers left half written.
-
-        Raises:
-            StoreError: There is a file of that name.
-        """
+        """Makes the folder if there is none, and removes what killed writers left half written."""
         if not self.is_local:
             return  # folders come with their first file, and nothing is written beside its place
         folder = Path(self.address)
@@ -113,7 +106,7 @@ class StoreFolder:
     def sha256(self, name: str) -> str:
         """Hash of a file; reads it all."""
         with self._opened() as (file_system, root), file_system.open(f"{root}/{name}") as file:
-            return _sha256(file)
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def local_file(self, name: str, sha256: str) -> Path:
         """A file of this machine with the content of a file that never changes.
@@ -134,8 +127,8 @@ class StoreFolder:
                 with self._opened() as (file_system, root):
                     file_system.get_file(f"{root}/{name}", str(temporary))
                 with temporary.open("rb") as file:
-                    intact = _sha256(file) == sha256
-                if not intact:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                if found != sha256:
                     raise StoreError(f"{self}/{name}: damaged, its hash is not the recorded one")
         return kept
 
@@ -156,14 +149,10 @@ class StoreFolder:
 
 
 def open_folder(path: str | os.PathLike[str]) -> StoreFolder:
-    """The folder at a path or an address; it need not exist.
-
-    Args:
-        path: A path, or an address such as ``s3://bucket/stores/logmel``, for which the package
-            that fsspec names must be installed (``s3fs``, ``gcsfs``, ``adlfs``, ...).
+    """The folder at a path or an address such as ``s3://bucket/stores/logmel``; it need not exist.
 
     Raises:
-        InputError: No package knows such an address, or it is not installed.
+        InputError: No package knows such an address, or it (``s3fs``, ...) is not installed.
 
     Example:
         >>> folder = open_folder("memory://doctest")
@@ -197,10 +186,3 @@ def _file_system(address: str) -> tuple[Any, str]:
             f"{address}: expected a path or an address that fsspec knows ({error})"
         ) from error
     return file_system, root
-
-
-def _sha256(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()

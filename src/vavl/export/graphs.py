@@ -60,7 +60,7 @@ class UseGraph(nn.Module):
         """
         unimodal = []
         for stream, x, mask in zip(self.streams, inputs[::2], inputs[1::2], strict=True):
-            x = self.model.normalise(stream, x)
+            x = self.model.normalisation(stream).normalise(x)
             if self.zero_padding:
                 x = x.masked_fill(~mask[..., None], 0.0)
             unimodal.append(self.model.encode(stream, Sequences.whole(x, mask)))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.data.manifest import Manifest
-from vavl.data.shards import as_half
+from vavl.data.store import as_half
 from vavl.errors import InputError
 from vavl.features.registry import Extractor
 

@@ -12,8 +12,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from vavl.data import shards as files
-from vavl.data.store import StoreWriter
+from vavl.data.store import StoreWriter, data_name, write_shard
 from vavl.data.store_folder import StoreFolder
 from vavl.errors import InputError, StoreError, VavlError
 from vavl.features.clips import ClipExtraction, ClipTask
@@ -137,9 +136,9 @@ def _finished(
             ids = [each.utterance_id for each in shard.tasks]
             result = _write(folder, shard.name, key, {i: shard.outcomes[i] for i in ids})
         size, failures = result
-        if size is not None and folder.size(files.data_name(shard.name)) != size:
+        if size is not None and folder.size(data_name(shard.name)) != size:
             raise StoreError(
-                f"{folder}: {files.data_name(shard.name)} was written by an actor and is not seen "
+                f"{folder}: {data_name(shard.name)} was written by an actor and is not seen "
                 "here; give a folder that all machines share, or an object store"
             )
         unfinished -= 1
@@ -247,7 +246,7 @@ def _write(
     """Writes a shard; returns its size in bytes, None without features, and the failures."""
     failures = {i: found if isinstance(found, Failure) else None for i, found in outcomes.items()}
     frames = {i: found for i, found in outcomes.items() if not isinstance(found, Failure)}
-    return files.write_shard(folder, name, key, frames) if frames else None, failures
+    return write_shard(folder, name, key, frames) if frames else None, failures
 
 
 def _reason(error: Exception) -> str:

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.data.manifest import MediaField
-from vavl.data.shards import describe
 from vavl.errors import InputError, all_problems, did_you_mean
 from vavl.features.arrays import ArrayFeatures
 from vavl.features.compact_face import CompactFaceFeatures
@@ -183,8 +182,8 @@ def rebuild_extractor(spec: FeatureSpec, *, source: str | None = None) -> Extrac
     if rebuilt.spec.key != spec.key:
         raise InputError(
             f"extractor: the features of {name!r} would not be the same\n"
-            f"  expected: {describe(spec)}\n"
-            f"  got:      {describe(rebuilt.spec)}\n"
+            f"  expected: {spec.description}\n"
+            f"  got:      {rebuilt.spec.description}\n"
             "Are these other weights, or is this another version of vavl?"
         )
     return rebuilt

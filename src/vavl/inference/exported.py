@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vavl.config.models import ModelConfig
 from vavl.errors import StoreError
-from vavl.models.base import ModelOutput, Normalisation, NormalisingModel
+from vavl.models.base import EmotionModel, ModelOutput, Normalisation
 from vavl.models.pretrained import read_model_config
 from vavl.models.sequences import checked_batch
 from vavl.system.atomic import read_json
@@ -122,7 +122,7 @@ class ExportedModel:
         return torch.from_numpy(values)
 
 
-def write_normalisations(folder: Path, model: NormalisingModel) -> None:
+def write_normalisations(folder: Path, model: EmotionModel) -> None:
     """Writes the training statistics of a model into the folder of its export."""
     content = save(
         {

@@ -32,7 +32,7 @@ from vavl.inference.quality import Quality
 from vavl.inference.reader import FRAME_RATE_HZ, FeatureArrays, Reader
 from vavl.inference.windows import HOP_S, LONGEST_S, WINDOW_S, ClipStreams, Window, cut_clip
 from vavl.media.audio import SAMPLING_RATE_HZ
-from vavl.models.base import EmotionModel, model_moments
+from vavl.models.base import EmotionModel
 from vavl.system.memory import release_memory
 from vavl.types import FeatureSpec, Modality, Prediction, TimedPrediction, what_it_takes
 
@@ -342,7 +342,7 @@ class Recognizer:
         # Features that do not fit the model stay as they are: the model's own check names them.
         if known is None or modality not in taken or sequence.shape[1] != len(known.mean):
             return sequence
-        return towards_training(sequence, known, model_moments(self.model, modality))
+        return towards_training(sequence, known, self.model.normalisation(modality).moments())
 
     def _features_of(self, clip: Clip) -> Iterator[FeatureArrays]:
         """Features of each part of a clip that counts as a clip by itself."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Protocol, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from vavl.config.models import ModelConfig
 from vavl.data.speakers import Moments, training_moments
 from vavl.errors import StoreError
 from vavl.models.pretrained import load_weights, read_model_config, resolve_model, write_model
-from vavl.models.sequences import Pair, Predicted, Sequences, average, checked_batch, in_common
+from vavl.models.sequences import AnyClips, Predicted, Sequences, average, checked_batch, in_common
 from vavl.types import STREAMS, Inputs, Modality
 
 
@@ -24,10 +24,9 @@ class Criterion(Protocol):
     """What the outputs for a batch are judged by: over the clips of all processes that share it."""
 
     def task_loss(self, values: Tensor, rows: Tensor) -> Tensor | None:
-        """Loss of outputs ``(n, outputs)`` of the clips at ``(n,)`` places of the batch.
+        """Scalar loss of ``(n, outputs)`` of the clips at ``(n,)`` places of the batch.
 
-        Returns:
-            Scalar; None where no process has such a clip.
+        None where no process has such a clip.
         """
 
     def squared_error(self, values: Tensor, targets: Tensor) -> Tensor:
@@ -43,8 +42,8 @@ Losses = dict[Modality, Tensor]
 Step = Callable[[Mapping[Modality, Sequences], Criterion], Losses]
 """One step of the optimizer on a batch; no losses where the batch has nothing to train."""
 
-LossTerms = Callable[[Tensor, Tensor], Sequence[Tensor]]
-"""Terms of the task loss of ``(n, outputs)`` of the clips at ``(n,)`` places of a data set."""
+TaskLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""A scalar plus the task loss of ``(n, outputs)`` of the clips at ``(n,)`` places of a data set."""
 
 
 def task_losses(predictions: Mapping[Modality, Predicted], criterion: Criterion) -> Losses:
@@ -83,11 +82,7 @@ def spread(rows: Tensor, values: Tensor, batch: int) -> Tensor:
 
 
 class Normalisation(nn.Module):
-    """Mean and scale of the training speakers' features, as buffers: they travel with the weights.
-
-    Args:
-        dim: Features per step (D).
-    """
+    """Mean and scale of the training speakers' ``dim`` features, as buffers beside the weights."""
 
     mean: Tensor
     scale: Tensor
@@ -111,82 +106,67 @@ class Normalisation(nn.Module):
         """Mean and standard deviation ``(D,)`` on the CPU; 1 for dimensions that never vary."""
         return self.mean.cpu(), (1.0 / self.scale).cpu()
 
-
-class NormalisingModel(Protocol):
-    """What knows its training statistics: a model, or one that was exported."""
-
-    @property
-    def config(self) -> ModelConfig:
-        """Sizes and outputs."""
-
-    def normalisation(self, modality: Modality) -> Normalisation:
-        """The statistics by which features of a modality are normalised."""
+    def moments(self) -> Moments:
+        """These statistics as a prior for those of a speaker."""
+        mean, std = self.statistics()
+        return training_moments(mean.numpy(), std.numpy())
 
 
-def model_moments(model: NormalisingModel, modality: Modality) -> Moments:
-    """The training statistics that a model normalises by, as a prior for those of a speaker."""
-    mean, std = model.normalisation(modality).statistics()
-    return training_moments(mean.numpy(), std.numpy())
-
-
-def priors(model: NormalisingModel, known: Container[Modality]) -> dict[Modality, Moments]:
-    """These statistics of each modality that a model reads, of those that are known."""
-    return {m: model_moments(model, m) for m in model.config.inputs if m in known}
+def priors(model: EmotionModel, known: Container[Modality]) -> dict[Modality, Moments]:
+    """The training statistics of each modality that a model reads, of those that are known."""
+    return {m: model.normalisation(m).moments() for m in model.config.inputs if m in known}
 
 
 class EmotionModel(nn.Module, ABC):
     """A model of emotion from sound, from the face, or from both.
 
-    A subclass says where its normalisation is and what it predicts from the sequences of a batch.
-    Where it learns by anything else than the task loss of each of its predictions, it says so in
-    :meth:`losses`, or in :meth:`steps` where it takes several steps on a batch. Which predictions
-    it makes, and so which modalities it can do without, stands in its configuration.
+    A subclass names the place of its normalisation and predicts from the sequences of a batch.
+    Where it learns by anything else than the task loss of each prediction, it overrides
+    :meth:`losses`, or :meth:`steps` where it takes several steps on a batch. Its configuration says
+    which predictions it makes, and so which modalities it can do without.
 
     The prediction for a clip depends on that clip alone: not on its neighbours in the batch, on
     padding, or on what stands where a mask is False.
     """
 
     config_class: ClassVar[type[ModelConfig]]
+    normalisation_path: ClassVar[str] = "projections.{modality}"
+    """The submodule that normalises the features of a modality."""
     config: ModelConfig
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
 
-    @abstractmethod
     def normalisation(self, modality: Modality) -> Normalisation:
         """The statistics by which features of a modality are normalised."""
+        path = self.normalisation_path.format(modality=modality)
+        return cast(Normalisation, self.get_submodule(path))
 
     @abstractmethod
     def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
-        """What the model predicts from normalised sequences.
+        """What the model predicts from normalised sequences, as :meth:`sequences` gives them.
 
-        Args:
-            sequences: By modality, for the clips of a batch that have it; no entry where none has.
-
-        Returns:
-            The predictions of the configuration, each for the clips that have what it takes, which
-            may be none. A unimodal one never looks at the other modality.
+        The predictions of the configuration, each for the clips that have what it takes, perhaps
+        none. A unimodal one never looks at the other modality.
         """
 
-    def pair(self, sequences: Mapping[Modality, Sequences]) -> Pair | None:
+    def pair(self, parts: Mapping[Modality, AnyClips]) -> tuple[AnyClips, AnyClips] | None:
         """Sound and face of the clips with both, perhaps of none.
 
         None where the batch has one modality alone, or the model does not predict from both.
         """
-        both = Modality.AUDIOVISUAL in self.config.predictions and len(sequences) == len(STREAMS)
-        if not both:
+        if Modality.AUDIOVISUAL not in self.config.predictions or len(parts) < len(STREAMS):
             return None
-        acoustic, visual = in_common(*(sequences[modality] for modality in STREAMS))
+        acoustic, visual = in_common(*(parts[modality] for modality in STREAMS))
         return acoustic, visual
 
-    def prepare(self, clips: Iterable[tuple[Tensor, Inputs]], terms: LossTerms) -> None:
+    def prepare(self, clips: Iterable[tuple[Tensor, Inputs]], add_task_loss: TaskLoss) -> None:
         """Learns what is not learned step by step; called once, before the first step.
 
         Args:
-            clips: Batches of training clips: their ``(B,)`` places in the training split, and their
-                features. They are read while they are iterated over.
-            terms: Of the task loss for outputs of clips at places of that split.
+            clips: ``(B,)`` places in the training split, and the features of the clips there.
+            add_task_loss: Takes places in that split.
         """
 
     def steps(self, settings: TrainingConfig) -> tuple[Step, ...]:  # noqa: ARG002
@@ -196,43 +176,22 @@ class EmotionModel(nn.Module, ABC):
     def losses(self, sequences: Mapping[Modality, Sequences], criterion: Criterion) -> Losses:
         """What a step minimises: here the task loss of each prediction.
 
-        Args:
-            sequences: As for :meth:`predict`. Where several processes share the batch, a modality
-                that clips of another process have is here too, perhaps for none of these clips.
-            criterion: What the outputs are judged by.
+        Where several processes share the batch, a modality that clips of another process have is
+        among the sequences too, perhaps for none of these clips.
         """
         return task_losses(self.predict(sequences), criterion)
 
-    def set_normalisation(self, modality: Modality, mean: Tensor, std: Tensor) -> None:
-        """Stores the per-dimension statistics of the training speakers' features.
-
-        Args:
-            modality: ``acoustic`` or ``visual``.
-            mean: ``(D,)``.
-            std: ``(D,)``; dimensions that never vary are left unscaled.
-        """
-        self.normalisation(modality).set_statistics(mean, std)
-
-    def normalise(self, modality: Modality, x: Tensor) -> Tensor:
-        """Features as extracted, ``(B, T, D)``, to zero mean and unit variance."""
-        return self.normalisation(modality).normalise(x)
-
     def sequences(self, inputs: Inputs) -> dict[Modality, Sequences]:
-        """Normalised sequences of the clips that have each of the modalities that the model reads.
+        """Normalised sequences of each modality that the model reads, of the clips that have it.
 
-        Args:
-            inputs: By modality features as extracted and their mask, all False for a clip without
-                this modality.
-
-        Returns:
-            By modality the clips that have it, cut to the last step that is valid in any of them;
-            no entry where no clip has it.
+        They are cut to the last step that is valid in any of these clips. There is no entry where
+        no clip has the modality: where all masks are False.
         """
-        found = {}
-        for modality in self.config.inputs:
-            if modality in inputs and inputs[modality][1].any():
-                found[modality] = self.clips_with(modality, *inputs[modality])
-        return found
+        return {
+            modality: self.clips_with(modality, *inputs[modality])
+            for modality in self.config.inputs
+            if modality in inputs and inputs[modality][1].any()
+        }
 
     def clips_with(self, modality: Modality, x: Tensor, mask: Tensor) -> Sequences:
         """Normalised sequences of those clips, at least one, of a batch that have a modality."""
@@ -240,7 +199,8 @@ class EmotionModel(nn.Module, ABC):
         steps = int(torch.nonzero(mask.any(0)).max()) + 1
         if len(rows) < len(mask):
             x, mask = x[rows], mask[rows]
-        return Sequences(rows, self.normalise(modality, x[:, :steps].float()), mask[:, :steps])
+        x = self.normalisation(modality).normalise(x[:, :steps].float())
+        return Sequences(rows, x, mask[:, :steps])
 
     def clips_without(self, modality: Modality) -> Sequences:
         """Sequences of no clips, of one step."""
@@ -291,12 +251,7 @@ class EmotionModel(nn.Module, ABC):
         return self.output(self.predict(self.sequences(inputs)), batch)
 
     def output(self, predictions: Mapping[Modality, Predicted], batch: int) -> ModelOutput:
-        """Puts the predictions for a batch of B clips together.
-
-        Args:
-            predictions: As :meth:`predict` returns them.
-            batch: B.
-        """
+        """Puts together what :meth:`predict` returned for a batch of that many clips."""
         made = {m: part for m, part in predictions.items() if len(part)}
         spread_out = {m: spread(part.rows, part.values, batch) for m, part in made.items()}
         if Modality.AUDIOVISUAL not in made and len(made) == len(STREAMS):

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vavl.config.models import ConformerSizes
 from vavl.distributed import are_together, gathered
 
 
@@ -30,10 +31,6 @@ class MaskedBatchNorm(nn.Module):
 
     With fewer than two valid frames the batch has no variance: the running statistics normalise
     and stay as they are.
-
-    Args:
-        width: Features per frame.
-        streams: Streams whose statistics are kept apart.
     """
 
     eps = 1e-5
@@ -156,13 +153,7 @@ class Dropout(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Position-wise feed-forward module: LayerNorm, expand, SiLU, contract.
-
-    Args:
-        width: Of each step.
-        expansion: Hidden units over width.
-        dropout: Probability, after the activation and at the end.
-    """
+    """Position-wise feed-forward module: LayerNorm, expand, SiLU, contract."""
 
     def __init__(self, width: int, expansion: int, dropout: float) -> None:
         super().__init__()
@@ -192,7 +183,7 @@ def relative_positions(
 ) -> Tensor:
     """Sinusoids of the distances ``steps - 1`` down to ``-(steps - 1)``: ``(2 steps - 1, width)``.
 
-    Sine and cosine alternate over the width. Source: Dai et al. 2019, section 3.3.
+    Source: Dai et al. 2019, section 3.3.
     """
     distances = torch.arange(steps - 1, -steps, -1, device=device, dtype=torch.float32)
     return sinusoids(distances, width).to(dtype)
@@ -220,15 +211,9 @@ class RelativeSelfAttention(nn.Module):
         nn.init.xavier_uniform_(self.position_bias)
 
     def forward(self, x: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-        """Attends over the valid steps of each item.
+        """Maps ``(B, T, width)`` to ``(B, T, width)``, see :class:`Conformer`.
 
-        Args:
-            x: ``(B, T, width)``.
-            mask: ``(B, T)``, True = valid; at least one valid step per item.
-            positions: ``(2T - 1, width)`` from :func:`relative_positions`.
-
-        Returns:
-            ``(B, T, width)``; rows of padding hold values without meaning.
+        ``positions`` are ``(2T - 1, width)`` from :func:`relative_positions`.
         """
         batch, steps, width = x.shape
         head_width = width // self.heads
@@ -274,14 +259,7 @@ def _distances_to_keys(scores: Tensor) -> Tensor:
 
 
 class ConvolutionModule(nn.Module):
-    """Pointwise GLU, depthwise convolution over time, batch normalisation, SiLU, pointwise.
-
-    Args:
-        width: Of each step.
-        kernel: Steps that the convolution covers, odd.
-        dropout: Probability, at the end.
-        streams: Modalities that run through it, see :class:`MaskedBatchNorm`.
-    """
+    """Pointwise GLU, depthwise convolution over time, batch normalisation, SiLU, pointwise."""
 
     def __init__(self, width: int, kernel: int, dropout: float, streams: int) -> None:
         super().__init__()
@@ -313,21 +291,13 @@ class ConvolutionModule(nn.Module):
 class ConformerBlock(nn.Module):
     """Half feed-forward, attention, convolution, half feed-forward, LayerNorm."""
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        heads: int = 8,
-        expansion: int = 4,
-        kernel: int = 31,
-        dropout: float = 0.1,
-        streams: int = 1,
-    ) -> None:
+    def __init__(self, sizes: ConformerSizes, streams: int = 1) -> None:
         super().__init__()
-        self.feed_forward_in = FeedForward(width, expansion, dropout)
-        self.attention = RelativeSelfAttention(width, heads, dropout)
-        self.convolution = ConvolutionModule(width, kernel, dropout, streams)
-        self.feed_forward_out = FeedForward(width, expansion, dropout)
+        width, dropout = sizes.width, sizes.dropout
+        self.feed_forward_in = FeedForward(width, sizes.expansion, dropout)
+        self.attention = RelativeSelfAttention(width, sizes.heads, dropout)
+        self.convolution = ConvolutionModule(width, sizes.kernel, dropout, streams)
+        self.feed_forward_out = FeedForward(width, sizes.expansion, dropout)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, mask: Tensor, positions: Tensor, stream: int = 0) -> Tensor:
@@ -340,46 +310,23 @@ class ConformerBlock(nn.Module):
 
 
 class Conformer(nn.Module):
-    """A stack of conformer blocks behind a linear input layer.
+    """Some conformer blocks behind a linear input layer.
 
     Args:
+        sizes: Of each block.
         input_width: Width of the input sequence.
-        width: Width of the blocks, a multiple of ``heads`` and of 2.
         blocks: How many blocks.
-        heads: Attention heads.
-        expansion: Inner width of the feed-forward modules, as a multiple of ``width``.
-        kernel: Taps of the depthwise convolution, odd.
-        dropout: Share of activations dropped in training.
         streams: How many modalities run through these blocks (batch statistics are per stream).
     """
 
     def __init__(
-        self,
-        input_width: int,
-        width: int,
-        blocks: int,
-        *,
-        heads: int = 8,
-        expansion: int = 4,
-        kernel: int = 31,
-        dropout: float = 0.1,
-        streams: int = 1,
+        self, sizes: ConformerSizes, input_width: int, blocks: int, streams: int = 1
     ) -> None:
         super().__init__()
-        self.width = width
-        self.input = nn.Linear(input_width, width)
-        self.dropout = Dropout(dropout)
-        self.blocks = nn.ModuleList(
-            ConformerBlock(
-                width,
-                heads=heads,
-                expansion=expansion,
-                kernel=kernel,
-                dropout=dropout,
-                streams=streams,
-            )
-            for _ in range(blocks)
-        )
+        self.width = sizes.width
+        self.input = nn.Linear(input_width, sizes.width)
+        self.dropout = Dropout(sizes.dropout)
+        self.blocks = nn.ModuleList(ConformerBlock(sizes, streams) for _ in range(blocks))
 
     def forward(self, x: Tensor, mask: Tensor, stream: int = 0) -> Tensor:
         """Encodes sequences over time.

@@ -47,8 +47,7 @@ def resolve_model(
 ) -> Path:
     """The local folder of a model: the source itself, or the hub's snapshot in the cache.
 
-    Raises:
-        StoreError: The source is no folder with a model, and no hub id that can be reached.
+    Raises StoreError if it is no folder with a model, and no hub id that can be reached.
     """
     folder = Path(source)
     if folder.is_dir():
@@ -86,12 +85,7 @@ def _checked_folder(folder: Path) -> Path:
 
 
 def read_model_config(folder: Path) -> ModelConfig:
-    """Reads ``config.json``; without a name, as in files of the first releases, it is VAVL's.
-
-    Raises:
-        StoreError: Missing, not JSON, or written by a release with another schema.
-        InputError: Values that do not fit.
-    """
+    """Reads ``config.json``; without a name, as in files of the first releases, it is VAVL's."""
     path = folder / CONFIG_FILE
     content = read_json(path, SCHEMA_VERSION)
     cls = model_config_class(str(content.get("name", "vavl")), f"{path}: name")
@@ -105,11 +99,7 @@ def write_features(folder: Path, features: Mapping[Modality, FeatureSpec]) -> No
 
 
 def read_features(folder: Path) -> dict[Modality, FeatureSpec]:
-    """Reads ``features.json``.
-
-    Raises:
-        StoreError: Missing, damaged, or written by a release with another schema.
-    """
+    """Reads ``features.json``; StoreError if it is missing or damaged."""
     path = folder / FEATURES_FILE
     content = read_json(path, SCHEMA_VERSION)
     try:
@@ -125,11 +115,7 @@ def write_calibration(folder: Path, temperatures: Mapping[Modality, float]) -> N
 
 
 def read_calibration(folder: Path) -> dict[Modality, float]:
-    """Reads ``calibration.json``; empty where there is none.
-
-    Raises:
-        StoreError: Damaged, or written by a release with another schema.
-    """
+    """Reads ``calibration.json``, empty where there is none; StoreError if it is damaged."""
     path = folder / CALIBRATION_FILE
     if not path.is_file():
         return {}
@@ -144,11 +130,7 @@ def read_calibration(folder: Path) -> dict[Modality, float]:
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
-    """Loads ``model.safetensors`` into a model.
-
-    Raises:
-        StoreError: The file is damaged, or its tensors do not fit the model.
-    """
+    """Loads ``model.safetensors``; StoreError if it is damaged, or does not fit the model."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

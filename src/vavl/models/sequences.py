@@ -104,13 +104,9 @@ def checked_batch(
     acoustic_mask: Tensor | None = None,
     visual_mask: Tensor | None = None,
 ) -> Inputs:
-    """What a batch has of each modality; the arguments are those of a model.
+    """What a batch has of each modality, finite everywhere; arguments and errors of a model's call.
 
-    Returns:
-        By modality: ``(B, T, D)``, finite everywhere, and its mask ``(B, T)``; B is the same.
-
-    Raises:
-        InputError: As :meth:`vavl.models.base.EmotionModel.forward`.
+    See :meth:`vavl.models.base.EmotionModel.forward`.
     """
     inputs: Inputs = {}
     for modality, x, lengths, mask in (

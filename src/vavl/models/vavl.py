@@ -25,11 +25,12 @@ from vavl.models.base import (
     Criterion,
     EmotionModel,
     Losses,
-    LossTerms,
     ModelOutput,
     Normalisation,
     Step,
+    TaskLoss,
     spread,
+    task_losses,
 )
 from vavl.models.conformer import Conformer, Dropout, masked_mean, multilayer_perceptron
 from vavl.models.sequences import Predicted, Sequences, in_common, product_values
@@ -55,7 +56,7 @@ class InputProjection(Normalisation):
 
     Args:
         dim: Features per step.
-        channels: What each step is projected to, without a bias.
+        channels: Width of the projection, which has no bias.
         subsampling: Neighbouring steps that are joined into one.
         dropout: Share of the features that is dropped in training.
     """
@@ -77,8 +78,7 @@ class InputProjection(Normalisation):
         if step == 1:
             return x, mask
         missing = -x.shape[1] % step
-        x = F.pad(x, (0, 0, 0, missing))
-        mask = F.pad(mask, (0, missing))
+        x, mask = F.pad(x, (0, 0, 0, missing)), F.pad(mask, (0, missing))
         batch, steps, channels = x.shape
         x = x.reshape(batch, steps // step, step * channels)
         return x, mask.view(batch, steps // step, step).any(-1)
@@ -94,22 +94,6 @@ def input_projection(config: ConformerConfig, modality: Modality) -> InputProjec
     )
 
 
-def make_conformer(
-    config: ConformerConfig, input_width: int, blocks: int, *, streams: int = 1
-) -> Conformer:
-    """A stack of conformer blocks of the configured sizes."""
-    return Conformer(
-        input_width,
-        config.width,
-        blocks,
-        heads=config.heads,
-        expansion=config.expansion,
-        kernel=config.kernel,
-        dropout=config.dropout,
-        streams=streams,
-    )
-
-
 def make_head(config: ConformerConfig, inputs: int, outputs: int) -> nn.Sequential:
     """A head of the configured widths."""
     return multilayer_perceptron((inputs, *config.head_widths, outputs), config.head_dropout)
@@ -122,7 +106,7 @@ class ModalityBranch(nn.Module):
         super().__init__()
         joined = config.subsampling(modality) * config.projection_channels
         self.projection = input_projection(config, modality)
-        self.encoder = make_conformer(config, joined, blocks)
+        self.encoder = Conformer(config, joined, blocks)
         self.head = make_head(config, config.width, config.outputs)
 
 
@@ -144,7 +128,7 @@ class SharedLayers(nn.Module):
         super().__init__()
         self.residual = config.residual
         self.conformer = (
-            make_conformer(config, config.width, config.shared_blocks, streams=len(STREAMS))
+            Conformer(config, config.width, config.shared_blocks, len(STREAMS))
             if config.shared_blocks
             else None
         )
@@ -164,10 +148,6 @@ class StatisticsHead(nn.Module):
     On frozen features of a small corpus it is hard to beat, and it errs elsewhere than the
     conformers do. It has no gradients: :meth:`fit` solves it as a whole, and it predicts zeros
     until then.
-
-    Args:
-        dim: Features per step.
-        outputs: What is predicted.
     """
 
     weight: Tensor
@@ -183,7 +163,7 @@ class StatisticsHead(nn.Module):
         return F.linear(statistics, self.weight, self.bias)
 
     def fit(
-        self, statistics: Tensor, places: Tensor, terms: LossTerms, inverse_penalty: float
+        self, statistics: Tensor, places: Tensor, add_task_loss: TaskLoss, inverse_penalty: float
     ) -> None:
         """Solves for the weights: task loss plus an L2 penalty on the weights of scaled inputs.
 
@@ -193,8 +173,8 @@ class StatisticsHead(nn.Module):
 
         Args:
             statistics: ``(n, 2 D)`` of training clips.
-            places: ``(n,)`` of these clips in the training split.
-            terms: Of the task loss, for outputs of clips at places of that split.
+            places: ``(n,)`` of these clips, for ``add_task_loss``.
+            add_task_loss: Of outputs of these clips.
             inverse_penalty: As ``C`` of scikit-learn's LogisticRegression.
         """
         mean, deviation = statistics.mean(0), statistics.std(0, correction=0)
@@ -209,7 +189,7 @@ class StatisticsHead(nn.Module):
         def loss() -> Tensor:
             solver.zero_grad()
             penalty = weight.square().sum() / (2 * inverse_penalty * len(scaled))
-            total = sum(terms(F.linear(scaled, weight, bias), places), start=penalty)
+            total = add_task_loss(penalty, F.linear(scaled, weight, bias), places)
             total.backward()  # type: ignore[no-untyped-call]
             return total
 
@@ -221,15 +201,7 @@ class StatisticsHead(nn.Module):
 
 
 def input_statistics(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean and standard deviation over time.
-
-    Args:
-        x: ``(B, T, D)`` normalised features.
-        mask: ``(B, T)``, True = valid; at least one valid step per clip.
-
-    Returns:
-        ``(B, 2 D)``.
-    """
+    """``(B, 2 D)`` mean and standard deviation of ``(B, T, D)`` over the valid steps ``(B, T)``."""
     mean = masked_mean(x, mask)
     # First to zero what is not valid, then squared: it may be NaN, or too large for that.
     apart = (x - mean[:, None]).masked_fill_(~mask[..., None], 0.0)
@@ -264,12 +236,12 @@ class Unimodal(Predicted):
     Attributes:
         representation: ``(n, width)`` mean of the shared representation over time.
         head: ``(n, outputs)`` of the head, which learns by the task loss.
-        reconstruction: ``(n, D)`` of the mean input; None where it is of no use.
+        reconstruction: ``(n, D)`` of the mean input.
     """
 
     representation: Tensor
     head: Tensor
-    reconstruction: Tensor | None = None
+    reconstruction: Tensor
 
 
 @dataclass(frozen=True)
@@ -300,6 +272,7 @@ class VAVL(EmotionModel):
     """
 
     config_class = VAVLConfig
+    normalisation_path = "{modality}.projection"
     config: VAVLConfig
 
     def __init__(self, config: VAVLConfig) -> None:
@@ -316,31 +289,15 @@ class VAVL(EmotionModel):
         """The part of the model that belongs to one modality alone."""
         return self.acoustic if modality is Modality.ACOUSTIC else self.visual
 
-    def normalisation(self, modality: Modality) -> Normalisation:
-        """See the base class."""
-        return self.branch(modality).projection
-
     def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
         """See the base class."""
-        unimodal = self.branches(sequences)
+        unimodal = {m: self.encode(m, part) for m, part in sequences.items()}
         predictions: dict[Modality, Predicted] = {**unimodal}
-        if Modality.AUDIOVISUAL in self.config.predictions and len(unimodal) == len(STREAMS):
-            acoustic, visual = in_common(*(unimodal[m] for m in STREAMS))
-            fused = Predicted(acoustic.rows, self.fuse(acoustic, visual))
-            predictions[Modality.AUDIOVISUAL] = fused
-        return predictions
-
-    def branches(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Unimodal]:
-        """What each branch makes of its sequences, with the reconstruction."""
-        found = {}
-        for modality, part in sequences.items():
-            unimodal = self.encode(modality, part)
-            rebuilt = self.branch(modality).reconstruction(unimodal.representation)
-            found[modality] = replace(unimodal, reconstruction=rebuilt)
-        return found
+        pair = self.pair(unimodal)
+        return predictions if pair is None else predictions | self._fused(*pair)
 
     def encode(self, modality: Modality, part: Sequences) -> Unimodal:
-        """Representation and prediction from the sequences of one modality."""
+        """What a modality's branch, with the shared layers, makes of its sequences."""
         branch = self.branch(modality)
         projected, valid = branch.projection(part.x, part.mask)
         z = branch.encoder(projected, valid)
@@ -349,7 +306,7 @@ class VAVL(EmotionModel):
         if branch.statistics is not None:
             # Of attributes the mean; of logits, too: the geometric mean of the probabilities.
             values = (head + branch.statistics(clip_statistics(part))) / 2
-        return Unimodal(part.rows, values, mean, head)
+        return Unimodal(part.rows, values, mean, head, branch.reconstruction(mean))
 
     def fuse(self, acoustic: Unimodal, visual: Unimodal) -> Tensor:
         """Audio-visual prediction ``(n, outputs)`` of the same n clips from both branches."""
@@ -372,7 +329,7 @@ class VAVL(EmotionModel):
         rebuilt = {
             m: spread(part.rows, part.reconstruction, batch)
             for m, part in predictions.items()
-            if isinstance(part, Unimodal) and part.reconstruction is not None
+            if isinstance(part, Unimodal)
         }
         return VAVLOutput(
             **vars(super().output(predictions, batch)),
@@ -380,7 +337,7 @@ class VAVL(EmotionModel):
             visual_reconstruction=rebuilt.get(Modality.VISUAL),
         )
 
-    def prepare(self, clips: Iterable[tuple[Tensor, Inputs]], terms: LossTerms) -> None:
+    def prepare(self, clips: Iterable[tuple[Tensor, Inputs]], add_task_loss: TaskLoss) -> None:
         """Solves the linear models of the statistics, if the configuration has them."""
         if not self.config.input_statistics:
             return
@@ -393,7 +350,7 @@ class VAVL(EmotionModel):
             if head is None or not parts:
                 continue
             statistics, places = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-            head.fit(statistics, places, terms, self.config.statistics_inverse_penalty)
+            head.fit(statistics, places, add_task_loss, self.config.statistics_inverse_penalty)
 
     def steps(self, settings: TrainingConfig) -> tuple[Step, ...]:
         """The steps of the configured schedule."""
@@ -407,11 +364,8 @@ class VAVL(EmotionModel):
 
         A step for the audio-visual prediction alone leaves encoders and shared layers frozen and in
         evaluation mode. In a step for several predictions the fusion head sees representations
-        that are cut off from the graph, so that it does not move the trunk either.
-
-        Args:
-            parts: Which predictions the step trains.
-            alpha: Weight of the reconstruction.
+        that are cut off from the graph, so that it does not move the trunk either. ``alpha`` is the
+        weight of the reconstruction.
         """
         if parts == {Modality.AUDIOVISUAL}:
             return self._fusion_losses
@@ -426,18 +380,17 @@ class VAVL(EmotionModel):
         alpha: float,
     ) -> Losses:
         """Task loss and reconstruction loss of the branches, and that of the fusion head."""
-        unimodal = self.branches({m: part for m, part in sequences.items() if m in parts})
+        unimodal = {m: self.encode(m, part) for m, part in sequences.items() if m in parts}
         losses: Losses = {}
         for modality, found in unimodal.items():
             task = criterion.task_loss(found.head, found.rows)
-            if task is None or found.reconstruction is None:
-                continue
-            target = mean_input(sequences[modality])
-            error = criterion.squared_error(found.reconstruction, target)
-            losses[modality] = task + alpha * error
+            if task is not None:
+                target = mean_input(sequences[modality])
+                error = criterion.squared_error(found.reconstruction, target)
+                losses[modality] = task + alpha * error
         if Modality.AUDIOVISUAL in parts and len(unimodal) == len(STREAMS):
             acoustic, visual = in_common(*(unimodal[m].detach() for m in STREAMS))
-            losses |= self._fusion_loss(acoustic, visual, criterion)
+            losses |= task_losses(self._fused(acoustic, visual), criterion)
         return losses
 
     def _fusion_losses(
@@ -449,11 +402,10 @@ class VAVL(EmotionModel):
         pair = in_common(*(sequences[m] for m in STREAMS))
         with in_evaluation_mode(self.acoustic, self.visual, self.shared), torch.no_grad():
             acoustic, visual = (self.encode(m, p) for m, p in zip(STREAMS, pair, strict=True))
-        return self._fusion_loss(acoustic, visual, criterion)
+        return task_losses(self._fused(acoustic, visual), criterion)
 
-    def _fusion_loss(self, acoustic: Unimodal, visual: Unimodal, criterion: Criterion) -> Losses:
-        loss = criterion.task_loss(self.fuse(acoustic, visual), acoustic.rows)
-        return {} if loss is None else {Modality.AUDIOVISUAL: loss}
+    def _fused(self, acoustic: Unimodal, visual: Unimodal) -> dict[Modality, Predicted]:
+        return {Modality.AUDIOVISUAL: Predicted(acoustic.rows, self.fuse(acoustic, visual))}
 
 
 @contextmanager

@@ -141,7 +141,7 @@ def _tried_seconds(config: ExperimentConfig, fold: str) -> float:
     settings = config.training
     fabric = make_fabric(settings)
     train, _ = make_datasets(config, manifest, stores, partition)
-    model = make_model(config, train, stores)
+    model = make_model(config, train)
     if settings.compile:
         compile_layers(model)
     objective = Objective(model, settings)

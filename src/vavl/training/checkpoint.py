@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from lightning_fabric.plugins.precision import Precision
@@ -21,42 +20,31 @@ from vavl.system.atomic import atomic_write
 from vavl.training.run_folder import FoldDirectory
 
 
-class EpochLog:
-    """Appends one record per epoch to ``metrics.jsonl`` and to TensorBoard.
+@contextmanager
+def epoch_log(fold: FoldDirectory, epochs_done: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Gives what appends the record of an epoch to ``metrics.jsonl`` and to TensorBoard.
 
     Args:
         fold: Where the records go.
         epochs_done: Epochs of the checkpoint that training goes on from; a record of a later
             epoch, written just before a crash, is dropped, because that epoch is run again.
     """
+    kept = [record for record in fold.history() if record["epoch"] <= epochs_done]
+    with atomic_write(fold.history_file) as temporary:
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), "utf-8")
+    purged = epochs_done + 1 if epochs_done else None
+    with (
+        fold.history_file.open("a", encoding="utf-8") as file,
+        SummaryWriter(str(fold.path / "tensorboard"), purge_step=purged) as board,
+    ):
 
-    def __init__(self, fold: FoldDirectory, epochs_done: int) -> None:
-        kept = [record for record in fold.history() if record["epoch"] <= epochs_done]
-        with atomic_write(fold.history_file) as temporary:
-            temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), "utf-8")
-        self._file = fold.history_file.open("a", encoding="utf-8")
-        self._board = SummaryWriter(
-            str(fold.path / "tensorboard"), purge_step=epochs_done + 1 if epochs_done else None
-        )
+        def write(record: dict[str, Any]) -> None:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            for name, value in _scalars(record):
+                board.add_scalar(name, value, record["epoch"])
 
-    def write(self, record: dict[str, Any]) -> None:
-        """Appends the record of an epoch."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
-        for name, value in _scalars(record):
-            self._board.add_scalar(name, value, record["epoch"])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
-        self._board.close()
+        yield write
 
 
 def _scalars(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -111,11 +99,7 @@ def save_checkpoint(
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, for :func:`restore`.
-
-    Raises:
-        StoreError: The file is damaged or from another release.
-    """
+    """The content of a checkpoint; StoreError if it is damaged or from another release."""
     with _damage_named(path):
         # weights_only: tensors and plain values; nothing in the file is executed.
         content = dict(torch.load(path, map_location="cpu", weights_only=True))
@@ -136,17 +120,9 @@ def restore(
     optimizer: torch.optim.Optimizer,
     precision: Precision,
 ) -> tuple[Progress, dict[str, Tensor]]:
-    """Puts the state back where it was; returns the progress and the best weights.
+    """Puts the content of the checkpoint at a path back; returns the progress and the best weights.
 
-    Args:
-        content: What :func:`read_checkpoint` gave.
-        path: Where it was, for the error.
-        model: What is trained.
-        optimizer: What it is trained by.
-        precision: Of the training, see :attr:`lightning_fabric.strategies.Strategy.precision`.
-
-    Raises:
-        StoreError: It does not fit the model.
+    Raises StoreError if it does not fit the model.
     """
     with _damage_named(path):
         model.load_state_dict(content["model"])

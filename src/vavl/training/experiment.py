@@ -11,10 +11,9 @@ from vavl.config.experiment import ExperimentConfig
 from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition, given_folds, seeded_order, speaker_kfold
-from vavl.data.shards import describe
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError, StoreError
-from vavl.training.loop import EpochCallback, train_fold
+from vavl.training.loop import EpochCallback, finish, fit, prepare
 from vavl.training.run_folder import FoldDirectory, open_run, record_provenance
 from vavl.training.setup import make_fabric
 from vavl.types import STREAMS, FeatureSpec, Modality
@@ -33,16 +32,13 @@ def train_experiment(
 ) -> list[FoldDirectory]:
     """Trains every partition of an experiment; finished folds are left as they are.
 
-    Under torchrun all processes call it alike, and train together: each batch is
-    divided among them, so that the same configuration gives the same result. The first one writes.
+    Under torchrun all processes call it alike, and train together: each batch is divided among
+    them, so that the same configuration gives the same result. The first one writes.
 
     Args:
         config: The experiment.
         only: Names of partitions (``"fold-0"``); none means all.
         on_fold: Progress display.
-
-    Returns:
-        The folders of the trained partitions.
 
     Raises:
         InputError: Something in the configuration or the data does not fit.
@@ -61,7 +57,9 @@ def train_experiment(
                 stale.unlink()
         if not finished:
             datasets = make_datasets(config, manifest, stores, partition)
-            train_fold(config, manifest, partition, datasets, fold, fabric, on_epoch=on_epoch)
+            training = prepare(config, manifest, partition, datasets, fold, fabric)
+            fit(training, on_epoch)
+            finish(training)
         folds.append(fold)
     fabric.barrier()  # when any rank returns, all is written
     return folds
@@ -70,17 +68,9 @@ def train_experiment(
 def begin(
     config: ExperimentConfig, only: Sequence[str] = (), *, write: bool = True
 ) -> tuple[Manifest, dict[Modality, FeatureStore], list[Partition]]:
-    """Opens the data of an experiment, and its run's folder.
+    """Opens the data of an experiment, and its run's folder unless another rank is to write it.
 
-    What can be wrong is found before anything is written.
-
-    Args:
-        config: The experiment.
-        only: Names of partitions; none means all.
-        write: Whether the run's folder is made and compared; else another rank does so.
-
-    Returns:
-        The utterance table, the feature stores, and the partitions to train.
+    What can be wrong is found before anything is written. Returns the partitions to train last.
     """
     manifest = Manifest.load(config.data.manifest)
     stores = open_stores(config)
@@ -102,7 +92,7 @@ def open_stores(config: ExperimentConfig) -> dict[Modality, FeatureStore]:
     """Opens the feature stores that the configuration names.
 
     Raises:
-        InputError: The configuration names none.
+        InputError: It names none.
         StoreError: A store is missing, damaged or holds another modality.
     """
     stores = {}
@@ -143,7 +133,7 @@ def open_variants(
         if _without_speed(variant.spec) != _without_speed(base.spec):
             raise StoreError(
                 f"data.acoustic_variants: {variant.path} differs from {base.path} in more than its "
-                f"speed\n  {describe(base.spec)}\n  {describe(variant.spec)}"
+                f"speed\n  {base.spec.description}\n  {variant.spec.description}"
             )
     return {Modality.ACOUSTIC: variants}
 

@@ -27,7 +27,7 @@ from vavl.models.base import EmotionModel, priors
 from vavl.models.pretrained import write_features
 from vavl.system.atomic import write_json
 from vavl.system.memory import keep_memory
-from vavl.training.checkpoint import EpochLog, Progress, read_checkpoint, restore, save_checkpoint
+from vavl.training.checkpoint import Progress, epoch_log, read_checkpoint, restore, save_checkpoint
 from vavl.training.objective import Objective
 from vavl.training.run_folder import SCHEMA_VERSION, FoldDirectory
 from vavl.training.scoring import development_report
@@ -49,16 +49,8 @@ class Training:
     """The training of one fold: what an epoch needs, and where it stands.
 
     Attributes:
-        settings: How it is trained.
-        fold: Where everything is written.
-        fabric: Device, precision, and the other ranks.
-        train: The training split.
-        development: The development split, if there is one.
         sampler: Batches of the training split, this rank's share of them.
-        model: What is trained.
-        objective: The model with its losses, as Fabric runs it.
-        optimizer: As Fabric runs it.
-        progress: Epochs done, and the best of them.
+        objective: The model with its losses; this and the optimizer as Fabric runs them.
         best: The weights of the best epoch so far.
     """
 
@@ -80,39 +72,6 @@ class Training:
         return self.fabric.strategy.precision
 
 
-def train_fold(
-    config: ExperimentConfig,
-    manifest: Manifest,
-    partition: Partition,
-    datasets: tuple[UtteranceDataset, UtteranceDataset | None],
-    fold: FoldDirectory,
-    fabric: Fabric,
-    *,
-    on_epoch: EpochCallback | None = None,
-) -> EmotionModel:
-    """Trains one model on one partition, or goes on where an interrupted training stopped.
-
-    From then on the process keeps memory that it frees, see :func:`vavl.system.memory.keep_memory`.
-
-    Args:
-        config: The experiment.
-        manifest: Utterance table.
-        partition: Who is in which split; the test split is not touched.
-        datasets: Its training split, and its development split if there is one.
-        fold: Where everything is written.
-        fabric: Device, precision, and the other ranks, see :func:`vavl.training.setup.make_fabric`.
-            All ranks hold the same state; the first one writes.
-        on_epoch: Progress display.
-
-    Returns:
-        The model of the chosen epoch, in evaluation mode; it is also saved in the fold's folder.
-    """
-    keep_memory()
-    training = prepare(config, manifest, partition, datasets, fold, fabric)
-    fit(training, on_epoch)
-    return finish(training)
-
-
 def prepare(
     config: ExperimentConfig,
     manifest: Manifest,
@@ -121,11 +80,24 @@ def prepare(
     fold: FoldDirectory,
     fabric: Fabric,
 ) -> Training:
-    """Everything before the first epoch; arguments as for :func:`train_fold`."""
+    """Everything before the first epoch, or before the one where a training was interrupted.
+
+    All ranks come to the same state; the first one writes. From then on the process keeps memory
+    that it frees, see :func:`vavl.system.memory.keep_memory`.
+
+    Args:
+        config: The experiment.
+        manifest: Says who speaks.
+        partition: Who is in which split.
+        datasets: Its training split, and its development split if there is one.
+        fold: Where everything is written.
+        fabric: Device, precision, and the other ranks.
+    """
+    keep_memory()
     settings = config.training
     train, development = datasets
     fabric.seed_everything(settings.seed, verbose=False)
-    model = make_model(config, train, train.stores)
+    model = make_model(config, train)
     if config.data.speaker_normalisation:
         stores, known = train.stores, priors(model, train.stores)
         by_speaker = SpeakerNormalisation.of_stores(manifest, stores, known)
@@ -170,12 +142,12 @@ def fit(training: Training, on_epoch: EpochCallback | None = None) -> None:
     """Trains epoch by epoch; after each one what it came to is recorded, and can be resumed."""
     settings, progress, fold = training.settings, training.progress, training.fold
     first = training.fabric.is_global_zero
-    with EpochLog(fold, progress.epoch) if first else nullcontext() as log:
+    with epoch_log(fold, progress.epoch) if first else nullcontext() as write_record:
         while progress.epoch < settings.epochs and not out_of_patience(progress, settings):
             record = run_epoch(training)
-            if log is not None:
+            if write_record is not None:
                 # The record first: a kill between leaves one too many, which resuming drops.
-                log.write(record)
+                write_record(record)
                 save_checkpoint(
                     fold.checkpoint_file,
                     training.model,
@@ -189,11 +161,7 @@ def fit(training: Training, on_epoch: EpochCallback | None = None) -> None:
 
 
 def run_epoch(training: Training) -> dict[str, Any]:
-    """One epoch: trains, scores the development split, and keeps the weights if they are best.
-
-    Returns:
-        The record of the epoch.
-    """
+    """Trains an epoch, scores it, and keeps the weights if they are best; returns its record."""
     settings, fabric, progress = training.settings, training.fabric, training.progress
     started = time.perf_counter()
     # One seed per epoch: a resumed run needs no random state to go on bit for bit.
@@ -232,26 +200,25 @@ def run_epoch(training: Training) -> dict[str, Any]:
     }
 
 
-def finish(training: Training) -> EmotionModel:
-    """Saves the model of the best epoch, marks the fold as finished, and returns the model."""
-    model, fold, progress = training.model, training.fold, training.progress
-    model.load_state_dict(training.best)
-    model.eval()
-    if training.fabric.is_global_zero:
-        model.save_pretrained(fold.path)
-        write_json(
-            fold.summary_file,
-            SCHEMA_VERSION,
-            {
-                "best_epoch": progress.best_epoch,
-                "best_value": progress.best_value,
-                "selection": training.settings.selection if training.development else "last",
-                "epochs": progress.epoch,
-                "without_features": len(training.train.absent),
-            },
-        )
-        fold.checkpoint_file.unlink(missing_ok=True)
-    return model
+def finish(training: Training) -> None:
+    """Saves the model of the best epoch, and marks the fold as finished."""
+    if not training.fabric.is_global_zero:
+        return
+    fold, progress = training.fold, training.progress
+    training.model.load_state_dict(training.best)
+    training.model.save_pretrained(fold.path)
+    write_json(
+        fold.summary_file,
+        SCHEMA_VERSION,
+        {
+            "best_epoch": progress.best_epoch,
+            "best_value": progress.best_value,
+            "selection": training.settings.selection if training.development else "last",
+            "epochs": progress.epoch,
+            "without_features": len(training.train.absent),
+        },
+    )
+    fold.checkpoint_file.unlink(missing_ok=True)
 
 
 def train_epoch(

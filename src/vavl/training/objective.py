@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vavl.config.experiment import TrainingConfig
 from vavl.distributed import anywhere, draw_below, gathered
 from vavl.models.base import EmotionModel, Losses, Step
-from vavl.models.sequences import Sequences, drop_modalities
+from vavl.models.sequences import Sequences, drop_modalities, last_valid
 from vavl.types import STREAMS, Batch, Modality
 
 
@@ -27,12 +27,10 @@ def category_loss(
 
     Args:
         logits: ``(n, C)``.
-        targets: ``(n, C)``, rows that sum to 1, or rows of NaN where the category is unknown.
+        targets: ``(n, C)``, rows that sum to 1, or rows of NaN where the category is unknown; if
+            it always is, the loss is 0.
         class_weights: ``(C,)``; the average is weighted by them.
         label_smoothing: Share of each target spread evenly over the categories.
-
-    Returns:
-        Scalar; 0 (without a gradient that matters) if no clip has a category.
     """
     known = ~targets.isnan().any(1)
     logits, targets = logits[known], targets[known]
@@ -59,12 +57,11 @@ def concordance_correlation(outputs: Tensor, targets: Tensor) -> Tensor:
 def attribute_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     """Sum over the attributes of ``1 - CCC``, each over the clips where it is known.
 
+    An attribute known for fewer than two clips has no correlation and adds 0.
+
     Args:
         outputs: ``(n, A)``.
         targets: ``(n, A)`` in [0, 1], NaN where unknown.
-
-    Returns:
-        Scalar; an attribute known for fewer than two clips has no correlation and adds 0.
     """
     total = outputs.sum() * 0.0  # keeps the graph when nothing is known
     for output, target in zip(outputs.unbind(1), targets.unbind(1), strict=True):
@@ -74,35 +71,36 @@ def attribute_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     return total
 
 
-def task_terms(
+def task_loss(
     outputs: Tensor,
     targets: Targets,
     *,
+    start: Tensor | None = None,
     class_weights: Tensor | None = None,
     label_smoothing: float = 0.0,
-) -> list[Tensor]:
-    """The terms of the task loss: that of the categories, then that of the attributes.
+) -> Tensor:
+    """Cross-entropy of the categories plus ``1 - CCC`` of each attribute.
 
     Args:
         outputs: ``(n, outputs)`` category logits, then attributes.
-        targets: Of the same n clips; what they lack has no term.
+        targets: Of the same n clips.
+        start: Scalar that the loss is added to.
         class_weights: ``(C,)`` or None.
         label_smoothing: See :func:`category_loss`.
     """
-    terms = []
-    split = 0 if targets.categories is None else targets.categories.shape[1]
+    total = outputs.new_zeros(()) if start is None else start
+    split = 0
     if targets.categories is not None:
-        terms.append(
-            category_loss(
-                outputs[:, :split],
-                targets.categories,
-                class_weights=class_weights,
-                label_smoothing=label_smoothing,
-            )
+        split = targets.categories.shape[1]
+        total = total + category_loss(
+            outputs[:, :split],
+            targets.categories,
+            class_weights=class_weights,
+            label_smoothing=label_smoothing,
         )
     if targets.attributes is not None:
-        terms.append(attribute_loss(outputs[:, split:], targets.attributes))
-    return terms
+        total = total + attribute_loss(outputs[:, split:], targets.attributes)
+    return total
 
 
 @dataclass(frozen=True)
@@ -118,24 +116,19 @@ class Targets:
 
     def at(self, rows: Tensor) -> Targets:
         """The targets of some of the clips."""
-        return Targets(
-            None if self.categories is None else self.categories[rows],
-            None if self.attributes is None else self.attributes[rows],
-        )
+        return self._changed(lambda values: values[rows])
 
     def of_all_ranks(self) -> Targets:
         """The targets of the clips of all ranks, see :func:`vavl.distributed.gathered`."""
-        return Targets(
-            None if self.categories is None else gathered(self.categories),
-            None if self.attributes is None else gathered(self.attributes),
-        )
+        return self._changed(gathered)
 
     def mixed(self, partner: Tensor, share: float) -> Targets:
         """``share`` of each clip's target and the rest of its partner's; unknown if either is."""
-        return Targets(
-            None if self.categories is None else _blended(self.categories, partner, share),
-            None if self.attributes is None else _blended(self.attributes, partner, share),
-        )
+        return self._changed(lambda values: _blended(values, partner, share))
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        parts = (self.categories, self.attributes)
+        return Targets(*(None if part is None else change(part) for part in parts))
 
 
 def _blended(values: Tensor, partner: Tensor, share: float) -> Tensor:
@@ -203,20 +196,16 @@ def mix_clips(
 
 
 def mask_time(x: Tensor, mask: Tensor, share: float) -> Tensor:
-    """Sets one random span of each sequence to zero, the mean of normalised features.
+    """Sets one random span of each sequence of ``(n, T, D)`` to zero, the mean of the features.
 
-    Args:
-        x: ``(n, T, D)``.
-        mask: ``(n, T)``, at least one True per row.
-        share: The span covers up to this share of the steps up to the last valid one, and never
-            all of them.
+    The span covers up to ``share`` of the steps up to the last valid one, and never all of them.
 
     Source: Park et al. 2019, "SpecAugment" (arXiv 1904.08779).
     """
     if share == 0 or x.shape[1] < 2:
         return x
     steps = torch.arange(x.shape[1], device=x.device)
-    lengths = (mask * (steps + 1)).amax(1)  # (n,)
+    lengths = last_valid(mask) + 1  # (n,)
     draws = torch.rand(2, len(x), device=x.device)
     spans = torch.minimum((draws[0] * share * lengths).long(), lengths - 1)
     starts = (draws[1] * (lengths - spans + 1)).long()
@@ -230,13 +219,7 @@ def add_noise(x: Tensor, std: float) -> Tensor:
 
 
 class Objective(nn.Module):
-    """The model with its losses.
-
-    Args:
-        model: What is trained; it says which steps there are and what each minimises.
-        config: Weights of the losses and augmentation.
-        class_weights: ``(C,)`` or None.
-    """
+    """The model with its losses: it says which steps there are and what each minimises."""
 
     class_weights: Tensor | None
 
@@ -251,16 +234,9 @@ class Objective(nn.Module):
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, batch: Batch, step: Step) -> Losses:
-        """Losses of one step, by the prediction that they train.
+        """Losses of one of :attr:`steps`, over the clips of all ranks.
 
-        Args:
-            batch: Clips with their targets; in :func:`vavl.distributed.together`, this
-                rank's share.
-            step: One of :attr:`steps`.
-
-        Returns:
-            Prediction to scalar, over the clips of all ranks; a prediction that none of them has is
-            left out.
+        In :func:`vavl.distributed.together`, ``batch`` is this rank's share.
         """
         sequences, targets = augmented(
             self.model.sequences(batch.inputs),
@@ -282,35 +258,10 @@ class Objective(nn.Module):
             if anywhere(m in sequences)
         }
 
-    def task_loss(
-        self, outputs: Tensor, targets: Targets, *, label_smoothing: float | None = None
-    ) -> Tensor:
-        """Cross-entropy of the categories plus ``1 - CCC`` of each attribute.
-
-        Args:
-            outputs: ``(n, outputs)`` category logits, then attributes.
-            targets: Of the same n clips.
-            label_smoothing: None takes the configured one.
-        """
-        if label_smoothing is None:
-            label_smoothing = self.config.label_smoothing
-        terms = task_terms(
-            outputs,
-            targets,
-            class_weights=self.class_weights,
-            label_smoothing=label_smoothing,
-        )
-        return sum(terms, start=outputs.new_zeros(()))
-
 
 @dataclass(frozen=True)
 class BatchCriterion:
-    """What the outputs for one batch are judged by, see :class:`vavl.models.base.Criterion`.
-
-    Attributes:
-        objective: With the settings of the losses.
-        targets: Of this rank's clips of the batch.
-    """
+    """:class:`vavl.models.base.Criterion` by the targets of this rank's clips of a batch."""
 
     objective: Objective
     targets: Targets
@@ -320,7 +271,12 @@ class BatchCriterion:
         values = gathered(values)
         if not len(values):
             return None
-        return self.objective.task_loss(values, self.targets.at(rows).of_all_ranks())
+        return task_loss(
+            values,
+            self.targets.at(rows).of_all_ranks(),
+            class_weights=self.objective.class_weights,
+            label_smoothing=self.objective.config.label_smoothing,
+        )
 
     def squared_error(self, values: Tensor, targets: Tensor) -> Tensor:
         """See the protocol."""

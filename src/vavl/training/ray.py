@@ -57,14 +57,7 @@ def train_on_ray(
     paths. Each process has a GPU, if the cluster has any and ``training.device`` does not say
     otherwise, and as many CPUs as ``training.threads`` says, by default one.
 
-    Args:
-        config: The experiment.
-        workers: Number of processes.
-        only: Names of partitions; none means all.
-        on_fold: Progress display; called in a thread of its own.
-
-    Returns:
-        The folders of the trained partitions.
+    ``on_fold`` is called in a thread of its own.
 
     Raises:
         InputError: Ray is missing, the cluster is too small, or something in the configuration or
@@ -94,11 +87,7 @@ def _placed(
 ) -> tuple[TrainingConfig, dict[str, float], str]:
     """What each process needs of a machine, and how Ray is to place them so that shares are equal.
 
-    Returns:
-        The settings with the device that follows, the needs, and Ray's name of the strategy.
-
-    Raises:
-        InputError: The machines have no room for so many, or none for equal shares.
+    Returns the settings with the device that follows, the needs, and Ray's name of the strategy.
     """
     each: dict[str, float] = {"CPU": settings.threads or 1}
     if settings.device == "auto":

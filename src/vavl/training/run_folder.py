@@ -10,10 +10,11 @@
         config.json        sizes and outputs of the model
         model.safetensors  weights of the chosen epoch
         features.json      how the features of each modality were made
-        metrics.jsonl      one line per epoch
+        metrics.jsonl      one JSON line per epoch
         tensorboard/
-        checkpoint.pt      only while training goes on
+        checkpoint.pt      only while training goes on: the state to resume from
         training.json      chosen epoch and its score: written last, so it marks a finished fold
+        predictions.parquet  outputs on the test split; written by the evaluation
 """
 
 from __future__ import annotations
@@ -24,14 +25,12 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from vavl.config.experiment import ExperimentConfig, load_experiment, to_toml
 from vavl.data.manifest import Manifest
-from vavl.data.shards import describe
 from vavl.data.store import FeatureStore
 from vavl.errors import StoreError, all_problems
 from vavl.media.files import natural_key
@@ -50,36 +49,16 @@ RECORDED_PACKAGES = (
 )
 
 
-@dataclass(frozen=True)
 class FoldDirectory:
-    """The folder of one partition of a run."""
+    """The folder of one partition of a run; the module's docstring says what is in its files."""
 
-    path: Path
-
-    @property
-    def partition_file(self) -> Path:
-        """Who was in which split."""
-        return self.path / "partition.json"
-
-    @property
-    def history_file(self) -> Path:
-        """One JSON line per epoch."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoint_file(self) -> Path:
-        """State to resume from; removed when the fold is finished."""
-        return self.path / "checkpoint.pt"
-
-    @property
-    def predictions_file(self) -> Path:
-        """Outputs on the test split; written by the evaluation."""
-        return self.path / "predictions.parquet"
-
-    @property
-    def summary_file(self) -> Path:
-        """Chosen epoch and its score; marks a finished fold."""
-        return self.path / "training.json"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.partition_file = path / "partition.json"
+        self.history_file = path / "metrics.jsonl"
+        self.checkpoint_file = path / "checkpoint.pt"
+        self.summary_file = path / "training.json"
+        self.predictions_file = path / "predictions.parquet"
 
     @property
     def finished(self) -> bool:
@@ -100,11 +79,7 @@ class FoldDirectory:
 
 
 def folds_of_run(path: Path) -> list[FoldDirectory]:
-    """The finished folds of a run, or the one fold that the path itself is.
-
-    Raises:
-        StoreError: There is no finished fold.
-    """
+    """The finished folds of a run, or the one fold that the path is; StoreError without any."""
     if FoldDirectory(path).finished:
         return [FoldDirectory(path)]
     if not path.is_dir():
@@ -125,8 +100,7 @@ def folds_of_run(path: Path) -> list[FoldDirectory]:
 def open_run(config: ExperimentConfig) -> None:
     """Makes the run's folder and stores the configuration, or checks that it is the same run.
 
-    Raises:
-        StoreError: The folder holds a run with another configuration; the differences are named.
+    Raises StoreError, with the differences, if the configuration is another.
     """
     path = config.run_dir / "config.toml"
     text = to_toml(config)
@@ -148,13 +122,7 @@ def open_run(config: ExperimentConfig) -> None:
 def configuration_differences(
     before: ExperimentConfig, now: ExperimentConfig, ignored: Sequence[str] = ()
 ) -> list[str]:
-    """What differs between two experiments, apart from where and on what they run.
-
-    Args:
-        before: The earlier one.
-        now: The other one.
-        ignored: Further dotted keys that may differ.
-    """
+    """What differs between two experiments, but where they run and ``ignored`` dotted keys."""
     free = {"runs_dir", "training.device", "training.threads", *ignored}
     lines = differing_lines(before.model_dump(mode="json"), now.model_dump(mode="json"))
     return [line for line in lines if line.partition(":")[0] not in free]
@@ -177,11 +145,7 @@ def differing_lines(
 def record_provenance(
     config: ExperimentConfig, manifest: Manifest, stores: Mapping[Modality, FeatureStore]
 ) -> None:
-    """Stores what else the numbers depend on, or checks that a resumed run has the same data.
-
-    Raises:
-        StoreError: The manifest or the features are others than those the run was begun with.
-    """
+    """Stores what else the numbers depend on, or checks that a resumed run has the same data."""
     path = config.run_dir / PROVENANCE_FILE
     if path.is_file():
         check_provenance(config.run_dir, manifest, stores)
@@ -211,7 +175,7 @@ def check_provenance(
         if store is not None and store.spec.key != key:
             problems.append(
                 f"{store.path}: made by another extractor than the {modality} features that the "
-                f"run was trained on; now it holds {describe(store.spec)}"
+                f"run was trained on; now it holds {store.spec.description}"
             )
     # Runs of earlier releases did not record this.
     for modality, digest in content.get("clips", {}).items():

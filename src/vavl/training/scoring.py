@@ -16,8 +16,8 @@ from vavl.data.dataset import UtteranceDataset, read_ahead, sorted_batches
 from vavl.distributed import gathered, together
 from vavl.metrics import accuracy, ccc, uar
 from vavl.models.base import EmotionModel
-from vavl.training.objective import Objective, Targets
-from vavl.types import STREAMS, Batch, Modality
+from vavl.training.objective import Objective, Targets, task_loss
+from vavl.types import STREAMS, Modality
 
 SCORING_BATCH = 64
 """Clips per batch without gradients; any other number gives the same outputs."""
@@ -31,12 +31,15 @@ class Outputs:
         by_modality: Modality to ``(N, outputs)``, rows of NaN where a clip lacks what it takes.
         prediction: ``(N, outputs)`` from whatever each clip has; rows of NaN where that is not what
             the model needs.
-        predicted: ``(N,)`` True where the clip has what the model needs.
     """
 
     by_modality: dict[Modality, Tensor]
     prediction: Tensor
-    predicted: Tensor
+
+    @property
+    def predicted(self) -> Tensor:
+        """``(N,)`` True where the clip has what the model needs."""
+        return ~self.prediction.isnan().any(1)
 
 
 def run_model(
@@ -44,17 +47,13 @@ def run_model(
 ) -> Outputs:
     """Outputs of a model in evaluation mode for all clips of a data set.
 
-    Args:
-        model: The model.
-        dataset: The clips.
-        share: Which of the batches; the clips of others have rows of NaN.
+    With a share of the batches, the clips of the others have rows of NaN.
     """
     device = next(model.parameters()).device
     shape = (len(dataset), model.config.outputs)
     outputs = Outputs(
         by_modality={m: torch.full(shape, torch.nan) for m in Modality},
         prediction=torch.full(shape, torch.nan),
-        predicted=torch.zeros(len(dataset), dtype=torch.bool),
     )
     lengths = dataset.lengths[[STREAMS.index(m) for m in model.config.inputs]].max(0)  # (N,)
     readable = np.flatnonzero(lengths)
@@ -62,13 +61,14 @@ def run_model(
         readable[places].tolist()
         for places in sorted_batches(lengths[readable].tolist(), SCORING_BATCH)[share]
     ]
+    names = [name for m in model.config.inputs for name in (str(m), f"{m}_mask")]
     training = model.training
     model.eval()
     with torch.inference_mode(), read_ahead(dataset.__getitem__, batches) as read:
         for rows, batch in zip(batches, read, strict=True):
-            out = model(**_inputs(model, batch.to(device)))
+            batch = batch.to(device)
+            out = model(**{name: getattr(batch, name) for name in names})
             outputs.prediction[rows] = out.prediction.float().cpu()
-            outputs.predicted[rows] = torch.tensor([m is not None for m in out.modality])
             for modality in Modality:
                 values = getattr(out, modality)
                 if values is not None:
@@ -94,14 +94,7 @@ def mean_over_versions(first: Outputs, others: Sequence[Outputs]) -> Outputs:
             for m, values in first.by_modality.items()
         },
         prediction=mean(first.prediction, [other.prediction for other in others]),
-        predicted=first.predicted,
     )
-
-
-def _inputs(model: EmotionModel, batch: Batch) -> dict[str, Tensor | None]:
-    """What a model reads of a batch."""
-    names = [name for m in model.config.inputs for name in (str(m), f"{m}_mask")]
-    return {name: getattr(batch, name) for name in names}
 
 
 def run_shared(model: EmotionModel, dataset: UtteranceDataset, fabric: Fabric) -> Outputs:
@@ -122,7 +115,6 @@ def run_shared(model: EmotionModel, dataset: UtteranceDataset, fabric: Fabric) -
     return Outputs(
         by_modality={m: merged(values) for m, values in own.by_modality.items()},
         prediction=merged(own.prediction),
-        predicted=~merged(torch.where(own.predicted, 0.0, torch.nan)).isnan(),
     )
 
 
@@ -131,10 +123,9 @@ def development_report(
 ) -> dict[str, Any]:
     """Loss and scores of the current weights on the development split.
 
-    Returns:
-        ``loss`` (without label smoothing) and ``score`` of what the model predicts for each clip
-        from whatever the clip has, and the same for each modality. The score is the mean of UAR
-        and of the CCC of each attribute; NaN where no target is known.
+    ``loss`` (without label smoothing) and ``score`` of what the model predicts for each clip from
+    whatever the clip has, and the same for each modality. The score is the mean of UAR and of the
+    CCC of each attribute; NaN where no target is known.
     """
     outputs = run_shared(objective.model, dataset, fabric)
     report: dict[str, Any] = {"loss": math.nan, "score": math.nan}
@@ -153,7 +144,7 @@ def _report(objective: Objective, dataset: UtteranceDataset, output: Tensor) -> 
     if not scores:
         return {}
     targets = Targets(dataset.category_targets, dataset.attribute_targets).at(rows)
-    loss = objective.task_loss(output[rows], targets, label_smoothing=0.0).item()
+    loss = task_loss(output[rows], targets, class_weights=objective.class_weights).item()
     score = float(np.mean([value for name, value in scores.items() if name != "accuracy"]))
     return {"loss": loss, "score": score, **scores}
 

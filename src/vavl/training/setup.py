@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,13 +14,12 @@ from torch import Tensor, nn
 
 from vavl.config.experiment import ExperimentConfig, TrainingConfig
 from vavl.data.dataset import UtteranceDataset, sorted_batches
-from vavl.data.store import FeatureStore
 from vavl.distributed import launched_ranks, leave_at_exit
 from vavl.errors import InputError
 from vavl.models.base import EmotionModel
 from vavl.models.conformer import FeedForward, RelativeSelfAttention
 from vavl.models.registry import build_model
-from vavl.training.objective import Targets, task_terms
+from vavl.training.objective import Targets, task_loss
 from vavl.types import STREAMS, Modality
 
 
@@ -80,18 +79,10 @@ def _distributed_fabric(kind: str, settings: TrainingConfig) -> Fabric:
     return fabric
 
 
-def make_model(
-    config: ExperimentConfig,
-    train: UtteranceDataset,
-    stores: Mapping[Modality, FeatureStore],
-) -> EmotionModel:
-    """A fresh model with the normalisation of the training speakers' features.
-
-    Raises:
-        InputError: The training clips lack what the model learns from.
-    """
+def make_model(config: ExperimentConfig, train: UtteranceDataset) -> EmotionModel:
+    """A fresh model with the normalisation of the training speakers' features."""
     # A modality without a store keeps a branch of the smallest size, which the model never uses.
-    dims = {m: stores[m].spec.dim if m in stores else 1 for m in STREAMS}
+    dims = {m: train.stores[m].spec.dim if m in train.stores else 1 for m in STREAMS}
     model = build_model(
         config.build_model_config(
             acoustic_dim=dims[Modality.ACOUSTIC],
@@ -102,7 +93,7 @@ def make_model(
         )
     )
     for modality in model.config.inputs:
-        model.set_normalisation(modality, *train.feature_statistics(modality))
+        model.normalisation(modality).set_statistics(*train.feature_statistics(modality))
     return model
 
 
@@ -116,9 +107,7 @@ _BATCH = 32
 def prepare_model(model: EmotionModel, train: UtteranceDataset) -> None:
     """Lets a fresh model learn beforehand what it does not learn step by step, by the task loss.
 
-    Args:
-        model: With the normalisation that it is trained with; changed in place.
-        train: The training split. Clips are read whole, and from their first store.
+    Clips are read whole, and from their first store.
     """
     targets = Targets(train.category_targets, train.attribute_targets)
     drawn = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:MOST_CLIPS]
@@ -126,7 +115,7 @@ def prepare_model(model: EmotionModel, train: UtteranceDataset) -> None:
     places = (drawn[batch] for batch in batches)
     model.prepare(
         ((rows, train[rows.tolist()].inputs) for rows in places),
-        lambda outputs, rows: task_terms(outputs, targets.at(rows)),
+        lambda start, outputs, rows: task_loss(outputs, targets.at(rows), start=start),
     )
 
 
@@ -136,10 +125,6 @@ def compile_layers(model: EmotionModel, backend: str | Callable[..., Any] = "ind
     The same numbers within rounding; dropout draws others. Weights and their names stay as they
     are. The convolution module is left out: how many frames its batch normalisation sees depends on
     the batch, which no compiled graph can follow.
-
-    Args:
-        model: Changed in place.
-        backend: Of torch.compile.
     """
     for module in model.modules():
         if isinstance(module, FeedForward | RelativeSelfAttention):

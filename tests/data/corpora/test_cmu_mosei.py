@@ -6,7 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniatures import MOSEI_DIMENSIONS, MOSEI_VIDEOS, cmu_mosei, write_csd, write_sound
+from miniatures import (
+    MOSEI_DIMENSIONS,
+    MOSEI_VIDEOS,
+    cmu_mosei,
+    missing_media,
+    write_csd,
+    write_sound,
+)
 
 from vavl.data.corpora.cmu_mosei import PRESENCE, prepare_cmu_mosei
 from vavl.data.manifest import Manifest
@@ -30,7 +37,7 @@ def copy(corpus: Path, tmp_path: Path) -> Path:
 def test_sentences(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     manifest = prepare_cmu_mosei(corpus, tmp_path)
     assert Manifest.load(tmp_path / "manifest.parquet") == manifest
-    assert manifest.missing_media() == []
+    assert missing_media(manifest) == []
     assert len(manifest) == 36
     assert manifest.attribute_names == (
         "angry_presence",

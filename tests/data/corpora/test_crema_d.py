@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from miniatures import CREMA_D_ACTORS, crema_d, crema_d_tables
+from miniatures import CREMA_D_ACTORS, crema_d, crema_d_tables, missing_media
 
 from vavl.data.corpora.crema_d import prepare_crema_d, published
 from vavl.data.manifest import Manifest
@@ -29,7 +29,7 @@ def left_out(folder: Path) -> dict[str, str]:
 def test_a_table_for_each_channel(repository: Path, tmp_path: Path) -> None:
     manifest = prepare_crema_d(repository, tmp_path, seeds=[7])
     assert Manifest.load(tmp_path / "manifest.parquet") == manifest
-    assert manifest.missing_media() == []
+    assert missing_media(manifest) == []
     assert len(manifest) == 36
     assert manifest.categories == CATEGORIES
     clip = manifest.by_id["1032_IEO_SAD_HI"]
@@ -46,7 +46,7 @@ def test_a_table_for_each_channel(repository: Path, tmp_path: Path) -> None:
     }
     voice = Manifest.load(tmp_path / "voice" / "manifest.parquet")
     face = Manifest.load(tmp_path / "face" / "manifest.parquet")
-    assert voice.missing_media() == []
+    assert missing_media(voice) == []
     # Half of the raters is no majority.
     assert len(voice) == 24
     assert len(face) == 36
@@ -170,20 +170,25 @@ def real(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def listed(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """The corpus with the published labels."""
+    return prepare_crema_d(real, tmp_path_factory.mktemp("published"))
+
+
 @pytest.mark.shared
-def test_published_labels_and_partitions(real: Path, shared: Path, tmp_path: Path) -> None:
-    manifest = prepare_crema_d(real, tmp_path)
+def test_published_labels_and_partitions(listed: Manifest, shared: Path) -> None:
     for number in range(1, 6):
         path = shared / "data" / "crema_d" / "partitions" / f"label_consensus_{number}.csv"
         with path.open(encoding="utf-8") as file:
             rows = {row["FileName"].removesuffix(".wav"): row for row in csv.DictReader(file)}
-        assert set(rows) == set(manifest.by_id)
+        assert set(rows) == set(listed.by_id)
         for clip, row in rows.items():
-            utterance = manifest.by_id[clip]
+            utterance = listed.by_id[clip]
             assert utterance.category == max(CATEGORIES, key=lambda name: float(row[name]))
             assert utterance.speaker == row["SpkrID"]
             assert utterance.metadata["sex"] == row["Gender"].lower()
-        part = Partition.load(tmp_path / "partitions" / f"published-{number}.json")
+        part = Partition.load(listed.root / "partitions" / f"published-{number}.json")
         for split in ("train", "development", "test"):
             wanted = {clip for clip, row in rows.items() if row["Split_Set"].lower() == split}
             assert set(getattr(part, split)) == wanted
@@ -195,9 +200,10 @@ def test_published_labels_and_partitions(real: Path, shared: Path, tmp_path: Pat
 
 
 @pytest.mark.shared
-def test_difference_between_the_majority_and_the_published_list(real: Path, tmp_path: Path) -> None:
-    listed = prepare_crema_d(real, tmp_path / "published")
-    majority = prepare_crema_d(real, tmp_path / "majority", labels="majority", seeds=[0, 1])
+def test_difference_between_the_majority_and_the_published_list(
+    real: Path, listed: Manifest, tmp_path: Path
+) -> None:
+    majority = prepare_crema_d(real, tmp_path, labels="majority", seeds=[0, 1])
     assert (len(listed), len(majority)) == (5820, 5913)
     common = set(listed.by_id) & set(majority.by_id)
     assert len(common) == 5795
@@ -205,7 +211,7 @@ def test_difference_between_the_majority_and_the_published_list(real: Path, tmp_
     assert len(set(listed.by_id) - common) == 25
     assert len(set(majority.by_id) - common) == 118
     for seed in (0, 1):
-        part = Partition.load(tmp_path / "majority" / "partitions" / f"seed-{seed}.json")
+        part = Partition.load(tmp_path / "partitions" / f"seed-{seed}.json")
         for ids, count in ((part.train, 63), (part.development, 14), (part.test, 14)):
             found = {majority.by_id[i].speaker: majority.by_id[i].metadata["sex"] for i in ids}
             assert len(found) == count
@@ -213,7 +219,7 @@ def test_difference_between_the_majority_and_the_published_list(real: Path, tmp_
 
 
 @pytest.mark.shared
-def test_the_other_rules_and_channels(real: Path, shared: Path, tmp_path: Path) -> None:
+def test_the_votes_of_each_channel(real: Path, shared: Path, tmp_path: Path) -> None:
     soft = prepare_crema_d(real, tmp_path, labels="soft")
     assert len(soft) == 7442
     assert soft.categories == CATEGORIES
@@ -228,11 +234,9 @@ def test_the_other_rules_and_channels(real: Path, shared: Path, tmp_path: Path) 
             most = max(clip.votes.values())
             winners = {c[0].upper() for c, count in clip.votes.items() if count == most}
             differing[column] += winners != set(summary[clip.utterance_id][column].split(":"))
-    acted = prepare_crema_d(real, tmp_path / "acted", labels="acted")
-    assert len(acted) == 7442
-    assert Counter(u.category for u in acted)["neutral"] == 1087
-    assert {u.metadata["ethnicity"] for u in acted} == {"Hispanic", "Not Hispanic"}
-    people = {u.speaker: u.metadata for u in acted}
+    assert Counter(u.metadata["acted"] for u in soft)["neutral"] == 1087
+    assert {u.metadata["ethnicity"] for u in soft} == {"Hispanic", "Not Hispanic"}
+    people = {u.speaker: u.metadata for u in soft}
     assert Counter(person["sex"] for person in people.values()) == {"male": 48, "female": 43}
     assert Counter(person["race"] for person in people.values())["Asian"] == 7
     assert max(differing.values()) == 0, differing

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniatures import msp_improv
+from miniatures import missing_media, msp_improv
 
 from vavl.data.corpora.msp_improv import SCALES, leave_one_session_out, prepare_msp_improv
 from vavl.data.manifest import Manifest
@@ -46,7 +46,7 @@ def two_sessions(tmp_path: Path) -> Path:
 def test_labels(two_sessions: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     manifest = prepare_msp_improv(two_sessions, tmp_path / "out")
     assert Manifest.load(tmp_path / "out" / "manifest.parquet") == manifest
-    assert manifest.missing_media() == []
+    assert missing_media(manifest) == []
     first, second = manifest
     assert first.utterance_id == "MSP-IMPROV-S01A-F01-P-FM01"
     assert (first.speaker, first.category, first.fold) == ("F01", "neutral", 1)

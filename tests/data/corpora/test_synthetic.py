@@ -9,11 +9,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from miniatures import missing_media
 from numpy.typing import NDArray
 
 from vavl.data.corpora import CORPORA, prepare
 from vavl.data.corpora.synthetic import EMOTIONS, LOOKS_LIKE, RATERS, SOUNDS_LIKE, prepare_synthetic
-from vavl.data.corpora.synthetic_face import ACTION_UNITS, draw_look, film
+from vavl.data.corpora.synthetic_drawing import draw_look, film
+from vavl.data.corpora.synthetic_signals import ACTION_UNITS
 from vavl.data.manifest import Manifest, Utterance
 from vavl.data.partition import speaker_kfold
 from vavl.errors import InputError
@@ -47,7 +49,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def test_labels_of_every_kind(corpus: Manifest) -> None:
     assert Manifest.load(corpus.root / "manifest.parquet") == corpus
-    assert corpus.missing_media() == []
+    assert missing_media(corpus) == []
     assert len(corpus) == 288
     assert len(corpus.speakers) == 12
     assert corpus.categories == tuple(sorted(EMOTIONS))

@@ -27,6 +27,7 @@ from vavl.data.partition import partition_by_speakers
 from vavl.errors import InputError, all_problems
 from vavl.metrics.scales import SENTIMENT, Scale
 from vavl.system.atomic import atomic_write
+from vavl.system.processes import with_progress
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +38,9 @@ _LABELS = "CMU_MOSEI_Labels.csd"
 _FOLDS = "cmu_mosei_std_folds.py"
 _DIMENSIONS = ("sentiment", "happy", "sad", "anger", "surprise", "disgust", "fear")
 _CATEGORY_OF_DIMENSION = {name: name for name in _DIMENSIONS[1:]} | {"anger": "angry"}
+_ATTRIBUTE_OF_DIMENSION = {"sentiment": "sentiment"} | {
+    name: f"{category}_presence" for name, category in _CATEGORY_OF_DIMENSION.items()
+}
 _SPLIT_OF_LIST = {
     "standard_train_fold": "train",
     "standard_valid_fold": "development",
@@ -57,8 +61,7 @@ class _Segment:
     number: int
     start_s: float
     end_s: float
-    labels: dict[str, float]
-    """Dimension to value, on the raters' scale; without those that are not known."""
+    labels: dict[str, float]  # dimension to value on the raters' scale, where it is known
 
     @property
     def name(self) -> str:
@@ -145,8 +148,7 @@ def _required(root: Path, name: str) -> Path:
     path = _found(root, name)
     if path is None:
         raise InputError(
-            f"CMU-MOSEI: {root / name} does not exist; docs/corpora/cmu_mosei.md tells "
-            "where to get it"
+            f"CMU-MOSEI: {root / name} does not exist; see docs/corpora/cmu_mosei.md for the source"
         )
     return path
 
@@ -214,9 +216,6 @@ def _features(
     segments: Sequence[_Segment], streams: dict[str, Path], out: Path, *, progress: bool
 ) -> Iterator[tuple[_Segment, dict[str, str]]]:
     """Writes the arrays of each segment; yields it with them, by column of the manifest."""
-    from rich.console import Console
-    from rich.progress import track
-
     by_video: dict[str, list[_Segment]] = {}
     for segment in segments:
         by_video.setdefault(segment.video, []).append(segment)
@@ -226,15 +225,13 @@ def _features(
             column: stack.enter_context(ComputationalSequence(path))
             for column, path in streams.items()
         }
-        videos = track(
-            by_video.items(), "cutting", console=Console(stderr=True), disable=not progress
-        )
+        videos = with_progress(by_video.items(), len(by_video), what="cutting", progress=progress)
         for video, mine in videos:
             there = {column: csd.read(video) for column, csd in opened.items() if video in csd}
             for segment in mine:
                 written = {}
                 for column, stored in there.items():
-                    rows, odd = finite_steps(stored.between(segment.start_s, segment.end_s))
+                    rows, odd = _finite_steps(stored.between(segment.start_s, segment.end_s))
                     if np.isfinite(rows).any():
                         path = f"{column.removesuffix('_path')}/{segment.name}.npy"
                         with atomic_write(out / path) as temporary:
@@ -246,20 +243,11 @@ def _features(
         _log.warning("CMU-MOSEI: %d single values that were not finite became 0", replaced)
 
 
-def finite_steps(rows: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], int]:
-    """Features without infinite values: COVAREP takes logarithms of silence.
+def _finite_steps(rows: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], int]:
+    """Features ``(T, D)`` without infinite values: COVAREP takes logarithms of silence.
 
-    Args:
-        rows: ``(T, D)``.
-
-    Returns:
-        ``(T, D)``: a step without any finite value is a row of NaN, to be masked; other values that
-        are not finite are 0. And how many these were.
-
-    Example:
-        >>> rows, replaced = finite_steps(np.array([[1.0, -np.inf], [np.nan, np.nan]]))
-        >>> rows.tolist(), replaced
-        ([[1.0, 0.0], [nan, nan]], 1)
+    A step without any finite value is a row of NaN, to be masked. Other values that are not finite
+    become 0; also returns how many these were.
     """
     known = np.isfinite(rows)
     absent = ~known.any(axis=1, keepdims=True)  # (T, 1)
@@ -272,10 +260,7 @@ def _utterance(segment: _Segment, paths: dict[str, Any]) -> Utterance:
     strength = {c: values[d] for d, c in _CATEGORY_OF_DIMENSION.items() if d in values}
     strongest = most_chosen(strength)
     attributes = {
-        name if name == "sentiment" else f"{_CATEGORY_OF_DIMENSION[name]}_presence": _scale(
-            name
-        ).to_unit(value)
-        for name, value in values.items()
+        _ATTRIBUTE_OF_DIMENSION[name]: _scale(name).to_unit(value) for name, value in values.items()
     }
     return Utterance(
         utterance_id=segment.name,

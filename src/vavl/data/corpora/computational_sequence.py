@@ -21,15 +21,12 @@ _LARGEST_BYTES = 4 * 2**30
 
 
 class VideoFeatures(NamedTuple):
-    """What is stored for one video.
-
-    Attributes:
-        features: ``(T, D)`` float32 or float64, as stored; may hold NaN and infinite values.
-        intervals: ``(T, 2)`` start and end of each step in seconds.
-    """
+    """What is stored for one video."""
 
     features: NDArray[np.floating[Any]]
+    """``(T, D)`` float32 or float64, as stored; may hold NaN and infinite values."""
     intervals: NDArray[np.float64]
+    """``(T, 2)`` start and end of each step in seconds."""
 
     def between(self, start_s: float, end_s: float) -> NDArray[np.floating[Any]]:
         """``(t, D)``: the steps whose middle lies in [start_s, end_s)."""
@@ -39,9 +36,6 @@ class VideoFeatures(NamedTuple):
 
 class ComputationalSequence:
     """An open ``.csd`` file; a context manager.
-
-    Args:
-        path: The file.
 
     Raises:
         InputError: The file does not exist, or h5py is not installed.
@@ -83,9 +77,6 @@ class ComputationalSequence:
     def __iter__(self) -> Iterator[str]:
         """The videos, sorted."""
         return iter(sorted(self._videos))
-
-    def __len__(self) -> int:
-        return len(self._videos)
 
     def __contains__(self, video: str) -> bool:
         return video in self._videos

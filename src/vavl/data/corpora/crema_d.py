@@ -48,30 +48,22 @@ Votes = dict[str, float]
 
 @dataclass(frozen=True)
 class Published:
-    """What is known of the partitions published with VAVL.
+    """What is known of the partitions published with VAVL."""
 
-    Attributes:
-        partitions: Name to the development and the test speakers; all others are in training.
-        labels_without_majority: Clip to its label, where the votes alone have no majority.
-        majorities_not_used: Clips with a majority that the published list does not hold.
-    """
-
-    partitions: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
+    partitions: Mapping[str, tuple[list[str], list[str]]]
+    """Name to the development and the test speakers; all others are in training."""
     labels_without_majority: Mapping[str, str]
+    """Clip to its label, where the votes alone have no majority."""
     majorities_not_used: frozenset[str]
+    """Clips with a majority that the published list does not hold."""
 
 
 def published() -> Published:
-    """The published speaker lists, and where the published labels differ from the majority rule.
-
-    Example:
-        >>> [(len(dev), len(test)) for dev, test in published().partitions.values()]
-        [(14, 14), (14, 14), (14, 14), (14, 14), (14, 14)]
-    """
+    """The published speaker lists, and where the published labels differ from the majority rule."""
     file = resources.files("vavl.data.corpora") / "assets" / "crema_d.json"
     content = json.loads(file.read_text(encoding="utf-8"))
     return Published(
-        {p["name"]: (tuple(p["development"]), tuple(p["test"])) for p in content["partitions"]},
+        {p["name"]: (p["development"], p["test"]) for p in content["partitions"]},
         content["labels_without_majority"],
         frozenset(content["majorities_not_used"]),
     )
@@ -117,11 +109,11 @@ def prepare_crema_d(
         raise InputError(
             f"labels: expected one of {', '.join(get_args(LabelRule))}, got {labels!r}"
         )
-    clips, clip_problems = _read_clips(root / "SentenceFilenames.csv")
-    people, people_problems = _read_demographics(root / "VideoDemographics.csv")
-    votes, vote_problems = _read_votes(root / "processedResults" / "tabulatedVotes.csv")
-    folders, media_problems = _media(root, clips)
-    problems = [*clip_problems, *people_problems, *vote_problems, *media_problems]
+    problems: list[str] = []
+    clips = _read_clips(root / "SentenceFilenames.csv", problems)
+    people = _read_demographics(root / "VideoDemographics.csv", problems)
+    votes = _read_votes(root / "processedResults" / "tabulatedVotes.csv", problems)
+    folders = _media_folders(root, clips, problems)
     problems += [
         f"{clip!r}: no row for actor {match['actor']} in VideoDemographics.csv"
         for clip, match in clips.items()
@@ -141,6 +133,8 @@ def prepare_crema_d(
     for channel in CHANNELS:
         folder = out if channel == CHANNELS[0] else out / channel
         rule = "majority" if labels == "published" and channel != CHANNELS[0] else labels
+        # Once for each folder: that costs more than all the rest of a clip.
+        places = {name: stored_path(path, folder) for name, path in folders.items()}
         kept, left_out = [], []
         for clip, match in clips.items():
             counts = votes[channel][clip]
@@ -148,11 +142,24 @@ def prepare_crema_d(
             if reason:
                 left_out.append((clip, reason))
                 continue
-            media = {
-                name: stored_path(root / subfolder / f"{clip}{suffix}", folder)
-                for name, (subfolder, suffix) in folders.items()
-            }
-            kept.append(_utterance(clip, match, people[match["actor"]], category, counts, media))
+            media = {name: f"{place}/{clip}{_MEDIA[name][1]}" for name, place in places.items()}
+            kept.append(
+                Utterance(
+                    utterance_id=clip,
+                    corpus="crema_d",
+                    speaker=match["actor"],
+                    audio_path=media.get("audio_path"),
+                    video_path=media.get("video_path"),
+                    category=category,
+                    votes=counts,
+                    metadata={
+                        **people[match["actor"]],
+                        "acted": _CATEGORY_OF_TASK[match["task"]],
+                        "intensity": _INTENSITIES[match["intensity"]],
+                        "sentence": match["sentence"],
+                    },
+                )
+            )
         if not kept:
             raise InputError(f"CREMA-D in {root}: no clip has a label by the rule {labels!r}")
         manifests[channel] = manifest = Manifest(kept, root=folder)
@@ -160,9 +167,9 @@ def prepare_crema_d(
     return manifests[CHANNELS[0]]
 
 
-def _read_clips(path: Path) -> tuple[dict[str, re.Match[str]], list[str]]:
+def _read_clips(path: Path, problems: list[str]) -> dict[str, re.Match[str]]:
     """Clip to the parts of its name."""
-    clips, problems = {}, []
+    clips = {}
     for row in read_table(path, ["Filename"])[1]:
         name = row.values["Filename"]
         match = _CLIP_NAME.fullmatch(name)
@@ -172,12 +179,12 @@ def _read_clips(path: Path) -> tuple[dict[str, re.Match[str]], list[str]]:
             problems.append(f"{path.name} row {row.number}: {name!r}: unknown intensity")
         else:
             clips[name] = match
-    return clips, problems
+    return clips
 
 
-def _read_demographics(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
+def _read_demographics(path: Path, problems: list[str]) -> dict[str, dict[str, str]]:
     """Actor to sex (lower case, as in other corpora), age in years, race and ethnicity."""
-    people, problems = {}, []
+    people = {}
     for row in read_table(path, ["ActorID", *_DEMOGRAPHICS])[1]:
         known = {name: row.values[column] for column, name in _DEMOGRAPHICS.items()}
         known["sex"] = known["sex"].lower()
@@ -187,13 +194,12 @@ def _read_demographics(path: Path) -> tuple[dict[str, dict[str, str]], list[str]
                 f"{row.values['Sex']!r} and {row.values['Age']!r}"
             )
         people[row.values["ActorID"]] = known
-    return people, problems
+    return people
 
 
-def _read_votes(path: Path) -> tuple[dict[str, dict[str, Votes]], list[str]]:
+def _read_votes(path: Path, problems: list[str]) -> dict[str, dict[str, Votes]]:
     """Channel to clip to category to the number of raters who chose it."""
     votes: dict[str, dict[str, Votes]] = {channel: {} for channel in CHANNELS}
-    problems = []
     # The first column has no name: a digit for the channel, then the number of the clip.
     for row in read_table(path, ["", "fileName", *_CATEGORY_OF_LETTER])[1]:
         where = f"{path.name} row {row.number} ({row.values['fileName']!r})"
@@ -208,20 +214,21 @@ def _read_votes(path: Path) -> tuple[dict[str, dict[str, Votes]], list[str]]:
         else:
             numbers = map(float, counts)
             votes[channel][row.values["fileName"]] = dict(zip(_CATEGORIES, numbers, strict=True))
-    return votes, problems
+    return votes
 
 
-def _media(root: Path, clips: Iterable[str]) -> tuple[dict[str, tuple[str, str]], list[str]]:
-    """The media folders that are there, and what is wrong with the files in them."""
-    folders = {name: place for name, place in _MEDIA.items() if (root / place[0]).is_dir()}
+def _media_folders(root: Path, clips: Iterable[str], problems: list[str]) -> dict[str, Path]:
+    """The media folders that are there, resolved; adds what is wrong with the files in them."""
+    folders = {name: root / place for name, (place, _) in _MEDIA.items() if (root / place).is_dir()}
     if not folders:
-        return {}, [f"neither {' nor '.join(place for place, _ in _MEDIA.values())} is there"]
+        problems.append(f"neither {' nor '.join(place for place, _ in _MEDIA.values())} is there")
+        return {}
     for name in sorted(set(_MEDIA) - set(folders)):
         _log.warning("CREMA-D: there is no folder %s: clips lack that modality", _MEDIA[name][0])
-    problems, pointers = [], []
-    for folder, suffix in folders.values():
+    pointers = []
+    for name, folder in folders.items():
         for clip in clips:
-            path = root / folder / f"{clip}{suffix}"
+            path = folder / f"{clip}{_MEDIA[name][1]}"
             if not path.is_file():
                 problems.append(f"{path} does not exist")
             elif path.stat().st_size < 1024 and path.read_bytes().startswith(_LFS_POINTER):
@@ -231,7 +238,7 @@ def _media(root: Path, clips: Iterable[str]) -> tuple[dict[str, tuple[str, str]]
             f"{len(pointers)} media files are placeholders of git-lfs (first: {pointers[0]}); "
             "install git-lfs and run `git lfs pull` in the repository"
         )
-    return folders, problems
+    return {name: folder.resolve() for name, folder in folders.items()}
 
 
 def _label(
@@ -251,31 +258,6 @@ def _label(
     if rule == "plurality":
         return (None, "a tie") if others else (first, "")
     return (first, "") if 2 * votes[first] > sum(votes.values()) else (None, "no majority")
-
-
-def _utterance(
-    clip: str,
-    match: re.Match[str],
-    person: Mapping[str, str],
-    category: str | None,
-    votes: Votes,
-    media: Mapping[str, str],
-) -> Utterance:
-    return Utterance(
-        utterance_id=clip,
-        corpus="crema_d",
-        speaker=match["actor"],
-        audio_path=media.get("audio_path"),
-        video_path=media.get("video_path"),
-        category=category,
-        votes=votes,
-        metadata={
-            **person,
-            "acted": _CATEGORY_OF_TASK[match["task"]],
-            "intensity": _INTENSITIES[match["intensity"]],
-            "sentence": match["sentence"],
-        },
-    )
 
 
 def _partitions(manifest: Manifest, known: Published, seeds: Sequence[int]) -> list[Partition]:

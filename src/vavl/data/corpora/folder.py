@@ -18,14 +18,14 @@ from vavl.metrics.scales import Scale
 
 _log = logging.getLogger(__name__)
 
-ARRAY_SUFFIXES = frozenset({".npy"})
+_ARRAY_SUFFIXES = frozenset({".npy"})
 _VOTES = "votes:"
 # Column to (suffixes it takes, columns of the manifest it fills). A video's sound track is sound.
 _MEDIA_COLUMNS: dict[str, tuple[frozenset[str], tuple[str, ...]]] = {
     "audio": (AUDIO_SUFFIXES | VIDEO_SUFFIXES, ("audio_path",)),
     "video": (VIDEO_SUFFIXES, ("video_path", "audio_path")),
-    "acoustic_features": (ARRAY_SUFFIXES, ("acoustic_features_path",)),
-    "visual_features": (ARRAY_SUFFIXES, ("visual_features_path",)),
+    "acoustic_features": (_ARRAY_SUFFIXES, ("acoustic_features_path",)),
+    "visual_features": (_ARRAY_SUFFIXES, ("visual_features_path",)),
 }
 _KNOWN_COLUMNS = frozenset(
     ["utterance", "file", *_MEDIA_COLUMNS, "speaker", "category", "start_s", "end_s", "fold"]
@@ -122,10 +122,9 @@ def prepare_folder(
         spellings.setdefault(category.casefold(), []).append(category)
     for alike in spellings.values():
         if len(alike) > 1:
+            names = " and ".join(map(repr, alike))
             _log.warning(
-                "%s: %s are categories of their own; spell them alike if they are one",
-                path,
-                " and ".join(map(repr, alike)),
+                "%s: %s are different categories; spell them alike if they are one", path, names
             )
     manifest.save(out / "manifest.parquet")
     return manifest
@@ -149,10 +148,8 @@ def _utterance(values: dict[str, str], reading: _Reading) -> tuple[Utterance, li
     """What one row says, and all that is wrong with it."""
     problems: list[str] = []
     known = _KNOWN_COLUMNS.union(reading.attributes)
-    numbers = {
-        name: _number(name, values.get(name, ""), problems)
-        for name in ("start_s", "end_s", "fold", *reading.attributes)
-    }
+    names = ("start_s", "end_s", "fold", *reading.attributes)
+    numbers = {name: _number(name, values.get(name, ""), problems) for name in names}
     fold = numbers["fold"]
     if fold is not None and not fold.is_integer():
         problems.append(f"fold: expected an integer >= 0, got {values['fold']!r}")
@@ -179,8 +176,7 @@ def _utterance(values: dict[str, str], reading: _Reading) -> tuple[Utterance, li
         metadata={
             name: text
             for name, text in values.items()
-            if name and text and not name.startswith(_VOTES)
-            if name not in known
+            if name and text and name not in known and not name.startswith(_VOTES)
         },
         **_media(values, reading, problems),
     )
@@ -207,8 +203,8 @@ def _media(values: dict[str, str], reading: _Reading, problems: list[str]) -> di
         column = next((c for c in ("video", "audio") if suffix in _MEDIA_COLUMNS[c][0]), None)
         if column is None:
             known = ", ".join(sorted(AUDIO_SUFFIXES | VIDEO_SUFFIXES))
-            hint = "; name arrays in 'acoustic_features' or 'visual_features'"
-            hint = hint if suffix in ARRAY_SUFFIXES else ""
+            is_array = suffix in _ARRAY_SUFFIXES
+            hint = "; name arrays in 'acoustic_features' or 'visual_features'" if is_array else ""
             problems.append(f"file: {file!r} is neither sound nor video ({known}){hint}")
         elif column in given:
             problems.append(

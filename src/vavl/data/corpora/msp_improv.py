@@ -11,7 +11,7 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -66,8 +66,7 @@ class _Clip:
     name: re.Match[str]
     category: str | None
     means: dict[str, float]
-    votes: dict[str, str] = field(default_factory=dict)
-    """Rater to category."""
+    votes: dict[str, str] = field(default_factory=dict)  # rater to category
 
 
 def prepare_msp_improv(root: Path, out: Path) -> Manifest:
@@ -95,9 +94,9 @@ def prepare_msp_improv(root: Path, out: Path) -> Manifest:
         Manifest(8438 utterances, 12 speakers, ...)
     """
     root, out = Path(root), Path(out)
-    clips, problems = _read_labels(_label_file(root))
-    media, media_problems = _media(root)
-    problems += media_problems
+    problems: list[str] = []
+    clips = _read_labels(_label_file(root), problems)
+    media = _media(root, problems)
     if problems:
         raise InputError(all_problems(f"MSP-IMPROV in {root}", problems))
     kept, left_out = [], []
@@ -122,13 +121,8 @@ def leave_one_session_out(manifest: Manifest) -> list[Partition]:
     """One partition per session: it is tested, the one before it is for development.
 
     The first session is preceded by the last. With all six sessions, five of these partitions are
-    those published with VAVL; the one that tests session 4 is not among them.
-
-    Args:
-        manifest: Utterances with the metadata ``session``.
-
-    Returns:
-        Partitions ``session-1``, ...; none with fewer than three sessions.
+    those published with VAVL; the one that tests session 4 is not among them. With fewer than three
+    sessions there are none.
     """
     speakers: dict[str, set[str]] = {}
     for utterance in manifest:
@@ -155,8 +149,8 @@ def _label_file(root: Path) -> Path:
     raise InputError(f"MSP-IMPROV: {root / _LABEL_FILES[0]} does not exist")
 
 
-def _read_labels(path: Path) -> tuple[dict[str, _Clip], list[str]]:
-    """Key of a clip (its name without the prefix) to its labels, and what is wrong with the file.
+def _read_labels(path: Path, problems: list[str]) -> dict[str, _Clip]:
+    """Key of a clip (its name without the prefix) to its labels; adds what is wrong with the file.
 
     A line for the clip, a line for each rater, an empty line::
 
@@ -167,7 +161,6 @@ def _read_labels(path: Path) -> tuple[dict[str, _Clip], list[str]]:
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     clips: dict[str, _Clip] = {}
     unknown = Counter[str]()
-    problems: list[str] = []
     current: _Clip | None = None  # also where the line of the clip is at fault
     after_a_clip = False
     for number, line in enumerate(lines, start=1):
@@ -191,7 +184,7 @@ def _read_labels(path: Path) -> tuple[dict[str, _Clip], list[str]]:
         _log.warning("MSP-IMPROV: raters' words that count as 'other': %s", dict(+unknown))
     if not clips and not problems:
         problems.append(f"{path.name}: no clips in it")
-    return clips, problems
+    return clips
 
 
 def _clip(fields: list[str], where: str, problems: list[str]) -> _Clip | None:
@@ -204,31 +197,23 @@ def _clip(fields: list[str], where: str, problems: list[str]) -> _Clip | None:
         problems.append(f"{where}: expected one of {known} after the name of the clip")
         return None
     means = {}
-    for letter, value in _numbers(fields[2:], where, problems):
-        if not 1 <= value <= 5:
-            problems.append(f"{where}: {letter}: expected 1 to 5, got {value:g}")
-        else:
-            means[letter] = value
-    return _Clip(name, _CATEGORY_OF_LETTER[fields[1]], means)
-
-
-def _numbers(fields: list[str], where: str, problems: list[str]) -> Iterator[tuple[str, float]]:
-    """The letters and values of ``A:3.2``, ``V:NaN``, ...; without those that are not known."""
-    for text in filter(None, fields):
-        letter, _, value = text.partition(":")
+    for text in filter(None, fields[2:]):
+        letter, _, number = text.partition(":")
         try:
-            number = float(value)
+            value = float(number)
         except ValueError:
             problems.append(f"{where}: expected a letter and a number like A:3.2, got {text!r}")
             continue
-        if not math.isnan(number):
-            yield letter, number
+        if 1 <= value <= 5:
+            means[letter] = value
+        elif not math.isnan(value):  # A:NaN says that it is not known
+            problems.append(f"{where}: {letter}: expected 1 to 5, got {value:g}")
+    return _Clip(name, _CATEGORY_OF_LETTER[fields[1]], means)
 
 
-def _media(root: Path) -> tuple[dict[str, dict[str, Path]], list[str]]:
+def _media(root: Path, problems: list[str]) -> dict[str, dict[str, Path]]:
     """Key of a clip to its files by column of the manifest, wherever they lie below the root."""
     found: dict[str, dict[str, Path]] = {}
-    problems = []
     for column, suffix in _MEDIA.items():
         for path in sorted(root.rglob(f"*{suffix}")):
             name = _CLIP_NAME.fullmatch(path.stem)
@@ -237,7 +222,7 @@ def _media(root: Path) -> tuple[dict[str, dict[str, Path]], list[str]]:
             first = found.setdefault(name["key"], {}).setdefault(column, path)
             if first != path:
                 problems.append(f"{path} and {first} are the same clip; remove one")
-    return found, problems
+    return found
 
 
 def _utterance(key: str, clip: _Clip, paths: Mapping[str, str]) -> Utterance:

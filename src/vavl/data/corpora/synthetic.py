@@ -21,25 +21,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.data.corpora.synthetic_face import (
+from vavl.data.corpora.synthetic_drawing import Look, draw_look, film
+from vavl.data.corpora.synthetic_signals import (
     ACTION_UNITS,
     FRAME_RATE_HZ,
+    ORDER_FIELDS,
     Face,
     FaceStyle,
-    Look,
-    animate,
-    draw_face,
-    draw_look,
-    film,
-    unit_vector,
-)
-from vavl.data.corpora.synthetic_voice import (
-    ORDER_FIELDS,
     Voice,
     VoiceStyle,
+    animate,
+    draw_face,
     draw_syllables,
     draw_voice,
     synthesize,
+    unit_vector,
 )
 from vavl.data.manifest import Manifest, Utterance
 from vavl.errors import InputError, VavlError, all_problems
@@ -182,16 +178,16 @@ def prepare_synthetic(
         >>> len(manifest), manifest.categories, manifest[0].metadata["origin"]
         (12, ('angry', 'disgust', 'fear', 'happy', 'neutral', 'sad'), 'synthetic')
     """
-    least = {
-        "speakers": (speakers, 1),
-        "clips_per_speaker": (clips_per_speaker, 1),
-        "seed": (seed, 0),
-        "workers": (workers, 0),
-    }
+    given = (
+        ("speakers", speakers, 1),
+        ("clips_per_speaker", clips_per_speaker, 1),
+        ("seed", seed, 0),
+        ("workers", workers, 0),
+    )
     problems = [
-        f"{name}: expected an integer >= {low}, got {value!r}"
-        for name, (value, low) in least.items()
-        if not isinstance(value, int) or value < low
+        f"{name}: expected an integer >= {least}, got {value!r}"
+        for name, value, least in given
+        if not isinstance(value, int) or value < least
     ]
     if problems:
         raise InputError(all_problems("synthetic corpus", problems))
@@ -206,7 +202,13 @@ def prepare_synthetic(
             if isinstance(utterance, Failure):
                 raise VavlError(f"clip {take + 1} of speaker {speaker + 1} in {out}: {utterance}")
             utterances.append(utterance)
-    _write_description(out / "synthetic.json", seed)
+    description = {
+        "what": "synthetic voices and faces made by vavl; no person was recorded",
+        "seed": seed,
+        "visual_features": {"columns": ACTION_UNITS, "frame_rate_hz": FRAME_RATE_HZ},
+    }
+    with atomic_write(out / "synthetic.json") as temporary:
+        temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     manifest = Manifest(utterances, root=out)
     manifest.save(out / "manifest.parquet")
     return manifest
@@ -234,8 +236,7 @@ class _ClipMaker:
         if not self.video:
             return utterance
         path = f"video/{name}.mp4"
-        sway = _generator(self.seed, number, take, _SWAY)
-        pictures = film(sway, speaker.look, units)
+        pictures = film(_generator(self.seed, number, take, _SWAY), speaker.look, units)
         write_mp4(self.out / path, pictures, sound, FRAME_RATE_HZ)
         return replace(utterance, video_path=path)
 
@@ -262,16 +263,16 @@ def _speaker(seed: int, number: int) -> _Speaker:
 def _clip(
     rng: np.random.Generator, speaker: _Speaker, take: int
 ) -> tuple[Utterance, NDArray[np.float64], NDArray[np.float32]]:
-    """What is said about a clip, its ``(N,)`` samples, and its ``(T, 17)`` action units."""
+    """Labels of a clip, its ``(N,)`` samples, and its ``(T, 17)`` action units."""
     emotion = EMOTIONS[take % len(EMOTIONS)]
     level = ("normal", "strong")[take // len(EMOTIONS) % 2]
     # The order of events misleads by itself: whoever follows it learns something more.
     voice_share, voice_order_share = rng.beta(*VOICE_CONFUSION, size=2)
     face_share, face_order_share = rng.beta(*FACE_CONFUSION, size=2)
-    strength = speaker.vocal_strength[emotion] * INTENSITY[level]
-    voice_style = _voice_style(rng, emotion, strength, voice_share, voice_order_share)
-    strength = speaker.facial_strength[emotion] * INTENSITY[level]
-    face_style = _face_style(rng, emotion, strength, face_share, face_order_share)
+    voice_strength = speaker.vocal_strength[emotion] * INTENSITY[level]
+    voice_style = _voice_style(rng, emotion, voice_strength, voice_share, voice_order_share)
+    face_strength = speaker.facial_strength[emotion] * INTENSITY[level]
+    face_style = _face_style(rng, emotion, face_strength, face_share, face_order_share)
     syllables = draw_syllables(rng, speaker.voice, voice_style)
     sound = synthesize(rng, speaker.voice, voice_style, syllables)
     units = animate(rng, speaker.face, face_style, syllables)
@@ -320,13 +321,3 @@ def _face_style(
     course = np.array(FACE_COURSES[emotion]) * (1 - order_share)
     apex, spread = course + np.array(FACE_COURSES[other]) * order_share
     return FaceStyle(units, apex=float(apex + rng.normal(0.0, APEX_SCATTER)), spread=float(spread))
-
-
-def _write_description(path: Path, seed: int) -> None:
-    content = {
-        "what": "synthetic voices and faces made by vavl; no person was recorded",
-        "seed": seed,
-        "visual_features": {"columns": ACTION_UNITS, "frame_rate_hz": FRAME_RATE_HZ},
-    }
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -9,22 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vavl.data.manifest import Manifest
-from vavl.data.partition import Partition, save_partitions
+from vavl.data.partition import Partition
 from vavl.errors import InputError, all_problems
 from vavl.system.atomic import atomic_write
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row of a CSV file.
+    """One row of a CSV file."""
 
-    Attributes:
-        number: As a spreadsheet counts: the header is row 1.
-        values: Column to text, without the spaces around it; ``""`` where the cell is empty.
-    """
-
-    number: int
+    number: int  # as a spreadsheet counts: the header is row 1
     values: dict[str, str]
+    """Column to text, without the spaces around it; ``""`` where the cell is empty."""
 
 
 def read_table(path: Path, required: Iterable[str] = ()) -> tuple[tuple[str, ...], list[TableRow]]:
@@ -100,13 +96,10 @@ def save_corpus(
         header: Columns of ``left_out.csv``.
     """
     manifest.save(manifest.root / "manifest.parquet")
-    _write_table(manifest.root / "left_out.csv", header, left_out)
-    save_partitions(partitions, manifest.root / "partitions")
-
-
-def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     with (
-        atomic_write(path) as temporary,
+        atomic_write(manifest.root / "left_out.csv") as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,
     ):
-        csv.writer(file).writerows([header, *rows])
+        csv.writer(file).writerows([header, *left_out])
+    for partition in partitions:
+        partition.save(manifest.root / "partitions" / f"{partition.name}.json")

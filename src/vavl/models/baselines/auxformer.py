@@ -24,10 +24,9 @@ and has no positions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 from vavl.config.baselines import AuxFormerConfig
-from vavl.models.base import Criterion, EmotionModel, Losses, Normalisation, task_losses
+from vavl.models.base import Criterion, EmotionModel, Losses, task_losses
 from vavl.models.baselines.mult import (
     CrossmodalNetwork,
     Frames,
@@ -70,10 +69,6 @@ class AuxFormer(EmotionModel):
             config.outputs,
             config.head_dropout,
         )
-
-    def normalisation(self, modality: Modality) -> Normalisation:
-        """See the base class."""
-        return cast(Normalisation, self.projections[modality])
 
     def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
         """See the base class."""

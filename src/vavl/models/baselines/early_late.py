@@ -17,16 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from vavl.config.baselines import ConcatenationConfig, ConformersConfig
-from vavl.models.base import Criterion, EmotionModel, Losses, Normalisation, task_losses
-from vavl.models.conformer import masked_mean
+from vavl.models.base import Criterion, EmotionModel, Losses, task_losses
+from vavl.models.conformer import Conformer, masked_mean
 from vavl.models.sequences import Predicted, Sequences, average, last_valid
-from vavl.models.vavl import (
-    InputProjection,
-    ModalityBranch,
-    input_projection,
-    make_conformer,
-    make_head,
-)
+from vavl.models.vavl import ModalityBranch, input_projection, make_head
 from vavl.types import STREAMS, Modality
 
 
@@ -39,12 +33,8 @@ class Concatenation(EmotionModel):
         super().__init__(config)
         self.projections = nn.ModuleDict({str(m): input_projection(config, m) for m in STREAMS})
         joined = sum(config.subsampling(m) * config.projection_channels for m in STREAMS)
-        self.encoder = make_conformer(config, joined, config.blocks)
+        self.encoder = Conformer(config, joined, config.blocks)
         self.head = make_head(config, config.width, config.outputs)
-
-    def normalisation(self, modality: Modality) -> Normalisation:
-        """See the base class."""
-        return cast(InputProjection, self.projections[modality])
 
     def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
         """See the base class."""
@@ -63,15 +53,10 @@ class Concatenation(EmotionModel):
 def side_by_side(
     first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Frames of two sequences that cover the same span of time, joined.
+    """Joins the frames of two sequences ``(B, T_i, D_i)`` that cover the same span of time.
 
-    Args:
-        first: ``(B, T_1, D_1)``, zero where nothing is valid, and mask ``(B, T_1)``.
-        second: ``(B, T_2, D_2)`` and ``(B, T_2)`` likewise.
-
-    Returns:
-        ``(B, T, D_1 + D_2)`` with T the longest of all sequences, and its mask: a step is valid if
-        either part is.
+    Gives ``(B, T, D_1 + D_2)`` with T the longest of all sequences, and its mask ``(B, T)``: a step
+    is valid if either part is. What is not valid must be zero.
 
     Example:
         >>> x = torch.arange(1.0, 5.0).view(1, 4, 1)
@@ -98,20 +83,13 @@ class Conformers(EmotionModel):
     """A conformer for each modality that is read, and the average of their predictions."""
 
     config_class = ConformersConfig
+    normalisation_path = "branches.{modality}.projection"
 
     def __init__(self, config: ConformersConfig) -> None:
         super().__init__(config)
         self.branches = nn.ModuleDict(
             {str(m): ModalityBranch(config, m, config.blocks) for m in config.inputs}
         )
-
-    def branch(self, modality: Modality) -> ModalityBranch:
-        """Everything that belongs to one modality."""
-        return cast(ModalityBranch, self.branches[modality])
-
-    def normalisation(self, modality: Modality) -> Normalisation:
-        """See the base class."""
-        return self.branch(modality).projection
 
     def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
         """See the base class."""
@@ -126,6 +104,6 @@ class Conformers(EmotionModel):
         return task_losses(found, criterion)
 
     def _predict_from(self, modality: Modality, part: Sequences) -> Predicted:
-        branch = self.branch(modality)
+        branch = cast(ModalityBranch, self.branches[modality])
         x, mask = branch.projection(part.x, part.mask)
         return Predicted(part.rows, branch.head(masked_mean(branch.encoder(x, mask), mask)))

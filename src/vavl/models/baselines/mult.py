@@ -8,13 +8,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from vavl.config.baselines import CrossmodalConfig, MulTConfig
-from vavl.models.base import EmotionModel, Normalisation
+from vavl.models.base import EmotionModel
 from vavl.models.baselines.transformer import TransformerLayer, with_positions
 from vavl.models.conformer import Dropout
 from vavl.models.sequences import Predicted, Sequences, last_step, subsampled
@@ -54,14 +53,9 @@ class TransformerEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, frames: Frames, source: Frames | None = None) -> Frames:
-        """Encodes a sequence, by what it finds in itself or in another one.
+        """Encodes a sequence, by what it finds in itself or in the source; the shape stays.
 
-        Args:
-            frames: The sequence that is encoded.
-            source: The other sequence; its embedding is what all layers attend over.
-
-        Returns:
-            Of the shape of ``frames``, with their mask.
+        All layers attend over the embedding of the source.
         """
         x, mask = frames
         x, seen = self._embedded(x), mask[:, None]
@@ -84,10 +78,7 @@ class TransformerEncoder(nn.Module):
 class ResidualHead(nn.Module):
     """Linear layers with a residual connection over them, and an output layer.
 
-    Args:
-        widths: Of the layers, from the input's to the same again.
-        outputs: Number of outputs.
-        dropout: Of the hidden units.
+    The widths go from the input's to the same again.
     """
 
     def __init__(self, widths: Sequence[int], outputs: int, dropout: float) -> None:
@@ -106,10 +97,7 @@ class ResidualHead(nn.Module):
 class CrossmodalNetwork(nn.Module):
     """Rewrites each modality by the other, looks over both results, predicts from their last steps.
 
-    Args:
-        config: Sizes.
-        memory: Options of the transformers that look over the results, see
-            :class:`TransformerEncoder`.
+    ``memory`` are options of the :class:`TransformerEncoder` that looks over the results.
     """
 
     def __init__(self, config: CrossmodalConfig, **memory: bool) -> None:
@@ -151,10 +139,6 @@ class MulT(EmotionModel):
         super().__init__(config)
         self.projections = input_projections(config)
         self.network = CrossmodalNetwork(config)
-
-    def normalisation(self, modality: Modality) -> Normalisation:
-        """See the base class."""
-        return cast(Normalisation, self.projections[modality])
 
     def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
         """See the base class."""

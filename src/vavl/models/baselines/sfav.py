@@ -22,7 +22,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import cast
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -39,11 +39,7 @@ from vavl.types import STREAMS, Modality
 class ConvolutionBlock(nn.Module):
     """Convolution over time, batch normalisation, ReLU, and the larger of neighbouring steps.
 
-    Args:
-        inputs: Width of the input.
-        outputs: Width of the output.
-        kernel: Taps, odd.
-        pooled: Whether each step becomes the larger of itself and the next one.
+    If ``pooled``, each step becomes the larger of itself and the next one.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, pooled: bool) -> None:
@@ -79,13 +75,7 @@ class TwoBlocks(nn.Module):
 
 
 class StepWeights(nn.Module):
-    """How much the steps of a sequence matter to another one.
-
-    Args:
-        queries: Width of the other sequence, and of the attention.
-        keys: Width of the sequence that is weighed.
-        heads: Attention heads.
-    """
+    """How much the steps of a sequence, ``keys`` wide, matter to another one, ``queries`` wide."""
 
     def __init__(self, queries: int, keys: int, heads: int) -> None:
         super().__init__()
@@ -94,14 +84,7 @@ class StepWeights(nn.Module):
         self.key = nn.Linear(keys, queries, bias=False)
 
     def forward(self, other: Tensor, other_mask: Tensor, x: Tensor, mask: Tensor) -> Tensor:
-        """``(B, S)`` weights of the steps of ``(B, S, keys)`` ``x``, with a mean of 1.
-
-        Args:
-            other: ``(B, T, queries)``.
-            other_mask: ``(B, T)``.
-            x: ``(B, S, keys)``.
-            mask: ``(B, S)``.
-        """
+        """``(B, S)`` weights, of mean 1, of ``(B, S, keys)`` ``x`` for ``(B, T, queries)``."""
         query, key = by_head(self.query(other), self.heads), by_head(self.key(x), self.heads)
         scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])  # (B, heads, T, S)
         shares = scores.masked_fill(~mask[:, None, None], -math.inf).softmax(-1).mean(1)
@@ -112,6 +95,7 @@ class SFAV(EmotionModel):
     """See the module's docstring and :class:`vavl.config.baselines.SFAVConfig`."""
 
     config_class = SFAVConfig
+    normalisation_path = "normalisations.{modality}"
 
     def __init__(self, config: SFAVConfig) -> None:
         super().__init__(config)
@@ -136,10 +120,6 @@ class SFAV(EmotionModel):
         )
         self.late = nn.ModuleDict({str(m): blocks(m, channels[m][1:]) for m in STREAMS})
         self.head = nn.Linear(sum(channels[m][3] for m in STREAMS), config.outputs)
-
-    def normalisation(self, modality: Modality) -> Normalisation:
-        """See the base class."""
-        return cast(Normalisation, self.normalisations[modality])
 
     def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
         """See the base class."""
@@ -202,7 +182,4 @@ def stacked(parts: Sequence[Sequences]) -> Sequences:
 def _scaled(acoustic: Sequences, visual: Sequences) -> Pair:
     """Sound scaled by c and face by 1 - c, for a random c in [0, 1) of each clip."""
     share = torch.rand(len(acoustic), 1, 1, device=acoustic.x.device)
-    return (
-        Sequences(acoustic.rows, acoustic.x * share, acoustic.mask),
-        Sequences(visual.rows, visual.x * (1 - share), visual.mask),
-    )
+    return replace(acoustic, x=acoustic.x * share), replace(visual, x=visual.x * (1 - share))

@@ -83,10 +83,8 @@ class TransformerLayer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, keys: Tensor | None = None) -> Tensor:
         """Maps ``(B, T, width)`` to the same shape.
 
-        Args:
-            x: ``(B, T, width)``.
-            mask: ``(B, T or 1, S)``, True where a query may attend to a key.
-            keys: ``(B, S, width)`` of another sequence; None attends over ``x`` itself.
+        It attends over the keys, ``(B, S, width)``, or over ``x`` itself, where the mask,
+        ``(B, T or 1, S)``, is True.
         """
         queries = self.attention_norm(x)
         keys = queries if keys is None else self.attention_norm(keys)

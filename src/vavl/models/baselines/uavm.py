@@ -15,7 +15,6 @@ transformers, which nothing uses, are left out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -59,6 +58,7 @@ class UAVM(EmotionModel):
     """See the module's docstring and :class:`vavl.config.baselines.UAVMConfig`."""
 
     config_class = UAVMConfig
+    normalisation_path = "normalisations.{modality}"
 
     def __init__(self, config: UAVMConfig) -> None:
         super().__init__(config)
@@ -70,10 +70,6 @@ class UAVM(EmotionModel):
         self.head = nn.Sequential(
             nn.LayerNorm(config.width, eps=1e-6), nn.Linear(config.width, config.outputs)
         )
-
-    def normalisation(self, modality: Modality) -> Normalisation:
-        """See the base class."""
-        return cast(Normalisation, self.normalisations[modality])
 
     def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
         """See the base class."""

@@ -1,8 +1,4 @@
-"""The face of the synthetic corpus: intensities of facial action units over time.
-
-Source: what the units are, P. Ekman and W. V. Friesen, "Facial Action Coding System", 1978; their
-names and the range 0 to 5, OpenFace (T. Baltrusaitis et al., FG 2018).
-"""
+"""The drawn face of the synthetic corpus: pictures that follow facial action units."""
 
 from __future__ import annotations
 
@@ -14,119 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from vavl.data.corpora.synthetic_voice import Syllables
+from vavl.data.corpora.synthetic_signals import UNIT_COLUMNS
 
-FRAME_RATE_HZ = 25.0
-ACTION_UNITS = tuple(
-    f"AU{number:02d}_r" for number in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
-)
-"""Columns of the trajectories, named as OpenFace names its intensities."""
-LARGEST_INTENSITY = 5.0
-
-Array = NDArray[np.float64]
-
-_COLUMN = {name.removesuffix("_r"): column for column, name in enumerate(ACTION_UNITS)}
-_MEASUREMENT_NOISE = 0.18
-_FIDGETING = 0.30
-_FIDGETING_MEMORY_S = 0.35
-
-
-@dataclass(frozen=True)
-class Face:
-    """One speaker's face.
-
-    Attributes:
-        neutral: ``(17,)`` intensities at rest.
-        gain: ``(17,)`` how strongly each unit answers.
-        blinks_hz: Blinks per second.
-        mouth: How far the mouth moves in speech.
-    """
-
-    neutral: Array
-    gain: Array
-    blinks_hz: float
-    mouth: float
-
-
-@dataclass(frozen=True)
-class FaceStyle:
-    """An expression and its course.
-
-    Attributes:
-        units: ``(17,)`` intensities above the neutral face at the apex.
-        apex: Where in the clip the expression is strongest, 0 = beginning, 1 = end.
-        spread: How long it lasts, as a share of the clip (standard deviation).
-    """
-
-    units: Array
-    apex: float
-    spread: float
-
-
-def unit_vector(intensities: Mapping[str, float]) -> Array:
-    """``(17,)`` from intensities by short name, e.g. ``{"AU12": 2.0}``."""
-    vector = np.zeros(len(ACTION_UNITS))
-    for name, value in intensities.items():
-        vector[_COLUMN[name]] = value
-    return vector
-
-
-def draw_face(rng: np.random.Generator) -> Face:
-    """A speaker's face: nobody's rests at zero, and some show more than others."""
-    units = len(ACTION_UNITS)
-    expressivity = np.exp(rng.normal(0.0, 0.25))
-    return Face(
-        neutral=rng.gamma(1.2, 0.3, units),
-        gain=expressivity * np.exp(rng.normal(0.0, 0.2, units)),
-        blinks_hz=float(rng.uniform(0.15, 0.5)),
-        mouth=float(rng.uniform(0.6, 1.3)),
-    )
-
-
-def animate(
-    rng: np.random.Generator, face: Face, style: FaceStyle, syllables: Syllables
-) -> NDArray[np.float32]:
-    """Action units of one clip.
-
-    Args:
-        rng: Draws blinks, fidgeting and the noise of measurement.
-        face: Whose face.
-        style: What it expresses, and when.
-        syllables: What the mouth says.
-
-    Returns:
-        ``(T, 17)`` intensities in 0 to 5 at :data:`FRAME_RATE_HZ`.
-    """
-    frames = max(2, round(syllables.duration_s * FRAME_RATE_HZ))
-    times_s = np.arange(frames) / FRAME_RATE_HZ
-    progress = times_s / syllables.duration_s
-    course = np.exp(-0.5 * ((progress - style.apex) / style.spread) ** 2)
-    # Scaled to the same mean, so that only the order of events tells where the apex lies.
-    course *= 0.6 / course.mean()
-    units = face.neutral + course[:, None] * (face.gain * style.units)  # (T, 17)
-
-    opening = syllables.opening(times_s) * face.mouth
-    units[:, _COLUMN["AU25"]] += 1.6 * opening
-    units[:, _COLUMN["AU26"]] += 1.1 * opening
-    for blink_s in np.cumsum(rng.exponential(1 / face.blinks_hz, 8)):
-        units[:, _COLUMN["AU45"]] += 3.0 * np.exp(-0.5 * ((times_s - blink_s) / 0.06) ** 2)
-
-    memory = np.exp(-1 / (FRAME_RATE_HZ * _FIDGETING_MEMORY_S))
-    fidgeting = rng.standard_normal((frames, len(ACTION_UNITS)))
-    fidgeting[1:] *= np.sqrt(1 - memory**2)
-    for frame in range(1, frames):
-        fidgeting[frame] += memory * fidgeting[frame - 1]
-    noise = _MEASUREMENT_NOISE * rng.standard_normal(units.shape)
-    units += _FIDGETING * fidgeting + noise
-    return np.clip(units, 0.0, LARGEST_INTENSITY).astype(np.float32)
-
-
-SIDE_PX = 160
+_SIDE_PX = 160
 """Side of a picture."""
 _FINER = 2
 """Drawn so many times as large and shrunk, which makes smooth edges."""
 _CENTRE = 0.53
-_UNIT_PX = 0.36 * SIDE_PX * _FINER
+_UNIT_PX = 0.36 * _SIDE_PX * _FINER
 """Half of the face's height: the length that all places below are measured in."""
 _SWAY = 0.05
 """Standard deviation of the head's place, in halves of the face's height."""
@@ -156,29 +47,17 @@ _SHADOW: Colour = (40, 20, 16)
 
 @dataclass(frozen=True)
 class Look:
-    """What a speaker looks like at rest.
+    """What a speaker looks like at rest."""
 
-    Attributes:
-        skin: Colour in the light.
-        hair: Colour of hair and brows.
-        iris: Colour of the eyes.
-        lips: Colour of the mouth.
-        background: Colour behind.
-        width: Half of the face's width, in halves of its height.
-        eyes: Distance of an eye from the middle, likewise.
-        mouth: Half of the mouth's width, likewise.
-        long_hair: Whether hair falls beside the face.
-    """
-
-    skin: Colour
-    hair: Colour
+    skin: Colour  # in the light
+    hair: Colour  # and brows
     iris: Colour
     lips: Colour
     background: Colour
-    width: float
-    eyes: float
-    mouth: float
-    long_hair: bool
+    width: float  # half of the face's width, in halves of its height
+    eyes: float  # distance of an eye from the middle, likewise
+    mouth: float  # half of the mouth's width, likewise
+    long_hair: bool  # it falls beside the face
 
 
 def draw_look(rng: np.random.Generator, *, female: bool) -> Look:
@@ -202,16 +81,7 @@ def draw_look(rng: np.random.Generator, *, female: bool) -> Look:
 def film(
     rng: np.random.Generator, look: Look, units: NDArray[np.floating]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Pictures of one clip.
-
-    Args:
-        rng: Draws how the head sways.
-        look: Who is seen.
-        units: ``(T, 17)`` intensities in 0 to 5.
-
-    Yields:
-        T pictures ``(160, 160, 3)``, RGB.
-    """
+    """A picture ``(160, 160, 3)``, RGB, for each step of action units ``(T, 17)`` in 0 to 5."""
     head = _head(look)
     sway = rng.standard_normal(3) * _SWAY
     for step in units:
@@ -219,7 +89,7 @@ def film(
         sway += math.sqrt(1 - _SWAY_MEMORY**2) * _SWAY * rng.standard_normal(3)
         picture = head.copy()
         pencil = _Pencil(picture, look)
-        pencil.draw({name: _LARGER * float(step[column]) for name, column in _COLUMN.items()})
+        pencil.draw({name: _LARGER * float(step[column]) for name, column in UNIT_COLUMNS.items()})
         yield np.asarray(_moved(picture, sway))
 
 
@@ -343,7 +213,7 @@ class _Pencil:
 
 def _head(look: Look) -> Image.Image:
     """What does not move: background, hair, neck, ears, and the face in its light."""
-    side = SIDE_PX * _FINER
+    side = _SIDE_PX * _FINER
     picture = Image.new("RGB", (side, side), look.background)
     oval = _Pencil(picture, look).oval
     shade = _mixed(look.skin, _SHADOW, 0.3)
@@ -376,7 +246,7 @@ def _moved(drawing: Image.Image, sway: NDArray[np.float64]) -> Image.Image:
     small = drawing.reduce(_FINER)
     cosine, sine = math.cos(_TURN * sway[2]), math.sin(_TURN * sway[2])
     right, down = sway[:2] * _UNIT_PX / _FINER
-    middle = SIDE_PX / 2
+    middle = _SIDE_PX / 2
     # From places in the result to places in the drawing.
     matrix = (
         cosine,
@@ -394,7 +264,7 @@ def _moved(drawing: Image.Image, sway: NDArray[np.float64]) -> Image.Image:
 
 def _at(point: Point) -> Point:
     """A place on the face, in halves of its height from its middle, in pixels."""
-    side = SIDE_PX * _FINER
+    side = _SIDE_PX * _FINER
     return (side / 2 + point[0] * _UNIT_PX, _CENTRE * side + point[1] * _UNIT_PX)
 
 

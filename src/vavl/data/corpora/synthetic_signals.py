@@ -1,21 +1,25 @@
-"""The voice of the synthetic corpus: a glottal source and vowel resonances, made with numpy alone.
+"""The signals of the synthetic corpus: a voice, and facial action units that move with it.
 
 Source: the source-filter model of G. Fant, "Acoustic Theory of Speech Production", 1960; the
 glottal pulse is that of A. E. Rosenberg, "Effect of glottal pulse shape on the quality of natural
 vowels", JASA 49, 1971. Formants of the vowels: G. E. Peterson and H. L. Barney, "Control methods
-used in a study of the vowels", JASA 24, 1952 (men).
+used in a study of the vowels", JASA 24, 1952 (men). What action units are: P. Ekman and W. V.
+Friesen, "Facial Action Coding System", 1978; their names and the range 0 to 5, OpenFace
+(T. Baltrusaitis et al., FG 2018).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLING_RATE_HZ = 16_000
-SHORTEST_S, LONGEST_S = 1.5, 3.0
+from vavl.media.audio import SAMPLING_RATE_HZ
+
+_SHORTEST_S, _LONGEST_S = 1.5, 3.0
 
 Array = NDArray[np.float64]
 
@@ -33,34 +37,19 @@ _FULL_SCALE = 0.9
 
 
 class VoiceStyle(NamedTuple):
-    """How a voice departs from the speaker's neutral one. All zeros is neutral.
+    """How a voice departs from the speaker's neutral one. All zeros is neutral."""
 
-    Attributes:
-        pitch_semitones: Shift of the mean pitch.
-        pitch_range: Movement of pitch from syllable to syllable, semitones (standard deviation).
-        effort: Vocal effort: above 0 pressed and bright, below 0 lax and dull (octaves of the
-            corner frequency of the source spectrum).
-        breath: Aspiration noise and open quotient, above 0 breathy.
-        roughness: Jitter and shimmer, above 0 harsh.
-        tempo: Syllable rate, natural logarithm.
-        smile: Shortening of the vocal tract by spread lips, in per cent.
-        accent: Depth of the loudness contrast between syllables.
-        pitch_slope: Rise of pitch from the first to the last syllable, semitones.
-        loudness_slope: Rise of loudness from the first to the last syllable, dB.
-        effort_slope: Rise of effort from the first to the last syllable, octaves.
-    """
-
-    pitch_semitones: float = 0.0
-    pitch_range: float = 0.0
-    effort: float = 0.0
-    breath: float = 0.0
-    roughness: float = 0.0
-    tempo: float = 0.0
-    smile: float = 0.0
-    accent: float = 0.0
-    pitch_slope: float = 0.0
-    loudness_slope: float = 0.0
-    effort_slope: float = 0.0
+    pitch_semitones: float  # shift of the mean pitch
+    pitch_range: float  # standard deviation from syllable to syllable, semitones
+    effort: float  # shift of the corner frequency, octaves: above 0 pressed and bright, below dull
+    breath: float  # aspiration noise and open quotient, above 0 breathy
+    roughness: float  # jitter and shimmer, above 0 harsh
+    tempo: float  # syllable rate, natural logarithm
+    smile: float  # shortening of the vocal tract by spread lips, in per cent
+    accent: float  # depth of the loudness contrast between syllables
+    pitch_slope: float  # rise of pitch from the first to the last syllable, semitones
+    loudness_slope: float  # rise of loudness from the first to the last syllable, dB
+    effort_slope: float  # rise of effort from the first to the last syllable, octaves
 
 
 ORDER_FIELDS = ("pitch_slope", "loudness_slope", "effort_slope")
@@ -69,44 +58,26 @@ ORDER_FIELDS = ("pitch_slope", "loudness_slope", "effort_slope")
 
 @dataclass(frozen=True)
 class Voice:
-    """One speaker's voice.
+    """One speaker's voice."""
 
-    Attributes:
-        pitch_hz: Mean pitch.
-        tract: Formant frequencies relative to an average man's.
-        rate: Syllables per second.
-        corner_hz: Corner frequency of the source spectrum.
-        breath: Share of aspiration noise.
-        jitter: Relative disturbance of the period.
-        level_db: Loudness at the microphone.
-        noise_db: Background noise relative to full scale.
-        brightness_db: Treble of the recording, dB at 8 kHz.
-    """
-
-    pitch_hz: float
-    tract: float
-    rate: float
-    corner_hz: float
-    breath: float
-    jitter: float
-    level_db: float
-    noise_db: float
-    brightness_db: float
+    pitch_hz: float  # mean pitch
+    tract: float  # formant frequencies relative to an average man's
+    rate: float  # syllables per second
+    corner_hz: float  # corner frequency of the source spectrum
+    breath: float  # share of aspiration noise
+    jitter: float  # relative disturbance of the period
+    level_db: float  # loudness at the microphone
+    noise_db: float  # background noise relative to full scale
+    brightness_db: float  # treble of the recording, dB at 8 kHz
 
 
 @dataclass(frozen=True)
 class Syllables:
-    """When the mouth opens: what the face shares with the voice.
+    """When the mouth opens: what the face shares with the voice."""
 
-    Attributes:
-        edges_s: ``(n + 1,)`` borders of the syllables in seconds.
-        strength: ``(n,)`` relative loudness.
-        duration_s: Length of the clip.
-    """
-
-    edges_s: Array
-    strength: Array
-    duration_s: float
+    edges_s: Array  # ``(n + 1,)`` borders of the syllables in seconds
+    strength: Array  # ``(n,)`` relative loudness
+    duration_s: float  # length of the clip
 
     def opening(self, times_s: Array) -> Array:
         """How far the mouth is open, 0 to about 1, at each time."""
@@ -139,7 +110,7 @@ def draw_syllables(rng: np.random.Generator, voice: Voice, style: VoiceStyle) ->
     weights = np.exp(rng.normal(0.0, 0.18, count))
     weights[-1] *= 1.3  # the last syllable of a phrase is drawn out
     speech_s = count / (voice.rate * np.exp(style.tempo))
-    duration_s = float(np.clip(speech_s + _LEAD_S + _TAIL_S, SHORTEST_S, LONGEST_S))
+    duration_s = float(np.clip(speech_s + _LEAD_S + _TAIL_S, _SHORTEST_S, _LONGEST_S))
     edges_s = _LEAD_S + np.concatenate([[0.0], np.cumsum(weights)]) / weights.sum() * (
         duration_s - _LEAD_S - _TAIL_S
     )
@@ -150,17 +121,7 @@ def draw_syllables(rng: np.random.Generator, voice: Voice, style: VoiceStyle) ->
 def synthesize(
     rng: np.random.Generator, voice: Voice, style: VoiceStyle, syllables: Syllables
 ) -> Array:
-    """One sentence without meaning.
-
-    Args:
-        rng: Draws vowels, melody, noise and irregularities.
-        voice: Who speaks.
-        style: How.
-        syllables: The rhythm.
-
-    Returns:
-        ``(N,)`` samples at :data:`SAMPLING_RATE_HZ`, at most 0.9 in size.
-    """
+    """One sentence without meaning: ``(N,)`` samples at 16 kHz, at most 0.9 in size."""
     samples = round(syllables.duration_s * SAMPLING_RATE_HZ)
     times_s = np.arange(0, samples + _HOP, _HOP) / SAMPLING_RATE_HZ  # of the control points
     at = np.arange(samples) / SAMPLING_RATE_HZ
@@ -240,7 +201,7 @@ def _filtered(source: Array, formants: Array, corner_hz: Array, brightness_db: f
 
 
 def _consonants(rng: np.random.Generator, syllables: Syllables, samples: int) -> Array:
-    """Hissing at the beginning of some syllables, of about unit loudness."""
+    """``(N,)`` hissing at the beginning of some syllables, of about unit loudness."""
     envelope = np.zeros(samples)
     for start_s in syllables.edges_s[:-1]:
         length = int(rng.uniform(0.03, 0.08) * SAMPLING_RATE_HZ)
@@ -249,3 +210,83 @@ def _consonants(rng: np.random.Generator, syllables: Syllables, samples: int) ->
         envelope[start : start + length] += strength * np.hanning(length)
     # A difference of white noise has its energy at high frequencies, as s and f have.
     return np.diff(rng.standard_normal(samples + 1)) * envelope
+
+
+FRAME_RATE_HZ = 25.0
+ACTION_UNITS = tuple(
+    f"AU{number:02d}_r" for number in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
+)
+"""Columns of the trajectories, named as OpenFace names its intensities."""
+UNIT_COLUMNS = {name.removesuffix("_r"): column for column, name in enumerate(ACTION_UNITS)}
+"""Column by short name, e.g. ``"AU12"``."""
+_LARGEST_INTENSITY = 5.0
+_MEASUREMENT_NOISE = 0.18
+_FIDGETING = 0.30
+_FIDGETING_MEMORY_S = 0.35
+
+
+@dataclass(frozen=True)
+class Face:
+    """One speaker's face."""
+
+    neutral: Array  # ``(17,)`` intensities at rest
+    gain: Array  # ``(17,)`` how strongly each unit answers
+    blinks_hz: float  # blinks per second
+    mouth: float  # how far the mouth moves in speech
+
+
+@dataclass(frozen=True)
+class FaceStyle:
+    """An expression and its course."""
+
+    units: Array  # ``(17,)`` intensities above the neutral face at the apex
+    apex: float  # where in the clip the expression is strongest, 0 = beginning, 1 = end
+    spread: float  # how long it lasts, as a share of the clip (standard deviation)
+
+
+def unit_vector(intensities: Mapping[str, float]) -> Array:
+    """``(17,)`` from intensities by short name, e.g. ``{"AU12": 2.0}``."""
+    vector = np.zeros(len(ACTION_UNITS))
+    for name, value in intensities.items():
+        vector[UNIT_COLUMNS[name]] = value
+    return vector
+
+
+def draw_face(rng: np.random.Generator) -> Face:
+    """A speaker's face: nobody's rests at zero, and some show more than others."""
+    units = len(ACTION_UNITS)
+    expressivity = np.exp(rng.normal(0.0, 0.25))
+    return Face(
+        neutral=rng.gamma(1.2, 0.3, units),
+        gain=expressivity * np.exp(rng.normal(0.0, 0.2, units)),
+        blinks_hz=float(rng.uniform(0.15, 0.5)),
+        mouth=float(rng.uniform(0.6, 1.3)),
+    )
+
+
+def animate(
+    rng: np.random.Generator, face: Face, style: FaceStyle, syllables: Syllables
+) -> NDArray[np.float32]:
+    """Action units of one clip: ``(T, 17)`` intensities in 0 to 5 at :data:`FRAME_RATE_HZ`."""
+    frames = max(2, round(syllables.duration_s * FRAME_RATE_HZ))
+    times_s = np.arange(frames) / FRAME_RATE_HZ
+    progress = times_s / syllables.duration_s
+    course = np.exp(-0.5 * ((progress - style.apex) / style.spread) ** 2)
+    # Scaled to the same mean, so that only the order of events tells where the apex lies.
+    course *= 0.6 / course.mean()
+    units = face.neutral + course[:, None] * (face.gain * style.units)  # (T, 17)
+
+    opening = syllables.opening(times_s) * face.mouth
+    units[:, UNIT_COLUMNS["AU25"]] += 1.6 * opening
+    units[:, UNIT_COLUMNS["AU26"]] += 1.1 * opening
+    for blink_s in np.cumsum(rng.exponential(1 / face.blinks_hz, 8)):
+        units[:, UNIT_COLUMNS["AU45"]] += 3.0 * np.exp(-0.5 * ((times_s - blink_s) / 0.06) ** 2)
+
+    memory = np.exp(-1 / (FRAME_RATE_HZ * _FIDGETING_MEMORY_S))
+    fidgeting = rng.standard_normal((frames, len(ACTION_UNITS)))
+    fidgeting[1:] *= np.sqrt(1 - memory**2)
+    for frame in range(1, frames):
+        fidgeting[frame] += memory * fidgeting[frame - 1]
+    noise = _MEASUREMENT_NOISE * rng.standard_normal(units.shape)
+    units += _FIDGETING * fidgeting + noise
+    return np.clip(units, 0.0, _LARGEST_INTENSITY).astype(np.float32)
