@@ -108,7 +108,7 @@ def test_from_corpus_to_predictions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    prepare = ["prepare", "synthetic", "--out", "corpus", "--speakers", "4"]
+    prepare = ["prepare", "synthetic", "--out", "corpus", "--speakers", "4", "--no-video"]
     assert cli.run([*prepare, "--clips-per-speaker", "6"]) == 0
     table = "corpus/manifest.parquet"
     extract = ["extract", table, "--out", "stores", "--acoustic", "logmel", "--visual", "arrays"]
@@ -208,6 +208,7 @@ def test_predict_from_any_subset_of_modalities(
             "manifest: m.parquet does not exist",
         ),
         (["prepare", "folder", "nowhere"], "labels.csv"),
+        (["stream", "--video-pipe", "640x480"], "640x480@25, got '640x480'"),
     ],
 )
 def test_bad_input_ends_with_code_2_and_a_reason(

@@ -23,7 +23,7 @@ def test_from_videos_to_a_report_and_predictions(
 
     monkeypatch.setattr(demo, "demo_experiment", short)
     monkeypatch.setattr(demo, "SPEAKERS", 6)
-    monkeypatch.setattr(demo, "CLIPS_PER_SPEAKER", 6)
+    monkeypatch.setattr(demo, "CLIPS_PER_SPEAKER", 3)
     monkeypatch.setattr(demo, "WORKERS", 0)
     report = demo.run_demo(tmp_path)
     assert report.read_text("utf-8").startswith("<!")

@@ -36,6 +36,7 @@ def recognizer() -> vavl.Recognizer:
         heads=2,
         kernel=5,
         head_widths=(12, 8),
+        fusion_base="product",
     )
     model = vavl.VAVL(config)
     with torch.no_grad():  # as after training: what is seen and heard makes a difference

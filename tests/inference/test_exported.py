@@ -19,7 +19,6 @@ from tiny import with_statistics
 import vavl
 from vavl import cli
 from vavl.config.experiment import MODEL_CONFIGS
-from vavl.config.models import VAVLPlusConfig
 from vavl.errors import ExportError, InputError, StoreError
 from vavl.export import export_model
 from vavl.export import folder as export_folder
@@ -149,7 +148,9 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[[Modality], None]:
     return lambda use: monkeypatch.setattr(export_folder, "uses", lambda _: (use,))
 
 
-def test_a_model_without_fusion_averages(tmp_path: Path, only: Callable[[Modality], None]) -> None:
+def test_a_model_without_fusion_averages_and_may_know_the_statistics_of_its_input(
+    tmp_path: Path, only: Callable[[Modality], None]
+) -> None:
     config = vavl.VAVLConfig.preset(
         "small",
         acoustic_dim=3,
@@ -162,28 +163,12 @@ def test_a_model_without_fusion_averages(tmp_path: Path, only: Callable[[Modalit
         kernel=3,
         shared_blocks=0,
         head_widths=(4,),
-    )
-    vavl.VAVL(config).save_pretrained(tmp_path / "model")
-    assert [str(use) for use in uses(config)] == ["acoustic", "visual", "audiovisual"]
-    only(Modality.AUDIOVISUAL)
-    report = export_model(tmp_path / "model", tmp_path / "out")
-    assert report.largest_difference < 1e-4
-
-
-def test_input_statistics_are_exported(tmp_path: Path, only: Callable[[Modality], None]) -> None:
-    config = VAVLPlusConfig.preset(
-        "small",
-        acoustic_dim=3,
-        visual_dim=5,
-        categories=("a", "b"),
-        width=8,
-        heads=2,
-        kernel=3,
-        head_widths=(4,),
+        input_statistics=True,
     )
     model = vavl.VAVL(config)
     with_statistics(model)
     model.save_pretrained(tmp_path / "model")
+    assert [str(use) for use in uses(config)] == ["acoustic", "visual", "audiovisual"]
     only(Modality.AUDIOVISUAL)
     report = export_model(tmp_path / "model", tmp_path / "out")
     assert report.largest_difference < 1e-4
@@ -199,7 +184,7 @@ def test_a_graph_that_differs_is_not_left_behind(
     monkeypatch.setattr(UseGraph, "forward", lambda *inputs: true_forward(*inputs) + 1e-3)
     only(Modality.VISUAL)
     with pytest.raises(ExportError, match=r"visual: .* differs from the model by 0\.001"):
-        export_model(model_folder, tmp_path / "out")
+        export_model(model_folder, tmp_path / "out", format="torch")
     assert not list(tmp_path.iterdir())
 
 

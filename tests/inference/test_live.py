@@ -20,7 +20,7 @@ from vavl.errors import InputError, MediaError
 from vavl.inference import sources
 from vavl.inference.live import LiveRecognizer, run_stream
 from vavl.inference.reader import Reader
-from vavl.inference.sources import LiveSource, device, file_at_real_time, pcm, pipe, pipe_format
+from vavl.inference.sources import LiveSource, device, file_at_real_time, pcm, pipe
 from vavl.inference.windows import Window
 from vavl.media.audio import SAMPLING_RATE_HZ, read_audio
 from vavl.media.frames import VideoFrame
@@ -240,8 +240,6 @@ def test_wrong_input_is_refused(recognizer) -> None:
             pipe(io.BytesIO(), **{"width": 4, "height": 4, "frame_rate_hz": 25.0, **wrong})
     with pytest.raises(InputError, match="sampling_rate_hz"):
         pcm(io.BytesIO(), 0)
-    with pytest.raises(InputError, match="640x480@25, got '640x480'"):
-        pipe_format("640x480")
 
 
 def test_devices_run_side_by_side_until_the_reader_stops(monkeypatch) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tyro.conf import Positional, UseAppendAction
 from tyro.extras import SubcommandApp
 
-from vavl.errors import EXIT_OK, EXIT_PARTIAL
+from vavl.errors import EXIT_OK, EXIT_PARTIAL, InputError
 
 if TYPE_CHECKING:
     from vavl.data.manifest import Manifest
@@ -30,7 +30,7 @@ def prepare_app(*, brief: bool) -> SubcommandApp:
 
 
 def first_line(command: Callable[..., int]) -> str:
-    """What a list of commands says about one of them."""
+    """The first sentence of a docstring, for the list of commands."""
     return (command.__doc__ or "").partition("\n\n")[0]
 
 
@@ -108,7 +108,6 @@ def extract(
         clips_per_shard: Clips per file; what is lost at most when a process is killed.
     """
     from vavl.data.manifest import Manifest
-    from vavl.errors import InputError
     from vavl.features.extract import extract as run_extraction
     from vavl.features.extract import training_statistics
     from vavl.features.registry import build_extractor
@@ -116,16 +115,14 @@ def extract(
 
     if acoustic is None and visual is None:
         raise InputError("--acoustic, --visual: expected at least one extractor, got none")
+    asked: dict[str, Any] = {
+        "layer": layer[0] if len(layer) == 1 else layer or None,
+        "normalization": None if normalization == "utterance" else normalization,
+        "speed": None if speed == 1 else speed,
+        "silence_db": silence_db,
+    }
     # Only what was asked for: an extractor that lacks the parameter then says so.
-    sound: dict[str, Any] = {}
-    if layer:
-        sound["layer"] = layer if len(layer) > 1 else layer[0]
-    if normalization != "utterance":
-        sound["normalization"] = normalization
-    if speed != 1:
-        sound["speed"] = speed
-    if silence_db is not None:
-        sound["silence_db"] = silence_db
+    sound = {name: value for name, value in asked.items() if value is not None}
     if acoustic is None and sound:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in sound)
         raise InputError(f"{options}: expected --acoustic with it, got none")
@@ -139,11 +136,8 @@ def extract(
         import torch
 
         torch.set_num_threads(threads)
-    given: dict[str, Any] = {
-        name: value
-        for name, value in (("threads", threads), ("clips_per_shard", clips_per_shard))
-        if value is not None
-    }
+    limits = {"threads": threads, "clips_per_shard": clips_per_shard}
+    given: dict[str, Any] = {name: n for name, n in limits.items() if n is not None}
     table = Manifest.load(manifest)
     if partition is not None:
         sound |= training_statistics(table, partition)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction
 
 Format = Literal["table", "json", "csv"]
 
+_NOTHING = "nothing to go by"
 _UNBROKEN = 10_000
 """Columns of a console that never breaks a line of ours."""
 
@@ -82,7 +83,7 @@ class TrainingDisplay:
 
 def print_predictions(predictions: Sequence[Prediction], form: Format) -> None:
     """Prints predictions to the standard output."""
-    _PRINTERS[form](predictions)
+    {"table": _print_table, "json": _print_json, "csv": _print_csv}[form](predictions)
 
 
 def _print_table(predictions: Sequence[Prediction]) -> None:
@@ -94,8 +95,8 @@ def _print_table(predictions: Sequence[Prediction]) -> None:
                 "clip": prediction.name,
                 "emotion": prediction.label or "",
                 "probability": f"{ranked[0][1]:.2f}" if ranked else "",
-                "others": ", ".join(f"{name} {value:.2f}" for name, value in ranked[1:3]),
-                "attributes": ", ".join(f"{n} {v:.2f}" for n, v in prediction.attributes.items()),
+                "others": _values(dict(ranked[1:3])),
+                "attributes": _values(prediction.attributes),
                 "from": prediction.modality,
                 "notes": "; ".join(prediction.warnings),
             }
@@ -110,24 +111,30 @@ def _print_table(predictions: Sequence[Prediction]) -> None:
     output().print(table)
 
 
+def _values(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in values.items())
+
+
 def print_timelines(predictions: Sequence[Prediction]) -> None:
     """Prints what was predicted over time, a line per window."""
+    columns = ("from", "to", "emotion", "probability", "attributes", "from", "face")
     for prediction in predictions:
-        table = Table(
-            "from", "to", "emotion", "probability", "attributes", "from", "face", box=None
-        )
+        table = Table(*columns, box=None)
         for window in prediction.timeline:
-            top = max(window.probabilities.values(), default=None)
             table.add_row(
                 f"{window.start_s:.1f} s",
                 f"{window.end_s:.1f} s",
                 window.label or "",
-                "" if top is None else f"{top:.3f}",
-                ", ".join(f"{name} {value:.2f}" for name, value in window.attributes.items()),
-                window.modality or "nothing to go by",
+                _of_label(window),
+                _values(window.attributes),
+                window.modality or _NOTHING,
                 "" if window.face_share is None else f"{window.face_share:.0%}",
             )
         output().print(prediction.name, table, sep="\n")
+
+
+def _of_label(window: TimedPrediction) -> str:
+    return "" if window.label is None else f"{window.probabilities[window.label]:.3f}"
 
 
 def _print_json(predictions: Sequence[Prediction]) -> None:
@@ -152,28 +159,20 @@ def _print_csv(predictions: Sequence[Prediction]) -> None:
         )
 
 
-_PRINTERS: dict[str, Callable[[Sequence[Prediction]], None]] = {
-    "table": _print_table,
-    "json": _print_json,
-    "csv": _print_csv,
-}
-
-
 def window_printer(form: Literal["table", "json"]) -> Callable[[TimedPrediction, float], None]:
     """What prints a window of a live stream on a line of its own, at once."""
     if form == "table":
         print(f"{'from':>8} {'to':>8}  {'emotion':<12} {'prob.':>6}  {'by':<16} {'latency':>8}")
 
     def show(window: TimedPrediction, latency_s: float) -> None:
-        top = None if window.label is None else window.probabilities[window.label]
         if form == "json":
+            top = None if window.label is None else window.probabilities[window.label]
             line = json.dumps({**asdict(window), "probability": top, "latency_s": latency_s})
         else:
-            attributes = ", ".join(f"{name} {v:.2f}" for name, v in window.attributes.items())
             line = (
                 f"{window.start_s:>7.1f}s {window.end_s:>7.1f}s  {window.label or '':<12} "
-                f"{'' if top is None else f'{top:.3f}':>6}  "
-                f"{window.modality or 'nothing to go by':<16} {latency_s:>7.2f}s  {attributes}"
+                f"{_of_label(window):>6}  {window.modality or _NOTHING:<16} {latency_s:>7.2f}s  "
+                f"{_values(window.attributes)}"
             ).rstrip()
         print(line, flush=True)
 

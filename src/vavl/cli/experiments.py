@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from vavl.errors import EXIT_OK, EXIT_PARTIAL
+from vavl.errors import EXIT_OK, EXIT_PARTIAL, InputError
 
 Assignments = UseAppendAction[tuple[tuple[str, ...], ...]]
 """``--set a=1 b=2``, any number of times."""
@@ -56,7 +56,6 @@ def train(
     from vavl.cli.options import parse_assignments, parse_values
     from vavl.config.experiment import load_experiment
     from vavl.distributed import is_first
-    from vavl.errors import InputError
     from vavl.training.experiment import train_experiment
     from vavl.training.ray import train_on_ray
 
@@ -114,13 +113,13 @@ def evaluate(
             RUN/evaluation-variants.
         replicates: Bootstrap resamples (of speakers).
         seed: Seed of the resamples.
-        average_variants: Average what the model says of each clip over all of its
+        average_variants: Average the predictions of each clip over all of its
             data.acoustic_variants, e.g. over several speeds, at the cost of extracting them all.
     """
     from rich.console import Console
 
     from vavl.cli.display import print_scores
-    from vavl.errors import InputError
+    from vavl.config.experiment import to_toml
     from vavl.evaluation.evaluate import evaluate_runs, run_config
     from vavl.evaluation.report import write_report
 
@@ -131,15 +130,12 @@ def evaluate(
         runs, replicates=replicates, seed=seed, average_variants=average_variants
     )
     print_scores(scores.evaluation, Console())
-    config = run_config(runs[0])
-    from vavl.config.experiment import to_toml
-
     report = write_report(
         scores.evaluation,
         scores.tables,
         out,
         histories=scores.histories,
-        config_text=to_toml(config),
+        config_text=to_toml(run_config(runs[0])),
         title=", ".join(dict.fromkeys(run.name for run in runs)),
     )
     print(f"Report: {report}")

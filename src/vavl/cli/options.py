@@ -58,7 +58,7 @@ def known_keys() -> dict[str, Key]:
 
 
 def _model_keys() -> dict[str, Key]:
-    """The sizes of all models; a size that not all of them have says whose it is."""
+    """The sizes of all models; the meaning of a size names its models where not all have it."""
     presets = dict.fromkeys(preset for cls in MODEL_CONFIGS.values() for preset in cls.presets)
     keys = {
         "model.name": Key('The model. (default: "vavl")', _choice(MODEL_CONFIGS)),

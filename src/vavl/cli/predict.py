@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from vavl.errors import EXIT_OK, EXIT_PARTIAL, MediaError
+from vavl.errors import EXIT_OK, EXIT_PARTIAL, InputError, MediaError
+
+if TYPE_CHECKING:
+    from vavl.inference import ClipFiles
 
 
 def predict(
@@ -46,19 +51,16 @@ def predict(
     """
     from vavl.cli.display import print_predictions, print_timelines
     from vavl.data.speakers import SpeakerProfile
-    from vavl.errors import InputError
-    from vavl.inference import find_files, group_files, load, predict_many
+    from vavl.inference import load, predict_many
     from vavl.system.processes import with_progress
 
-    if not paths:
-        raise InputError("PATHS: expected at least one file or folder, got none")
     if out is None and workers:
         raise InputError("--workers: expected --out with it, got none")
     if out is not None and format != "table":
         raise InputError("--format: expected no --out with it, where all tables are written")
     if timeline and format == "csv":
         raise InputError("--timeline: expected --format table or json, or --out; got csv")
-    clips = group_files(find_files(paths))
+    clips = _clips(paths)
     if (plot or overlay) and (len(clips) > 1 or out):
         raise InputError(
             f"--plot, --overlay: expected a single clip and no --out, got {len(clips)} clips"
@@ -81,26 +83,35 @@ def predict(
     recognizer = load(model, device=device)
     if speaker is not None:
         recognizer.profile_of(speaker)  # or an error, before any clip
+    if plot or overlay:
+        from vavl.inference.drawing import illustrate
+
+        do = partial(illustrate, recognizer, plot=plot, overlay=overlay, speaker=speaker)
+    else:
+        do = partial(recognizer.predict_files, timeline=timeline, speaker=speaker)
     predictions, failures = [], []
     pairs = ((clip, None) for clip in clips)
-    several = len(clips) > 1
-    for clip, _ in with_progress(pairs, len(clips), what="predicting", progress=several):
+    for clip, _ in with_progress(pairs, len(clips), what="predicting", progress=len(clips) > 1):
         try:
-            if plot or overlay:
-                from vavl.inference.drawing import illustrate
-
-                predictions.append(
-                    illustrate(recognizer, clip, plot=plot, overlay=overlay, speaker=speaker)
-                )
-            else:
-                predictions.append(
-                    recognizer.predict_files(clip, timeline=timeline, speaker=speaker)
-                )
+            predictions.append(do(clip))
         except (MediaError, InputError) as error:
             failures.append((clip.name, str(error)))
     print_predictions(predictions, format)
     if timeline and format == "table":
         print_timelines(predictions)
+    return _ended(failures)
+
+
+def _clips(paths: tuple[Path, ...]) -> list[ClipFiles]:
+    from vavl.inference import find_files, group_files
+
+    if not paths:
+        raise InputError("PATHS: expected at least one file or folder, got none")
+    return group_files(find_files(paths))
+
+
+def _ended(failures: list[tuple[str, str]]) -> int:
+    """Prints what failed, and why; returns the exit code."""
     for name, reason in failures:
         print(f"failed: {name}: {reason}", file=sys.stderr)
     return EXIT_PARTIAL if failures else EXIT_OK
@@ -126,27 +137,24 @@ def enrol(
         model: As for `vavl predict`: the same one, or one with the same features.
         device: cpu, cuda, ...
     """
-    from vavl.errors import InputError
-    from vavl.inference import find_files, group_files, load
+    from vavl.inference import load
 
-    if not paths:
-        raise InputError("PATHS: expected at least one file or folder, got none")
+    clips = _clips(paths)
     recognizer = load(model, device=device)
     failures = []
-    for clip in group_files(find_files(paths)):
+    for clip in clips:
         try:
             recognizer.adapt([clip], speaker=speaker)
         except (MediaError, InputError) as error:
             failures.append((clip.name, str(error)))
-    for name, reason in failures:
-        print(f"failed: {name}: {reason}", file=sys.stderr)
+    code = _ended(failures)
     if speaker not in recognizer.speakers:
         raise InputError("PATHS: expected at least one clip that can be used, got none")
     profile = recognizer.speakers[speaker]
     profile.save(out)
     counts = ", ".join(f"{profile.clips(m)} {m}" for m in profile.moments)
     print(f"Profile of {speaker} (clips: {counts}): {out}")
-    return EXIT_PARTIAL if failures else EXIT_OK
+    return code
 
 
 def stream(
@@ -185,7 +193,6 @@ def stream(
 
     from vavl.cli.display import window_printer
     from vavl.data.speakers import SpeakerProfile
-    from vavl.errors import InputError
     from vavl.inference import load, sources
     from vavl.inference.live import run_stream
 
@@ -193,6 +200,7 @@ def stream(
     chosen = [name for name, value in given.items() if value is not None]
     if len(chosen) > 1:
         raise InputError(f"{', '.join(chosen)}: expected one of them, got {len(chosen)}")
+    pictures = None if video_pipe is None else _pipe_format(video_pipe)
     recognizer = load(model, device=device)
     speaker = None if profile is None else SpeakerProfile.load(profile)
     if speaker is not None:
@@ -202,8 +210,8 @@ def stream(
         events = sources.file_at_real_time(
             source, speed, audio=reader.accepts_audio, video=reader.accepts_video
         )
-    elif video_pipe is not None:
-        events = sources.pipe(sys.stdin.buffer, *sources.pipe_format(video_pipe))
+    elif pictures is not None:
+        events = sources.pipe(sys.stdin.buffer, *pictures)
     elif audio_pipe is not None:
         events = sources.pcm(sys.stdin.buffer, audio_pipe)
     else:
@@ -213,6 +221,16 @@ def stream(
     with suppress(KeyboardInterrupt):  # nothing is left half done: this is how a stream ends
         run_stream(recognizer, events, window_printer(format), speaker=speaker)
     return EXIT_OK
+
+
+def _pipe_format(text: str) -> tuple[int, int, float]:
+    """Width, height and frame rate of ``640x480@29.97``."""
+    found = re.fullmatch(r"(\d+)x(\d+)@(\d+(?:\.\d+)?)", text.strip())
+    if found is None:
+        raise InputError(
+            f"--video-pipe: expected WIDTHxHEIGHT@FRAMES_A_SECOND, e.g. 640x480@25, got {text!r}"
+        )
+    return int(found[1]), int(found[2]), float(found[3])
 
 
 def export(

@@ -13,10 +13,8 @@ from pydantic import Field
 from vavl.config.models import (
     SMALL_CONFORMER,
     ConformerConfig,
-    ConformerSizes,
     ModelConfig,
     Presets,
-    Sizes,
     width_problems,
 )
 from vavl.types import Modality
@@ -24,7 +22,7 @@ from vavl.types import Modality
 _TOGETHER = (Modality.AUDIOVISUAL,)
 
 
-class DeepConformerSizes(ConformerSizes):
+class DeepConformerConfig(ConformerConfig):
     """Sizes of conformers as deep as VAVL's encoder and shared layers together."""
 
     presets: ClassVar[Presets] = {"paper": {}, "small": {**SMALL_CONFORMER, "blocks": 2}}
@@ -33,58 +31,38 @@ class DeepConformerSizes(ConformerSizes):
     """Conformer blocks of each encoder."""
 
 
-class ConformersSizes(DeepConformerSizes):
+class ConformersConfig(DeepConformerConfig):
     """Conformers that share nothing: one for each modality that is read."""
 
 
-class ConformersConfig(ConformersSizes, ConformerConfig):
-    """What conformers that share nothing are built from."""
-
-
-class AcousticConformerSizes(ConformersSizes):
+class AcousticConformerConfig(ConformersConfig):
     """Sound alone."""
 
     name: Literal["acoustic-conformer"] = "acoustic-conformer"
     predictions: tuple[Modality, ...] = (Modality.ACOUSTIC,)
 
 
-class AcousticConformerConfig(AcousticConformerSizes, ConformersConfig):
-    """What the acoustic conformer is built from."""
-
-
-class VisualConformerSizes(ConformersSizes):
+class VisualConformerConfig(ConformersConfig):
     """The face alone."""
 
     name: Literal["visual-conformer"] = "visual-conformer"
     predictions: tuple[Modality, ...] = (Modality.VISUAL,)
 
 
-class VisualConformerConfig(VisualConformerSizes, ConformersConfig):
-    """What the visual conformer is built from."""
-
-
-class AveragingSizes(ConformersSizes):
+class AveragingConfig(ConformersConfig):
     """Late fusion: both of them side by side, and the average of their predictions."""
 
     name: Literal["averaging"] = "averaging"
 
 
-class AveragingConfig(AveragingSizes, ConformersConfig):
-    """What late fusion is built from."""
-
-
-class ConcatenationSizes(DeepConformerSizes):
+class ConcatenationConfig(DeepConformerConfig):
     """Early fusion: one conformer over frames of both modalities."""
 
     name: Literal["concatenation"] = "concatenation"
     predictions: tuple[Modality, ...] = _TOGETHER
 
 
-class ConcatenationConfig(ConcatenationSizes, ConformerConfig):
-    """What early fusion is built from."""
-
-
-class CrossmodalSizes(Sizes):
+class CrossmodalConfig(ModelConfig):
     """Sizes of transformers whose queries are of one modality and whose keys are of the other."""
 
     width: int = Field(default=30, ge=2)
@@ -104,11 +82,7 @@ class CrossmodalSizes(Sizes):
         return [*super()._problems(), *width_problems(self.width, self.heads)]
 
 
-class CrossmodalConfig(CrossmodalSizes, ModelConfig):
-    """What a model of crossmodal transformers is built from."""
-
-
-class MulTSizes(CrossmodalSizes):
+class MulTConfig(CrossmodalConfig):
     """Sizes of MulT."""
 
     presets: ClassVar[Presets] = {
@@ -120,11 +94,7 @@ class MulTSizes(CrossmodalSizes):
     predictions: tuple[Modality, ...] = _TOGETHER
 
 
-class MulTConfig(MulTSizes, CrossmodalConfig):
-    """What MulT is built from."""
-
-
-class AuxFormerSizes(CrossmodalSizes):
+class AuxFormerConfig(CrossmodalConfig):
     """Sizes of AuxFormer."""
 
     presets: ClassVar[Presets] = {
@@ -150,11 +120,7 @@ class AuxFormerSizes(CrossmodalSizes):
     """Chance that a paired clip loses one modality (either, evenly) in the main network's step."""
 
 
-class AuxFormerConfig(AuxFormerSizes, CrossmodalConfig):
-    """What AuxFormer is built from."""
-
-
-class UAVMSizes(Sizes):
+class UAVMConfig(ModelConfig):
     """Sizes of UAVM."""
 
     presets: ClassVar[Presets] = {
@@ -184,11 +150,7 @@ class UAVMSizes(Sizes):
         return [*super()._problems(), *width_problems(self.width, self.heads)]
 
 
-class UAVMConfig(UAVMSizes, ModelConfig):
-    """What UAVM is built from."""
-
-
-class SFAVSizes(Sizes):
+class SFAVConfig(ModelConfig):
     """Sizes of SFAV."""
 
     presets: ClassVar[Presets] = {"paper": {}, "small": {"acoustic_subsampling": 4}}
@@ -215,7 +177,3 @@ class SFAVSizes(Sizes):
                     f"heads={self.heads}, got {channels}"
                 )
         return problems
-
-
-class SFAVConfig(SFAVSizes, ModelConfig):
-    """What SFAV is built from."""

@@ -1,8 +1,6 @@
-"""Sizes of the models: what all have, and VAVL's. :mod:`vavl.config.baselines` has the others'.
+"""What a model is built from: what all have in common, and VAVL's own sizes.
 
-What a user chooses is apart from what the data say. A class of sizes holds the choices, e.g.
-:class:`VAVLSizes`. The configuration of a model adds what :class:`GivenByData` names, e.g.
-:class:`VAVLConfig`. Importing this module does not import torch.
+:mod:`vavl.config.baselines` has the other models. Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -10,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 
 from vavl.config.base import Configuration, unknown_name, validated
 from vavl.errors import InputError
@@ -23,14 +21,29 @@ Presets = Mapping[str, Mapping[str, Any]]
 """Named sets of sizes: what differs from the defaults."""
 
 
-class Sizes(Configuration):
-    """What a user chooses of a model; the defaults are those of the model's paper."""
+GIVEN_BY_DATA = ("acoustic_dim", "visual_dim", "categories", "attributes")
+"""Fields that follow from the data of an experiment; a user chooses the others."""
+
+
+class ModelConfig(Configuration):
+    """All that a model is built from; stored beside its weights as ``config.json``.
+
+    The default sizes are those of the model's paper. Use :meth:`preset` for a known set of sizes.
+    """
 
     presets: ClassVar[Presets] = {"paper": {}}
-    """The sets that :meth:`with_preset` knows."""
+    """The sets that :meth:`preset` knows."""
 
     name: str
     """Which model it is, e.g. ``vavl`` or ``mult``."""
+    acoustic_dim: int = Field(ge=1)
+    """Features per step of the acoustic sequence."""
+    visual_dim: int = Field(ge=1)
+    """Features per step of the visual sequence."""
+    categories: tuple[str, ...] = ()
+    """Names of the emotion categories, in the order of the outputs."""
+    attributes: tuple[str, ...] = ()
+    """Names of the emotional attributes (outputs in [0, 1]), after the categories."""
     predictions: tuple[Modality, ...] = tuple(Modality)
     """Predictions that the model makes: those that it is able to and was trained for. A model that
     makes both unimodal ones alone averages the two for clips with both modalities; a modality that
@@ -39,8 +52,6 @@ class Sizes(Configuration):
     """Steps of the acoustic sequence that are joined into one before the encoder."""
     visual_subsampling: int = Field(default=1, ge=1, le=16)
     """Steps of the visual sequence that are joined into one before the encoder."""
-
-    _table: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -51,72 +62,6 @@ class Sizes(Configuration):
 
     def _problems(self) -> list[str]:
         """What does not go together; a subclass adds its own."""
-        possible = self.possible_predictions()
-        if self.predictions and set(self.predictions) <= set(possible):
-            return []
-        return [
-            f"predictions: expected some of {[str(p) for p in possible]}, got "
-            f"{[str(p) for p in self.predictions]}"
-        ]
-
-    @classmethod
-    def possible_predictions(cls) -> tuple[Modality, ...]:
-        """What the model is able to predict from, given the data to train it."""
-        possible: tuple[Modality, ...] = cls.model_fields["predictions"].default
-        return possible
-
-    @classmethod
-    def with_preset(cls, preset: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of a preset, with those that were chosen in place of its own.
-
-        Raises:
-            InputError: Unknown preset, or a choice that it does not allow.
-        """
-        if preset not in cls.presets:
-            raise InputError(unknown_name("preset", preset, cls.presets))
-        steps = ("acoustic_subsampling", "visual_subsampling")
-        if preset == "paper" and any(chosen.get(step, 1) != 1 for step in steps):
-            raise InputError(
-                f"{', '.join(steps)}: the preset 'paper' has no subsampling; take preset 'small'"
-            )
-        return {**cls.presets[preset], **chosen}
-
-    def read_from(self, table: Mapping[str, Any]) -> Self:
-        """The same sizes, which remember the ``[model]`` table that they were read from."""
-        self._table = dict(table)
-        return self
-
-    def as_table(self) -> dict[str, Any]:
-        """The ``[model]`` table of an experiment: as it was read, or else every value."""
-        derived = {"predictions"} - self.model_fields_set
-        return dict(self._table) or self.model_dump(mode="json", exclude=derived)
-
-
-class GivenByData(Configuration):
-    """What the data say: the inputs and the outputs of a model."""
-
-    name: str
-    acoustic_dim: int = Field(ge=1)
-    """Features per step of the acoustic sequence."""
-    visual_dim: int = Field(ge=1)
-    """Features per step of the visual sequence."""
-    categories: tuple[str, ...] = ()
-    """Names of the emotion categories, in the order of the outputs."""
-    attributes: tuple[str, ...] = ()
-    """Names of the emotional attributes (outputs in [0, 1]), after the categories."""
-
-
-GIVEN_BY_DATA = tuple(name for name in GivenByData.model_fields if name != "name")
-"""Names of the fields that follow from the data of an experiment."""
-
-
-class ModelConfig(Sizes, GivenByData):
-    """All that a model is built from; stored beside its weights as ``config.json``.
-
-    Use :meth:`preset` for a known set of sizes.
-    """
-
-    def _problems(self) -> list[str]:
         problems = []
         if not self.categories and not self.attributes:
             problems.append("categories, attributes: expected at least one output, got none")
@@ -125,7 +70,19 @@ class ModelConfig(Sizes, GivenByData):
             problems.append(f"categories, attributes: expected distinct names, got {names}")
         if len(self.categories) == 1:
             problems.append("categories: expected none or at least two, got one")
-        return problems + super()._problems()
+        possible = self.possible_predictions()
+        if not self.predictions or not set(self.predictions) <= set(possible):
+            problems.append(
+                f"predictions: expected some of {[str(p) for p in possible]}, got "
+                f"{[str(p) for p in self.predictions]}"
+            )
+        return problems
+
+    @classmethod
+    def possible_predictions(cls) -> tuple[Modality, ...]:
+        """What the model is able to predict from, given the data to train it."""
+        possible: tuple[Modality, ...] = cls.model_fields["predictions"].default
+        return possible
 
     @property
     def inputs(self) -> tuple[Modality, ...]:
@@ -147,6 +104,22 @@ class ModelConfig(Sizes, GivenByData):
         if modality is Modality.ACOUSTIC:
             return self.acoustic_subsampling
         return self.visual_subsampling
+
+    @classmethod
+    def with_preset(cls, preset: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a preset, with those that were chosen in place of its own.
+
+        Raises:
+            InputError: Unknown preset, or a choice that it does not allow.
+        """
+        if preset not in cls.presets:
+            raise InputError(unknown_name("preset", preset, cls.presets))
+        steps = ("acoustic_subsampling", "visual_subsampling")
+        if preset == "paper" and any(chosen.get(step, 1) != 1 for step in steps):
+            raise InputError(
+                f"{', '.join(steps)}: the preset 'paper' has no subsampling; take preset 'small'"
+            )
+        return {**cls.presets[preset], **chosen}
 
     @classmethod
     def preset(
@@ -179,8 +152,8 @@ class ModelConfig(Sizes, GivenByData):
         return validated(cls, {**values, **dims, **outputs}, cls.__name__)
 
 
-class ConformerSizes(Sizes):
-    """Sizes of conformers and of the heads behind them."""
+class ConformerConfig(ModelConfig):
+    """Conformers and the heads behind them."""
 
     projection_channels: int = Field(default=50, ge=1)
     """Channels of the bias-free projection of each input frame."""
@@ -210,10 +183,6 @@ class ConformerSizes(Sizes):
         return problems
 
 
-class ConformerConfig(ConformerSizes, ModelConfig):
-    """What a model of conformers is built from."""
-
-
 def width_problems(width: int, heads: int) -> list[str]:
     """What is wrong with the width of attention whose positions are sines and cosines."""
     if width % heads or width % 2:
@@ -234,8 +203,16 @@ SMALL_CONFORMER: dict[str, Any] = {
 """What the preset ``small`` of all models of conformers has in common."""
 
 
-class VAVLSizes(ConformerSizes):
-    """Sizes of a VAVL model."""
+class VAVLConfig(ConformerConfig):
+    """Sizes of a VAVL model, its inputs, and the names of its outputs.
+
+    Example:
+        >>> config = VAVLConfig.preset(
+        ...     "small", acoustic_dim=512, visual_dim=35, categories=["happy", "sad"]
+        ... )
+        >>> config.outputs
+        2
+    """
 
     presets: ClassVar[Presets] = {
         "paper": {},
@@ -271,19 +248,7 @@ class VAVLSizes(ConformerSizes):
         return problems
 
 
-class VAVLConfig(VAVLSizes, ConformerConfig):
-    """Sizes of a VAVL model, its inputs, and the names of its outputs.
-
-    Example:
-        >>> config = VAVLConfig.preset(
-        ...     "small", acoustic_dim=512, visual_dim=35, categories=["happy", "sad"]
-        ... )
-        >>> config.outputs
-        2
-    """
-
-
-class VAVLPlusSizes(VAVLSizes):
+class VAVLPlusConfig(VAVLConfig):
     """VAVL with what did well on development speakers beyond the paper.
 
     The fusion head corrects the product of the unimodal predictions a little, a linear model of the
@@ -294,7 +259,7 @@ class VAVLPlusSizes(VAVLSizes):
 
     presets: ClassVar[Presets] = {
         "paper": {},
-        "small": {**VAVLSizes.presets["small"], "projection_channels": 128},
+        "small": {**VAVLConfig.presets["small"], "projection_channels": 128},
     }
 
     # The one name in place of the other: nothing that reads VAVL's sizes asks for its name.
@@ -302,7 +267,3 @@ class VAVLPlusSizes(VAVLSizes):
     fusion_base: Literal["none", "product"] = "product"
     correction_share: float = Field(default=0.25, ge=0, le=1)
     input_statistics: bool = True
-
-
-class VAVLPlusConfig(VAVLPlusSizes, VAVLConfig):
-    """What a VAVL model beyond the paper is built from."""

@@ -51,15 +51,12 @@ class UseGraph(nn.Module):
         self.streams = STREAMS if use is Modality.AUDIOVISUAL else (use,)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Predicts.
+        """Predicts ``(B, outputs)``.
 
         Args:
             *inputs: For each modality of the use, ``(B, T, D)`` features as extracted and the
-                ``(B, T)`` mask, at least one True per row. What stands where the mask is False
-                does not matter: the projection sets it to zero.
-
-        Returns:
-            ``(B, outputs)``.
+                ``(B, T)`` mask, at least one True per row. The projection sets to zero what is not
+                valid.
         """
         unimodal = []
         for stream, x, mask in zip(self.streams, inputs[::2], inputs[1::2], strict=True):
@@ -78,13 +75,8 @@ class UseGraph(nn.Module):
 def example_inputs(model: VAVL, use: Modality, shape: tuple[int, int, int]) -> dict[str, Tensor]:
     """A seeded batch with the mean and deviation of the training features, and gaps in the masks.
 
-    Args:
-        model: The model.
-        use: The use.
-        shape: Clips, acoustic steps and visual steps.
-
-    Returns:
-        The arguments of :meth:`vavl.VAVL.forward`.
+    ``shape`` is the number of clips, acoustic steps and visual steps. Returns the arguments of
+    :meth:`vavl.VAVL.forward`.
     """
     generator = torch.Generator().manual_seed(0)
     clips = shape[0]
@@ -105,14 +97,7 @@ def example_inputs(model: VAVL, use: Modality, shape: tuple[int, int, int]) -> d
 def write_graph(
     model: VAVL, use: Modality, path: Path, format: Format, quantize: Quantization | None
 ) -> float:
-    """Writes the graph of one use, and checks the file that was written.
-
-    Returns:
-        By how much it differs from the model, as :func:`check_graph` does.
-
-    Raises:
-        ExportError: It differs too much.
-    """
+    """Writes the graph of one use, and checks the file as :func:`check_graph` does."""
     graph = UseGraph(model, use, zero_padding=quantize is not None).eval()
     if format == "torch":
         _write_torch(graph, path)
@@ -126,8 +111,7 @@ def write_graph(
 
 
 def _session(path: Path) -> Graph:
-    session: Graph = open_session(path.read_bytes(), path.name, threads=1)
-    return session
+    return open_session(path.read_bytes(), path.name, threads=1)
 
 
 def _examples(graph: UseGraph) -> dict[str, Tensor]:
@@ -209,16 +193,13 @@ def _quiet() -> Iterator[None]:
 
 
 def check_graph(model: VAVL, use: Modality, graph: Graph, *, quantized: bool = False) -> float:
-    """Compares a graph with its model on batches of several sizes, with gaps in the masks.
+    """The largest difference of a graph from its model (in evaluation mode).
 
     Args:
-        model: The model, in evaluation mode.
+        model: The model.
         use: The use that the graph is for.
-        graph: What was exported.
-        quantized: Compare probabilities and attributes in place of logits, more leniently.
-
-    Returns:
-        The largest difference.
+        graph: The graph, called with batches of several sizes, with gaps in the masks.
+        quantized: Whether to compare probabilities and attributes instead of logits, less strictly.
 
     Raises:
         ExportError: Outputs of another shape, or further from the model's than is allowed.
@@ -229,8 +210,11 @@ def check_graph(model: VAVL, use: Modality, graph: Graph, *, quantized: bool = F
         inputs = example_inputs(model, use, shape)
         with torch.inference_mode():
             expected = model(**inputs).prediction
-        garbage = {name: x.numpy() for name, x in _with_garbage(inputs).items()}
-        found = torch.as_tensor(graph.run([PREDICTION], garbage)[0])
+        arrays = {name: x.numpy() for name, x in inputs.items()}
+        for stream in STREAMS:  # what is not valid must not matter
+            if stream in arrays:
+                arrays[stream][~arrays[f"{stream}_mask"]] = math.nan
+        found = torch.as_tensor(graph.run([PREDICTION], arrays)[0])
         if found.shape != expected.shape:
             raise ExportError(
                 f"{use}: expected outputs {tuple(expected.shape)}, got {tuple(found.shape)}"
@@ -252,14 +236,6 @@ def check_graph(model: VAVL, use: Modality, graph: Graph, *, quantized: bool = F
     return largest
 
 
-def _with_garbage(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inputs with NaN where nothing is valid."""
-    return {
-        name: x.masked_fill(~inputs[f"{name}_mask"][..., None], math.nan) if name in STREAMS else x
-        for name, x in inputs.items()
-    }
-
-
 class _Program:
     """A program of torch.export as a :class:`Graph`.
 
@@ -267,12 +243,11 @@ class _Program:
     """
 
     def __init__(self, path: Path) -> None:
-        # Guards on how tensors lie in memory were noted for the example's length; what is computed
-        # is right for all lengths, which is what is checked here.
+        # Guards on how tensors lie in memory hold for the example's length alone; the results are
+        # right for all lengths, as the check shows.
         self._module = torch.export.load(path).module(check_guards=False)
 
-    def run(self, names: Sequence[str], inputs: Mapping[str, Any]) -> list[Any]:
-        """See :class:`Graph`; programs take their inputs in order."""
-        assert list(names) == [PREDICTION]
+    def run(self, names: Sequence[str], inputs: Mapping[str, Any]) -> list[Any]:  # noqa: ARG002
+        """See :class:`Graph`; programs take their inputs in order, and have one output."""
         with torch.inference_mode():
             return [self._module(*(torch.from_numpy(value) for value in inputs.values()))]

@@ -45,12 +45,10 @@ _FRAME = (86, 180, 233)
 
 
 class SeenFace(NamedTuple):
-    """Where the face was at one moment.
+    """Where the face was at one moment: ``(x0, y0, x1, y1)``, or None without a face.
 
-    Attributes:
-        time_s: Of the frame, in seconds.
-        box: ``(x0, y0, x1, y1)`` in pixels of a frame whose longer side has at most 1280, as
-            :class:`vavl.features.face_features.FaceFeatures` sees it; None without a face.
+    The box is in pixels of a frame whose longer side has at most 1280, as
+    :class:`vavl.features.face_features.FaceFeatures` sees it.
     """
 
     time_s: float
@@ -75,9 +73,6 @@ def illustrate(
         plot: Where to write the plot, see :func:`plot_timeline`. Default: none.
         overlay: Where to write the video, see :func:`draw_overlay`. Default: none.
         speaker: As for :meth:`vavl.inference.Recognizer.predict`.
-
-    Returns:
-        The prediction with its timeline.
 
     Raises:
         InputError: The clip has features, or for an overlay no picture; or a suffix is unknown.
@@ -117,20 +112,16 @@ def illustrate(
 def plot_timeline(prediction: Prediction, path: Path) -> None:
     """Plots probabilities, attributes and the share of the face over time.
 
-    Args:
-        prediction: With its timeline.
-        path: Where to write; ends in one of :data:`PLOT_SUFFIXES`.
-
     Raises:
-        InputError: Another suffix, or the prediction has no timeline.
+        InputError: The path ends in none of :data:`PLOT_SUFFIXES`, or there is no timeline.
 
     Example:
         >>> import tempfile
         >>> from vavl.types import Modality
-        >>> said = (Modality.ACOUSTIC, "sad", {"sad": 0.7, "happy": 0.3}, {})
-        >>> windows = tuple(TimedPrediction(k / 2, k / 2 + 2, *said) for k in range(3))
+        >>> found = (Modality.ACOUSTIC, "sad", {"sad": 0.7, "happy": 0.3}, {})
+        >>> windows = tuple(TimedPrediction(k / 2, k / 2 + 2, *found) for k in range(3))
         >>> path = Path(tempfile.mkdtemp()) / "clip.svg"
-        >>> plot_timeline(Prediction("clip.wav", *said, duration_s=3.0, timeline=windows), path)
+        >>> plot_timeline(Prediction("clip.wav", *found, duration_s=3.0, timeline=windows), path)
         >>> "clip.wav: sad 70%, from sound" in path.read_text(encoding="utf-8")
         True
     """
@@ -143,9 +134,8 @@ def plot_timeline(prediction: Prediction, path: Path) -> None:
     with mpl.rc_context(_SETTINGS), atomic_write(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         rows = _rows(timeline)
-        heights = [row.height for row in rows]
-        figure = Figure(figsize=(9, 0.9 + sum(heights)), layout="constrained")
-        _draw(figure, rows, heights, prediction)
+        figure = Figure(figsize=(9, 0.9 + sum(row.height for row in rows)), layout="constrained")
+        _draw(figure, rows, prediction)
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150, metadata=metadata)
 
@@ -175,9 +165,8 @@ def _rows(timeline: Sequence[TimedPrediction]) -> list[_Row]:
     return rows or [_Row("probability", 2.0, {})]
 
 
-def _draw(
-    figure: Figure, rows: Sequence[_Row], heights: Sequence[float], prediction: Prediction
-) -> None:
+def _draw(figure: Figure, rows: Sequence[_Row], prediction: Prediction) -> None:
+    heights = [row.height for row in rows]
     timeline = prediction.timeline
     centres = [(window.start_s + window.end_s) / 2 for window in timeline]
     end_s = max(prediction.duration_s or 0.0, timeline[-1].end_s)
@@ -259,12 +248,11 @@ def draw_overlay(
         source: Video file, or folder of frames (25 a second).
         path: Where to write; ends in ``.mp4``.
         prediction: Of this video, with its timeline.
-        faces: When which face was seen, in the order of time, see
-            :attr:`SeenFace.box`; without any, only the text is drawn.
+        faces: In the order of time; without any, only the text is drawn.
 
     Raises:
-        InputError: The source has no picture or is the file to write, the suffix is another, or
-            the prediction has no timeline.
+        InputError: The source has no picture or is the file to write, the path has another ending,
+            or the prediction has no timeline.
         MediaError: The source cannot be read, or the file cannot be written.
     """
     _check_overlay(source, path)
@@ -274,11 +262,7 @@ def draw_overlay(
 
 
 class Overlay:
-    """What is drawn on the frames of a video.
-
-    Args:
-        timeline: Predictions over time, at least one.
-        faces: In the order of time.
+    """What is drawn on the frames of a video, by a timeline and the faces in the order of time.
 
     Example:
         >>> window = TimedPrediction(0.0, 2.0, None, None, {}, {})
@@ -293,7 +277,7 @@ class Overlay:
         self._boxes = [face.box for face in faces]
 
     def text(self, time_s: float) -> str:
-        """What the window says whose centre is nearest; empty where it has nothing to go by."""
+        """Text of the window whose centre is nearest; empty where it was predicted from nothing."""
         after = bisect_left(self._centres_s, time_s)
         nearby = range(max(0, after - 1), min(after + 1, len(self._centres_s)))
         return self._texts[min(nearby, key=lambda n: abs(self._centres_s[n] - time_s))]
@@ -376,4 +360,4 @@ def _check_overlay(source: Path, path: Path) -> None:
     if path.exists() and source.exists() and path.samefile(source):
         raise InputError(f"overlay: expected another file than the clip itself, got {path}")
     if not source.is_dir() and not media_info(source).has_video:
-        raise InputError(f"overlay: {source} has no picture; plot= draws what is heard")
+        raise InputError(f"overlay: {source} has no picture; plot= draws predictions from sound")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from vavl.config.models import ModelConfig
 from vavl.errors import StoreError
-from vavl.models.base import EmotionModel, Normalisation
+from vavl.models.base import EmotionModel, ModelOutput, Normalisation
 from vavl.models.pretrained import read_model_config
 from vavl.models.sequences import checked_batch
 from vavl.system.atomic import read_json
@@ -48,28 +47,8 @@ class Graph(Protocol):
         """Named outputs of named inputs, all of them numpy arrays."""
 
 
-@dataclass(frozen=True)
-class ExportedOutput:
-    """The predictions of an exported model for a batch of B clips, as of :class:`vavl.VAVL`.
-
-    Attributes:
-        prediction: ``(B, outputs)``: category logits, then attributes.
-        modality: B modalities that ``prediction`` was made from; None for a clip that lacks what
-            the model needs, whose row holds NaN.
-    """
-
-    prediction: Tensor
-    modality: list[Modality | None]
-
-
 class ExportedModel:
-    """The graphs of a model; takes the inputs of :class:`vavl.VAVL` and gives its predictions.
-
-    Args:
-        config: Of the model.
-        graphs: One for each prediction the model makes.
-        normalisations: The training statistics of each modality.
-    """
+    """The graphs of a model, one for each use; it takes the inputs of :class:`vavl.VAVL`."""
 
     def __init__(
         self,
@@ -83,11 +62,7 @@ class ExportedModel:
 
     @classmethod
     def from_folder(cls, folder: Path, *, threads: int | None = None) -> ExportedModel:
-        """Opens a folder that ``vavl export`` wrote.
-
-        Args:
-            folder: The folder.
-            threads: CPU threads; None takes as many as torch has.
+        """Opens a folder that ``vavl export`` wrote; by default with as many threads as torch has.
 
         Raises:
             StoreError: Missing or damaged files, another schema version, or the format ``torch``.
@@ -110,32 +85,22 @@ class ExportedModel:
             )
         if notice := content.get("notice"):
             _log.warning(notice)
-        return cls(config, graphs, read_normalisations(folder, config))
+        return cls(config, graphs, _read_normalisations(folder, config))
 
-    def __call__(self, **inputs: Tensor | None) -> ExportedOutput:
-        """Predicts from whatever each clip of a batch has.
-
-        Args:
-            **inputs: As :meth:`vavl.VAVL.forward` takes them.
-
-        Raises:
-            InputError: As :meth:`vavl.VAVL.forward` does.
-        """
+    def __call__(self, **inputs: Tensor | None) -> ModelOutput:
+        """Predicts as :meth:`vavl.VAVL.forward` does; only ``prediction`` is given."""
         batch = checked_batch(self.config, **inputs)
         clips = len(next(iter(batch.values()))[0])
         has = {stream: mask.any(1).tolist() for stream, (_, mask) in batch.items()}
         modality = [self._use({s for s in has if has[s][clip]}) for clip in range(clips)]
-        first = modality[0]
-        if first is not None and len(set(modality)) == 1:  # nothing to pick out or to copy
-            return ExportedOutput(self._run(first, batch), modality)
         prediction = torch.full((clips, self.config.outputs), torch.nan)
-        for use in set(modality):
-            if use is None:
+        for use in Modality:
+            if use not in modality:
                 continue
             chosen = torch.tensor([found is use for found in modality])
             part = {stream: (x[chosen], mask[chosen]) for stream, (x, mask) in batch.items()}
             prediction[chosen] = self._run(use, part)
-        return ExportedOutput(prediction, modality)
+        return ModelOutput(None, None, None, prediction, modality)
 
     def normalisation(self, modality: Modality) -> Normalisation:
         """The statistics by which the graphs normalise features of a modality."""
@@ -169,12 +134,7 @@ def write_normalisations(folder: Path, model: EmotionModel) -> None:
     (folder / NORMALISATION_FILE).write_bytes(content)  # save_file's would be private to its owner
 
 
-def read_normalisations(folder: Path, config: ModelConfig) -> dict[Modality, Normalisation]:
-    """The training statistics of an exported model.
-
-    Raises:
-        StoreError: The file is missing, damaged, or of another model.
-    """
+def _read_normalisations(folder: Path, config: ModelConfig) -> dict[Modality, Normalisation]:
     path = folder / NORMALISATION_FILE
     found = {}
     try:
@@ -191,9 +151,7 @@ def read_normalisations(folder: Path, config: ModelConfig) -> dict[Modality, Nor
 
 
 def uses(config: ModelConfig) -> tuple[Modality, ...]:
-    """What a model can be used for: one graph each.
-
-    A model that never saw both modalities at once averages its two predictions.
+    """What a model can be used for, one graph each; for lack of fusion it averages two predictions.
 
     Example:
         >>> from vavl.config.models import VAVLConfig

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError
-from vavl.features.face_features import FINEST_SIDE, FaceStep
+from vavl.features.face_features import FINEST_SIDE
 from vavl.inference.recognizer import Recognizer
 from vavl.inference.sources import LiveSource
 from vavl.inference.windows import HOP_S, WINDOW_S, Window, WindowCutter
@@ -88,13 +88,10 @@ class LiveRecognizer:
         return self._latency_s
 
     def add_audio(self, samples: NDArray[np.float32]) -> list[TimedPrediction]:
-        """Takes the next sound.
+        """Takes the next sound; returns predictions of the windows that are complete now.
 
         Args:
             samples: ``(N,)`` at 16 kHz, full scale [-1, 1]; the first one ever is at 0 s.
-
-        Returns:
-            Predictions of the windows that are complete now.
 
         Raises:
             InputError: No sound is expected, it has another shape, or is 60 s ahead of the picture.
@@ -108,23 +105,18 @@ class LiveRecognizer:
         return self._predicted(self._cutter.add_audio(samples.astype(np.float32, copy=False)))
 
     def add_frame(self, frame: VideoFrame) -> list[TimedPrediction]:
-        """Takes the next frame.
+        """Takes the next frame; returns predictions of the windows that are complete now.
 
         Args:
             frame: On the clock of the sound, later than the one before; at any rate. All frames
                 have one shape.
-
-        Returns:
-            Predictions of the windows that are complete now.
 
         Raises:
             InputError: No picture was announced, it has ended, the frame is not later than the
                 one before or not RGB, or it is 60 s ahead of the sound.
         """
         self._check_open("video", self._cutter.video_open)
-        return self._seen(
-            [step for due in self._sampler.add(frame) for step in self._stream.update(due)]
-        )
+        return self._seen(self._sampler.add(frame))
 
     def end_audio(self) -> list[TimedPrediction]:
         """The sound ends, the picture may go on; returns what is known now."""
@@ -134,21 +126,22 @@ class LiveRecognizer:
         """The picture ends, the sound may go on; returns what is known now."""
         if not self._cutter.video_open:
             return []
-        steps = [step for due in self._sampler.finish() for step in self._stream.update(due)]
-        predictions = self._seen([*steps, *self._stream.finish()])
-        return predictions + self._predicted(self._cutter.end_video())
+        predictions = self._seen(self._sampler.finish())
+        last = self._cutter.add_steps(self._stream.finish(), self._step_s)
+        return predictions + self._predicted([*last, *self._cutter.end_video()])
 
     def finish(self) -> list[TimedPrediction]:
         """All ends; returns the rest, the last window ending with the stream."""
         predictions = self.end_video() + self.end_audio()
         return predictions + self._predicted(self._cutter.finish())
 
-    def _seen(self, steps: list[FaceStep]) -> list[TimedPrediction]:
+    def _seen(self, frames: list[VideoFrame]) -> list[TimedPrediction]:
+        steps = [step for frame in frames for step in self._stream.update(frame)]
         return self._predicted(self._cutter.add_steps(steps, self._step_s))
 
     def _predicted(self, windows: list[Window]) -> list[TimedPrediction]:
         if self._cutter.audio_open and self._cutter.video_open:
-            ahead_s = self._cutter.heard_s - self._cutter.seen_s
+            ahead_s = self._cutter.audio_s - self._cutter.video_s
             if abs(ahead_s) > _MOST_LAG_S:
                 late, other = ("picture", "sound") if ahead_s > 0 else ("sound", "picture")
                 raise InputError(
@@ -235,7 +228,13 @@ def run_stream(
     if not audio and not video:
         audio, video = events.audio, events.video  # for the error that says why
     live = LiveRecognizer(recognizer, audio=audio, video=video, speaker=speaker)
-    began_s, heard = math.inf, 0
+    began_s, total = math.inf, 0
+
+    def hand_on(predictions: list[TimedPrediction]) -> None:
+        for prediction in predictions:
+            # The last window may end in the future: a frame comes when it is first shown.
+            on_prediction(prediction, max(0.0, time.monotonic() - began_s - prediction.end_s))
+
     for event in events:
         arrived_s = time.monotonic()
         predictions: list[TimedPrediction] = []
@@ -243,8 +242,8 @@ def run_stream(
             if event[1] is None:
                 predictions = live.end_audio()
             else:
-                heard += len(event[1])
-                began_s = min(began_s, arrived_s - heard / SAMPLING_RATE_HZ)
+                total += len(event[1])
+                began_s = min(began_s, arrived_s - total / SAMPLING_RATE_HZ)
                 predictions = live.add_audio(event[1])
         elif event[0] == "frame" and video:
             if event[1] is None:
@@ -252,15 +251,5 @@ def run_stream(
             else:
                 began_s = min(began_s, arrived_s - event[1].time_s)
                 predictions = live.add_frame(event[1])
-        _hand_on(predictions, began_s, on_prediction)
-    _hand_on(live.finish(), began_s, on_prediction)
-
-
-def _hand_on(
-    predictions: list[TimedPrediction],
-    began_s: float,
-    on_prediction: Callable[[TimedPrediction, float], None],
-) -> None:
-    for prediction in predictions:
-        # The last window may end in the future: a frame comes when it is first shown.
-        on_prediction(prediction, max(0.0, time.monotonic() - began_s - prediction.end_s))
+        hand_on(predictions)
+    hand_on(live.finish())

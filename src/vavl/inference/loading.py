@@ -72,11 +72,7 @@ def load(
 def model_folder(
     source: Path | str | None, *, revision: str | None = None, local_files_only: bool = False
 ) -> Path:
-    """The folder of the model that :func:`load` would load; the arguments are the same.
-
-    Raises:
-        StoreError: As :func:`load`.
-    """
+    """The folder of the model that :func:`load` would load; arguments and errors are the same."""
     if source in (None, COMPACT):
         return Path(str(resources.files("vavl.inference") / "assets" / COMPACT))
     assert source is not None

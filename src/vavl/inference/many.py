@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,8 +14,7 @@ from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError, StoreError
 from vavl.inference.files import ClipFiles
 from vavl.inference.loading import COMPACT, load, model_folder, model_sha256
-from vavl.inference.recognizer import Recognizer
-from vavl.system.atomic import atomic_write
+from vavl.system.atomic import atomic_write, write_csv
 from vavl.system.processes import Failure, run_job, with_progress
 from vavl.types import Prediction
 
@@ -53,45 +51,25 @@ class BatchReport:
         return parts
 
 
-class PredictionJob:
-    """Predicts one clip after another; loads its model in the process where it runs.
-
-    Args:
-        model: What :func:`vavl.inference.load` takes; None is the model of the package.
-        timeline: Whether to predict over time as well.
-        device: Where the model runs.
-        speaker: Profile of the one person in all clips, if there is one.
-    """
+class _PredictionJob:
+    """Predicts one clip after another; arguments as for :func:`predict_many`."""
 
     def __init__(
-        self,
-        model: str | None,
-        *,
-        timeline: bool = False,
-        device: str = "cpu",
-        speaker: SpeakerProfile | None = None,
+        self, model: str | None, *, timeline: bool, device: str, speaker: SpeakerProfile | None
     ) -> None:
         self.model = model
         self.timeline = timeline
-        self.speaker = speaker
         self.device = device
-        self._recognizer: Recognizer | None = None
+        self.speaker = speaker
 
     def load(self) -> None:
-        """Loads the model, and checks that the profile is for it."""
-        if self._recognizer is None:
-            self._recognizer = load(self.model, device=self.device)
-            if self.speaker is not None:
-                self._recognizer.profile_of(self.speaker)  # or an error, before any clip
+        """Loads the model in the process where it runs, and checks that the profile is for it."""
+        self._recognizer = load(self.model, device=self.device)
+        if self.speaker is not None:
+            self._recognizer.profile_of(self.speaker)
 
     def __call__(self, clip: ClipFiles) -> Prediction:
-        """Predicts a clip."""
-        self.load()
-        assert self._recognizer is not None
         return self._recognizer.predict_files(clip, timeline=self.timeline, speaker=self.speaker)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_recognizer": None}
 
 
 def predict_many(
@@ -138,7 +116,7 @@ def predict_many(
         kind["speaker"] = speaker.key
     known = _read_records(records, kind)
     todo = [clip for clip in clips if known.get(_key(clip), {}).get("files") != _state(clip)]
-    job = PredictionJob(model, timeline=timeline, device=device, speaker=speaker)
+    job = _PredictionJob(model, timeline=timeline, device=device, speaker=speaker)
     results = run_job(todo, job, workers)
     with records.open("a", encoding="utf-8") as file, closing(results):
         if not file.tell():
@@ -154,26 +132,23 @@ def predict_many(
     asked = [known[_key(clip)] for clip in clips]
     _write_tables(folder, asked)
     failed = {record["clip"]: record["error"] for record in asked if "error" in record}
-    return BatchReport(
-        predicted=len(asked) - len(failed), failed=failed, skipped=len(clips) - len(todo)
-    )
+    return BatchReport(len(asked) - len(failed), failed, skipped=len(clips) - len(todo))
 
 
 def _key(clip: ClipFiles) -> str:
     """What a clip is known by: the path of its first file."""
-    first = clip.media or clip.acoustic or clip.visual
-    return clip.name if first is None else str(first)
+    return str(clip.media or clip.acoustic or clip.visual)
 
 
 def _state(clip: ClipFiles) -> list[list[Any]]:
-    """Size and time of each file, which change with its content."""
-    state: list[list[Any]] = []
+    """Size and time of each file, which change with its content; nothing of one that is missing."""
+    state: list[list[int]] = []
     for path in (clip.media, clip.acoustic, clip.visual):
-        try:
-            status = None if path is None else path.stat()
-        except OSError:
-            status = None
-        state.append([] if status is None else [status.st_size, status.st_mtime_ns])
+        state.append([])
+        if path is not None:
+            with suppress(OSError):
+                status = path.stat()
+                state[-1] = [status.st_size, status.st_mtime_ns]
     return state
 
 
@@ -212,13 +187,11 @@ def _write_tables(folder: Path, records: Sequence[dict[str, Any]]) -> None:
 
     rows = [_row(record) for record in records if "prediction" in record]
     columns = list(rows[0]) if rows else ["clip"]
-    with atomic_write(folder / "predictions.csv") as file:
-        _write_csv(file, columns, [list(row.values()) for row in rows])
+    write_csv(folder / "predictions.csv", columns, [list(row.values()) for row in rows])
     with atomic_write(folder / "predictions.parquet") as file:
         pq.write_table(pa.table({name: [row[name] for row in rows] for name in columns}), file)
     failures = [[record["clip"], record["error"]] for record in records if "error" in record]
-    with atomic_write(folder / "failures.csv") as file:
-        _write_csv(file, ["clip", "reason"], failures)
+    write_csv(folder / "failures.csv", ["clip", "reason"], failures)
 
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:
@@ -233,10 +206,3 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "face_share": prediction["face_share"],
         "warnings": "; ".join(prediction["warnings"]),
     }
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)

@@ -63,18 +63,12 @@ class Quality:
         return self._faces / self._steps if self._steps else None
 
     @property
-    def silent(self) -> bool:
-        """Whether the clip has sound, and all of it together is silence."""
-        level = _decibels(self._sum_of_squares / max(self._samples, 1))
-        return self._has_audio and level < SILENCE_DBFS
-
-    @property
     def warnings(self) -> tuple[str, ...]:
         """What may be wrong, one short sentence each."""
         found = []
         if not self._has_audio:
             found.append("no sound")
-        elif self.silent:
+        elif _decibels(self._sum_of_squares / max(self._samples, 1)) < SILENCE_DBFS:
             found.append("the sound is silence")
         if self._steps:
             if not self._faces:

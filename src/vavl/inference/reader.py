@@ -60,11 +60,7 @@ class Reader:
         return spec is not None and spec.extractor != "arrays"
 
     def require(self, modality: Modality) -> None:
-        """Checks that sound or pictures are accepted.
-
-        Raises:
-            InputError: They are not; it says why, and what can be given instead.
-        """
+        """Raises InputError unless sound or pictures are accepted."""
         if self._accepts(modality):
             return
         what, instead = {
@@ -113,14 +109,9 @@ class Reader:
         acoustic: NDArray[np.floating] | Path | str | None = None,
         visual: NDArray[np.floating] | Path | str | None = None,
     ) -> ClipStreams | FeatureArrays:
-        """Opens what is given of one clip; arguments as for :meth:`vavl.Recognizer.predict`.
+        """Opens what is given of one clip, as features where features are given.
 
-        Returns:
-            Sound and picture as streams, or features where features are given.
-
-        Raises:
-            InputError: Nothing is given, two sources for one modality, or what is not accepted.
-            MediaError: A file is missing or cannot be read.
+        Arguments and errors are those of :meth:`vavl.Recognizer.predict`.
         """
         if acoustic is not None or visual is not None:
             if audio is not None or frames is not None:

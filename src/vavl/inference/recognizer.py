@@ -238,7 +238,7 @@ class Recognizer:
         timeline: bool = False,
         speaker: str | SpeakerProfile | None = None,
     ) -> Prediction:
-        """Predicts from the files of one clip, see :func:`vavl.inference.group_files`."""
+        """Predicts from the files of one clip, as :func:`vavl.inference.group_files` made it."""
         return self.predict(
             clip.media,
             acoustic=clip.acoustic,
@@ -251,11 +251,7 @@ class Recognizer:
     def predict_window(
         self, window: Window, profile: SpeakerProfile | None = None
     ) -> TimedPrediction:
-        """Predicts from a span of a clip, as from a clip of its own.
-
-        Raises:
-            InputError: The model has no extractors for sound and picture.
-        """
+        """Predicts from a span of a clip, as from a clip of its own."""
         features = self.reader.extract(window)
         found = self._predict_features(features, window.start_s, window.end_s, profile)
         release_memory()  # a file or a stream may go on for hours
@@ -297,15 +293,14 @@ class Recognizer:
         profile: SpeakerProfile | None,
     ) -> TimedPrediction:
         """Predicts from the features of a span; of no modality where the model lacks something."""
-        nothing = TimedPrediction(start_s, end_s, None, None, {}, {})
-        if not features:
-            return nothing
-        inputs = self._inputs(features, profile)
-        with torch.inference_mode():
-            out = self.model(**inputs)
-        source: Modality | None = out.modality[0]
+        source: Modality | None = None
+        if features:
+            inputs = self._inputs(features, profile)
+            with torch.inference_mode():
+                out = self.model(**inputs)
+            source = out.modality[0]
         if source is None:
-            return nothing
+            return TimedPrediction(start_s, end_s, None, None, {}, {})
         values = out.prediction[0].float().cpu()
         split = len(self.categories)
         logits = values[:split] / self.temperatures.get(source, 1.0)
@@ -343,13 +338,9 @@ class Recognizer:
         self, modality: Modality, sequence: NDArray[np.floating], profile: SpeakerProfile
     ) -> NDArray[np.floating]:
         """``(T, D)`` of a person, moved to where the training speakers' features lie."""
-        known = profile.moments.get(modality)
+        known, taken = profile.moments.get(modality), self.model.config.inputs
         # Features that do not fit the model stay as they are: the model's own check names them.
-        if (
-            known is None
-            or modality not in self.model.config.inputs
-            or sequence.shape[1] != len(known.mean)
-        ):
+        if known is None or modality not in taken or sequence.shape[1] != len(known.mean):
             return sequence
         return towards_training(sequence, known, self.model.normalisation(modality).moments())
 

@@ -11,7 +11,6 @@ import heapq
 import logging
 import math
 import os
-import re
 import sys
 import threading
 import time
@@ -64,13 +63,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LiveSource:
-    """Sound and frames as they come in.
-
-    Attributes:
-        audio: Whether there will be sound.
-        video: Whether there will be a picture.
-        events: See :mod:`vavl.inference.sources`.
-    """
+    """Sound and frames as they come in, see :mod:`vavl.inference.sources`."""
 
     audio: bool
     video: bool
@@ -114,23 +107,19 @@ def file_at_real_time(
         audio, video = audio and info.has_audio, video and info.has_video
     if not audio and not video:
         raise MediaError(f"{path}: neither sound nor a picture to read")
-    sides = []
-    if audio:
-        sides.append(_file_sound(path))
-    if video:
-        sides.append(_file_picture(path))
+    sides = [*([_file_sound(path)] if audio else []), *([_file_picture(path)] if video else [])]
     return LiveSource(audio, video, _paced(heapq.merge(*sides, key=lambda timed: timed[0]), speed))
 
 
 def _file_sound(path: Path) -> Iterator[tuple[float, Event]]:
-    """Blocks, and when the last sample of each has been heard."""
-    heard, size = 0, round(_BLOCK_S * SAMPLING_RATE_HZ)
+    """Blocks, and when the last sample of each has been played."""
+    total, size = 0, round(_BLOCK_S * SAMPLING_RATE_HZ)
     for samples in audio_blocks(path):
         for start in range(0, len(samples), size):
             block = samples[start : start + size]
-            heard += len(block)
-            yield heard / SAMPLING_RATE_HZ, ("audio", block)
-    yield heard / SAMPLING_RATE_HZ, ("audio", None)
+            total += len(block)
+            yield total / SAMPLING_RATE_HZ, ("audio", block)
+    yield total / SAMPLING_RATE_HZ, ("audio", None)
 
 
 def _file_picture(path: Path) -> Iterator[tuple[float, Event]]:
@@ -174,24 +163,6 @@ def pipe(stream: BinaryIO, width: int, height: int, frame_rate_hz: float) -> Liv
     return LiveSource(False, True, _piped_frames(stream, (height, width, 3), frame_rate_hz))
 
 
-def pipe_format(text: str) -> tuple[int, int, float]:
-    """Width, height and frame rate of a pipe as written on a command line.
-
-    Raises:
-        InputError: It is written otherwise.
-
-    Example:
-        >>> pipe_format("640x480@29.97")
-        (640, 480, 29.97)
-    """
-    found = re.fullmatch(r"(\d+)x(\d+)@(\d+(?:\.\d+)?)", text.strip())
-    if found is None:
-        raise InputError(
-            f"video pipe: expected WIDTHxHEIGHT@FRAMES_A_SECOND, e.g. 640x480@25, got {text!r}"
-        )
-    return int(found[1]), int(found[2]), float(found[3])
-
-
 def _piped_frames(
     stream: BinaryIO, shape: tuple[int, int, int], frame_rate_hz: float
 ) -> Iterator[Event]:
@@ -219,12 +190,8 @@ def pcm(stream: BinaryIO, sampling_rate_hz: int = SAMPLING_RATE_HZ) -> LiveSourc
     """
     if sampling_rate_hz < 1:
         raise InputError(f"sampling_rate_hz: expected at least 1 Hz, got {sampling_rate_hz}")
-    return LiveSource(True, False, _piped_sound(stream, sampling_rate_hz))
-
-
-def _piped_sound(stream: BinaryIO, sampling_rate_hz: int) -> Iterator[Event]:
-    for block in resample_blocks(_piped_blocks(stream, sampling_rate_hz), sampling_rate_hz):
-        yield "audio", block
+    blocks = resample_blocks(_piped_blocks(stream, sampling_rate_hz), sampling_rate_hz)
+    return LiveSource(True, False, (("audio", block) for block in blocks))
 
 
 def _piped_blocks(stream: BinaryIO, sampling_rate_hz: int) -> Iterator[NDArray[np.int16]]:
@@ -326,13 +293,13 @@ def _device_events(readers: Mapping[_Side, _ReadDevice]) -> Iterator[Event]:
 
 
 def _listen(sound: InputContainer, began_s: float, emit: _Emit) -> None:
-    heard = 0
+    total = 0
     with closing(device_sound(sound)) as blocks:
         for block in blocks:
-            missing = round((time.monotonic() - began_s) * SAMPLING_RATE_HZ) - heard - len(block)
-            if missing > (_GAP_S * SAMPLING_RATE_HZ if heard else 0):
+            missing = round((time.monotonic() - began_s) * SAMPLING_RATE_HZ) - total - len(block)
+            if missing > (_GAP_S * SAMPLING_RATE_HZ if total else 0):
                 block = np.concatenate([np.zeros(missing, np.float32), block])
-            heard += len(block)
+            total += len(block)
             if not emit(("audio", block)):
                 return
 

@@ -42,7 +42,7 @@ class ClipStreams:
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """What was heard and seen in a span of time.
+    """Sound and picture of a span of time.
 
     Attributes:
         start_s: Its beginning in seconds.
@@ -68,18 +68,13 @@ class WindowCutter:
 
     Window k spans ``[k * hop_s, k * hop_s + length_s)``. When the clip ends, what no window has
     covered yet goes into a last one, which ends with the clip; a clip shorter than a window is one
-    window. Memory holds little more than one window.
-
-    Args:
-        length_s: Length of a window.
-        hop_s: From the beginning of one window to that of the next.
-        audio: Whether there is sound to wait for.
-        video: Whether there is a picture to wait for.
+    window. Memory holds little more than one window. ``audio`` and ``video`` say whether there is
+    sound and a picture to wait for.
 
     Attributes:
         audio_open: Whether more sound may come.
         video_open: Whether more of the picture may come.
-        seen_s: Seconds of picture that have come in.
+        video_s: Seconds of picture that have come in.
 
     Raises:
         InputError: A length or a hop that makes no sense.
@@ -102,7 +97,7 @@ class WindowCutter:
         self.hop_s = hop_s
         self.audio_open = audio
         self.video_open = video
-        self.seen_s = 0.0
+        self.video_s = 0.0
         self._blocks: deque[NDArray[np.float32]] = deque()
         self._first_sample = 0  # of the first block, counted from the beginning of the clip
         self._samples = 0  # all that have come in
@@ -119,7 +114,7 @@ class WindowCutter:
         """Takes what was seen next, ``step_s`` apart; returns the windows that are complete now."""
         for step in steps:
             self._steps.append(step)
-            self.seen_s = step.time_s + step_s
+            self.video_s = step.time_s + step_s
         return self._complete()
 
     def end_audio(self) -> list[Window]:
@@ -133,7 +128,7 @@ class WindowCutter:
         return self._complete()
 
     @property
-    def heard_s(self) -> float:
+    def audio_s(self) -> float:
         """Seconds of sound that have come in."""
         return self._samples / SAMPLING_RATE_HZ
 
@@ -141,7 +136,7 @@ class WindowCutter:
         """The clip ends here: returns the window that ends with it, if anything was left over."""
         self.audio_open = self.video_open = False
         windows = self._complete()
-        end_s = max(self.heard_s, self.seen_s)
+        end_s = max(self.audio_s, self.video_s)
         covered_s = (self._number - 1) * self.hop_s + self.length_s if self._number else 0.0
         if end_s > covered_s + _CLOSE_S:
             windows.append(self._cut(max(0.0, end_s - self.length_s), end_s))
@@ -149,11 +144,11 @@ class WindowCutter:
 
     def _complete(self) -> list[Window]:
         known_s = min(
-            self.heard_s if self.audio_open else math.inf,
-            self.seen_s if self.video_open else math.inf,
+            self.audio_s if self.audio_open else math.inf,
+            self.video_s if self.video_open else math.inf,
         )
         # Past the end of both there is nothing to wait for, and nothing to show.
-        known_s = min(known_s, max(self.heard_s, self.seen_s))
+        known_s = min(known_s, max(self.audio_s, self.video_s))
         windows = []
         while self._number * self.hop_s + self.length_s <= known_s + _CLOSE_S:
             start_s = self._number * self.hop_s
@@ -185,19 +180,15 @@ def cut_clip(
 ) -> Iterator[tuple[int, Window]]:
     """Reads sound and picture of a clip side by side and cuts them in one or several ways.
 
-    Args:
-        clip: Sound, picture or both.
-        lengths_and_hops_s: For each way, the length of a window, and how far it is to the next.
-
-    Yields:
-        Which way, counted from 0, and its next window.
+    A way is the length of a window, and how far it is to the next. Yields the number of the way,
+    counted from 0, and its next window.
     """
     sides = {"audio": clip.audio is not None, "video": clip.steps is not None}
     cutters = [WindowCutter(length_s, hop_s, **sides) for length_s, hop_s in lengths_and_hops_s]
-    first = cutters[0]  # all of them have heard and seen the same
+    first = cutters[0]  # all of them have got the same
     audio, steps = clip.audio, clip.steps
     while audio is not None or steps is not None:
-        if audio is not None and (steps is None or first.heard_s <= first.seen_s):
+        if audio is not None and (steps is None or first.audio_s <= first.video_s):
             block = next(audio, None)
             if block is None:
                 audio = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,8 @@ from vavl.errors import StoreError
 def atomic_write(path: Path) -> Iterator[Path]:
     """Gives a temporary path in the same folder, and renames it to ``path`` on success.
 
-    A reader sees the old file or the complete new one, never a part; whatever is raised inside
-    leaves the old file alone and removes the temporary one. The folder is made where missing.
-
-    Args:
-        path: Where the file shall lie.
-
-    Yields:
-        The path to write to.
+    A reader sees the old file or the complete new one, never a part. An error inside leaves the old
+    file alone and removes the temporary one. The folder is made where missing.
 
     Example:
         >>> import tempfile
@@ -51,13 +46,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Gives a temporary folder beside ``path``, and renames it to ``path`` on success.
 
-    Whatever is raised inside removes the temporary folder with all that is in it.
-
-    Args:
-        path: Where the folder shall lie; it must be empty or not there.
-
-    Yields:
-        The folder to write into.
+    ``path`` must be empty or not there. An error inside removes the temporary folder.
 
     Example:
         >>> import tempfile
@@ -84,6 +73,15 @@ def write_json(path: Path, schema_version: int, content: Mapping[str, Any]) -> N
     text = json.dumps({"schema_version": schema_version, **content}, indent=2)
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a table with its header, whole or not at all."""
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        csv.writer(file, lineterminator="\n").writerows([columns, *rows])
 
 
 def read_json(path: Path, schema_version: int) -> dict[str, Any]:

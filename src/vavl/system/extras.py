@@ -9,12 +9,7 @@ from vavl.errors import InputError
 
 
 def extra_module(module: str, extra: str, purpose: str) -> Any:
-    """Imports a module of an extra.
-
-    Args:
-        module: Its name.
-        extra: The extra that it comes with, e.g. ``"onnx"``.
-        purpose: What it is needed for, in words.
+    """Imports a module that comes with an extra, for a purpose in words.
 
     Raises:
         InputError: It is not installed.

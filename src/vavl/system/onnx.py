@@ -11,27 +11,12 @@ from vavl.system.extras import extra_module
 
 
 def onnx_extra(module: str) -> Any:
-    """Imports a module of the extra ``vavl[onnx]``.
-
-    Raises:
-        InputError: It is not installed.
-
-    Example:
-        >>> onnx_extra("onnx").__name__
-        'onnx'
-    """
+    """Imports a module of the extra ``vavl[onnx]``, see :func:`extra_module`."""
     return extra_module(module, "onnx", "ONNX files")
 
 
 def read_graph(content: bytes, name: str) -> Any:
-    """Reads a model that is complete in itself.
-
-    Args:
-        content: Bytes of an ``.onnx`` file.
-        name: What errors call it.
-
-    Returns:
-        An ``onnx.ModelProto``.
+    """Reads an ``onnx.ModelProto`` that is complete in itself; errors call it by the name.
 
     Raises:
         InputError: The extra is not installed.
@@ -55,15 +40,7 @@ def read_graph(content: bytes, name: str) -> Any:
 
 
 def open_session(content: bytes, name: str, threads: int) -> Any:
-    """Opens a model that is complete in itself, on the CPU.
-
-    Args:
-        content: Bytes of an ``.onnx`` file.
-        name: What errors call it.
-        threads: How many work at an operation.
-
-    Returns:
-        An ``onnxruntime.InferenceSession``.
+    """Opens an ``onnxruntime.InferenceSession`` on the CPU, with so many threads an operation.
 
     Raises:
         InputError: The extra is not installed.

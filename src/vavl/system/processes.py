@@ -119,11 +119,7 @@ def with_progress(
 ) -> Iterator[tuple[Item, Result]]:
     """Passes items and their results on, behind a progress bar on standard error.
 
-    Args:
-        pairs: Items and their results; a :class:`Failure` is counted beside the bar.
-        total: How many there will be.
-        what: What is going on, in front of the bar.
-        progress: Whether to show the bar.
+    ``what`` stands in front of the bar; the number of :class:`Failure` results stands behind it.
     """
     from rich.console import Console
     from rich.progress import (
@@ -155,7 +151,7 @@ def usable_cores() -> int:
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Processes started inside compute with one thread: more would only get in each other's way."""
+    """Processes started inside compute with one thread each."""
     before = {name: os.environ.get(name) for name in THREAD_SETTINGS}
     os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))
     try:

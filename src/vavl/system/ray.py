@@ -19,13 +19,8 @@ def ray_cluster(library: str) -> Iterator[Any]:
     """Joins a cluster, unless that was done already, and leaves it again; keeps Ray quiet.
 
     The cluster is the one that ``RAY_ADDRESS`` names, or that runs on this machine. Where there is
-    none, Ray is started here for as long.
-
-    Args:
-        library: The part of Ray that is used inside, e.g. ``"data"``.
-
-    Yields:
-        The module ``ray``, that part loaded.
+    none, Ray is started here for as long. Gives the module ``ray``, with one part of it loaded,
+    e.g. ``"data"``.
 
     Raises:
         InputError: Ray is not installed, or the cluster does not answer.
