@@ -74,14 +74,8 @@ def test_every_key_is_an_option(
             continue
         assert code == 0
         found, only = trained.pop()
-        section, _, name = key.rpartition(".")
-        if section == "model":
-            found = found.build_model_config(
-                acoustic_dim=1, visual_dim=1, categories=(), attributes=("any",)
-            )
-        elif section:
-            found = getattr(found, section)
-        found = getattr(found, name)
+        for name in key.split("."):
+            found = getattr(found, name)
         assert (found, only) == (value, ())
 
 
@@ -93,7 +87,7 @@ def test_options_go_together_in_any_order(trained: list[Any]) -> None:
         assert only == ("fold-0", "fold-1")
         settings = config.training
         assert (settings.patience, settings.seed, settings.epochs) == (3, 1, 5)
-        assert config.model.written == {"width": 64}
+        assert config.model.as_table() == {"width": 64}
 
 
 @pytest.mark.parametrize(

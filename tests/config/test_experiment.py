@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vavl.config.baselines import MulTConfig
+from vavl.config.baselines import MulTConfig, MulTSizes
 from vavl.config.experiment import (
     MODEL_CONFIGS,
     DataConfig,
@@ -15,7 +15,7 @@ from vavl.config.experiment import (
     load_experiment,
     to_toml,
 )
-from vavl.config.models import VAVLConfig
+from vavl.config.models import VAVLConfig, VAVLSizes
 from vavl.errors import InputError, StoreError
 from vavl.training.run_folder import open_run
 from vavl.types import Modality
@@ -127,24 +127,26 @@ def test_a_run_of_an_earlier_release_goes_on(tmp_path: Path) -> None:
         open_run(wider)
 
 
-def test_sizes_follow_the_preset(tmp_path: Path) -> None:
-    known = {"acoustic_dim": 3, "visual_dim": 3, "categories": ["a", "b"], "attributes": []}
+def test_sizes_are_typed_and_follow_the_preset(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD + "[model]\nwidth = 96\nheads = 4\n")
-    sizes = load_experiment(path).build_model_config(**known)
-    assert isinstance(sizes, VAVLConfig)
+    sizes = load_experiment(path).model
+    assert isinstance(sizes, VAVLSizes)
     assert (sizes.width, sizes.head_widths, sizes.acoustic_subsampling) == (96, (128, 64), 4)
-    other = load_experiment(path, {"model.name": "mult", "model.preset": "paper"})
-    sizes = other.build_model_config(**known)
-    assert isinstance(sizes, MulTConfig)
-    assert (sizes.width, sizes.layers, sizes.acoustic_subsampling) == (96, 5, 1)
+    assert isinstance(load_experiment(path, {"model.name": "mult"}).model, MulTSizes)
 
 
-def test_the_model_of_one_experiment_goes_into_another(tmp_path: Path) -> None:
-    first = load_experiment(write(tmp_path, GOOD + '[model]\nname = "mult"\nlayers = 3\n'))
+def test_sizes_may_be_given_as_an_object(tmp_path: Path) -> None:
     data = DataConfig(manifest=Path("m.parquet"))
-    second = ExperimentConfig(name="x", data=data, model=first.model)
-    again = load_experiment(write(tmp_path, to_toml(second)))
-    assert again.model == second.model == first.model
+    config = ExperimentConfig(
+        name="x", data=data, model=MulTSizes(width=60, acoustic_subsampling=2)
+    )
+    again = load_experiment(write(tmp_path, to_toml(config)))
+    for experiment in (config, again):
+        model = experiment.build_model_config(
+            acoustic_dim=3, visual_dim=3, categories=["a", "b"], attributes=[]
+        )
+        assert isinstance(model, MulTConfig)
+        assert (model.width, model.layers, model.acoustic_subsampling) == (60, 5, 2)
 
 
 def test_the_data_decide_on_predictions_unless_they_are_chosen(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vavl.config.models import ConformerConfig
+from vavl.config.models import ConformerSizes
 from vavl.models.conformer import (
     Conformer,
     ConformerBlock,
@@ -20,8 +20,7 @@ from vavl.models.conformer import (
 )
 
 WIDTH, HEADS, KERNEL = 16, 4, 5
-GIVEN = {"acoustic_dim": 1, "visual_dim": 1, "attributes": ("any",)}
-SIZES = ConformerConfig(name="conformer", width=WIDTH, heads=HEADS, kernel=KERNEL, **GIVEN)
+SIZES = ConformerSizes(name="conformer", width=WIDTH, heads=HEADS, kernel=KERNEL)
 
 
 def random_block() -> ConformerBlock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -25,15 +25,6 @@ def unknown_name(kind: str, name: str, known: Sequence[str] | Mapping[str, Any])
     return f"{kind}: unknown name {name!r}{hint}"
 
 
-class SectionError(ValueError):
-    """Problems of a section whose class depends on what stands in it."""
-
-    def __init__(self, cls: type[Configuration], problems: ValidationError) -> None:
-        super().__init__(str(problems))
-        self.cls = cls
-        self.problems = problems
-
-
 def validated(
     cls: type[ConfigurationT], content: Mapping[str, Any], subject: str
 ) -> ConfigurationT:
@@ -41,37 +32,42 @@ def validated(
     try:
         return cls.model_validate(dict(content))
     except ValidationError as error:
-        raise InputError(all_problems(subject, list(_listed(cls, error)))) from None
+        problems = [_describe(cls, dict(problem)) for problem in error.errors()]
+        raise InputError(all_problems(subject, problems)) from None
 
 
-def _listed(
-    cls: type[Configuration], error: ValidationError, above: tuple[str, ...] = ()
-) -> Iterator[str]:
-    """One line about each problem that pydantic found."""
-    for problem in error.errors():
-        place = (*above, *map(str, problem["loc"]))
-        key = ".".join(place)
-        cause = problem.get("ctx", {}).get("error")
-        if isinstance(cause, SectionError):
-            yield from _listed(cause.cls, cause.problems, place)
-        elif problem["type"] == "extra_forbidden":
-            section = _section(cls, problem["loc"][:-1])
-            kind = ".".join(place[:-1]) or "configuration"
-            yield unknown_name(kind, place[-1], list(section.model_fields))
-        elif problem["type"] == "missing":
-            yield f"{key}: expected a value, got none"
-        elif problem["type"] == "value_error":  # one of ours, which says what it got
-            yield f"{key}: {cause}" if key else str(cause)
-        else:
-            yield f"{key or 'configuration'}: {problem['msg']}, got {problem['input']!r}"
+def _describe(cls: type[Configuration], problem: dict[str, Any]) -> str:
+    """One line about one problem that pydantic found."""
+    place, section = _place(cls, problem["loc"])
+    key = ".".join(place) or "configuration"
+    if problem["type"] == "extra_forbidden":
+        kind = ".".join(place[:-1]) or "configuration"
+        return unknown_name(kind, place[-1], list(section.model_fields))
+    if problem["type"] == "missing":
+        return f"{key}: expected a value, got none"
+    if problem["type"] == "value_error":  # one of ours, which says what it got
+        message = str(problem["ctx"]["error"])
+        return f"{key}: {message}" if place else message
+    return f"{key}: {problem['msg']}, got {problem['input']!r}"
 
 
-def _section(cls: type[Configuration], place: Sequence[int | str]) -> type[Configuration]:
-    """The class of the section that a problem lies in."""
-    for key in place:
-        field = cls.model_fields.get(str(key))
+def _place(
+    cls: type[Configuration], location: Sequence[int | str]
+) -> tuple[list[str], type[Configuration]]:
+    """The keys that lead to a problem, and the class of the section that it lies in."""
+    keys: list[str] = []
+    sections = [cls]
+    for part in location:
+        if len(sections) > 1:  # of a union: pydantic says the name of the member that it took
+            sections = [s for s in sections if s.model_fields["name"].default == part]
+            continue
+        keys.append(str(part))
+        field = sections[0].model_fields.get(str(part))
         if field is not None:  # else a name in a table, or a number in a list
-            for candidate in (field.annotation, *get_args(field.annotation)):
-                if isinstance(candidate, type) and issubclass(candidate, Configuration):
-                    cls = candidate
-    return cls
+            candidates = (field.annotation, *get_args(field.annotation))
+            sections = [
+                candidate
+                for candidate in candidates
+                if isinstance(candidate, type) and issubclass(candidate, Configuration)
+            ] or sections
+    return keys, sections[0]

@@ -9,22 +9,31 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
+    Discriminator,
     Field,
     PlainSerializer,
-    PlainValidator,
-    ValidationError,
+    TypeAdapter,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 
 from vavl.config import baselines
-from vavl.config.base import Configuration, SectionError, unknown_name, validated
-from vavl.config.models import GIVEN_BY_DATA, ModelConfig, VAVLConfig, VAVLPlusConfig
+from vavl.config.base import Configuration, unknown_name, validated
+from vavl.config.models import (
+    GIVEN_BY_DATA,
+    ModelConfig,
+    Sizes,
+    VAVLConfig,
+    VAVLPlusConfig,
+    VAVLPlusSizes,
+    VAVLSizes,
+)
 from vavl.errors import InputError
 from vavl.types import Modality, what_it_takes
 
@@ -60,46 +69,42 @@ def model_config_class(name: str, subject: str = "model.name") -> type[ModelConf
     return MODEL_CONFIGS[name]
 
 
-@dataclass(frozen=True)
-class ModelTable:
-    """The ``[model]`` table of an experiment.
-
-    Attributes:
-        config_class: Configuration of the model that it names.
-        sizes: The values of its preset, with those that it gives in place of the preset's.
-        written: The table as it was read, and as it is written again.
-    """
-
-    config_class: type[ModelConfig]
-    sizes: Mapping[str, Any]
-    written: Mapping[str, Any]
-
-    @classmethod
-    def read(cls, table: object) -> ModelTable:
-        """Reads a table; raises ValueError or InputError where something in it does not fit."""
-        if isinstance(table, ModelTable):
-            return table
-        if not isinstance(table, Mapping):
-            raise InputError(f"expected a table, got {table!r}")
-        given = [name for name in GIVEN_BY_DATA if name in table]
-        if given:
-            raise InputError(
-                f"expected no {', '.join(given)} in [model]: they follow from the data; choose "
-                "outputs with data.categories and data.attributes"
-            )
-        chosen = dict(table)
-        name, preset = str(chosen.pop("name", "vavl")), str(chosen.pop("preset", "small"))
-        config = model_config_class(name, "name")
-        sizes = config.with_preset(preset, chosen)
-        try:  # any data do: no check of a size depends on them
-            config(acoustic_dim=1, visual_dim=1, attributes=("any",), **sizes)
-        except ValidationError as error:
-            raise SectionError(config, error) from None
-        return cls(config, sizes, dict(table))
+def _read_model(table: object, read: ValidatorFunctionWrapHandler) -> Sizes:
+    """The sizes of a ``[model]`` table: those of its preset, where it does not say otherwise."""
+    if isinstance(table, Sizes):
+        return table
+    if not isinstance(table, Mapping):
+        raise InputError(f"expected a table, got {table!r}")
+    given = [name for name in GIVEN_BY_DATA if name in table]
+    if given:
+        raise InputError(
+            f"expected no {', '.join(given)} in [model]: they follow from the data; choose outputs "
+            "with data.categories and data.attributes"
+        )
+    chosen = dict(table)
+    name, preset = str(chosen.pop("name", "vavl")), str(chosen.pop("preset", "small"))
+    values = model_config_class(name, "name").with_preset(preset, chosen)
+    sizes: Sizes = read({"name": name, **values})
+    return sizes.read_from(table)
 
 
-def _written(model: ModelTable) -> dict[str, Any]:
-    return dict(model.written)
+ModelSizes = Annotated[
+    VAVLSizes
+    | VAVLPlusSizes
+    | baselines.AcousticConformerSizes
+    | baselines.VisualConformerSizes
+    | baselines.AveragingSizes
+    | baselines.ConcatenationSizes
+    | baselines.MulTSizes
+    | baselines.AuxFormerSizes
+    | baselines.UAVMSizes
+    | baselines.SFAVSizes,
+    Discriminator("name"),
+    WrapValidator(_read_model),
+    PlainSerializer(Sizes.as_table),
+]
+"""The ``[model]`` table: ``name`` of the model (default ``vavl``), ``preset`` (default ``small``),
+and any size that differs from it. It is written as it was read."""
 
 
 def _as_text(path: object) -> object:
@@ -211,11 +216,8 @@ class ExperimentConfig(Configuration):
     runs_dir: Path = Path("runs")
     """Folder that holds the runs."""
     data: DataConfig
-    model: Annotated[ModelTable, PlainValidator(ModelTable.read), PlainSerializer(_written)] = (
-        ModelTable.read({"preset": "small"})
-    )
-    """``name`` of the model (default ``vavl``), ``preset`` (default ``small``), and any size that
-    differs from it."""
+    model: ModelSizes = TypeAdapter(ModelSizes).validate_python({"preset": "small"})
+    """The model and its sizes."""
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
@@ -231,12 +233,12 @@ class ExperimentConfig(Configuration):
 
     def check_model(self, trained: Sequence[Modality]) -> None:
         """Raises InputError unless these predictions, if trained, teach the model something."""
-        possible = self.model.config_class.possible_predictions()
+        possible = self.model.possible_predictions()
         if not set(possible) & set(trained):
-            name = self.model.config_class.model_fields["name"].default
             raise InputError(
-                f"model.name: expected training clips with {what_it_takes(possible)} for {name}, "
-                "got none; check data.acoustic and data.visual, or take another model"
+                f"model.name: expected training clips with {what_it_takes(possible)} for "
+                f"{self.model.name}, got none; check data.acoustic and data.visual, or take "
+                "another model"
             )
 
     def build_model_config(
@@ -257,16 +259,17 @@ class ExperimentConfig(Configuration):
             InputError: A name does not fit, or the clips train nothing of the model.
         """
         self.check_model(trained)
-        cls = self.model.config_class
+        sizes = dict(self.model)
+        if "predictions" not in self.model.model_fields_set:
+            sizes["predictions"] = tuple(p for p in sizes["predictions"] if p in trained)
         content = {
-            "predictions": tuple(p for p in cls.possible_predictions() if p in trained),
-            **self.model.sizes,
+            **sizes,
             "acoustic_dim": acoustic_dim,
             "visual_dim": visual_dim,
             "categories": tuple(categories),
             "attributes": tuple(attributes),
         }
-        return validated(cls, content, "model")
+        return validated(model_config_class(self.model.name), content, "model")
 
 
 def load_experiment(

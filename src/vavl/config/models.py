@@ -1,6 +1,8 @@
-"""What a model is built from: what all have in common, and VAVL's own sizes.
+"""Sizes of the models: what all have, and VAVL's. :mod:`vavl.config.baselines` has the others'.
 
-:mod:`vavl.config.baselines` has the other models. Importing this module does not import torch.
+What a user chooses is apart from what the data say. A class of sizes holds the choices, e.g.
+:class:`VAVLSizes`. The configuration of a model adds what :class:`GivenByData` names, e.g.
+:class:`VAVLConfig`. Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from vavl.config.base import Configuration, unknown_name, validated
 from vavl.errors import InputError
@@ -21,29 +23,14 @@ Presets = Mapping[str, Mapping[str, Any]]
 """Named sets of sizes: what differs from the defaults."""
 
 
-GIVEN_BY_DATA = ("acoustic_dim", "visual_dim", "categories", "attributes")
-"""Fields that follow from the data of an experiment; a user chooses the others."""
-
-
-class ModelConfig(Configuration):
-    """All that a model is built from; stored beside its weights as ``config.json``.
-
-    The default sizes are those of the model's paper. Use :meth:`preset` for a known set of sizes.
-    """
+class Sizes(Configuration):
+    """What a user chooses of a model; the defaults are those of the model's paper."""
 
     presets: ClassVar[Presets] = {"paper": {}}
-    """The sets that :meth:`preset` knows."""
+    """The sets that :meth:`with_preset` knows."""
 
     name: str
     """Which model it is, e.g. ``vavl`` or ``mult``."""
-    acoustic_dim: int = Field(ge=1)
-    """Features per step of the acoustic sequence."""
-    visual_dim: int = Field(ge=1)
-    """Features per step of the visual sequence."""
-    categories: tuple[str, ...] = ()
-    """Names of the emotion categories, in the order of the outputs."""
-    attributes: tuple[str, ...] = ()
-    """Names of the emotional attributes (outputs in [0, 1]), after the categories."""
     predictions: tuple[Modality, ...] = tuple(Modality)
     """Predictions that the model makes: those that it is able to and was trained for. A model that
     makes both unimodal ones alone averages the two for clips with both modalities; a modality that
@@ -52,6 +39,8 @@ class ModelConfig(Configuration):
     """Steps of the acoustic sequence that are joined into one before the encoder."""
     visual_subsampling: int = Field(default=1, ge=1, le=16)
     """Steps of the visual sequence that are joined into one before the encoder."""
+
+    _table: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -62,6 +51,72 @@ class ModelConfig(Configuration):
 
     def _problems(self) -> list[str]:
         """What does not go together; a subclass adds its own."""
+        possible = self.possible_predictions()
+        if self.predictions and set(self.predictions) <= set(possible):
+            return []
+        return [
+            f"predictions: expected some of {[str(p) for p in possible]}, got "
+            f"{[str(p) for p in self.predictions]}"
+        ]
+
+    @classmethod
+    def possible_predictions(cls) -> tuple[Modality, ...]:
+        """What the model is able to predict from, given the data to train it."""
+        possible: tuple[Modality, ...] = cls.model_fields["predictions"].default
+        return possible
+
+    @classmethod
+    def with_preset(cls, preset: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a preset, with those that were chosen in place of its own.
+
+        Raises:
+            InputError: Unknown preset, or a choice that it does not allow.
+        """
+        if preset not in cls.presets:
+            raise InputError(unknown_name("preset", preset, cls.presets))
+        steps = ("acoustic_subsampling", "visual_subsampling")
+        if preset == "paper" and any(chosen.get(step, 1) != 1 for step in steps):
+            raise InputError(
+                f"{', '.join(steps)}: the preset 'paper' has no subsampling; take preset 'small'"
+            )
+        return {**cls.presets[preset], **chosen}
+
+    def read_from(self, table: Mapping[str, Any]) -> Self:
+        """The same sizes, which remember the ``[model]`` table that they were read from."""
+        self._table = dict(table)
+        return self
+
+    def as_table(self) -> dict[str, Any]:
+        """The ``[model]`` table of an experiment: as it was read, or else every value."""
+        derived = {"predictions"} - self.model_fields_set
+        return dict(self._table) or self.model_dump(mode="json", exclude=derived)
+
+
+class GivenByData(Configuration):
+    """What the data say: the inputs and the outputs of a model."""
+
+    name: str
+    acoustic_dim: int = Field(ge=1)
+    """Features per step of the acoustic sequence."""
+    visual_dim: int = Field(ge=1)
+    """Features per step of the visual sequence."""
+    categories: tuple[str, ...] = ()
+    """Names of the emotion categories, in the order of the outputs."""
+    attributes: tuple[str, ...] = ()
+    """Names of the emotional attributes (outputs in [0, 1]), after the categories."""
+
+
+GIVEN_BY_DATA = tuple(name for name in GivenByData.model_fields if name != "name")
+"""Names of the fields that follow from the data of an experiment."""
+
+
+class ModelConfig(Sizes, GivenByData):
+    """All that a model is built from; stored beside its weights as ``config.json``.
+
+    Use :meth:`preset` for a known set of sizes.
+    """
+
+    def _problems(self) -> list[str]:
         problems = []
         if not self.categories and not self.attributes:
             problems.append("categories, attributes: expected at least one output, got none")
@@ -70,19 +125,7 @@ class ModelConfig(Configuration):
             problems.append(f"categories, attributes: expected distinct names, got {names}")
         if len(self.categories) == 1:
             problems.append("categories: expected none or at least two, got one")
-        possible = self.possible_predictions()
-        if not self.predictions or not set(self.predictions) <= set(possible):
-            problems.append(
-                f"predictions: expected some of {[str(p) for p in possible]}, got "
-                f"{[str(p) for p in self.predictions]}"
-            )
-        return problems
-
-    @classmethod
-    def possible_predictions(cls) -> tuple[Modality, ...]:
-        """What the model is able to predict from, given the data to train it."""
-        possible: tuple[Modality, ...] = cls.model_fields["predictions"].default
-        return possible
+        return problems + super()._problems()
 
     @property
     def inputs(self) -> tuple[Modality, ...]:
@@ -104,22 +147,6 @@ class ModelConfig(Configuration):
         if modality is Modality.ACOUSTIC:
             return self.acoustic_subsampling
         return self.visual_subsampling
-
-    @classmethod
-    def with_preset(cls, preset: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of a preset, with those that were chosen in place of its own.
-
-        Raises:
-            InputError: Unknown preset, or a choice that it does not allow.
-        """
-        if preset not in cls.presets:
-            raise InputError(unknown_name("preset", preset, cls.presets))
-        steps = ("acoustic_subsampling", "visual_subsampling")
-        if preset == "paper" and any(chosen.get(step, 1) != 1 for step in steps):
-            raise InputError(
-                f"{', '.join(steps)}: the preset 'paper' has no subsampling; take preset 'small'"
-            )
-        return {**cls.presets[preset], **chosen}
 
     @classmethod
     def preset(
@@ -152,8 +179,8 @@ class ModelConfig(Configuration):
         return validated(cls, {**values, **dims, **outputs}, cls.__name__)
 
 
-class ConformerConfig(ModelConfig):
-    """Conformers and the heads behind them."""
+class ConformerSizes(Sizes):
+    """Sizes of conformers and of the heads behind them."""
 
     projection_channels: int = Field(default=50, ge=1)
     """Channels of the bias-free projection of each input frame."""
@@ -183,6 +210,10 @@ class ConformerConfig(ModelConfig):
         return problems
 
 
+class ConformerConfig(ConformerSizes, ModelConfig):
+    """What a model of conformers is built from."""
+
+
 def width_problems(width: int, heads: int) -> list[str]:
     """What is wrong with the width of attention whose positions are sines and cosines."""
     if width % heads or width % 2:
@@ -203,16 +234,8 @@ SMALL_CONFORMER: dict[str, Any] = {
 """What the preset ``small`` of all models of conformers has in common."""
 
 
-class VAVLConfig(ConformerConfig):
-    """Sizes of a VAVL model, its inputs, and the names of its outputs.
-
-    Example:
-        >>> config = VAVLConfig.preset(
-        ...     "small", acoustic_dim=512, visual_dim=35, categories=["happy", "sad"]
-        ... )
-        >>> config.outputs
-        2
-    """
+class VAVLSizes(ConformerSizes):
+    """Sizes of a VAVL model."""
 
     presets: ClassVar[Presets] = {
         "paper": {},
@@ -248,7 +271,19 @@ class VAVLConfig(ConformerConfig):
         return problems
 
 
-class VAVLPlusConfig(VAVLConfig):
+class VAVLConfig(VAVLSizes, ConformerConfig):
+    """Sizes of a VAVL model, its inputs, and the names of its outputs.
+
+    Example:
+        >>> config = VAVLConfig.preset(
+        ...     "small", acoustic_dim=512, visual_dim=35, categories=["happy", "sad"]
+        ... )
+        >>> config.outputs
+        2
+    """
+
+
+class VAVLPlusSizes(VAVLSizes):
     """VAVL with what did well on development speakers beyond the paper.
 
     The fusion head corrects the product of the unimodal predictions a little, a linear model of the
@@ -259,7 +294,7 @@ class VAVLPlusConfig(VAVLConfig):
 
     presets: ClassVar[Presets] = {
         "paper": {},
-        "small": {**VAVLConfig.presets["small"], "projection_channels": 128},
+        "small": {**VAVLSizes.presets["small"], "projection_channels": 128},
     }
 
     # The one name in place of the other: nothing that reads VAVL's sizes asks for its name.
@@ -267,3 +302,7 @@ class VAVLPlusConfig(VAVLConfig):
     fusion_base: Literal["none", "product"] = "product"
     correction_share: float = Field(default=0.25, ge=0, le=1)
     input_statistics: bool = True
+
+
+class VAVLPlusConfig(VAVLPlusSizes, VAVLConfig):
+    """What a VAVL model beyond the paper is built from."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vavl.config.models import ConformerConfig
+from vavl.config.models import ConformerSizes
 from vavl.distributed import are_together, gathered
 
 
@@ -291,7 +291,7 @@ class ConvolutionModule(nn.Module):
 class ConformerBlock(nn.Module):
     """Half feed-forward, attention, convolution, half feed-forward, LayerNorm."""
 
-    def __init__(self, sizes: ConformerConfig, streams: int = 1) -> None:
+    def __init__(self, sizes: ConformerSizes, streams: int = 1) -> None:
         super().__init__()
         width, dropout = sizes.width, sizes.dropout
         self.feed_forward_in = FeedForward(width, sizes.expansion, dropout)
@@ -320,7 +320,7 @@ class Conformer(nn.Module):
     """
 
     def __init__(
-        self, sizes: ConformerConfig, input_width: int, blocks: int, streams: int = 1
+        self, sizes: ConformerSizes, input_width: int, blocks: int, streams: int = 1
     ) -> None:
         super().__init__()
         self.width = sizes.width

@@ -174,7 +174,7 @@ def test_the_model_is_chosen_by_one_word(tiny_corpus: TinyCorpus, tmp_path: Path
     )
     for assignment in ("model=mult", "model.name=mult"):
         config = load_experiment(path, parse_assignments([assignment]))
-        assert config.model.written == {"preset": "small", "name": "mult"}
+        assert config.model.as_table() == {"preset": "small", "name": "mult"}
     stored = tmp_path / "stored.toml"
     stored.write_text(to_toml(config))
     assert load_experiment(stored) == config
