@@ -31,13 +31,7 @@ from vavl.data.speakers import (
     training_moments,
 )
 from vavl.data.store import FeatureStore
-from vavl.evaluation.compare import (
-    Predicted,
-    compare,
-    mean_test_share,
-    predicted,
-    variant_scores,
-)
+from vavl.evaluation.compare import Predicted, compare, mean_test_share, predicted, variant_scores
 from vavl.evaluation.conditions import Condition, KnownClips, clip_moments, known_clips
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.views import View

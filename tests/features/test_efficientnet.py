@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from vavl.errors import InputError, StoreError
 from vavl.faces.alignment import Face, align, template
-from vavl.features import efficientnet
-from vavl.features.efficientnet import DIM, EfficientNetB2Affectnet
+from vavl.features import image_encoder as efficientnet
+from vavl.features.image_encoder import DIM, EfficientNetB2Affectnet
 from vavl.features.registry import build_extractor, extractor_names, rebuild_extractor
 
 NAME = EfficientNetB2Affectnet.name

@@ -17,18 +17,11 @@ from safetensors.torch import save_file
 from tiny import with_statistics
 
 import vavl
-from vavl import cli
+from vavl import cli, export
 from vavl.config.experiment import MODEL_CONFIGS
 from vavl.errors import ExportError, InputError, StoreError
 from vavl.export import export_model
-from vavl.export import folder as export_folder
-from vavl.export.graphs import (
-    CHECKED_SHAPES,
-    UseGraph,
-    check_graph,
-    example_inputs,
-    quantize_graph,
-)
+from vavl.export.graphs import CHECKED_SHAPES, UseGraph, check_graph, example_inputs, quantize_graph
 from vavl.inference.exported import NORMALISATION_FILE, ExportedModel, uses
 from vavl.models.pretrained import write_calibration, write_features
 from vavl.models.registry import build_model
@@ -145,7 +138,7 @@ def test_a_graph_has_named_inputs_and_dynamic_axes(exported: Path) -> None:
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> Callable[[Modality], None]:
     """Exports one use alone: a graph takes seconds, most of them in torch."""
-    return lambda use: monkeypatch.setattr(export_folder, "uses", lambda _: (use,))
+    return lambda use: monkeypatch.setattr(export, "uses", lambda _: (use,))
 
 
 def test_a_model_without_fusion_averages_and_may_know_the_statistics_of_its_input(
@@ -260,8 +253,8 @@ def test_the_notice_of_the_weights_travels(
 ) -> None:
     vavl.load(exported)
     assert not caplog.text
-    monkeypatch.setattr(export_folder, "model_folder", lambda _: model_folder)
-    monkeypatch.setattr(export_folder, "uses", lambda _: ())
+    monkeypatch.setattr(export, "model_folder", lambda _: model_folder)
+    monkeypatch.setattr(export, "uses", lambda _: ())
     report = export_model("compact", tmp_path / "out")
     for path in exported.glob("*.onnx"):
         shutil.copy(path, report.folder)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vavl.errors import InputError
-from vavl.metrics.scales import SENTIMENT, Scale
+from vavl.metrics.attributes import SENTIMENT, Scale
 
 
 @given(st.floats(-10, 10), st.floats(0.1, 10), st.booleans(), st.floats(0, 1))

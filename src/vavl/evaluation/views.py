@@ -31,7 +31,7 @@ from vavl import metrics
 from vavl.errors import InputError
 from vavl.evaluation.predictions import PredictionTable
 from vavl.metrics import sentiment
-from vavl.metrics.scales import SENTIMENT
+from vavl.metrics.attributes import SENTIMENT
 from vavl.types import STREAMS, Modality
 
 CATEGORY = "category"

@@ -4,6 +4,110 @@ One graph per use (acoustic, visual, audiovisual), each with everything in it: n
 branch, head. Batch and time are dynamic. :mod:`vavl.inference.exported` reads what is written here.
 """
 
-from vavl.export.folder import ExportReport, export_model
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from vavl.errors import InputError
+from vavl.export.graphs import Format, Quantization, write_graph
+from vavl.inference.exported import EXPORT_FILE, EXPORT_SCHEMA_VERSION, uses, write_normalisations
+from vavl.inference.loading import COMPACT, COMPACT_NOTICE, model_folder
+from vavl.models.pretrained import CALIBRATION_FILE, CONFIG_FILE, FEATURES_FILE, read_model_config
+from vavl.models.vavl import VAVL
+from vavl.system.atomic import atomic_folder, write_json
+from vavl.system.onnx import onnx_extra
+from vavl.system.processes import with_progress
+from vavl.training.run_folder import package_versions
+from vavl.types import Modality
 
 __all__ = ["ExportReport", "export_model"]
+
+_log = logging.getLogger(__name__)
+
+_SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported.
+
+    Attributes:
+        folder: Where it lies.
+        graph_bytes: Size of the graph of each use.
+        largest_difference: Between the graphs' outputs and the model's, over all checks; of
+            probabilities and attributes for quantised graphs.
+    """
+
+    folder: Path
+    graph_bytes: dict[Modality, int]
+    largest_difference: float
+
+
+def export_model(
+    source: Path | str | None,
+    out: Path,
+    *,
+    format: Format = "onnx",
+    quantize: Quantization | None = None,
+    progress: bool = False,
+) -> ExportReport:
+    """Exports a model, and checks the files that were written against it.
+
+    Args:
+        source: As for :func:`vavl.load`: a VAVL model, also ``vavl+``; baselines have no export.
+        out: Folder to write; it must not hold anything yet. Nothing is left there on failure.
+        format: ``"onnx"`` for onnxruntime, or ``"torch"`` for programs of ``torch.export`` (.pt2).
+        quantize: ``"int8"`` keeps the weights of matrix products in 8 bits, and rounds what they
+            are multiplied with on the fly; only for ONNX.
+        progress: Whether to show a progress bar on standard error; a graph takes a while.
+
+    Raises:
+        InputError: The folder is not empty, arguments contradict each other, it is another model
+            or was exported already, or the extra ``vavl[onnx]`` is not installed.
+        StoreError: No usable model at the source.
+        ExportError: A graph does not predict what the model predicts.
+
+    Example:
+        >>> export_model("runs/my-run/fold-0", Path("my-model-onnx"))  # doctest: +SKIP
+    """
+    if quantize is not None and format != "onnx":
+        raise InputError(f"quantize: expected the format onnx for it, got {format!r}")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(f"out: expected a folder that is empty or not there yet, got {out}")
+    if format == "onnx":
+        for module in ("onnx", "onnxscript", "onnxruntime"):
+            onnx_extra(module)
+    folder = model_folder(source)
+    notice = COMPACT_NOTICE if source in (None, COMPACT) else None
+    if notice is not None:
+        _log.warning(notice)
+    if (folder / EXPORT_FILE).is_file():
+        raise InputError(f"model: expected a model, got {folder}, which was exported already")
+    config = read_model_config(folder)
+    if not isinstance(config, VAVL.config_class):
+        raise InputError(f"model: expected vavl or vavl+, which can be exported, got {config.name}")
+    model = VAVL.from_pretrained(folder)
+    difference, sizes = 0.0, {}
+    with atomic_folder(out) as temporary:
+        wanted = uses(model.config)
+        paths = {use: temporary / f"{use}{_SUFFIXES[format]}" for use in wanted}
+        written = ((use, write_graph(model, use, paths[use], format, quantize)) for use in wanted)
+        for use, found in with_progress(written, len(wanted), what="exporting", progress=progress):
+            difference = max(difference, found)
+            sizes[use] = paths[use].stat().st_size
+        for name in (CONFIG_FILE, FEATURES_FILE, CALIBRATION_FILE):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, temporary / name)
+        write_normalisations(temporary, model)
+        content = {
+            "format": format,
+            "quantize": quantize,
+            "largest_difference": difference,
+            "notice": notice,
+            "versions": package_versions(),
+        }
+        write_json(temporary / EXPORT_FILE, EXPORT_SCHEMA_VERSION, content)
+    return ExportReport(out, sizes, difference)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +11,133 @@ from numpy.typing import NDArray
 
 from vavl.errors import InputError
 from vavl.faces.alignment import Face, align
-from vavl.features.weights import Checkpoint, find_checkpoint, load_pretrained
+from vavl.features.weights import Checkpoint, find_checkpoint, find_file, load_pretrained
+from vavl.system.onnx import onnx_extra, open_session, read_graph
+
+DIM = 1408
+"""Features before the classifier of an EfficientNet-B2."""
+
+PUBLISHED_URL = (
+    "https://raw.githubusercontent.com/sb-ai-lab/EmotiEffLib/"
+    "af833487321c3efdcb1768a91a6c656a1986fdf6/models/affectnet_emotions/onnx/enet_b2_8.onnx"
+)
+"""EfficientNet-B2 tuned on the eight classes of AffectNet; Apache 2.0."""
+PUBLISHED_SHA256 = "180a9d4845b59393de4511598a0d1d34b705034691ea32959ce5009db7cf52b7"
+
+_USUAL_SIDE = 260
+"""Of the pictures that EmotiEffLib gives its B2 networks."""
+_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_STD = np.array([0.229, 0.224, 0.225], np.float32)
+"""Of ImageNet, in red, green, blue."""
+
+
+class EfficientNetB2Affectnet:
+    """Embeds faces with an EfficientNet-B2 of EmotiEffLib; needs the extra ``vavl[onnx]``.
+
+    The file gives the logits of its classes. Its last operation, the classifier, is cut off: the
+    embedding is the input of that operation.
+
+    Source: Savchenko 2021, "Facial expression and attributes recognition based on multi-task
+    learning of lightweight neural networks" (arXiv 2103.17107), and sb-ai-lab/EmotiEffLib, whose
+    sizes and normalisation these are.
+
+    Differs from EmotiEffLib: faces are brought upright into the template of
+    :func:`vavl.faces.alignment.template`, where EmotiEffLib stretches the box of the detector.
+
+    Args:
+        source: An ``.onnx`` file of the same interface, e.g. ``enet_b2_7.onnx``. Default: the file
+            ``enet_b2_8.onnx`` at a fixed commit, downloaded once.
+        sha256: What the file's SHA-256 must be, in hexadecimal. Default: no demand on a file that
+            is given, and :data:`PUBLISHED_SHA256` for the download.
+        margin: Space around the face on each side, as a share of the crop's side.
+
+    Raises:
+        InputError: The file cannot be had or has another interface, or the extra is not installed.
+        StoreError: The file is damaged, or keeps weights in other files.
+    """
+
+    name = "efficientnet-b2-affectnet"
+    dim = DIM
+
+    def __init__(
+        self, source: str | None = None, sha256: str | None = None, margin: float = 0.0
+    ) -> None:
+        if source is None:
+            sha256 = sha256 or PUBLISHED_SHA256
+        self._path, self.weights_sha256 = find_file(source or PUBLISHED_URL, sha256)
+        self.source = None if source is None else str(self._path)
+        self._margin = margin
+        self._side, self._per_pass, _ = _without_classifier(self._path)
+        self._session: Any = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What changes the numbers."""
+        return {"margin": self._margin, "side": self._side}
+
+    def load(self) -> None:
+        """Reads the weights now instead of with the first face."""
+        if self._session is None:
+            import torch
+
+            _, _, content = _without_classifier(self._path)
+            self._session = open_session(content, str(self._path), torch.get_num_threads())
+
+    def embed_faces(self, frames: NDArray[np.uint8], faces: list[Face]) -> NDArray[np.float32]:
+        """Embeds one face of each frame: ``(N, H, W, 3)`` to ``(N, 1408)``."""
+        self.load()
+        crops = align(frames, faces, self._side, self._margin)
+        [given] = self._session.get_inputs()
+        parts = [
+            self._session.run(None, {given.name: pixels})[0]
+            for pixels in normalised_pixels(crops, _MEAN, _STD, self._per_pass)
+        ]
+        return np.concatenate(parts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker process reads the weights from disk, which is cheaper than sending them.
+        return {**self.__dict__, "_session": None}
+
+
+def _without_classifier(path: Path) -> tuple[int, int, bytes]:
+    """Side of the pictures, faces in a pass, and the model that ends with the embedding."""
+    onnx = onnx_extra("onnx")
+    model = read_graph(path.read_bytes(), str(path))
+    graph = model.graph
+    initial = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    # Older files list their weights among the inputs.
+    shapes = [
+        [axis.dim_value or None for axis in value.type.tensor_type.shape.dim]
+        for value in graph.input
+        if value.name not in initial
+    ]
+    last = graph.node[-1]
+    classifier = initial.get(last.input[1]) if last.op_type == "Gemm" else None
+    problems = []
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] != 3:
+        problems.append(f"expected one input (N, 3, H, W), got {shapes}")
+    elif shapes[0][2] != shapes[0][3] or shapes[0][0] not in (None, 1):
+        problems.append(f"expected square pictures, any number or one at a time, got {shapes[0]}")
+    if [value.name for value in graph.output] != list(last.output):
+        problems.append("expected one output, that of the last operation")
+    if classifier is None or DIM not in classifier:
+        problems.append(
+            f"expected a classifier of {DIM} features (Gemm) at the end, got {last.op_type} with "
+            f"weights {classifier}"
+        )
+    if problems:
+        raise InputError(
+            f"{path}: is this an EfficientNet-B2 of EmotiEffLib? " + "; ".join(problems)
+        )
+    embedding = onnx.helper.make_tensor_value_info(
+        last.input[0], onnx.TensorProto.FLOAT, [None, DIM]
+    )
+    graph.node.pop()
+    graph.output.pop()
+    graph.output.append(embedding)
+    batch, _, side, _ = shapes[0]
+    return side or _USUAL_SIDE, batch or FACES_PER_PASS, model.SerializeToString()
+
 
 FACES_PER_PASS = 16
 _USUAL_SIZE = 224

@@ -21,9 +21,8 @@ from vavl.data.manifest import MediaField
 from vavl.errors import InputError, all_problems, did_you_mean
 from vavl.features.arrays import ArrayFeatures
 from vavl.features.compact_face import CompactFaceFeatures
-from vavl.features.efficientnet import EfficientNetB2Affectnet
 from vavl.features.face_features import FaceFeaturesOf
-from vavl.features.image_encoder import ImageEncoder
+from vavl.features.image_encoder import EfficientNetB2Affectnet, ImageEncoder
 from vavl.features.logmel import LogMel, LogMelPitch
 from vavl.features.speech_encoder import SpeechEncoder, Wav2Vec2LargeRobust12
 from vavl.types import STREAMS, FeatureSpec, Modality

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.metrics import moments, pearson_of_moments
-from vavl.metrics.scales import SENTIMENT
+from vavl.metrics.attributes import SENTIMENT
 
 ATTRIBUTE = "sentiment"
 """The attribute that has these scores."""

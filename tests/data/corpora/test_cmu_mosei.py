@@ -19,7 +19,7 @@ from vavl.data.corpora.cmu_mosei import PRESENCE, prepare_cmu_mosei
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
 from vavl.errors import InputError
-from vavl.metrics.scales import SENTIMENT
+from vavl.metrics.attributes import SENTIMENT
 
 h5py = pytest.importorskip("h5py")
 

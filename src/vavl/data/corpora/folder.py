@@ -14,7 +14,7 @@ from vavl.data.corpora.table import read_table
 from vavl.data.manifest import Manifest, Utterance, stored_path, utterance_problems
 from vavl.errors import InputError, all_problems
 from vavl.media.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES
-from vavl.metrics.scales import Scale
+from vavl.metrics.attributes import Scale
 
 _log = logging.getLogger(__name__)
 

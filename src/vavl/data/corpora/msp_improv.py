@@ -20,7 +20,7 @@ from vavl.data.corpora.table import save_corpus
 from vavl.data.manifest import Manifest, Utterance, stored_path
 from vavl.data.partition import Partition, partition_by_speakers
 from vavl.errors import InputError, all_problems
-from vavl.metrics.scales import Scale
+from vavl.metrics.attributes import Scale
 
 _log = logging.getLogger(__name__)
 
