@@ -26,6 +26,7 @@ from vavl.features.face_models import (
 from vavl.features.logmel import LogMel, LogMelPitch
 from vavl.features.random_projection import RandomLogMel
 from vavl.features.speech_encoder import PAPER_PRESET, SpeechEncoder, Wav2Vec2LargeRobust12
+from vavl.features.whisper import WhisperBase
 from vavl.types import STREAMS, FeatureSpec, Modality
 
 
@@ -60,6 +61,7 @@ _BUILDERS: dict[Modality, dict[str, Callable[..., Extractor]]] = {
         "logmel-pitch": LogMelPitch,
         "logmel-random": RandomLogMel,
         PAPER_PRESET: Wav2Vec2LargeRobust12,
+        WhisperBase.name: WhisperBase,
         "arrays": partial(ArrayFeatures, Modality.ACOUSTIC),
         _HUB: SpeechEncoder,
     },
