@@ -1,6 +1,7 @@
 """An epoch of training on features that are there: its time, and where it goes; prints JSON.
 
-python benchmarks/epoch.py configs/ravdess.toml --threads 1 2 --set model.acoustic_subsampling=4
+python benchmarks/epoch.py configs/experiments/ravdess.toml --threads 1 2 \
+    --set model.acoustic_subsampling=4
 
 Whole epochs that read their batches ahead, as training does, take turns with epochs that read each
 when it is wanted, and with reading alone. Waiting is the time for which the steps of an epoch wait
@@ -22,14 +23,14 @@ import torch
 from timing import interleaved, print_report, ratios, spread
 from torch.profiler import ProfilerActivity, profile
 
+from vavl.cli.options import parse_assignments
 from vavl.config.experiment import ExperimentConfig, load_experiment
-from vavl.config.overrides import parse_assignments
 from vavl.data.dataset import BucketSampler, read_ahead
 from vavl.data.manifest import Manifest
+from vavl.training.experiment import make_datasets, make_partitions, open_stores
 from vavl.training.loop import train_epoch
 from vavl.training.objective import Objective
-from vavl.training.run_folder import make_partitions, open_stores
-from vavl.training.setup import make_datasets, make_fabric, make_model, make_optimizer
+from vavl.training.setup import make_fabric, make_model, make_optimizer
 from vavl.types import Batch
 
 GROUPS = {

@@ -1,6 +1,7 @@
 """Peak memory of a training, and of extractions of more and more clips; Linux; prints JSON.
 
-python benchmarks/memory.py --train configs/ravdess.toml --set model.acoustic_subsampling=4
+python benchmarks/memory.py --train configs/experiments/ravdess.toml \
+    --set model.acoustic_subsampling=4
 python benchmarks/memory.py --clips 300 600 1200
 
 Each is a process of its own. Its resident memory is what Linux reports at its peak; anonymous

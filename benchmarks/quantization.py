@@ -26,10 +26,11 @@ import vavl
 from vavl.data.corpora.ravdess import prepare_ravdess
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
-from vavl.evaluation.run import run_config
+from vavl.evaluation.evaluate import run_config
 from vavl.export import export_model
 from vavl.metrics import accuracy, uar
-from vavl.training.run_folder import folds_of_run, open_stores
+from vavl.training.experiment import open_stores
+from vavl.training.run_folder import folds_of_run
 from vavl.types import STREAMS
 
 OF_RAVDESS = {"calm": "neutral", "fearful": "fear", "surprised": "surprise"}

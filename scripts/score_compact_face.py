@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ import torch
 from compact_face_data import LARGE_FRAMES, SPLITS, find_and_crop, load_split
 from numpy.typing import NDArray
 
-from vavl.evaluation.calibration import expected_calibration_error
 from vavl.features.compact_face import CLASSES, CompactFaceFeatures
 from vavl.metrics import accuracy, class_recalls, confusion_matrix, f1_macro, uar
+
+sys.path.append(str(Path(__file__).parents[1] / "research"))
+from calibration import expected_calibration_error
 
 
 def scores(labels: NDArray[np.int64], log_probabilities: NDArray[np.float32]) -> dict[str, Any]:

@@ -12,9 +12,9 @@ scored. Writes the model to --out, and with --ship into the package.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -34,17 +34,20 @@ from vavl.data.corpora.ravdess import prepare_ravdess
 from vavl.data.manifest import Manifest
 from vavl.data.partition import given_folds
 from vavl.data.store import FeatureStore
-from vavl.evaluation.calibration import expected_calibration_error, fit_temperature
 from vavl.features.compact_face import CLASSES, CompactFaceFeatures
 from vavl.features.extract import extract
 from vavl.features.registry import build_extractor
 from vavl.metrics import accuracy, confusion_matrix, uar
 from vavl.models.pretrained import write_calibration, write_features, write_model
+from vavl.models.sequences import Sequences
 from vavl.models.vavl import VAVL, Unimodal
 from vavl.training.loop import learning_rate
 from vavl.training.objective import Objective
 from vavl.training.setup import make_optimizer
 from vavl.types import FeatureSpec, Modality
+
+sys.path.append(str(Path(__file__).parents[1] / "research"))
+from calibration import expected_calibration_error, fit_temperature
 
 SPEEDS = (1.0, 0.92, 1.08)
 VIEWS = 4
@@ -188,22 +191,24 @@ Scored = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
 def read(model: VAVL, modality: Modality, clips: Iterable[NDArray[np.float32]]) -> Unimodal:
-    """What the model says about sequences of one modality, one at a time."""
-    said = []
+    """What the model makes of sequences of one modality, one at a time."""
+    found = []
     for x in clips:
         sequence = model.normalise(modality, torch.from_numpy(x)[None])
-        said.append(model.read(modality, sequence, torch.ones(1, len(x), dtype=torch.bool)))
+        mask = torch.ones(1, len(x), dtype=torch.bool)
+        found.append(model.encode(modality, Sequences.whole(sequence, mask)))
     return Unimodal(
+        torch.arange(len(found)),
         *(
-            torch.cat([getattr(each, field.name) for each in said])
-            for field in dataclasses.fields(Unimodal)
-        )
+            torch.cat([getattr(each, name) for each in found])
+            for name in ("values", "representation", "head")
+        ),
     )
 
 
 @torch.inference_mode()
 def read_split(model: VAVL, data: Data, split: str) -> dict[Modality, Any]:
-    """Labels of all voices and faces of a split, and what the model says about them."""
+    """Labels of all voices and faces of a split, and what the model makes of them."""
     model.eval()
     voices = data.voices[split]
     faces, labels = data.faces[split]
@@ -216,8 +221,8 @@ def read_split(model: VAVL, data: Data, split: str) -> dict[Modality, Any]:
 def unimodal(model: VAVL, data: Data, split: str) -> dict[Modality, Scored]:
     """Labels and logits of all voices and faces of a split."""
     return {
-        modality: (labels, said.prediction.numpy())
-        for modality, (labels, said) in read_split(model, data, split).items()
+        modality: (labels, found.values.numpy())
+        for modality, (labels, found) in read_split(model, data, split).items()
     }
 
 

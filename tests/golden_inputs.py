@@ -8,7 +8,7 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,13 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 GIVEN = tomllib.loads((HERE / "golden.toml").read_text("utf-8"))
 SHARED = Path(os.environ.get("VAVL_SHARED", HERE.parents[1] / "shared"))
+sys.path.insert(0, str(HERE.parent / "research"))
 
 
 def vavl(*arguments: object, expect: int = 0) -> str:
     """Runs a command in this process; returns what it prints."""
+    with suppress(ImportError):  # earlier revisions have these extractors in the package
+        import controls  # noqa: F401 - makes logmel-random and its like known
     from vavl.cli import main
 
     out, errors = io.StringIO(), io.StringIO()

@@ -41,7 +41,7 @@ class ExportError(VavlError):
 
 
 def all_problems(subject: str, problems: Sequence[str], limit: int = 50) -> str:
-    """Formats every problem found in one message, so that a user mends them in one go."""
+    """One message with every problem, so that a user can mend them all at once."""
     shown = "\n".join(f"  - {problem}" for problem in problems[:limit])
     rest = f"\n  ... and {len(problems) - limit} more" if len(problems) > limit else ""
     plural = "problem" if len(problems) == 1 else "problems"
@@ -49,7 +49,7 @@ def all_problems(subject: str, problems: Sequence[str], limit: int = 50) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a message on an unknown name: the known one that is near, or nothing.
+    """The end of a message about an unknown name: the nearest known name, if one is near.
 
     Example:
         >>> did_you_mean("epoks", ["epochs", "folds"])

@@ -1,4 +1,4 @@
-"""The words that every other module speaks: modalities, features, batches, predictions.
+"""The words that every other module uses: modalities, features, batches, predictions.
 
 Importing this module does not import torch.
 """
@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 if TYPE_CHECKING:
     import torch
@@ -28,9 +28,12 @@ class Modality(StrEnum):
 STREAMS = (Modality.ACOUSTIC, Modality.VISUAL)
 """The modalities that are read from a clip, in the order used everywhere."""
 
+Inputs: TypeAlias = "dict[Modality, tuple[Tensor, Tensor]]"
+"""By modality features ``(B, T, D)`` of a batch and their mask ``(B, T)``, True = valid."""
+
 
 def what_it_takes(predictions: Iterable[Modality]) -> str:
-    """In words, what a clip must have for one of these predictions at least.
+    """What a clip must have for at least one of these predictions, in words.
 
     Example:
         >>> what_it_takes(Modality), what_it_takes([Modality.AUDIOVISUAL])
@@ -42,7 +45,7 @@ def what_it_takes(predictions: Iterable[Modality]) -> str:
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """Everything that changes the numbers of a feature sequence, and how to make them again.
+    """How a feature sequence is made: everything that changes its numbers.
 
     Attributes:
         modality: ``acoustic`` or ``visual``.
@@ -115,6 +118,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.utterance_ids)
 
+    @property
+    def inputs(self) -> Inputs:
+        """By modality the features of the clips and their mask; no entry where all lack it."""
+        pairs = {m: (getattr(self, m), getattr(self, f"{m}_mask")) for m in STREAMS}
+        return {m: (x, mask) for m, (x, mask) in pairs.items() if x is not None}
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         moved = {
@@ -127,13 +136,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class TimedPrediction:
-    """What the model says about a span of a clip.
+    """A prediction for a span of a clip.
 
     Attributes:
         start_s: Beginning of the span in seconds.
         end_s: Its end.
-        modality: What the prediction was made from; None where there is nothing to go by: neither
-            sound nor a face.
+        modality: What the prediction was made from; None where there is neither sound nor a face.
         label: Most probable category, or None for a model of attributes only, or for no modality.
         probabilities: Category to probability, summing to 1; empty without categories.
         attributes: Attribute to value in [0, 1]; empty without attributes.
@@ -151,7 +159,7 @@ class TimedPrediction:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says about one clip.
+    """A prediction for one clip.
 
     Attributes:
         name: File name or utterance id.

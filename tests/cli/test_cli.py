@@ -181,7 +181,7 @@ def test_predict_from_any_subset_of_modalities(
     ("arguments", "message"),
     [
         (["train", "none.toml"], "expected a TOML file"),
-        (["train", "none.toml", "--epoks", "3"], "did you mean 'epochs'"),
+        (["train", "none.toml", "--epoks", "3"], "--epochs, --training.epochs"),
         (["train", "--set", "epochs=3", "none.toml", "--folds", "f"], "found none at none.toml"),
         (["evaluate", "nowhere"], "expected a folder written by `vavl train`"),
         (["predict", "--model", "x"], "expected at least one file"),

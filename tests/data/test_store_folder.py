@@ -160,3 +160,19 @@ def test_addresses_that_lead_nowhere_are_named(tmp_path: Path) -> None:
         StoreWriter(f"full://{tmp_path}/x", SPEC) as writer,
     ):
         writer.write("a", np.ones((1, 3)))
+
+
+def test_a_folder_of_this_machine_may_have_any_name_and_hold_links(tmp_path: Path) -> None:
+    folder = tmp_path / "run[1]::x"
+    clips = fill(folder, ["a", "b", "c"])
+    moved = tmp_path / "moved.safetensors"
+    try:
+        (folder / "shard-00000.safetensors").rename(moved)
+        (folder / "shard-00000.safetensors").symlink_to(moved)
+    except OSError:
+        pytest.skip("symbolic links are not allowed here")
+    store = FeatureStore.open(folder)
+    assert store.path == str(folder)
+    assert store.verify() == []
+    np.testing.assert_array_equal(store.read("b"), clips["b"])
+    assert StoreWriter(folder, SPEC).completed == {"a", "b", "c"}

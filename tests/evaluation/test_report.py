@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from vavl.errors import InputError
-from vavl.evaluation import learning, plots, report
+from vavl.evaluation import plots, report
 from vavl.evaluation.bootstrap import Interval
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.report import write_report
 from vavl.evaluation.scores import evaluate_tables
-from vavl.evaluation.summary import number
 from vavl.evaluation.views import View
+from vavl.evaluation.wording import number
 
 Make = Callable[..., PredictionTable]
 VOID = {"meta", "br", "link", "img"}
@@ -221,7 +221,7 @@ def test_learning_curves_show_all_runs_until_they_are_too_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def section(runs: int) -> dict[str, Any]:
-        found = learning.learning_section({f"run-{n}": history(3) for n in range(runs)})
+        found = report.learning_section({f"run-{n}": history(3) for n in range(runs)})
         assert found is not None
         return found
 
@@ -230,12 +230,12 @@ def test_learning_curves_show_all_runs_until_they_are_too_many(
     assert [run["name"] for run in one["runs"]] == ["run-0"]
     assert len(three["overview"]) == 1
     assert [run["name"] for run in three["runs"]] == ["run-0", "run-1", "run-2"]
-    monkeypatch.setattr(learning, "_RUNS_SHOWN", 2)
+    monkeypatch.setattr(report, "_RUNS_SHOWN", 2)
     many = section(3)
     assert many["left_out"]
     assert many["runs"] == []
     assert many["overview"] == three["overview"]
-    assert learning.learning_section({"stopped at once": []}) is None
+    assert report.learning_section({"stopped at once": []}) is None
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_learning_curves_show_all_runs_until_they_are_too_many(
     ],
 )
 def test_histories_with_gaps_are_drawn_as_far_as_they_go(lines: list[dict[str, Any]]) -> None:
-    found = learning.learning_section({"run": lines, "other": history(2)})
+    found = report.learning_section({"run": lines, "other": history(2)})
     assert found is not None
     assert found["count"] == (2 if lines else 1)
     assert all("<svg" in picture for run in found["runs"] for picture in run["pictures"])
@@ -307,7 +307,7 @@ def test_few_clips_are_points_and_many_are_cells() -> None:
 def test_scoring_and_printing_load_neither_matplotlib_nor_torch() -> None:
     """`vavl evaluate --help` must not wait for them."""
     code = (
-        "import sys, vavl.evaluation.report, vavl.evaluation.summary, vavl.evaluation.scores;"
+        "import sys, vavl.evaluation.report, vavl.evaluation.summary, vavl.evaluation.compare;"
         "heavy = {'torch', 'matplotlib', 'sklearn', 'scipy', 'pyarrow', 'rich', 'jinja2'};"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -18,8 +18,7 @@ from vavl.evaluation import bootstrap, scores
 from vavl.evaluation.bootstrap import percentile_interval, speaker_weights
 from vavl.evaluation.missing import SHARES
 from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.results import Evaluation
-from vavl.evaluation.scores import evaluate_tables
+from vavl.evaluation.scores import Evaluation, evaluate_tables
 from vavl.evaluation.views import View, view_outputs
 from vavl.metrics.sentiment import SENTIMENT_MEASURES, sentiment_measures
 from vavl.types import Modality
@@ -127,11 +126,11 @@ def test_intervals_equal_a_plain_bootstrap_over_speakers(table: PredictionTable)
     score = evaluation.score(View.AUDIOVISUAL, "arousal_ccc").pooled
     np.testing.assert_allclose([score.low, score.high], np.percentile(cccs, [2.5, 97.5]))
     (difference,) = [
-        d for d in evaluation.differences if (d.baseline, d.measure) == (View.AVERAGE, "uar")
+        d for d in evaluation.differences if (d.against, d.measure) == (View.AVERAGE, "uar")
     ]
     paired = np.subtract(uars[View.AUDIOVISUAL], uars[View.AVERAGE])
     expected = np.percentile(paired, [2.5, 97.5])
-    np.testing.assert_allclose([difference.pooled.low, difference.pooled.high], expected)
+    np.testing.assert_allclose([difference.difference.low, difference.difference.high], expected)
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
@@ -181,7 +180,7 @@ def test_a_run_counted_as_two_seeds_is_no_more_certain(table: PredictionTable) -
         assert after.pooled.high == pytest.approx(before.pooled.high)
         assert after.seed_std == pytest.approx(0)
     for before, after in zip(one.differences, twice.differences, strict=True):
-        assert after.pooled.high == pytest.approx(before.pooled.high)
+        assert after.difference.high == pytest.approx(before.difference.high)
 
 
 def test_scores_of_seeds_are_averaged(make: Make) -> None:
@@ -193,8 +192,8 @@ def test_scores_of_seeds_are_averaged(make: Make) -> None:
         assert score.pooled.estimate == pytest.approx(np.mean(estimates))
         assert score.seed_std == pytest.approx(np.std(estimates, ddof=1))
     for index, difference in enumerate(together.differences):
-        estimates = [evaluation.differences[index].pooled.estimate for evaluation in alone]
-        assert difference.pooled.estimate == pytest.approx(np.mean(estimates))
+        estimates = [evaluation.differences[index].difference.estimate for evaluation in alone]
+        assert difference.difference.estimate == pytest.approx(np.mean(estimates))
 
 
 def test_seeds_may_come_fold_by_fold_in_any_order(make: Make) -> None:
@@ -241,12 +240,12 @@ def test_a_fusion_that_is_the_average_differs_from_it_by_exactly_nothing(
     copied = change(table, logits={**table.logits, Modality.AUDIOVISUAL: average})
     evaluation = evaluate_tables([copied], replicates=50)
     for difference in evaluation.differences:
-        if difference.baseline is View.AVERAGE:
-            assert difference.pooled == bootstrap.Interval(0, 0, 0)
+        if difference.against is View.AVERAGE:
+            assert difference.difference == bootstrap.Interval(0, 0, 0)
             assert not difference.distinguishable
-        if difference.baseline is View.VISUAL:
+        if difference.against is View.VISUAL:
             assert difference.distinguishable
-            assert difference.pooled.low > 0
+            assert difference.difference.low > 0
 
 
 def test_differences_compare_on_the_clips_that_both_predict(make: Make) -> None:
@@ -254,13 +253,13 @@ def test_differences_compare_on_the_clips_that_both_predict(make: Make) -> None:
     has_sound = table.present(Modality.ACOUSTIC)
     evaluation = evaluate_tables([table], replicates=10)
     (difference,) = [
-        d for d in evaluation.differences if (d.baseline, d.measure) == (View.ACOUSTIC, "accuracy")
+        d for d in evaluation.differences if (d.against, d.measure) == (View.ACOUSTIC, "accuracy")
     ]
     assert difference.clips == has_sound.sum()
     both, alone = (said(table, v)[has_sound] for v in (View.AUDIOVISUAL, View.ACOUSTIC))
     targets = table.category_targets[has_sound]
     expected = (both == targets).mean() - (alone == targets).mean()
-    assert difference.pooled.estimate == pytest.approx(expected)
+    assert difference.difference.estimate == pytest.approx(expected)
 
 
 def test_missing_modalities_are_counted(make: Make) -> None:

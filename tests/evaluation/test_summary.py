@@ -1,81 +1,18 @@
 from __future__ import annotations
 
 import csv
-import doctest
 import io
-import math
 from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
-from vavl.evaluation import summary
-from vavl.evaluation.bootstrap import Interval
 from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.results import Difference
 from vavl.evaluation.scores import evaluate_tables
-from vavl.evaluation.summary import (
-    difference_sentence,
-    notes,
-    number,
-    print_scores,
-    to_csv,
-    to_markdown,
-)
-from vavl.evaluation.views import View
+from vavl.evaluation.summary import notes, print_scores, to_csv, to_markdown
+from vavl.evaluation.wording import number
 
 Make = Callable[..., PredictionTable]
-
-
-def difference(estimate: float, low: float, high: float) -> Difference:
-    interval = Interval(estimate, low, high)
-    return Difference("category", View.AUDIOVISUAL, View.AVERAGE, "accuracy", interval, 100)
-
-
-def test_examples_in_the_documentation_run() -> None:
-    failed, run = doctest.testmod(summary)
-    assert run > 0
-    assert failed == 0
-
-
-@pytest.mark.parametrize(
-    ("found", "sentence"),
-    [
-        (
-            difference(0.012, -0.003, 0.027),
-            "Accuracy: the learned fusion is 0.012 above the average of the two "
-            "(95 % interval -0.003 to 0.027): not distinguishable.",
-        ),
-        (
-            difference(0.02, 0.01, 0.03),
-            "Accuracy: the learned fusion is 0.020 above the average of the two "
-            "(95 % interval 0.010 to 0.030): distinguishably better.",
-        ),
-        (
-            difference(-0.02, -0.03, -0.01),
-            "Accuracy: the learned fusion is 0.020 below the average of the two "
-            "(95 % interval of the difference -0.030 to -0.010): distinguishably worse.",
-        ),
-        (
-            difference(0.0001, -0.01, 0.01),
-            "Accuracy: the learned fusion is level with the average of the two "
-            "(95 % interval -0.010 to 0.010): not distinguishable.",
-        ),
-        (
-            difference(0.1, math.nan, math.nan),
-            "Accuracy: the learned fusion is 0.100 above the average of the two "
-            "(no interval: it takes at least two speakers).",
-        ),
-    ],
-)
-def test_sentences_say_what_the_interval_says(found: Difference, sentence: str) -> None:
-    assert difference_sentence(found, 0.95) == sentence
-
-
-def test_numbers_have_three_decimals_and_no_negative_zero() -> None:
-    assert [number(v) for v in (0.8125, -0.0304, -0.0001, math.nan)] == [
-        "0.812", "-0.030", "0.000", "n/a",
-    ]  # fmt: skip
 
 
 def test_notes_say_what_weakens_the_numbers(make: Make) -> None:

@@ -10,9 +10,9 @@ from tiny import TinyCorpus
 from vavl.cli import run
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError
-from vavl.evaluation.run import evaluate_runs, predict_fold
-from vavl.training.experiment import train_experiment
-from vavl.training.run_folder import open_stores, open_variants
+from vavl.evaluation.conditions import Condition
+from vavl.evaluation.evaluate import evaluate_runs, predict_fold
+from vavl.training.experiment import open_stores, train_experiment
 from vavl.training.scoring import Outputs, mean_over_versions
 from vavl.types import Modality
 
@@ -46,7 +46,8 @@ def test_a_run_is_scored_by_the_mean_over_its_variants(
     [fold] = train_experiment(config, only=["fold-0"])
     stores = open_stores(config)
     plain = predict_fold(fold, tiny_corpus.manifest, stores)
-    alone = predict_fold(fold, tiny_corpus.manifest, stores, variants=open_variants(config, stores))
+    averaged = Condition(average_variants=True)
+    alone = predict_fold(fold, tiny_corpus.manifest, stores, averaged)
     fold.predictions_file.rename(tmp_path / "plain.npz")
     other = predict_fold(
         fold, tiny_corpus.manifest, {**stores, Modality.ACOUSTIC: FeatureStore.open(faster_voices)}

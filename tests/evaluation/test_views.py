@@ -8,16 +8,17 @@ import pytest
 from scipy.special import softmax
 
 from vavl.errors import InputError
-from vavl.evaluation import views as fusion
+from vavl.evaluation import views
+from vavl.evaluation.conditions import Condition, take_away
 from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.views import FUSED, View, available_views, view_outputs
+from vavl.evaluation.views import FUSED, View, available_views, readable_view, view_outputs
 from vavl.types import Modality
 
 Make = Callable[..., PredictionTable]
 
 
 def test_examples_in_the_documentation_run() -> None:
-    failed, run = doctest.testmod(fusion)
+    failed, run = doctest.testmod(views)
     assert run > 0
     assert failed == 0
 
@@ -88,12 +89,12 @@ def test_available_views_need_what_they_are_made_of(make: Make, change: Make) ->
     absent = np.full((20, 4), np.nan)
     acoustic, visual, both = table.logits.values()
 
-    def views(**logits: np.ndarray) -> set[View]:
+    def found(**logits: np.ndarray) -> set[View]:
         return set(available_views(change(table, logits=logits)))
 
-    assert views(acoustic=acoustic) == {View.ACOUSTIC}
-    assert views(audiovisual=both) == {View.AUDIOVISUAL}
-    assert views(acoustic=acoustic, visual=visual) == {
+    assert found(acoustic=acoustic) == {View.ACOUSTIC}
+    assert found(audiovisual=both) == {View.AUDIOVISUAL}
+    assert found(acoustic=acoustic, visual=visual) == {
         View.ACOUSTIC, View.VISUAL, View.AVERAGE, View.PRODUCT,
     }  # fmt: skip
     # Half the clips have sound, the other half a face: fused views are all that covers both halves.
@@ -102,7 +103,7 @@ def test_available_views_need_what_they_are_made_of(make: Make, change: Make) ->
         "acoustic": np.where(half, acoustic, absent),
         "visual": np.where(half, absent, visual),
     }
-    assert views(**halves) == set(View)
+    assert found(**halves) == set(View)
     assert view_outputs(change(table, logits=halves), View.AUDIOVISUAL).fallback.all()
 
 
@@ -119,3 +120,16 @@ def test_a_model_without_learned_fusion_has_no_audiovisual_prediction_of_paired_
 def test_an_unknown_view_is_named(table: PredictionTable) -> None:
     with pytest.raises(InputError, match=r"view: expected one of .*'product'.*, got 'smell'"):
         view_outputs(table, "smell")  # type: ignore[arg-type]
+
+
+def test_what_the_model_answers(make: Make, change: Make) -> None:
+    table = make()
+    assert readable_view(table, None) is View.AUDIOVISUAL
+    silent = take_away(table, Condition(without_acoustic=1.0))
+    assert readable_view(silent, None) is View.VISUAL
+    assert readable_view(silent, View.PRODUCT) is View.VISUAL
+    unimodal = {m: v for m, v in table.logits.items() if m is not Modality.AUDIOVISUAL}
+    never_fused = change(table, logits=unimodal)
+    assert readable_view(never_fused, None) is View.AVERAGE
+    with pytest.raises(InputError, match="expected one of visual"):
+        readable_view(silent, View.ACOUSTIC)

@@ -17,9 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 from vavl.errors import InputError, StoreError
 from vavl.faces.alignment import Face, align, template
 from vavl.features import efficientnet
-from vavl.features.efficientnet import DIM, NAME, EfficientNetB2Affectnet
+from vavl.features.efficientnet import DIM, EfficientNetB2Affectnet
 from vavl.features.registry import build_extractor, extractor_names, rebuild_extractor
 
+NAME = EfficientNetB2Affectnet.name
 Network = Callable[..., Path]
 SIDE = 12
 

@@ -14,7 +14,6 @@ from vavl.errors import InputError, MediaError
 from vavl.faces.alignment import Face, template
 from vavl.features.extract import extract
 from vavl.features.face_features import FaceFeatures
-from vavl.features.face_models import compact_face_features
 from vavl.features.image_encoder import ImageEncoder
 from vavl.features.registry import build_extractor, extractor_names, rebuild_extractor
 from vavl.media.frames import array_frames
@@ -83,7 +82,7 @@ def test_raw_pictures_to_a_store(tmp_path: Path) -> None:
 
 def test_everything_that_changes_the_numbers_is_in_the_key() -> None:
     keys = {
-        compact_face_features(**arguments).spec.key
+        build_extractor("visual", "compact-face", **arguments).spec.key
         for arguments in (
             {},
             {"frame_rate_hz": 25},

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vavl.errors import InputError
-from vavl.features.registry import build_extractor, extractor_names, rebuild_extractor
+from vavl.features.logmel import LogMel
+from vavl.features.registry import (
+    build_extractor,
+    extractor_names,
+    rebuild_extractor,
+    register_extractor,
+)
 from vavl.types import FeatureSpec, Modality
 
 
 def test_every_listed_name_can_be_built(tiny_encoder: Callable[..., Path]) -> None:
     folder = str(tiny_encoder("Wav2Vec2Model"))
-    assert extractor_names("visual") == (
-        *("compact-face", "efficientnet-b2-affectnet"),
-        *("face-pixels", "face-pixels-random", "arrays"),
+    assert extractor_names("visual")[:4] == (
+        *("compact-face", "efficientnet-b2-affectnet", "arrays"),
         "hf:ID_OR_FOLDER",
     )
-    for name in extractor_names("acoustic"):
+    for name in extractor_names("acoustic")[:5]:
         if name == "wav2vec2-large-robust-12":  # needs its own architecture: refuses the tiny one
             with pytest.raises(InputError, match="at least 12 layers"):
                 build_extractor("acoustic", name, source=folder)
@@ -96,3 +102,34 @@ def test_what_is_unknown_is_named_with_what_is_near(modality, name, parameters, 
         build_extractor(modality, name, **parameters)
     for part in parts:
         assert part in str(error.value)
+
+
+class Ones(LogMel):
+    """An extractor of a user."""
+
+    name = "ones"
+
+    def __init__(self, source: str, gain: float = 1.0) -> None:
+        super().__init__()
+        parameters = {**self.spec.parameters, "gain": gain}
+        self.spec = replace(self.spec, source=source, parameters=parameters)
+
+
+def test_an_extractor_of_ones_own_is_built_and_rebuilt_by_its_name() -> None:
+    register_extractor("acoustic", "ones", Ones)
+    assert "ones:ID_OR_FOLDER" in extractor_names("acoustic")
+    spec = build_extractor("acoustic", "ones:somewhere", gain=2).spec
+    assert (spec.extractor, spec.source, spec.parameters["gain"]) == ("ones", "somewhere", 2)
+    assert rebuild_extractor(spec).spec == spec
+    with pytest.raises(InputError, match="expected ones:ID_OR_FOLDER, got no id"):
+        build_extractor("acoustic", "ones")
+    with pytest.raises(InputError, match=r"(?s)gains: not a parameter.*did you mean 'gain'"):
+        build_extractor("acoustic", "ones:somewhere", gains=2)
+
+
+@pytest.mark.parametrize("name", ["logmel", "", "my:own"])
+def test_names_that_cannot_be_registered(name: str) -> None:
+    with pytest.raises(InputError, match="expected one of your own"):
+        register_extractor("acoustic", name, Ones)
+    with pytest.raises(InputError, match="modality"):
+        register_extractor("audiovisual", "ones", Ones)

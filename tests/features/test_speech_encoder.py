@@ -183,7 +183,7 @@ def test_layers_above_are_not_even_loaded(tiny_encoder: TinyEncoder, class_name:
 
 
 def loaded_layers(encoder: SpeechEncoder) -> set[int]:
-    names = [name.removeprefix("encoder.") for name in encoder._model.state_dict()]
+    names = [name.removeprefix("encoder.") for name in encoder._hidden_states._model.state_dict()]
     return {int(name.split(".")[1]) for name in names if name.startswith("layers.")}
 
 

@@ -38,7 +38,7 @@ def test_it_hears_and_sees_without_a_download(compact: vavl.Recognizer) -> None:
 def test_all_weights_together_are_small() -> None:
     weights = [
         path
-        for room in ("vavl.features", "vavl.inference")
+        for room in ("vavl.faces", "vavl.features", "vavl.inference")
         for path in Path(str(resources.files(room) / "assets")).rglob("*.safetensors")
     ]
     assert len(weights) == 3

@@ -15,7 +15,7 @@ from vavl.data.speakers import Moments, SpeakerProfile, towards_training
 from vavl.errors import InputError, MediaError
 from vavl.inference.live import run_stream
 from vavl.inference.sources import file_at_real_time
-from vavl.training.speakers import model_moments
+from vavl.models.base import model_moments
 from vavl.types import Modality, TimedPrediction
 
 Film = Callable[..., Path]

@@ -14,8 +14,7 @@ from torch import nn
 
 import vavl
 from vavl.errors import InputError, StoreError
-from vavl.models.branches import StatisticsHead, input_statistics
-from vavl.models.vavl import Unimodal
+from vavl.models.vavl import StatisticsHead, Unimodal, input_statistics
 from vavl.types import Modality
 
 CATEGORIES = ("angry", "happy", "sad")
@@ -164,24 +163,26 @@ def test_categories_and_attributes_at_once() -> None:
 def test_a_fusion_head_on_a_product_begins_with_the_product() -> None:
     model = tiny(fusion_base="product", attributes=("arousal",))
     out = model(acoustic=torch.randn(3, 9, 6), visual=torch.randn(3, 5, 4))
-    said = [p[:, :3].softmax(1) for p in (out.acoustic, out.visual)]
-    product = said[0] * said[1]
+    product = out.acoustic[:, :3].softmax(1) * out.visual[:, :3].softmax(1)
     expected = product / product.sum(1, keepdim=True)
     torch.testing.assert_close(out.audiovisual[:, :3].softmax(1), expected)
     mean = (out.acoustic[:, 3] + out.visual[:, 3]) / 2
     torch.testing.assert_close(out.audiovisual[:, 3], mean)
     with torch.no_grad():
         model.fusion[-1].bias[0] += 1
-    said = [Unimodal(torch.randn(3, 16), *torch.randn(2, 3, 4)) for _ in range(2)]
-    before = tiny(fusion_base="product", attributes=("arousal",)).fuse(*said)
+    pair = [
+        Unimodal(torch.arange(3), torch.randn(3, 4), torch.randn(3, 16), torch.randn(3, 4))
+        for _ in range(2)
+    ]
+    before = tiny(fusion_base="product", attributes=("arousal",)).fuse(*pair)
     learned = torch.tensor([1.0, 0.0, 0.0, 0.0])
-    torch.testing.assert_close(model.fuse(*said), before + learned)
+    torch.testing.assert_close(model.fuse(*pair), before + learned)
     cautious = tiny(fusion_base="product", attributes=("arousal",), correction_share=0.25)
     cautious.load_state_dict(model.state_dict())
-    torch.testing.assert_close(cautious.fuse(*said), before + 0.25 * learned)
+    torch.testing.assert_close(cautious.fuse(*pair), before + 0.25 * learned)
     cautious.fusion[2] = nn.Identity()  # no dropout
     assert not cautious.training
-    torch.testing.assert_close(cautious.train().fuse(*said), before + learned)
+    torch.testing.assert_close(cautious.train().fuse(*pair), before + learned)
 
 
 def test_input_statistics_are_mean_and_deviation_of_the_valid_steps() -> None:
@@ -207,11 +208,11 @@ def test_a_prediction_is_the_mean_of_the_head_and_of_the_statistics() -> None:
     x = torch.randn(2, 9, 6)
     statistics.weight.normal_()
     with torch.no_grad():
-        said = model(acoustic=x).prediction
+        prediction = model(acoustic=x).prediction
         whole = torch.ones(2, 9, dtype=torch.bool)
         linear = statistics(input_statistics(model.normalise(Modality.ACOUSTIC, x), whole))
         model.acoustic.statistics = None
-        torch.testing.assert_close(said, (model(acoustic=x).prediction + linear) / 2)
+        torch.testing.assert_close(prediction, (model(acoustic=x).prediction + linear) / 2)
 
 
 def test_without_shared_layers_and_without_residual() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,14 @@ from vavl.errors import InputError
 from vavl.features.registry import extractor_names
 from vavl.studies.config import HypothesisConfig, flattened, load_study
 
-SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "studies").glob("*.toml"))
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted((ROOT / "configs" / "studies").glob("*.toml"))
+RESEARCH = sorted((ROOT / "research" / "studies").glob("*.toml"))
+CONTROLS = {"logmel-random", "face-pixels", "face-pixels-random"}
+"""Extractors that research/controls.py adds."""
 
 
-STUDIES = [p for p in SHIPPED if {"reference", "like"} & tomllib.loads(p.read_text("utf-8")).keys()]
-
-
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*SHIPPED, *RESEARCH], ids=lambda path: path.stem)
 def test_shipped_studies_and_all_their_variants_are_valid(path: Path) -> None:
     study = load_study(path)
     assert study.name == path.stem
@@ -35,7 +35,8 @@ def test_shipped_studies_and_all_their_variants_are_valid(path: Path) -> None:
         type(base).model_validate(content)
     assert study.corpus is None or study.corpus.name in CORPORA
     for store in study.stores:
-        known = [name.partition(":")[0] for name in extractor_names(store.modality)]
+        known = {name.partition(":")[0] for name in extractor_names(store.modality)}
+        known |= CONTROLS if path in RESEARCH else set()
         assert store.extractor.partition(":")[0] in known
 
 
@@ -50,14 +51,20 @@ def test_a_study_like_another_has_its_keys_but_for_its_own(write: Write) -> None
     assert more.variants == first.variants
     assert more.hypotheses == first.hypotheses
     assert more.base == first.base
+    (path.parent / "most.toml").write_text('like = "more.toml"\nname = "most"\nseeds = [5]\n')
+    most = load_study(path.parent / "most.toml")
+    assert (most.name, most.seeds, most.metrics, most.set) == ("most", (5,), more.metrics, more.set)
+    (path.parent / "more.toml").write_text('like = "most.toml"\nname = "more"\n')
+    with pytest.raises(InputError, match=r"more\.toml like most\.toml like more\.toml"):
+        load_study(path.parent / "more.toml")
     (path.parent / "more.toml").write_text('like = "studies.toml"\nname = "more"\n')
     with pytest.raises(InputError, match=r"like: .*studies\.toml"):
         load_study(path.parent / "more.toml")
 
 
 def test_the_published_scores_of_the_documentation_are_those_of_the_studies() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text("utf-8")
-    for path in STUDIES:
+    text = (ROOT / "docs" / "reproduce.md").read_text("utf-8")
+    for path in SHIPPED:
         study = load_study(path)
         if path.stem.startswith("paper-"):
             assert f"](../configs/studies/{path.name})" in text
@@ -67,7 +74,7 @@ def test_the_published_scores_of_the_documentation_are_those_of_the_studies() ->
 
 
 def test_the_example_of_the_documentation_is_a_study(write: Write) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "studies.md").read_text("utf-8")
+    text = (ROOT / "docs" / "studies.md").read_text("utf-8")
     example = text.partition("```toml\n")[2].partition("```")[0]
     study = load_study(write(example))
     assert study.reference in study.variants

@@ -13,7 +13,7 @@ from pretend_faces import pretend_face_features
 
 from vavl import cli
 from vavl.features.registry import Extractor, build_extractor
-from vavl.studies import preparation
+from vavl.studies import run
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "studies"
 QUICK = ("model.preset=small", "training.epochs=1", "training.alpha=1.0")
@@ -52,7 +52,7 @@ def test_one_command_from_the_corpus_to_the_table(
     if name == "cmu_mosei":
         pytest.importorskip("h5py")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(preparation, "build_extractor", small_extractor)
+    monkeypatch.setattr(run, "build_extractor", small_extractor)
     # The miniatures have the speakers of one fold.
     text = (CONFIGS / f"{study}.toml").read_text("utf-8").replace('base = "..', 'base = "base')
     lines = [line for line in text.splitlines() if not line.startswith("folds =")]
@@ -60,8 +60,10 @@ def test_one_command_from_the_corpus_to_the_table(
         "\n".join([f'folds = ["{partition}"]', "replicates = 100", *lines]), "utf-8"
     )
     shutil.copy(CONFIGS / "paper-crema-d.toml", ".")  # what the others are like
-    Path("base").mkdir()
-    shutil.copy(CONFIGS.parent / f"paper-{name.replace('_', '-')}.toml", "base")
+    Path("base/experiments").mkdir(parents=True)
+    shutil.copy(
+        CONFIGS.parent / "experiments" / f"paper-{name.replace('_', '-')}.toml", "base/experiments"
+    )
     command = ["study", "study.toml", "--root", str(make(tmp_path / "corpus")), "--seeds", "0"]
     files = f"data.partition_files=['data/{name}/partitions/{partition}.json']"
     command += ["--workers", "0", "--set", files, *QUICK]
@@ -73,7 +75,7 @@ def test_one_command_from_the_corpus_to_the_table(
         assert f"\n| {model} |" in table
     assert "| VAVL beats UAVM. |" in report
     # Made once: the same command finds everything there.
-    monkeypatch.setattr(preparation, "prepare", lambda *_, **__: pytest.fail("prepared again"))
+    monkeypatch.setattr(run, "prepare", lambda *_, **__: pytest.fail("prepared again"))
     capsys.readouterr()
     assert cli.run([*command, "--dry-run"]) == 0
     assert "0 of 1 models left: vavl" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The verdict on a claim, and how tables show what came out."""
+"""The verdict on a claim."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ import math
 import pytest
 
 from vavl.evaluation.bootstrap import Interval
-from vavl.studies.comparison import Comparison
+from vavl.evaluation.compare import Comparison, TTest
 from vavl.studies.config import HypothesisConfig
-from vavl.studies.report import p_value
 from vavl.studies.results import Verdict, verdict
-from vavl.studies.statistics import TTest
 
 
 def comparison(estimate: float, p: float) -> Comparison:
     interval = Interval(estimate, estimate - 0.01, estimate + 0.01)
-    test = TTest(1.0, 4, 0.4)
-    return Comparison("a", "b", "uar", interval, p, p, test, 0.4, 0.5, 0.6, speakers=9, clips=90)
+    return Comparison(
+        *("category", "a", "b", "uar"),
+        interval,
+        clips=90,
+        p=p,
+        p_adjusted=p,
+        test=TTest(1.0, 4, 0.4),
+        test_adjusted=0.4,
+        effect=0.5,
+        ahead=0.6,
+    )
 
 
 @pytest.mark.parametrize(
@@ -36,12 +43,3 @@ def test_verdicts(expect: str, estimate: float, p: float, expected: Verdict) -> 
     claim = HypothesisConfig(claim="c", variant="a", expect=expect)
     assert verdict(claim, comparison(estimate, p)) is expected
     assert verdict(claim, None) is Verdict.NOT_RUN
-
-
-def test_small_p_values_are_never_zero() -> None:
-    assert [p_value(p) for p in (0.0, 0.0004, 0.0494, math.nan)] == [
-        "<0.001",
-        "<0.001",
-        "0.049",
-        "n/a",
-    ]

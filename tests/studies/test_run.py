@@ -21,14 +21,16 @@ import vavl
 from vavl.cli import run
 from vavl.data.manifest import Manifest
 from vavl.errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_PARTIAL, InputError, StoreError
+from vavl.evaluation.evaluate import evaluate_runs
+from vavl.evaluation.views import View
 from vavl.features.extract import extract
 from vavl.features.registry import build_extractor
-from vavl.studies import estimate
+from vavl.studies import run as study_run
 from vavl.studies.config import StudyConfig, load_study
 from vavl.studies.plan import Plan, make_plan
-from vavl.studies.report import write_study
 from vavl.studies.results import StudyResults, Verdict, collect
 from vavl.studies.run import begin, is_done, run_tasks
+from vavl.studies.tables import write_study
 
 FILES = ("results.md", "results.tex", "results.csv", "folds.csv", "differences-uar.svg")
 
@@ -203,6 +205,96 @@ def test_gaps_are_predicted_by_the_models_that_are_there(write: Write, copied: P
     assert len(list(plan.tasks[0].directory.path.glob("predictions-gaps*.parquet"))) == 2
 
 
+KNOWN = """
+name = "known"
+base = "tiny.toml"
+seeds = [0, 1]
+folds = ["fold-0", "fold-1"]
+reference = "stranger"
+metrics = ["uar", "accuracy"]
+replicates = 100
+[variants.stranger]
+test.known_clips = 0
+[[sweeps]]
+name = "mixed"
+key = "test.known_clips"
+test.draws = 2
+values = [0, 2, 5, "all"]
+[[sweeps]]
+name = "face, one mood"
+key = "test.known_clips"
+test.known_category = "angry"
+view = "visual"
+values = [1, "all"]
+"""
+
+
+def test_known_clips_are_a_condition_and_their_number_a_curve(write: Write, copied: Path) -> None:
+    plan, results = finish(load_study(write(KNOWN)), copied)
+    tables = {v.name: v for v in results.variants}
+    assert list(tables) == [
+        "stranger",
+        *(f"mixed {value}" for value in ("0", "2", "5", "all")),
+        *("face, one mood 1", "face, one mood all"),
+    ]
+    # No model is trained for it, and nothing known is the clips as they are.
+    assert len(plan.tasks) == 4
+    assert tables["mixed 0"].scores == tables["stranger"].scores
+    assert not tables["mixed 0"].comparisons
+    assert tables["mixed all"].by_seed != tables["stranger"].by_seed
+    # Each clip is scored in each draw, and all draws are averaged.
+    assert len({v.scores["uar"].clips for v in results.variants}) == 1
+    assert {seed for seed, _ in tables["mixed 2"].by_seed["uar"]} == {"0/0", "0/1", "1/0", "1/1"}
+    assert {seed for seed, _ in tables["mixed all"].by_seed["uar"]} == {"0", "1"}
+    pooled = [tables[name].scores["accuracy"].pooled.estimate for name in ("mixed 5", "stranger")]
+    difference = tables["mixed 5"].comparisons["accuracy"].difference.estimate
+    assert difference == pytest.approx(pooled[0] - pooled[1])
+    assert not tables["stranger"].about
+    for name, seen in (
+        ("mixed 5", "other unlabelled clips of each test clip's speaker (5 of them)"),
+        ("face, one mood all", "other angry clips of each test clip's speaker (all of them)"),
+    ):
+        assert seen in tables[name].about
+    # The report draws the curve: the names of values stand on the axis.
+    curve = (plan.folder / "curve-0-uar.svg").read_text("utf-8")
+    assert ">all</text>" in curve
+    assert "speaker (2 of them)" in (plan.folder / "results.md").read_text("utf-8")
+
+
+def test_conditions_that_the_clips_cannot_meet_are_refused(write: Write, tmp_path: Path) -> None:
+    text = KNOWN.replace("[0, 2, 5,", "[0, 2, 12,").replace('"angry"', '"no such mood"')
+    text = text.replace(
+        "[variants.stranger]", "[variants.fast]\ntest.average_variants = true\n[variants.stranger]"
+    )
+    with pytest.raises(InputError) as caught:
+        make_plan(load_study(write(text)), tmp_path)
+    for problem in (
+        "variant 'mixed 12': known_clips: expected 12 other clips",
+        "variant 'face, one mood 1': known_clips: expected 1 other 'no such mood' clips",
+        "variant 'fast': average_variants: expected stores in data.acoustic_variants",
+    ):
+        assert problem in str(caught.value)
+
+
+def test_variants_of_the_sound_are_averaged_in_a_study_as_in_an_evaluation(
+    write: Write, tiny_corpus: TinyCorpus, faster_voices: Path, tmp_path: Path
+) -> None:
+    text = STUDY.replace(
+        "[variants.average]",
+        "[variants.speeds]\ntest.average_variants = true\n[variants.average]",
+        1,
+    ).replace("seeds = [0, 1]", "seeds = [0]")
+    text = f"set.data.acoustic_variants = ['{faster_voices}']\n{text}"
+    plan, results = finish(load_study(write(text)), tmp_path)
+    run_dir = plan.tasks[0].experiment.run_dir
+    expected = evaluate_runs([run_dir], replicates=20, average_variants=True).evaluation
+    found = results.variant("speeds")
+    assert found is not None
+    score = found.scores["uar"].pooled.estimate
+    assert score == pytest.approx(expected.score(View.AUDIOVISUAL, "uar").pooled.estimate)
+    assert found.scores != results.variants[0].scores
+
+
 def test_changed_data_are_refused(study: StudyConfig, copied: Path) -> None:
     plan, _ = finish(study, copied)
     provenance = plan.tasks[0].experiment.run_dir / "provenance.json"
@@ -221,7 +313,7 @@ def test_a_dry_run_lists_and_writes_nothing(
     out = tmp_path / "out"
     arguments = ["study", str(write()), "--out", str(out), "--dry-run", "--seeds", "3"]
     compiled = Mock()
-    monkeypatch.setattr(estimate, "compile_layers", compiled)
+    monkeypatch.setattr(study_run, "compile_layers", compiled)
     assert run(arguments) == EXIT_OK
     compiled.assert_not_called()
     # What is timed is what would be trained.
@@ -264,7 +356,7 @@ def test_variants_with_features_of_other_clips_are_refused(
     write: Write, tiny_corpus: TinyCorpus, tmp_path: Path
 ) -> None:
     part = Manifest(list(tiny_corpus.manifest)[3:], root=tiny_corpus.folder)
-    extract(part, build_extractor("acoustic", "logmel-random"), tmp_path / "part", progress=False)
+    extract(part, build_extractor("acoustic", "logmel-pitch"), tmp_path / "part", progress=False)
     text = f"""[variants.random]
 set.data.acoustic = '{tmp_path / "part"}'
 
@@ -272,6 +364,6 @@ set.data.acoustic = '{tmp_path / "part"}'
     path = write(STUDY.replace("[[sweeps]]", text, 1))
     with pytest.raises(InputError, match="lacks 3 clips that another variant's store holds"):
         make_plan(load_study(path), tmp_path)
-    whole = build_extractor("acoustic", "logmel-random")
+    whole = build_extractor("acoustic", "logmel-pitch")
     extract(tiny_corpus.manifest, whole, tmp_path / "part", progress=False)
     assert "random" in make_plan(load_study(path), tmp_path).variants

@@ -28,15 +28,15 @@ from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError, StoreError
-from vavl.evaluation.run import evaluate_runs
+from vavl.evaluation.evaluate import evaluate_runs
 from vavl.features.extract import extract
 from vavl.features.registry import build_extractor
 from vavl.training import loop
 from vavl.training.checkpoint import Progress, read_checkpoint, restore, save_checkpoint
-from vavl.training.experiment import train_experiment
-from vavl.training.run_folder import FoldDirectory, folds_of_run, make_partitions, open_stores
+from vavl.training.experiment import make_datasets, make_partitions, open_stores, train_experiment
+from vavl.training.run_folder import FoldDirectory, folds_of_run
 from vavl.training.scoring import run_model
-from vavl.training.setup import compile_layers, make_datasets
+from vavl.training.setup import compile_layers
 from vavl.types import Batch, Modality
 
 

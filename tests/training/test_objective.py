@@ -12,7 +12,7 @@ import vavl
 from vavl.config.experiment import TrainingConfig
 from vavl.models.conformer import lengths_to_mask, masked_mean
 from vavl.models.sequences import Sequences, drop_modalities
-from vavl.models.vavl import SCHEDULES, VAVL
+from vavl.models.vavl import SCHEDULES, VAVL, mean_input
 from vavl.training.objective import (
     Objective,
     Targets,
@@ -166,25 +166,21 @@ def test_one_frame_of_one_modality_beside_many_of_the_other() -> None:
 
 def test_the_reconstruction_aims_at_the_clip_and_not_at_the_noise() -> None:
     trained = objective(acoustic_noise=5.0, visual_noise=5.0, time_masking=0.9)
-    sequences = trained.model.sequences(PAIRED)
+    sequences = trained.model.sequences(PAIRED.inputs)
     expected = {m: masked_mean(part.x, part.mask) for m, part in sequences.items()}
     noisy, _ = augmented(sequences, Targets(PAIRED.category_targets, None), trained.config)
     for modality, part in noisy.items():
-        assert part.target is not None
-        assert torch.allclose(part.target, expected[modality], atol=1e-6)
+        assert torch.allclose(mean_input(part), expected[modality], atol=1e-6)
         assert not torch.allclose(part.x, sequences[modality].x)
 
 
 def test_mixed_precision_does_not_round_what_the_reconstruction_aims_at() -> None:
     trained = objective()
-    sequences = trained.model.sequences(PAIRED)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found, _ = augmented(sequences, Targets(PAIRED.category_targets, None), trained.config)
-    for modality, part in found.items():
-        expected = masked_mean(sequences[modality].x, sequences[modality].mask)
-        assert part.target is not None
-        assert part.target.dtype == torch.float32
-        assert torch.allclose(part.target, expected, rtol=0, atol=1e-5)
+    for part in trained.model.sequences(PAIRED.inputs).values():
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            target = mean_input(part)
+        assert target.dtype == torch.float32
+        assert torch.allclose(target, masked_mean(part.x, part.mask), rtol=0, atol=1e-5)
 
 
 def test_steps_equal_joint_losses_without_randomness() -> None:
@@ -234,7 +230,7 @@ def test_concordance_correlation_of_a_hand_computed_case() -> None:
 def test_modality_dropout_takes_one_modality_of_paired_clips() -> None:
     torch.manual_seed(0)
     rows = torch.arange(2000)
-    part = Sequences(torch.zeros(2000, 1, 1), torch.ones(2000, dtype=torch.long), rows)
+    part = Sequences(rows, torch.zeros(2000, 1, 1), torch.ones(2000, dtype=torch.long))
     dropped = drop_modalities({ACOUSTIC: part, VISUAL: part}, 0.4)
     acoustic, visual = (set(dropped[m].rows.tolist()) for m in STREAMS)
     assert acoustic | visual == set(rows.tolist()), "no clip loses both"
@@ -258,14 +254,12 @@ def test_mixup_blends_clips_with_the_same_modalities_alone() -> None:
     with_sound = torch.arange(0, batch, 2)
     everyone = torch.arange(batch)
     sound = Sequences(
+        with_sound,
         with_sound[:, None, None].float().expand(-1, 6, 2).clone(),
         lengths_to_mask(torch.arange(20) % 6 + 1, 6),
-        with_sound,
-        statistics=with_sound[:, None].float(),
+        summary=with_sound[:, None].float(),
     )
-    face = Sequences(
-        everyone[:, None, None].float(), torch.ones(batch, 1, dtype=torch.bool), everyone
-    )
+    face = Sequences.whole(everyone[:, None, None].float(), torch.ones(batch, 1, dtype=torch.bool))
     targets = Targets(torch.eye(batch), None)
     mixed, blended = mix_clips({ACOUSTIC: sound, VISUAL: face}, targets, 1.0)
     assert blended.categories is not None
@@ -279,8 +273,8 @@ def test_mixup_blends_clips_with_the_same_modalities_alone() -> None:
         if row % 2 == 0:
             place = row // 2
             assert mixed[ACOUSTIC].x[place, 0, 0].item() == pytest.approx(expected, abs=1e-4)
-            assert mixed[ACOUSTIC].statistics is not None
-            assert mixed[ACOUSTIC].statistics[place].item() == pytest.approx(expected, abs=1e-4)
+            assert mixed[ACOUSTIC].summary is not None
+            assert mixed[ACOUSTIC].summary[place].item() == pytest.approx(expected, abs=1e-4)
             longest = max(int(sound.mask[source // 2].sum()) for source in sources)
             assert mixed[ACOUSTIC].mask[place].sum() == longest
     assert (blended.categories.max(1).values < 1).any()

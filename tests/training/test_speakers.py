@@ -11,14 +11,21 @@ from tiny import TinyCorpus
 import vavl
 from vavl.data.dataset import UtteranceDataset
 from vavl.data.partition import Partition
-from vavl.data.speakers import Moments, pooled, towards_training, training_moments
+from vavl.data.speakers import (
+    SEEN_SPEAKERS,
+    Moments,
+    SpeakerNormalisation,
+    pooled,
+    towards_training,
+    training_moments,
+)
 from vavl.errors import StoreError
-from vavl.evaluation.run import evaluate_runs, predict_fold
+from vavl.evaluation.evaluate import evaluate_runs, predict_fold
+from vavl.models.base import priors
 from vavl.models.registry import load_model
-from vavl.training.experiment import train_experiment
-from vavl.training.run_folder import FoldDirectory, open_stores
+from vavl.training.experiment import open_stores, train_experiment
+from vavl.training.run_folder import FoldDirectory
 from vavl.training.scoring import run_model
-from vavl.training.speakers import SEEN_SPEAKERS, SpeakerNormalisation
 from vavl.types import STREAMS, Modality
 
 
@@ -36,7 +43,7 @@ def test_each_speaker_is_normalised_by_all_their_clips(
     manifest = tiny_corpus.manifest
     stores = open_stores(tiny_corpus.experiment(fold.path))
     model = load_model(fold.path)
-    normalisation = SpeakerNormalisation.of_model(model, manifest, stores)
+    normalisation = SpeakerNormalisation.of_stores(manifest, stores, priors(model, stores))
     partition = Partition.load(fold.partition_file)
     for modality in STREAMS:
         # The model keeps the statistics of the training features as they were extracted.
@@ -61,7 +68,7 @@ def test_the_test_speakers_are_normalised_and_the_report_says_so(
     plain = UtteranceDataset(manifest, table.utterance_ids, stores, categories=categories)
     raw = run_model(model, plain).by_modality[Modality.ACOUSTIC].numpy()
     assert not np.allclose(table.logits[Modality.ACOUSTIC], raw)
-    plain.sequence_map = SpeakerNormalisation.of_model(model, manifest, stores)
+    plain.sequence_map = SpeakerNormalisation.of_stores(manifest, stores, priors(model, stores))
     known = run_model(model, plain).by_modality[Modality.ACOUSTIC].numpy()
     np.testing.assert_allclose(table.logits[Modality.ACOUSTIC], known, atol=1e-5)
     remarks = evaluate_runs([fold.path.parent], replicates=20).evaluation.remarks

@@ -8,14 +8,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from inspect import signature
 
+from tyro.conf import PositionalRequiredArgs
 from tyro.extras import SubcommandApp
 
 from vavl import __version__
-from vavl.cli.data import extract, first_line, prepare_app
-from vavl.cli.experiments import evaluate, keys, study, train
-from vavl.cli.predict import demo, enrol, export, predict, stream
+from vavl.cli import data, experiments, predict
 from vavl.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, InputError, VavlError
 
 DESCRIPTION = (
@@ -30,7 +28,11 @@ def prepare() -> int:
     return run(["prepare"])
 
 
-COMMANDS = (prepare, extract, train, keys, evaluate, study, predict, enrol, stream, export, demo)
+COMMANDS = (
+    *(prepare, data.extract),
+    *(experiments.train, experiments.keys, experiments.evaluate, experiments.study),
+    *(predict.predict, predict.enrol, predict.stream, predict.export, predict.demo),
+)
 _OF_A_FILE = ("train", "study")
 """Commands with a TOML file, and options that take several words."""
 _HELP: tuple[list[str], ...] = ([], ["-h"], ["--help"])
@@ -40,7 +42,7 @@ def _app(*, brief: bool) -> SubcommandApp:
     """All commands; in the list of them each has one line."""
     app = SubcommandApp()
     for command in COMMANDS:
-        app.command(help=first_line(command) if brief else None)(command)
+        app.command(help=data.first_line(command) if brief else None)(command)
     return app
 
 
@@ -59,29 +61,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command; returns its exit code."""
+    arguments = list(arguments)
+    name = arguments[0] if arguments else ""
     try:
-        if list(arguments) == ["--version"]:
+        if arguments == ["--version"]:
             print(f"vavl {__version__}")
             return EXIT_OK
-        if arguments and arguments[0] in _OF_A_FILE:
-            arguments = [arguments[0], *_file_first(arguments[1:])]
-        if arguments and arguments[0] == "train":
-            from vavl.config.overrides import as_assignments
-
-            options = (*signature(train).parameters, "help")
-            arguments = ["train", *as_assignments(arguments[1:], options)]
-        elif "TORCHELASTIC_RUN_ID" in os.environ:
+        if name != "train" and "TORCHELASTIC_RUN_ID" in os.environ:
             raise InputError(
-                f"torchrun: expected `vavl train`, got {' '.join(arguments[:1]) or 'nothing'}: its "
-                "processes would all do the same, and write to the same files; run it once"
+                f"torchrun: expected `vavl train`, got {name or 'nothing'}: its processes would "
+                "all do the same, and write to the same files; run it once"
             )
-        if arguments and arguments[0] == "prepare":
-            corpora = prepare_app(brief=list(arguments[1:]) in _HELP)
-            code: int = corpora.cli(prog="vavl prepare", args=arguments[1:])
+        if name in _OF_A_FILE:
+            arguments = [name, *_file_first(arguments[1:])]
+        if name == "prepare":
+            corpora = data.prepare_app(brief=arguments[1:] in _HELP)
+            # What a corpus needs and has no default for: the folder that it lies in.
+            config = (PositionalRequiredArgs,)
+            code: int = corpora.cli(prog="vavl prepare", args=arguments[1:], config=config)
         else:
-            app = _app(brief=list(arguments) in _HELP)
+            app = _app(brief=arguments in _HELP)
             code = app.cli(prog="vavl", description=DESCRIPTION, args=arguments)
         return code
+    except SystemExit as done:  # tyro has shown the help, or what is wrong with the options
+        return int(done.code or EXIT_OK)
     except VavlError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -5,9 +5,9 @@ from __future__ import annotations
 import posixpath
 import sys
 from collections.abc import Callable
-from inspect import Parameter, Signature, signature
+from inspect import Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction
 from tyro.extras import SubcommandApp
@@ -35,28 +35,17 @@ def first_line(command: Callable[..., int]) -> str:
 
 
 def _prepare_command(name: str, function: Callable[..., Manifest]) -> Callable[..., int]:
+    parameters = dict(signature(function, eval_str=True).parameters)
+    parameters["out"] = parameters["out"].replace(default=Path("data") / name)
     # Whether to show progress is not asked on the command line: a terminal does.
-    shown = {"progress": True} if "progress" in signature(function).parameters else {}
+    fixed = {"progress": True} if parameters.pop("progress", None) else {}
 
-    def command(*positional: Path, out: Path, **options: Any) -> int:
-        return _report_manifest(function(*positional, out=out, **options, **shown), out)
+    def command(out: Path, **options: Any) -> int:
+        return _report_manifest(function(out=out, **options, **fixed), out)
 
-    hints: dict[str, Any] = get_type_hints(function)
-    parameters = []
-    for parameter in signature(function).parameters.values():
-        if parameter.name in shown:
-            continue
-        if parameter.name == "root":
-            made = Parameter("root", Parameter.POSITIONAL_ONLY, annotation=Positional[Path])
-        else:
-            default = Path("data") / name if parameter.name == "out" else parameter.default
-            made = parameter.replace(
-                kind=Parameter.KEYWORD_ONLY, default=default, annotation=hints[parameter.name]
-            )
-        parameters.append(made)
     # What tyro reads.
-    command.__signature__ = Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": int}
+    command.__signature__ = Signature(list(parameters.values()))  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters.values()}
     command.__doc__ = (function.__doc__ or "").replace("``", "`")
     return command
 
@@ -92,12 +81,11 @@ def extract(
 ) -> int:
     """Extract features into stores; run again to resume, or to mend a damaged store.
 
-    Acoustic extractors: logmel, logmel-pitch, logmel-random (a random projection, as a control),
-    whisper-base (no download), hf:ID_OR_DIR (any transformers speech encoder),
-    wav2vec2-large-robust-12, arrays. Visual extractors: compact-face (faces of a video, no
-    download), efficientnet-b2-affectnet (the paper's, needs vavl[onnx]), hf:ID_OR_DIR (any
-    transformers image model, on faces of a video), face-pixels, face-pixels-random, arrays.
-    NAME:SOURCE says where weights lie. The stores are OUT/acoustic and OUT/visual.
+    Acoustic extractors: logmel, logmel-pitch, whisper-base (no download), hf:ID_OR_DIR (any
+    transformers speech encoder), wav2vec2-large-robust-12, arrays. Visual extractors: compact-face
+    (faces of a video, no download), efficientnet-b2-affectnet (the paper's, needs vavl[onnx]),
+    hf:ID_OR_DIR (any transformers image model, on faces of a video), arrays. NAME:SOURCE says where
+    weights lie. The stores are OUT/acoustic and OUT/visual.
 
     Args:
         manifest: Utterance table, as written by `vavl prepare`.
@@ -128,19 +116,25 @@ def extract(
 
     if acoustic is None and visual is None:
         raise InputError("--acoustic, --visual: expected at least one extractor, got none")
-    of_sound = {
-        "--layer": bool(layer),
-        "--normalization": normalization != "utterance",
-        "--speed": speed != 1,
-        "--silence-db": silence_db is not None,
-    }
-    idle = [option for option, asked in of_sound.items() if asked]
-    if acoustic is None and idle:
-        raise InputError(f"{', '.join(idle)}: expected --acoustic with it, got none")
+    # Only what was asked for: an extractor that lacks the parameter then says so.
+    sound: dict[str, Any] = {}
+    if layer:
+        sound["layer"] = layer if len(layer) > 1 else layer[0]
+    if normalization != "utterance":
+        sound["normalization"] = normalization
+    if speed != 1:
+        sound["speed"] = speed
+    if silence_db is not None:
+        sound["silence_db"] = silence_db
+    if acoustic is None and sound:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in sound)
+        raise InputError(f"{options}: expected --acoustic with it, got none")
     if partition is not None and normalization != "corpus":
         raise InputError(
             f"--partition: expected --normalization corpus with it, got {normalization}"
         )
+    if partition is None and normalization == "corpus":
+        raise InputError("--partition: expected one for --normalization corpus, got none")
     if threads is not None and engine == "local":
         import torch
 
@@ -151,27 +145,13 @@ def extract(
         if value is not None
     }
     table = Manifest.load(manifest)
+    if partition is not None:
+        sound |= training_statistics(table, partition)
     failed = 0
     for modality, name in ((Modality.ACOUSTIC, acoustic), (Modality.VISUAL, visual)):
         if name is None:
             continue
-        parameters: dict[str, Any] = {}
-        if modality is Modality.ACOUSTIC:
-            # Only what was asked for: an extractor that lacks the parameter then says so.
-            if normalization != "utterance":
-                parameters["normalization"] = normalization
-            if normalization == "corpus":
-                if partition is None:
-                    raise InputError(
-                        "--partition: expected one for --normalization corpus, got none"
-                    )
-                parameters |= training_statistics(table, partition)
-            if speed != 1:
-                parameters["speed"] = speed
-            if silence_db is not None:
-                parameters["silence_db"] = silence_db
-            if layer:
-                parameters["layer"] = layer if len(layer) > 1 else layer[0]
+        parameters = sound if modality is Modality.ACOUSTIC else {}
         extractor = build_extractor(modality, name, **parameters)
         store = posixpath.join(out, modality)
         report = run_extraction(table, extractor, store, engine=engine, workers=workers, **given)

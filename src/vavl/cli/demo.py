@@ -14,14 +14,15 @@ from vavl.config.experiment import DataConfig, ExperimentConfig, TrainingConfig,
 from vavl.data.corpora.synthetic import prepare_synthetic
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
+from vavl.evaluation.evaluate import evaluate_runs
 from vavl.evaluation.report import write_report
-from vavl.evaluation.run import evaluate_runs
 from vavl.evaluation.summary import print_scores
 from vavl.features.extract import extract
 from vavl.features.registry import build_extractor
 from vavl.inference import load
 from vavl.inference.drawing import illustrate
 from vavl.inference.files import ClipFiles
+from vavl.media.writing import copy_picture
 from vavl.training.experiment import train_experiment
 from vavl.training.run_folder import FoldDirectory
 from vavl.types import Modality
@@ -148,19 +149,5 @@ def sample_files(manifest: Manifest, fold: FoldDirectory, folder: Path) -> list[
     return [
         Path(shutil.copyfile(video, folder / f"{emotion}-both.mp4")),
         Path(shutil.copyfile(sound, folder / f"{emotion}-sound-alone.wav")),
-        _without_sound(video, folder / f"{emotion}-face-alone.mp4"),
+        copy_picture(video, folder / f"{emotion}-face-alone.mp4"),
     ]
-
-
-def _without_sound(video: Path, path: Path) -> Path:
-    """Copies the picture of a video as it is."""
-    import av
-
-    with av.open(str(video)) as source, av.open(str(path), "w") as output:
-        track = source.streams.video[0]
-        copy = output.add_stream_from_template(track)
-        for packet in source.demux(track):
-            if packet.dts is not None:
-                packet.stream = copy
-                output.mux(packet)
-    return path

@@ -22,8 +22,8 @@ from rich.table import Table
 from vavl.types import Prediction, TimedPrediction
 
 if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction needs none of it
-    from vavl.studies.estimate import Estimate
     from vavl.studies.results import StudyResults
+    from vavl.studies.run import Estimate
     from vavl.training.loop import EpochCallback
     from vavl.training.run_folder import FoldDirectory
 
@@ -201,8 +201,8 @@ def print_study(results: StudyResults) -> None:
     """Prints the first metric of a study, and what became of its hypotheses."""
     from rich.text import Text
 
-    from vavl.evaluation.summary import measure_name, number
-    from vavl.studies.report import p_value, signed, verdict_sentence
+    from vavl.evaluation.wording import measure_name, p_value, signed, with_spread
+    from vavl.studies.tables import verdict_sentence
 
     console = output()
     measure = results.study.metrics[0]
@@ -213,7 +213,7 @@ def print_study(results: StudyResults) -> None:
         table.add_column(Text(name), justify="right")
     for variant in results.variants:
         score, comparison = variant.scores[measure], variant.comparisons.get(measure)
-        cells = [f"{number(score.fold_mean)} ± {number(score.fold_std)}"]
+        cells = [with_spread(score.fold_mean, score.fold_std)]
         if comparison is not None:
             cells += [signed(comparison.difference), p_value(comparison.p_adjusted)]
         table.add_row(Text(variant.name), *map(Text, cells))

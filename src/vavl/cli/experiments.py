@@ -4,43 +4,57 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction, arg
 
 from vavl.errors import EXIT_OK, EXIT_PARTIAL
+
+Assignments = UseAppendAction[tuple[tuple[str, ...], ...]]
+"""``--set a=1 b=2``, any number of times."""
+
+
+def _key_options() -> Any:
+    from vavl.cli.options import key_options
+
+    return key_options()
 
 
 def train(
     config: Positional[Path],
     /,
-    set: tuple[str, ...] = (),
+    set: Assignments = (),
     folds: tuple[str, ...] = (),
     engine: Literal["local", "ray"] = "local",
     workers: int = 1,
+    *,
+    keys: Annotated[Mapping[str, str], arg(name="", constructor_factory=_key_options)],
 ) -> int:
     """Train the folds of an experiment; run again to resume.
 
-    Every key of the configuration can be overridden: --training.epochs 5, or --epochs 5 where the
-    last word is enough. `vavl keys` lists them all. With eight processes on one machine:
+    Every key of the configuration is an option, which wins over the file: --training.epochs 5, or
+    --epochs 5 where the last word is enough. With eight processes on one machine:
     `torchrun --standalone --nproc-per-node 8 -m vavl train CONFIG`; on a cluster: --engine ray
     --workers 32. The result is that of one process, see docs/scaling.md.
 
     Args:
         config: Experiment (TOML).
-        set: Overrides as KEY=VALUE; the same as --KEY VALUE.
+        set: The same options as KEY=VALUE.
         folds: Names of the folds to train, e.g. fold-0; by default all.
         engine: local, or ray: on the cluster that RAY_ADDRESS names, or else on this machine
             (needs vavl[ray]).
         workers: With ray: processes that train together, each with a GPU where there are any.
+        keys: Keys of the configuration that are given as options.
     """
     from rich.console import Console
 
     from vavl.cli.display import TrainingDisplay
+    from vavl.cli.options import parse_assignments, parse_values
     from vavl.config.experiment import load_experiment
-    from vavl.config.overrides import parse_assignments
     from vavl.distributed import is_first
     from vavl.errors import InputError
     from vavl.training.experiment import train_experiment
@@ -56,7 +70,8 @@ def train(
             "torchrun: expected --engine local, got --engine ray: each of its processes would "
             "start all workers, and they write to the same files; run it once, without torchrun"
         )
-    experiment = load_experiment(config, parse_assignments(set))
+    overrides = parse_assignments(chain.from_iterable(set)) | parse_values(keys)
+    experiment = load_experiment(config, overrides)
     console = Console(quiet=not is_first())
     training = train_experiment if engine == "local" else partial(train_on_ray, workers=workers)
     with TrainingDisplay(console) as display:
@@ -69,12 +84,13 @@ def keys() -> int:
     """List every key of an experiment file, with its meaning and default."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    from vavl.config.overrides import known_keys
+    from vavl.cli.options import known_keys
 
     table = Table("key", "meaning", box=None)
-    for key, text in known_keys().items():
-        table.add_row(key, text)
+    for name, key in known_keys().items():
+        table.add_row(Text(name), Text(key.meaning))
     Console().print(table)
     return EXIT_OK
 
@@ -104,8 +120,8 @@ def evaluate(
     from rich.console import Console
 
     from vavl.errors import InputError
+    from vavl.evaluation.evaluate import evaluate_runs, run_config
     from vavl.evaluation.report import write_report
-    from vavl.evaluation.run import evaluate_runs, run_config
     from vavl.evaluation.summary import print_scores
 
     if not runs:
@@ -138,14 +154,14 @@ def study(
     workers: int | None = None,
     seeds: tuple[int, ...] = (),
     dry_run: bool = False,
-    set: tuple[str, ...] = (),
+    set: Assignments = (),
 ) -> int:
     """Compare variants of an experiment on the same folds and seeds; run again to resume.
 
     A study file (TOML) names a base experiment and its variants, each a few overrides:
 
         name = "residual"
-        base = "ravdess.toml"           # an experiment, beside this file
+        base = "../experiments/ravdess.toml"    # relative to this file
         seeds = [0, 1, 2]
         reference = "vavl"
         [variants.vavl]
@@ -176,26 +192,20 @@ def study(
             data.manifest=corpus/manifest.parquet.
     """
     from vavl.cli.display import print_estimates, print_study
-    from vavl.config.overrides import parse_assignments
+    from vavl.cli.options import parse_assignments
     from vavl.studies.config import load_study
     from vavl.studies.plan import make_plan
+    from vavl.studies.results import collect
+    from vavl.studies.run import begin, estimates, prepare_data, run_tasks
+    from vavl.studies.tables import write_study
 
-    loaded = load_study(file, parse_assignments(set), seeds)
-    if root is not None:
-        from vavl.studies.preparation import prepare_data
-
-        if prepare_data(loaded, root, workers=workers or 0):
-            print("Some clips have no features: see failures.csv in the stores", file=sys.stderr)
+    loaded = load_study(file, parse_assignments(chain.from_iterable(set)), seeds)
+    if root is not None and prepare_data(loaded, root, workers=workers or 0):
+        print("Some clips have no features: see failures.csv in the stores", file=sys.stderr)
     plan = make_plan(loaded, out)
     if dry_run:
-        from vavl.studies.estimate import estimates
-
         print_estimates(estimates(plan), workers)
         return EXIT_OK
-    from vavl.studies.report import write_study
-    from vavl.studies.results import collect
-    from vavl.studies.run import begin, run_tasks
-
     changes = begin(plan)
     failures = run_tasks(plan, workers=workers)
     results = collect(plan, failures, changes)

@@ -48,7 +48,7 @@ def predict(
     from vavl.data.speakers import SpeakerProfile
     from vavl.errors import InputError
     from vavl.inference import find_files, group_files, load, predict_many
-    from vavl.system.processes import shown_pairs
+    from vavl.system.processes import with_progress
 
     if not paths:
         raise InputError("PATHS: expected at least one file or folder, got none")
@@ -84,7 +84,7 @@ def predict(
     predictions, failures = [], []
     pairs = ((clip, None) for clip in clips)
     several = len(clips) > 1
-    for clip, _ in shown_pairs(pairs, len(clips), what="predicting", progress=several):
+    for clip, _ in with_progress(pairs, len(clips), what="predicting", progress=several):
         try:
             if plot or overlay:
                 from vavl.inference.drawing import illustrate

@@ -38,26 +38,36 @@ def validated(
 
 def _describe(cls: type[Configuration], problem: dict[str, Any]) -> str:
     """One line about one problem that pydantic found."""
-    location = [str(part) for part in problem["loc"]]
-    key = ".".join(location) or "configuration"
+    place, section = _place(cls, problem["loc"])
+    key = ".".join(place) or "configuration"
     if problem["type"] == "extra_forbidden":
-        known = list(_section(cls, location[:-1]).model_fields)
-        return unknown_name(".".join(location[:-1]) or "configuration", location[-1], known)
+        kind = ".".join(place[:-1]) or "configuration"
+        return unknown_name(kind, place[-1], list(section.model_fields))
     if problem["type"] == "missing":
         return f"{key}: expected a value, got none"
-    message = problem["msg"].removeprefix("Value error, ")
-    if not location:
-        return message
-    return f"{key}: {message}, got {problem['input']!r}"
+    if problem["type"] == "value_error":  # one of ours, which says what it got
+        message = str(problem["ctx"]["error"])
+        return f"{key}: {message}" if place else message
+    return f"{key}: {problem['msg']}, got {problem['input']!r}"
 
 
-def _section(cls: type[Configuration], path: Sequence[str]) -> type[Configuration]:
-    """The configuration class of a nested section, also within a table or a list of sections."""
-    for part in path:
-        field = cls.model_fields.get(part)
-        if field is None:  # a name in a table, or a number in a list
+def _place(
+    cls: type[Configuration], location: Sequence[int | str]
+) -> tuple[list[str], type[Configuration]]:
+    """The keys that lead to a problem, and the class of the section that it lies in."""
+    keys: list[str] = []
+    sections = [cls]
+    for part in location:
+        if len(sections) > 1:  # of a union: pydantic says the name of the member that it took
+            sections = [s for s in sections if s.model_fields["name"].default == part]
             continue
-        for candidate in (field.annotation, *get_args(field.annotation)):
-            if isinstance(candidate, type) and issubclass(candidate, Configuration):
-                cls = candidate
-    return cls
+        keys.append(str(part))
+        field = sections[0].model_fields.get(str(part))
+        if field is not None:  # else a name in a table, or a number in a list
+            candidates = (field.annotation, *get_args(field.annotation))
+            sections = [
+                candidate
+                for candidate in candidates
+                if isinstance(candidate, type) and issubclass(candidate, Configuration)
+            ] or sections
+    return keys, sections[0]

@@ -13,8 +13,10 @@ from pydantic import Field
 from vavl.config.models import (
     SMALL_CONFORMER,
     ConformerConfig,
+    ConformerSizes,
     ModelConfig,
     Presets,
+    Sizes,
     width_problems,
 )
 from vavl.types import Modality
@@ -22,7 +24,7 @@ from vavl.types import Modality
 _TOGETHER = (Modality.AUDIOVISUAL,)
 
 
-class DeepConformerConfig(ConformerConfig):
+class DeepConformerSizes(ConformerSizes):
     """Sizes of conformers as deep as VAVL's encoder and shared layers together."""
 
     presets: ClassVar[Presets] = {"paper": {}, "small": {**SMALL_CONFORMER, "blocks": 2}}
@@ -31,38 +33,58 @@ class DeepConformerConfig(ConformerConfig):
     """Conformer blocks of each encoder."""
 
 
-class ConformersConfig(DeepConformerConfig):
+class ConformersSizes(DeepConformerSizes):
     """Conformers that share nothing: one for each modality that is read."""
 
 
-class AcousticConformerConfig(ConformersConfig):
+class ConformersConfig(ConformersSizes, ConformerConfig):
+    """What conformers that share nothing are built from."""
+
+
+class AcousticConformerSizes(ConformersSizes):
     """Sound alone."""
 
     name: Literal["acoustic-conformer"] = "acoustic-conformer"
     predictions: tuple[Modality, ...] = (Modality.ACOUSTIC,)
 
 
-class VisualConformerConfig(ConformersConfig):
+class AcousticConformerConfig(AcousticConformerSizes, ConformersConfig):
+    """What the acoustic conformer is built from."""
+
+
+class VisualConformerSizes(ConformersSizes):
     """The face alone."""
 
     name: Literal["visual-conformer"] = "visual-conformer"
     predictions: tuple[Modality, ...] = (Modality.VISUAL,)
 
 
-class AveragingConfig(ConformersConfig):
+class VisualConformerConfig(VisualConformerSizes, ConformersConfig):
+    """What the visual conformer is built from."""
+
+
+class AveragingSizes(ConformersSizes):
     """Late fusion: both of them side by side, and the average of their predictions."""
 
     name: Literal["averaging"] = "averaging"
 
 
-class ConcatenationConfig(DeepConformerConfig):
+class AveragingConfig(AveragingSizes, ConformersConfig):
+    """What late fusion is built from."""
+
+
+class ConcatenationSizes(DeepConformerSizes):
     """Early fusion: one conformer over frames of both modalities."""
 
     name: Literal["concatenation"] = "concatenation"
     predictions: tuple[Modality, ...] = _TOGETHER
 
 
-class CrossmodalConfig(ModelConfig):
+class ConcatenationConfig(ConcatenationSizes, ConformerConfig):
+    """What early fusion is built from."""
+
+
+class CrossmodalSizes(Sizes):
     """Sizes of transformers whose queries are of one modality and whose keys are of the other."""
 
     width: int = Field(default=30, ge=2)
@@ -82,7 +104,11 @@ class CrossmodalConfig(ModelConfig):
         return [*super()._problems(), *width_problems(self.width, self.heads)]
 
 
-class MulTConfig(CrossmodalConfig):
+class CrossmodalConfig(CrossmodalSizes, ModelConfig):
+    """What a model of crossmodal transformers is built from."""
+
+
+class MulTSizes(CrossmodalSizes):
     """Sizes of MulT."""
 
     presets: ClassVar[Presets] = {
@@ -94,7 +120,11 @@ class MulTConfig(CrossmodalConfig):
     predictions: tuple[Modality, ...] = _TOGETHER
 
 
-class AuxFormerConfig(CrossmodalConfig):
+class MulTConfig(MulTSizes, CrossmodalConfig):
+    """What MulT is built from."""
+
+
+class AuxFormerSizes(CrossmodalSizes):
     """Sizes of AuxFormer."""
 
     presets: ClassVar[Presets] = {
@@ -120,7 +150,11 @@ class AuxFormerConfig(CrossmodalConfig):
     """Chance that a paired clip loses one modality (either, evenly) in the main network's step."""
 
 
-class UAVMConfig(ModelConfig):
+class AuxFormerConfig(AuxFormerSizes, CrossmodalConfig):
+    """What AuxFormer is built from."""
+
+
+class UAVMSizes(Sizes):
     """Sizes of UAVM."""
 
     presets: ClassVar[Presets] = {
@@ -150,7 +184,11 @@ class UAVMConfig(ModelConfig):
         return [*super()._problems(), *width_problems(self.width, self.heads)]
 
 
-class SFAVConfig(ModelConfig):
+class UAVMConfig(UAVMSizes, ModelConfig):
+    """What UAVM is built from."""
+
+
+class SFAVSizes(Sizes):
     """Sizes of SFAV."""
 
     presets: ClassVar[Presets] = {"paper": {}, "small": {"acoustic_subsampling": 4}}
@@ -179,14 +217,5 @@ class SFAVConfig(ModelConfig):
         return problems
 
 
-BASELINES: tuple[type[ModelConfig], ...] = (
-    AcousticConformerConfig,
-    VisualConformerConfig,
-    AveragingConfig,
-    ConcatenationConfig,
-    MulTConfig,
-    AuxFormerConfig,
-    UAVMConfig,
-    SFAVConfig,
-)
-"""All of them, as they are listed for people."""
+class SFAVConfig(SFAVSizes, ModelConfig):
+    """What SFAV is built from."""

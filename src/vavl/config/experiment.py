@@ -12,39 +12,46 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
+from vavl.config import baselines
 from vavl.config.base import Configuration, unknown_name, validated
-from vavl.config.baselines import BASELINES
-from vavl.config.models import SCHEMA_VERSION, ModelConfig, VAVLConfig, VAVLPlusConfig
+from vavl.config.models import (
+    GIVEN_BY_DATA,
+    ModelConfig,
+    Sizes,
+    VAVLConfig,
+    VAVLPlusConfig,
+    VAVLPlusSizes,
+    VAVLSizes,
+)
 from vavl.errors import InputError
 from vavl.types import Modality, what_it_takes
 
-__all__ = [
-    "MODEL_CONFIGS",
-    "SCHEMA_VERSION",
-    "Configuration",
-    "DataConfig",
-    "ExperimentConfig",
-    "ModelConfig",
-    "TrainingConfig",
-    "VAVLConfig",
-    "VAVLPlusConfig",
-    "load_experiment",
-    "model_config_class",
-    "set_dotted",
-    "to_toml",
-    "unknown_name",
-    "validated",
-]
+_MODELS: tuple[type[ModelConfig], ...] = (
+    VAVLConfig,
+    VAVLPlusConfig,
+    baselines.AcousticConformerConfig,
+    baselines.VisualConformerConfig,
+    baselines.AveragingConfig,
+    baselines.ConcatenationConfig,
+    baselines.MulTConfig,
+    baselines.AuxFormerConfig,
+    baselines.UAVMConfig,
+    baselines.SFAVConfig,
+)
 
-_MODELS: tuple[type[ModelConfig], ...] = (VAVLConfig, VAVLPlusConfig, *BASELINES)
-
-GIVEN_BY_DATA = ("acoustic_dim", "visual_dim", "categories", "attributes")
-"""Fields of a model's configuration that follow from the data of an experiment."""
-
-MODEL_CONFIGS = {name: config for config in _MODELS for name in config.names()}
-"""The sizes of every model, by its name."""
+MODEL_CONFIGS = {str(config.model_fields["name"].default): config for config in _MODELS}
+"""What every model is built from, by the model's name, in the order in which people see them."""
 
 
 def model_config_class(name: str, subject: str = "model.name") -> type[ModelConfig]:
@@ -64,6 +71,44 @@ def model_config_class(name: str, subject: str = "model.name") -> type[ModelConf
     if name not in MODEL_CONFIGS:
         raise InputError(unknown_name(subject, name, MODEL_CONFIGS))
     return MODEL_CONFIGS[name]
+
+
+def _read_model(table: object, read: ValidatorFunctionWrapHandler) -> Sizes:
+    """The sizes of a ``[model]`` table: those of its preset, where it does not say otherwise."""
+    if isinstance(table, Sizes):
+        return table
+    if not isinstance(table, Mapping):
+        raise InputError(f"expected a table, got {table!r}")
+    given = [name for name in GIVEN_BY_DATA if name in table]
+    if given:
+        raise InputError(
+            f"expected no {', '.join(given)} in [model]: they follow from the data; choose outputs "
+            "with data.categories and data.attributes"
+        )
+    chosen = dict(table)
+    name, preset = str(chosen.pop("name", "vavl")), str(chosen.pop("preset", "small"))
+    values = model_config_class(name, "name").with_preset(preset, chosen)
+    sizes: Sizes = read({"name": name, **values})
+    return sizes.read_from(table)
+
+
+ModelSizes = Annotated[
+    VAVLSizes
+    | VAVLPlusSizes
+    | baselines.AcousticConformerSizes
+    | baselines.VisualConformerSizes
+    | baselines.AveragingSizes
+    | baselines.ConcatenationSizes
+    | baselines.MulTSizes
+    | baselines.AuxFormerSizes
+    | baselines.UAVMSizes
+    | baselines.SFAVSizes,
+    Discriminator("name"),
+    WrapValidator(_read_model),
+    PlainSerializer(Sizes.as_table),
+]
+"""The ``[model]`` table: ``name`` of the model (default ``vavl``), ``preset`` (default ``small``),
+and any size that differs from it. It is written as it was read."""
 
 
 def _as_text(path: object) -> object:
@@ -115,8 +160,8 @@ class TrainingConfig(Configuration):
     """How the model is trained."""
 
     schedule: Literal["alternating", "joint"] = "joint"
-    """The paper's three steps per batch, or one pass with the fusion head on detached inputs; of
-    VAVL alone: each other model has one step of its own."""
+    """The paper's three steps per batch, or one pass with the fusion head on detached inputs. Only
+    VAVL has both; every other model has one step of its own."""
     epochs: int = Field(default=20, ge=1)
     """Passes over the training clips."""
     batch_size: int = Field(default=32, ge=1)
@@ -175,18 +220,12 @@ class ExperimentConfig(Configuration):
     runs_dir: Path = Path("runs")
     """Folder that holds the runs."""
     data: DataConfig
-    model: dict[str, Any] = Field(default_factory=lambda: {"preset": "small"})
-    """``name`` of the model (default ``vavl``), ``preset`` and any size that differs from it."""
+    model: ModelSizes = TypeAdapter(ModelSizes).validate_python({"preset": "small"})
+    """The model and its sizes."""
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
-    def _model_is_valid(self) -> Self:
-        # The data say the dimensions and names later; everything else is checked before a run
-        # is begun, so that a misspelt size leaves nothing behind.
-        try:
-            self.check_model()
-        except InputError as error:
-            raise ValueError(f"model: {error}") from None
+    def _consistent(self) -> Self:
         if self.training.patience is not None and self.training.selection == "last":
             raise ValueError('training.patience: has no meaning with selection = "last"')
         return self
@@ -196,11 +235,15 @@ class ExperimentConfig(Configuration):
         """Where the run is written."""
         return self.runs_dir / self.name
 
-    def check_model(self, trained: Sequence[Modality] = tuple(Modality)) -> None:
-        """Raises InputError where :meth:`build_model_config` would for any data of that kind."""
-        self.build_model_config(
-            acoustic_dim=1, visual_dim=1, categories=("a", "b"), attributes=(), trained=trained
-        )
+    def check_model(self, trained: Sequence[Modality]) -> None:
+        """Raises InputError unless these predictions, if trained, teach the model something."""
+        possible = self.model.possible_predictions()
+        if not set(possible) & set(trained):
+            raise InputError(
+                f"model.name: expected training clips with {what_it_takes(possible)} for "
+                f"{self.model.name}, got none; check data.acoustic and data.visual, or take "
+                "another model"
+            )
 
     def build_model_config(
         self,
@@ -211,43 +254,31 @@ class ExperimentConfig(Configuration):
         attributes: Sequence[str],
         trained: Sequence[Modality] = tuple(Modality),
     ) -> ModelConfig:
-        """The model's configuration, once the data have said the dimensions and the outputs.
+        """What the model is built from, once the data have said the dimensions and the outputs.
 
         Args:
             acoustic_dim: Features per acoustic step.
             visual_dim: Features per visual step.
             categories: Names of the categories.
             attributes: Names of the attributes.
-            trained: Predictions that the training clips can train; those that the model is not
-                able to are left out.
+            trained: Predictions that the training clips can train. The model makes these, unless
+                the experiment chooses others.
 
         Raises:
-            InputError: A name or size does not fit, or the clips train nothing of the model.
+            InputError: A name does not fit, or the clips train nothing of the model.
         """
+        self.check_model(trained)
         sizes = dict(self.model)
-        cls = model_config_class(str(sizes.pop("name", "vavl")))
-        from_data = [name for name in GIVEN_BY_DATA if name in sizes]
-        if from_data:
-            raise InputError(
-                f"model.{from_data[0]}: expected no {', '.join(from_data)} in [model]: they follow "
-                "from the data; choose outputs with data.categories and data.attributes"
-            )
-        possible = cls.possible_predictions()
-        predictions = tuple(p for p in possible if p in trained)
-        if not predictions:
-            raise InputError(
-                f"model.name: expected training clips with {what_it_takes(possible)} for "
-                f"{'/'.join(cls.names())}, got none; check data.acoustic and data.visual, or take "
-                "another model"
-            )
-        return cls.preset(
-            sizes.pop("preset", "small"),
-            acoustic_dim=acoustic_dim,
-            visual_dim=visual_dim,
-            categories=categories,
-            attributes=attributes,
-            **{"predictions": predictions, **sizes},
-        )
+        if "predictions" not in self.model.model_fields_set:
+            sizes["predictions"] = tuple(p for p in sizes["predictions"] if p in trained)
+        content = {
+            **sizes,
+            "acoustic_dim": acoustic_dim,
+            "visual_dim": visual_dim,
+            "categories": tuple(categories),
+            "attributes": tuple(attributes),
+        }
+        return validated(model_config_class(self.model.name), content, "model")
 
 
 def load_experiment(

@@ -1,14 +1,16 @@
-"""Sizes of the models: what all are told, and VAVL's. :mod:`vavl.config.baselines` has the others'.
+"""Sizes of the models: what all have, and VAVL's. :mod:`vavl.config.baselines` has the others'.
 
-Importing this module does not import torch.
+What a user chooses is apart from what the data say. A class of sizes holds the choices, e.g.
+:class:`VAVLSizes`. The configuration of a model adds what :class:`GivenByData` names, e.g.
+:class:`VAVLConfig`. Importing this module does not import torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from vavl.config.base import Configuration, unknown_name, validated
 from vavl.errors import InputError
@@ -17,30 +19,18 @@ from vavl.types import STREAMS, Modality
 SCHEMA_VERSION = 1
 """Version of the stored configuration of a model (``config.json``)."""
 
-
 Presets = Mapping[str, Mapping[str, Any]]
 """Named sets of sizes: what differs from the defaults."""
 
 
-class ModelConfig(Configuration):
-    """What every model is told: its inputs, its outputs, and what it predicts from.
-
-    The defaults of the sizes are those of the model's paper. Use :meth:`preset` for a known set.
-    """
+class Sizes(Configuration):
+    """What a user chooses of a model; the defaults are those of the model's paper."""
 
     presets: ClassVar[Presets] = {"paper": {}}
-    """The sets that :meth:`preset` knows."""
+    """The sets that :meth:`with_preset` knows."""
 
     name: str
     """Which model it is, e.g. ``vavl`` or ``mult``."""
-    acoustic_dim: int = Field(ge=1)
-    """Features per step of the acoustic sequence."""
-    visual_dim: int = Field(ge=1)
-    """Features per step of the visual sequence."""
-    categories: tuple[str, ...] = ()
-    """Names of the emotion categories, in the order of the outputs."""
-    attributes: tuple[str, ...] = ()
-    """Names of the emotional attributes (outputs in [0, 1]), after the categories."""
     predictions: tuple[Modality, ...] = tuple(Modality)
     """Predictions that the model makes: those that it is able to and was trained for. A model that
     makes both unimodal ones alone averages the two for clips with both modalities; a modality that
@@ -49,6 +39,8 @@ class ModelConfig(Configuration):
     """Steps of the acoustic sequence that are joined into one before the encoder."""
     visual_subsampling: int = Field(default=1, ge=1, le=16)
     """Steps of the visual sequence that are joined into one before the encoder."""
+
+    _table: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -59,6 +51,72 @@ class ModelConfig(Configuration):
 
     def _problems(self) -> list[str]:
         """What does not go together; a subclass adds its own."""
+        possible = self.possible_predictions()
+        if self.predictions and set(self.predictions) <= set(possible):
+            return []
+        return [
+            f"predictions: expected some of {[str(p) for p in possible]}, got "
+            f"{[str(p) for p in self.predictions]}"
+        ]
+
+    @classmethod
+    def possible_predictions(cls) -> tuple[Modality, ...]:
+        """What the model is able to predict from, given the data to train it."""
+        possible: tuple[Modality, ...] = cls.model_fields["predictions"].default
+        return possible
+
+    @classmethod
+    def with_preset(cls, preset: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a preset, with those that were chosen in place of its own.
+
+        Raises:
+            InputError: Unknown preset, or a choice that it does not allow.
+        """
+        if preset not in cls.presets:
+            raise InputError(unknown_name("preset", preset, cls.presets))
+        steps = ("acoustic_subsampling", "visual_subsampling")
+        if preset == "paper" and any(chosen.get(step, 1) != 1 for step in steps):
+            raise InputError(
+                f"{', '.join(steps)}: the preset 'paper' has no subsampling; take preset 'small'"
+            )
+        return {**cls.presets[preset], **chosen}
+
+    def read_from(self, table: Mapping[str, Any]) -> Self:
+        """The same sizes, which remember the ``[model]`` table that they were read from."""
+        self._table = dict(table)
+        return self
+
+    def as_table(self) -> dict[str, Any]:
+        """The ``[model]`` table of an experiment: as it was read, or else every value."""
+        derived = {"predictions"} - self.model_fields_set
+        return dict(self._table) or self.model_dump(mode="json", exclude=derived)
+
+
+class GivenByData(Configuration):
+    """What the data say: the inputs and the outputs of a model."""
+
+    name: str
+    acoustic_dim: int = Field(ge=1)
+    """Features per step of the acoustic sequence."""
+    visual_dim: int = Field(ge=1)
+    """Features per step of the visual sequence."""
+    categories: tuple[str, ...] = ()
+    """Names of the emotion categories, in the order of the outputs."""
+    attributes: tuple[str, ...] = ()
+    """Names of the emotional attributes (outputs in [0, 1]), after the categories."""
+
+
+GIVEN_BY_DATA = tuple(name for name in GivenByData.model_fields if name != "name")
+"""Names of the fields that follow from the data of an experiment."""
+
+
+class ModelConfig(Sizes, GivenByData):
+    """All that a model is built from; stored beside its weights as ``config.json``.
+
+    Use :meth:`preset` for a known set of sizes.
+    """
+
+    def _problems(self) -> list[str]:
         problems = []
         if not self.categories and not self.attributes:
             problems.append("categories, attributes: expected at least one output, got none")
@@ -67,24 +125,7 @@ class ModelConfig(Configuration):
             problems.append(f"categories, attributes: expected distinct names, got {names}")
         if len(self.categories) == 1:
             problems.append("categories: expected none or at least two, got one")
-        possible = self.possible_predictions()
-        if not self.predictions or not set(self.predictions) <= set(possible):
-            problems.append(
-                f"predictions: expected some of {[str(p) for p in possible]}, got "
-                f"{[str(p) for p in self.predictions]}"
-            )
-        return problems
-
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """The names that this configuration goes by."""
-        return get_args(cls.model_fields["name"].annotation)
-
-    @classmethod
-    def possible_predictions(cls) -> tuple[Modality, ...]:
-        """What the model is able to predict from, given the data to train it."""
-        possible: tuple[Modality, ...] = cls.model_fields["predictions"].default
-        return possible
+        return problems + super()._problems()
 
     @property
     def inputs(self) -> tuple[Modality, ...]:
@@ -132,28 +173,13 @@ class ModelConfig(Configuration):
         Raises:
             InputError: Unknown preset, unknown field or a value out of range.
         """
-        if name not in cls.presets:
-            raise InputError(unknown_name("preset", name, cls.presets))
-        steps = ("acoustic_subsampling", "visual_subsampling")
-        if name == "paper" and any(overrides.get(step, 1) != 1 for step in steps):
-            raise InputError(
-                f"{', '.join(steps)}: the preset 'paper' has no subsampling; take preset 'small'"
-            )
-        return validated(
-            cls,
-            {
-                "acoustic_dim": acoustic_dim,
-                "visual_dim": visual_dim,
-                "categories": tuple(categories),
-                "attributes": tuple(attributes),
-                **cls.presets[name],
-                **overrides,
-            },
-            cls.__name__,
-        )
+        values = cls.with_preset(name, overrides)
+        outputs = {"categories": tuple(categories), "attributes": tuple(attributes)}
+        dims = {"acoustic_dim": acoustic_dim, "visual_dim": visual_dim}
+        return validated(cls, {**values, **dims, **outputs}, cls.__name__)
 
 
-class ConformerConfig(ModelConfig):
+class ConformerSizes(Sizes):
     """Sizes of conformers and of the heads behind them."""
 
     projection_channels: int = Field(default=50, ge=1)
@@ -184,6 +210,10 @@ class ConformerConfig(ModelConfig):
         return problems
 
 
+class ConformerConfig(ConformerSizes, ModelConfig):
+    """What a model of conformers is built from."""
+
+
 def width_problems(width: int, heads: int) -> list[str]:
     """What is wrong with the width of attention whose positions are sines and cosines."""
     if width % heads or width % 2:
@@ -204,16 +234,8 @@ SMALL_CONFORMER: dict[str, Any] = {
 """What the preset ``small`` of all models of conformers has in common."""
 
 
-class VAVLConfig(ConformerConfig):
-    """Sizes of a VAVL model and the names of its outputs.
-
-    Example:
-        >>> config = VAVLConfig.preset(
-        ...     "small", acoustic_dim=512, visual_dim=35, categories=["happy", "sad"]
-        ... )
-        >>> config.outputs
-        2
-    """
+class VAVLSizes(ConformerSizes):
+    """Sizes of a VAVL model."""
 
     presets: ClassVar[Presets] = {
         "paper": {},
@@ -237,6 +259,10 @@ class VAVLConfig(ConformerConfig):
     """Whether each unimodal prediction is the average of the head's and of a linear model's, which
     sees mean and deviation of the input over time, and which ``vavl train`` solves beforehand; the
     paper has the head alone."""
+    statistics_inverse_penalty: float = Field(default=0.03, gt=0)
+    """How little large weights of that linear model cost, as ``C`` of scikit-learn. The default is
+    the best of 0.003, 0.01 and 0.03 on development speakers of RAVDESS, for sound and face
+    together."""
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
@@ -245,7 +271,19 @@ class VAVLConfig(ConformerConfig):
         return problems
 
 
-class VAVLPlusConfig(VAVLConfig):
+class VAVLConfig(VAVLSizes, ConformerConfig):
+    """Sizes of a VAVL model, its inputs, and the names of its outputs.
+
+    Example:
+        >>> config = VAVLConfig.preset(
+        ...     "small", acoustic_dim=512, visual_dim=35, categories=["happy", "sad"]
+        ... )
+        >>> config.outputs
+        2
+    """
+
+
+class VAVLPlusSizes(VAVLSizes):
     """VAVL with what did well on development speakers beyond the paper.
 
     The fusion head corrects the product of the unimodal predictions a little, a linear model of the
@@ -256,11 +294,15 @@ class VAVLPlusConfig(VAVLConfig):
 
     presets: ClassVar[Presets] = {
         "paper": {},
-        "small": {**VAVLConfig.presets["small"], "projection_channels": 128},
+        "small": {**VAVLSizes.presets["small"], "projection_channels": 128},
     }
 
-    # The one name in place of the other: nothing that reads a VAVLConfig asks for its name.
+    # The one name in place of the other: nothing that reads VAVL's sizes asks for its name.
     name: Literal["vavl+"] = "vavl+"  # type: ignore[assignment]
     fusion_base: Literal["none", "product"] = "product"
     correction_share: float = Field(default=0.25, ge=0, le=1)
     input_statistics: bool = True
+
+
+class VAVLPlusConfig(VAVLPlusSizes, VAVLConfig):
+    """What a VAVL model beyond the paper is built from."""

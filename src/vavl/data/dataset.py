@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from vavl.data.manifest import Manifest, Utterance
+from vavl.data.manifest import Manifest, Utterance, most_chosen
 from vavl.data.speakers import SequenceMap
 from vavl.data.store import FeatureStore, known_steps
 from vavl.errors import InputError
@@ -118,18 +118,15 @@ class UtteranceDataset(Dataset[Batch]):
                 f"stores: none of the {len(ids)} utterances of this split has features; were the "
                 "stores extracted from this manifest?"
             )
-        lengths = np.stack(
-            [
-                [
-                    stores[m].lengths[stores[m].row(i)] if m in stores and i in stores[m] else 0
-                    for i in self.ids
-                ]
-                for m in STREAMS
-            ]
-        )
-        rows, alone = _items(self.ids, lengths, frozenset(apart))
+        lengths = np.array([[_steps(stores.get(m), i) for i in self.ids] for m in STREAMS])
+        apart = frozenset(apart)
+        split = lengths.all(0) & np.array([i in apart for i in self.ids])
+        # A clip that is taken apart stands twice: once without its face, once without its sound.
+        rows = np.repeat(np.arange(len(self.ids)), np.where(split, 2, 1))
+        again = np.append(False, rows[1:] == rows[:-1])
+        lacks = np.stack([again, split[rows] & ~again])
         self.ids = [self.ids[row] for row in rows]
-        self.lengths = np.where(alone, 0, lengths[:, rows])
+        self.lengths = np.where(lacks, 0, lengths[:, rows])
         """``(2, N)`` steps per modality (acoustic, visual), 0 where it is absent."""
         utterances = [manifest.by_id[i] for i in self.ids]
         self.speakers = [utterance.speaker for utterance in utterances]
@@ -142,10 +139,7 @@ class UtteranceDataset(Dataset[Batch]):
         )
         self.attribute_targets = (
             torch.tensor(
-                [
-                    [(u.attributes or {}).get(name, np.nan) for name in attributes]
-                    for u in utterances
-                ],
+                [[(u.attributes or {}).get(a, np.nan) for a in attributes] for u in utterances],
                 dtype=torch.float32,
             )
             if attributes
@@ -183,10 +177,7 @@ class UtteranceDataset(Dataset[Batch]):
         """``(B, T, D)`` padded with zeros and ``(B, T)`` mask, or None where all lack it."""
         names = [self.ids[row] for row in rows]
         sources = [self._source(modality, row) for row in rows]
-        lengths = [
-            0 if source is None else int(source.lengths[source.row(name)])
-            for name, source in zip(names, sources, strict=True)
-        ]
+        lengths = [_steps(source, name) for source, name in zip(sources, names, strict=True)]
         if not any(lengths):
             return None, None
         shape = (len(rows), max(lengths), self.stores[modality].spec.dim)
@@ -245,21 +236,11 @@ class UtteranceDataset(Dataset[Batch]):
         return torch.from_numpy(origin + mean).float(), torch.from_numpy(std).float()
 
 
-def _items(
-    ids: Sequence[str], lengths: NDArray[np.int64], apart: frozenset[str]
-) -> tuple[list[int], NDArray[np.bool_]]:
-    """Rows of the items among the clips, and ``(2, N)`` True where an item lacks what a clip has.
-
-    A clip that is taken apart stands twice: once without its face, and once without its sound.
-    """
-    both: NDArray[np.bool_] = np.logical_and.reduce(lengths > 0)
-    rows: list[int] = []
-    hidden: list[tuple[bool, bool]] = []
-    for row, utterance_id in enumerate(ids):
-        split = bool(both[row]) and utterance_id in apart
-        rows += [row, row] if split else [row]
-        hidden += [(False, True), (True, False)] if split else [(False, False)]
-    return rows, np.array(hidden, dtype=bool).T
+def _steps(store: FeatureStore | None, utterance_id: str) -> int:
+    """Steps of a clip in a store, 0 where it is absent."""
+    if store is None or utterance_id not in store:
+        return 0
+    return int(store.lengths[store.row(utterance_id)])
 
 
 def _distribution(utterance: Utterance, categories: Sequence[str], soft: bool) -> Tensor:
@@ -276,15 +257,19 @@ def _distribution(utterance: Utterance, categories: Sequence[str], soft: bool) -
 
 def _label(utterance: Utterance, categories: Sequence[str]) -> int:
     """Index of a clip's category, else of the one with most votes; -1 if that is not one."""
-    if utterance.category is not None or not utterance.votes:
-        return categories.index(utterance.category) if utterance.category in categories else -1
-    counts = [float(utterance.votes.get(category, 0.0)) for category in categories]
-    most = max(counts, default=0.0)
-    return counts.index(most) if most > 0 and counts.count(most) == 1 else -1
+    category = utterance.category
+    if category is None and utterance.votes:
+        chosen = most_chosen({name: utterance.votes.get(name, 0.0) for name in categories})
+        category = chosen[0] if len(chosen) == 1 else None
+    return categories.index(category) if category in categories else -1
 
 
 def _rows(targets: Tensor | None, rows: list[int]) -> Tensor | None:
     return None if targets is None else targets[rows]
+
+
+_POOL = 8
+"""Batches whose clips are sorted together by length."""
 
 
 class BucketSampler(Sampler[list[int]]):
@@ -297,7 +282,6 @@ class BucketSampler(Sampler[list[int]]):
         lengths: ``(N,)`` steps of each clip.
         batch_size: Clips per batch.
         seed: Seed of the order.
-        pool: Batches that are sorted together.
         rank: Which share of each batch, of as many as there are ranks. All shares of a batch
             together are the batch; a share may be empty.
         ranks: Number of shares.
@@ -309,14 +293,12 @@ class BucketSampler(Sampler[list[int]]):
         batch_size: int,
         *,
         seed: int = 0,
-        pool: int = 8,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
         self.seed = seed
-        self.pool = pool
         # Every ranks-th clip, so that each share has long and short ones.
         self.share = slice(rank, None, ranks)
         self.epoch = 0
@@ -332,7 +314,7 @@ class BucketSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng((self.seed, self.epoch))
         order = rng.permutation(len(self.lengths))
-        span = self.pool * self.batch_size
+        span = _POOL * self.batch_size
         batches: list[list[int]] = []
         for start in range(0, len(order), span):
             pool = order[start : start + span]

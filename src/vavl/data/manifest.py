@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from numbers import Integral, Real
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from vavl.errors import InputError, StoreError, all_problems
 from vavl.system.atomic import atomic_write
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     import pyarrow
 
 MediaField = Literal["audio_path", "video_path", "acoustic_features_path", "visual_features_path"]
-MEDIA_FIELDS: tuple[MediaField, ...] = (
-    "audio_path",
-    "video_path",
-    "acoustic_features_path",
-    "visual_features_path",
-)
+MEDIA_FIELDS: tuple[MediaField, ...] = get_args(MediaField)
 """The columns that point to files."""
 
+SCHEMA_VERSION = 1
+"""Raised whenever a manifest written before can no longer be read the same way."""
+
+_VERSION_KEY = "vavl.manifest.schema_version"
+_HASH_KEY = "vavl.manifest.sha256"
+_MAP_COLUMNS = ("votes", "attributes", "metadata")
 _LONGEST_ID = 180  # bytes; file systems allow 255, and suffixes are added
 _LARGEST_FOLD = 2**31 - 1
 _UNSAFE_IN_FILE_NAMES = frozenset('/\\:*?"<>|')
@@ -77,27 +78,61 @@ class Utterance:
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
+def most_chosen(votes: Mapping[str, float]) -> list[str]:
+    """The category with the most votes; several where they have equally many, none without votes.
+
+    Example:
+        >>> most_chosen({"happy": 2.0, "sad": 1.0}), most_chosen({"happy": 1.0, "sad": 1.0})
+        (['happy'], ['happy', 'sad'])
+    """
+    most = max(votes.values(), default=0.0)
+    return [category for category, count in votes.items() if count == most > 0]
+
+
 def utterance_problems(utterance: Utterance) -> list[str]:
-    """Says all that is wrong with one row by itself; an empty list means it is sound.
+    """Everything that is wrong with one row by itself; an empty list means that it is valid.
 
     Example:
         >>> utterance_problems(Utterance("a/b", "demo", "s1", audio_path="a.wav", start_s=-1.0))
         ["utterance_id: '/' cannot stand in a file name", 'start_s: expected >= 0, got -1.0']
     """
-    for name in ("votes", "attributes", "metadata"):
-        value = getattr(utterance, name)
-        if not isinstance(value, Mapping) and (value is not None or name == "metadata"):
-            # What follows would trip over it.
-            return [f"{name}: expected a mapping, got {value!r}"]
-    return [
-        *_id_problems(utterance.utterance_id),
-        *_text_problems("corpus", utterance.corpus),
-        *_text_problems("speaker", utterance.speaker),
-        *_media_problems(utterance),
-        *_time_problems(utterance),
-        *_label_problems(utterance),
-        *_metadata_problems(utterance.metadata),
-    ]
+    return list(_row_problems(utterance))
+
+
+def _row_problems(utterance: Utterance) -> Iterator[str]:
+    category, votes, fold = utterance.category, utterance.votes, utterance.fold
+    maps = {"votes": votes, "attributes": utterance.attributes, "metadata": utterance.metadata}
+    for column, content in maps.items():
+        if not isinstance(content, Mapping) and (content is not None or column == "metadata"):
+            yield f"{column}: expected a mapping, got {content!r}"
+            return  # what follows would trip over it
+    yield from _id_problems(utterance.utterance_id)
+    yield from _text_problems("corpus", utterance.corpus)
+    yield from _text_problems("speaker", utterance.speaker)
+    yield from _media_problems(utterance)
+    yield from _time_problems(utterance.start_s, utterance.end_s)
+    if category is not None:
+        yield from _text_problems("category", category)
+    for column, content in maps.items():
+        yield from (problem for name in content or () for problem in _text_problems(column, name))
+    if votes is not None:
+        bad_votes = [p for name in votes for p in _number_problems(f"votes:{name}", votes[name])]
+        yield from bad_votes
+        if not bad_votes and sum(votes.values()) <= 0:
+            yield "votes: nobody voted; leave the votes out"
+        if category is not None and category not in votes:
+            yield (
+                f"category: {category!r} is not among the votes ({', '.join(map(str, votes))}); "
+                "give every category a count, if only 0"
+            )
+    for name, value in (utterance.attributes or {}).items():
+        yield from _number_problems(f"attribute {name}", value, at_most=1)
+    whole = isinstance(fold, Integral) and not isinstance(fold, bool)
+    if fold is not None and not (whole and 0 <= fold <= _LARGEST_FOLD):
+        yield f"fold: expected an integer >= 0, got {fold!r}"
+    for name, text in utterance.metadata.items():
+        if not isinstance(text, str) or text.strip():  # it may be blank
+            yield from _text_problems(f"metadata {name}", text)
 
 
 def _text_problems(name: str, value: object) -> list[str]:
@@ -112,115 +147,53 @@ def _text_problems(name: str, value: object) -> list[str]:
     return []
 
 
-def _id_problems(value: object) -> list[str]:
+def _id_problems(value: str) -> Iterator[str]:
     problems = _text_problems("utterance_id", value)
-    if problems or not isinstance(value, str):
-        return problems
+    if problems:
+        yield from problems
+        return
     unsafe = sorted(c for c in set(value) if c in _UNSAFE_IN_FILE_NAMES or not c.isprintable())
     if unsafe:
-        problems.append(f"utterance_id: {', '.join(map(repr, unsafe))} cannot stand in a file name")
+        yield f"utterance_id: {', '.join(map(repr, unsafe))} cannot stand in a file name"
     if value != value.strip() or value.endswith(".") or value.startswith("."):
-        problems.append(
-            f"utterance_id: {value!r} must not begin or end with a space, or with a dot"
-        )
+        yield f"utterance_id: {value!r} must not begin or end with a space, or with a dot"
     if value.split(".")[0].upper() in _DEVICE_NAMES:
-        problems.append(f"utterance_id: {value!r} is a device name on Windows")
+        yield f"utterance_id: {value!r} is a device name on Windows"
     if len(value.encode()) > _LONGEST_ID:
-        problems.append(f"utterance_id: longer than {_LONGEST_ID} bytes")
-    return problems
+        yield f"utterance_id: longer than {_LONGEST_ID} bytes"
 
 
-def _media_problems(utterance: Utterance) -> list[str]:
-    problems = []
-    given = {name: getattr(utterance, name) for name in MEDIA_FIELDS}
-    for name, value in given.items():
-        if value is None:
-            continue
-        text_problems = _text_problems(name, value)
-        if not text_problems and "\0" in value:
-            text_problems = [f"{name}: {value!r} holds a null character"]
-        problems += text_problems
-    if all(value is None for value in given.values()):
-        problems.append(f"no media at all; give at least one of {', '.join(MEDIA_FIELDS)}")
-    return problems
+def _media_problems(utterance: Utterance) -> Iterator[str]:
+    paths = {name: path for name in MEDIA_FIELDS if (path := getattr(utterance, name)) is not None}
+    for name, path in paths.items():
+        yield from _text_problems(name, path)
+        if "\0" in str(path):
+            yield f"{name}: {path!r} holds a null character"
+    if not paths:
+        yield f"no media at all; give at least one of {', '.join(MEDIA_FIELDS)}"
 
 
-def _is_finite(value: Real) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer that no float can hold
-        return False
+def _time_problems(start_s: float | None, end_s: float | None) -> Iterator[str]:
+    given = {name: t for name, t in (("start_s", start_s), ("end_s", end_s)) if t is not None}
+    problems = [problem for name in given for problem in _number_problems(name, given[name])]
+    yield from problems
+    if not problems and end_s is not None and end_s <= (start_s or 0.0):
+        yield f"end_s: expected more than start_s ({start_s or 0.0}), got {end_s}"
 
 
 def _number_problems(name: str, value: object, at_most: float = math.inf) -> list[str]:
-    if isinstance(value, bool) or not isinstance(value, Real) or not _is_finite(value):
+    number = math.nan
+    if isinstance(value, Real) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:  # an integer that no float can hold
+            number = math.inf
+    if not math.isfinite(number):
         return [f"{name}: expected a finite number, got {value!r}"]
-    if not 0 <= float(value) <= at_most:
+    if not 0 <= number <= at_most:
         wanted = ">= 0" if at_most == math.inf else f"0 to {at_most:g}"
         return [f"{name}: expected {wanted}, got {value!r}"]
     return []
-
-
-def _time_problems(utterance: Utterance) -> list[str]:
-    start, end = utterance.start_s, utterance.end_s
-    problems = [] if start is None else _number_problems("start_s", start)
-    problems += [] if end is None else _number_problems("end_s", end)
-    if not problems and end is not None and end <= (start or 0.0):
-        problems.append(f"end_s: expected more than start_s ({start or 0.0}), got {end}")
-    return problems
-
-
-def _label_problems(utterance: Utterance) -> list[str]:
-    problems = []
-    category, votes, fold = utterance.category, utterance.votes, utterance.fold
-    if category is not None:
-        problems += _text_problems("category", category)
-    if votes is not None:
-        bad_votes = [
-            problem
-            for name, count in votes.items()
-            for problem in (
-                *_text_problems("votes", name),
-                *_number_problems(f"votes:{name}", count),
-            )
-        ]
-        problems += bad_votes
-        if not bad_votes and sum(votes.values()) <= 0:
-            problems.append("votes: nobody voted; leave the votes out")
-        if category is not None and category not in votes:
-            problems.append(
-                f"category: {category!r} is not among the votes ({', '.join(map(str, votes))}); "
-                "give every category a count, if only 0"
-            )
-    for name, value in (utterance.attributes or {}).items():
-        problems += _text_problems("attributes", name)
-        problems += _number_problems(f"attribute {name}", value, at_most=1)
-    if fold is not None and (
-        isinstance(fold, bool) or not isinstance(fold, Integral) or not 0 <= fold <= _LARGEST_FOLD
-    ):
-        problems.append(f"fold: expected an integer >= 0, got {fold!r}")
-    return problems
-
-
-def _metadata_problems(metadata: Mapping[str, str]) -> list[str]:
-    problems = []
-    for name, value in metadata.items():
-        problems += _text_problems("metadata", name)
-        if not isinstance(value, str):
-            problems.append(f"metadata {name}: expected text, got {value!r}")
-        else:
-            problems += [] if not value.strip() else _text_problems(f"metadata {name}", value)
-    return problems
-
-
-__all__ = ["MEDIA_FIELDS", "SCHEMA_VERSION", "Manifest", "MediaField", "Utterance", "stored_path"]
-
-SCHEMA_VERSION = 1
-"""Raised whenever a manifest written before can no longer be read the same way."""
-
-_VERSION_KEY = "vavl.manifest.schema_version"
-_HASH_KEY = "vavl.manifest.sha256"
-_MAP_COLUMNS = ("votes", "attributes", "metadata")
 
 
 class Manifest(Sequence[Utterance]):
@@ -430,13 +403,13 @@ def stored_path(path: Path, root: Path) -> str:
 
 
 def _canonical(utterance: Utterance) -> str:
+    """What is hashed: 1 and 1.0 are the same second, vote or value."""
     content: dict[str, Any] = {f.name: getattr(utterance, f.name) for f in fields(utterance)}
-    for name in ("start_s", "end_s"):
-        content[name] = None if content[name] is None else float(content[name])
+    for name, number in (("start_s", float), ("end_s", float), ("fold", int)):
+        content[name] = None if content[name] is None else number(content[name])
     for name in ("votes", "attributes"):
         if content[name] is not None:
             content[name] = {key: float(value) for key, value in content[name].items()}
-    content["fold"] = None if utterance.fold is None else int(utterance.fold)
     content["metadata"] = dict(utterance.metadata)
     return json.dumps(content, sort_keys=True, separators=(",", ":"))
 

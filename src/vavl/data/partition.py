@@ -49,21 +49,16 @@ class Partition:
         """
         problems = [f"{split} is empty" for split in ("train", "test") if not getattr(self, split)]
         first_seen: dict[str, str] = {}
-        splits_of: defaultdict[str, list[str]] = defaultdict(list)
+        splits_of: defaultdict[str, dict[str, None]] = defaultdict(dict)  # in the order of SPLITS
         for split in SPLITS:
-            for utterance_id in getattr(self, split):
-                if utterance_id in first_seen:
-                    problems.append(
-                        f"{utterance_id!r} is in {first_seen[utterance_id]} and again in {split}"
-                    )
-                    continue
-                first_seen[utterance_id] = split
-                if utterance_id not in manifest.by_id:
-                    problems.append(f"{utterance_id!r} in {split} is not in the manifest")
-                    continue
-                speaker = manifest.by_id[utterance_id].speaker
-                if split not in splits_of[speaker]:
-                    splits_of[speaker].append(split)
+            for name in getattr(self, split):
+                if name in first_seen:
+                    problems.append(f"{name!r} is in {first_seen[name]} and again in {split}")
+                elif name not in manifest.by_id:
+                    problems.append(f"{name!r} in {split} is not in the manifest")
+                else:
+                    splits_of[manifest.by_id[name].speaker][split] = None
+                first_seen.setdefault(name, split)
         problems += [
             f"speaker {speaker!r} is in {' and '.join(splits)}"
             for speaker, splits in splits_of.items()
@@ -143,7 +138,7 @@ def given_folds(
         for speaker, folds in folds_of.items()
         if len(folds) > 1
     ]
-    numbers = sorted({fold for folds in folds_of.values() for fold in folds})
+    numbers = {fold for folds in folds_of.values() for fold in folds}
     if len(numbers) < 2:
         problems.append(f"expected at least 2 folds, got {len(numbers)}")
     problems += _share_problems(development_share)
@@ -151,9 +146,7 @@ def given_folds(
         raise InputError(all_problems("given folds", problems))
     groups = speaker_groups(manifest, balance_by)
     fold_of = {speaker: min(folds) for speaker, folds in folds_of.items()}
-    return [
-        _partition(manifest, groups, fold_of, number, development_share, seed) for number in numbers
-    ]
+    return _partitions(manifest, groups, fold_of, development_share, seed)
 
 
 def speaker_kfold(
@@ -199,36 +192,25 @@ def speaker_kfold(
     for members in groups.values():
         for speaker in seeded_order(members, seed, "folds"):
             fold_of[speaker] = len(fold_of) % folds
-    return [
-        _partition(manifest, groups, fold_of, number, development_share, seed)
-        for number in range(folds)
-    ]
+    return _partitions(manifest, groups, fold_of, development_share, seed)
 
 
-def _partition(
+def _partitions(
     manifest: Manifest,
     groups: Mapping[str, Sequence[str]],
     fold_of: Mapping[str, int],
-    number: int,
     development_share: float,
     seed: int,
-) -> Partition:
-    training_side = {
-        group: [speaker for speaker in members if fold_of[speaker] != number]
-        for group, members in groups.items()
-    }
-    development = _development_speakers(training_side, development_share, seed, f"fold-{number}")
-    splits: dict[Split, list[str]] = {split: [] for split in SPLITS}
-    for utterance in manifest:
-        if fold_of[utterance.speaker] == number:
-            splits["test"].append(utterance.utterance_id)
-        elif utterance.speaker in development:
-            splits["development"].append(utterance.utterance_id)
-        else:
-            splits["train"].append(utterance.utterance_id)
-    partition = Partition(f"fold-{number}", *(tuple(splits[split]) for split in SPLITS))
-    partition.check(manifest)
-    return partition
+) -> list[Partition]:
+    """One partition for each fold, whose speakers are tested."""
+    partitions = []
+    for number in sorted(set(fold_of.values())):
+        name = f"fold-{number}"
+        test = frozenset(speaker for speaker, fold in fold_of.items() if fold == number)
+        others = {g: [s for s in members if s not in test] for g, members in groups.items()}
+        development = _development_speakers(others, development_share, seed, name)
+        partitions.append(partition_by_speakers(manifest, name, development=development, test=test))
+    return partitions
 
 
 def _development_speakers(

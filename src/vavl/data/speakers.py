@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.data.store import known_steps
+from vavl.data.manifest import Manifest
+from vavl.data.store import FeatureStore, known_steps
 from vavl.errors import InputError, StoreError, all_problems
 from vavl.system.atomic import atomic_write
 from vavl.types import STREAMS, FeatureSpec, Modality
@@ -137,6 +139,77 @@ def towards_training(
     return ((frames - shrunk.mean) * ratio + training.mean).astype(np.float32)
 
 
+SEEN_SPEAKERS = (
+    "Has seen unlabelled clips of the test speakers (all of them, the scored ones among them), "
+    "never labels: not to be compared with results without."
+)
+"""What every report says of results with normalisation by speaker."""
+
+
+def speaker_moments(manifest: Manifest, store: FeatureStore) -> dict[str, Moments]:
+    """The moments of all clips of each speaker that a store has."""
+    clips: defaultdict[str, list[str]] = defaultdict(list)
+    for utterance in manifest:
+        if utterance.utterance_id in store:
+            clips[utterance.speaker].append(utterance.utterance_id)
+    return {
+        speaker: pooled((Moments.of_clip(store.read(name)) for name in names), store.spec.dim)
+        for speaker, names in clips.items()
+    }
+
+
+class SpeakerNormalisation:
+    """Moves the clips of each speaker to where the training speakers' clips lie.
+
+    A model that is trained this way is given, in the test too, all clips of a speaker before it
+    predicts the first of them, though never a label: see :data:`SEEN_SPEAKERS`.
+
+    Args:
+        manifest: Says who speaks.
+        speakers: By modality and speaker, see :func:`speaker_moments`.
+        training: Training statistics by modality, with the weight of the prior; other modalities
+            stay as they are.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        speakers: Mapping[Modality, Mapping[str, Moments]],
+        training: Mapping[Modality, Moments],
+    ) -> None:
+        self._speaker_of = {u.utterance_id: u.speaker for u in manifest}
+        self._speakers = dict(speakers)
+        self._training = dict(training)
+
+    @classmethod
+    def of_stores(
+        cls,
+        manifest: Manifest,
+        stores: Mapping[Modality, FeatureStore],
+        training: Mapping[Modality, Moments],
+    ) -> Self:
+        """By all clips of each speaker, shrunk to the training statistics.
+
+        No label is read. Other versions of the clips, e.g. at other speeds, are normalised by the
+        statistics of these.
+
+        Args:
+            manifest: Says who speaks.
+            stores: The clips of all speakers.
+            training: Training statistics of some of the modalities, see the class.
+        """
+        return cls(manifest, {m: speaker_moments(manifest, stores[m]) for m in training}, training)
+
+    def __call__(
+        self, modality: Modality, utterance_id: str, frames: NDArray[np.floating]
+    ) -> NDArray[np.floating]:
+        """``(T, D)`` of one clip, normalised by its speaker; the clip is one of the manifest's."""
+        if modality not in self._training:
+            return frames
+        speaker = self._speakers[modality][self._speaker_of[utterance_id]]
+        return towards_training(frames, speaker, self._training[modality])
+
+
 SCHEMA_VERSION = 1
 """Raised whenever a profile written before can no longer be read the same way."""
 
@@ -185,26 +258,21 @@ class SpeakerProfile:
             InputError: Features of another extractor or size than those before.
         """
         keys = {m: features[m].key if m in features else None for m in sequences}
-        sizes = {m: sequence.shape[-1] for m, sequence in sequences.items()}
-        self.check(keys, sizes)
-        new = {m: Moments.of_clip(sequence) for m, sequence in sequences.items()}
-        together = {
-            m: self.moments[m] + one if m in self.moments else one for m, one in new.items()
-        }
-        return replace(
-            self, moments={**self.moments, **together}, extractors={**self.extractors, **keys}
-        )
+        self.check(keys, {m: sequence.shape[-1] for m, sequence in sequences.items()})
+        moments = dict(self.moments)
+        for m, sequence in sequences.items():
+            clip = Moments.of_clip(sequence)
+            moments[m] = moments[m] + clip if m in moments else clip
+        return replace(self, moments=moments, extractors={**self.extractors, **keys})
 
     def check(self, keys: Mapping[Modality, str | None], sizes: Mapping[Modality, int]) -> None:
         """Raises InputError unless features with these keys and sizes are of the profile's kind."""
         problems = []
-        for modality, known in self.moments.items():
-            if modality not in sizes:
-                continue
-            if sizes[modality] != len(known.mean):
+        for modality in (m for m in self.moments if m in sizes):
+            expected = len(self.moments[modality].mean)
+            if sizes[modality] != expected:
                 problems.append(
-                    f"{modality}: expected {len(known.mean)} features per step, got "
-                    f"{sizes[modality]}"
+                    f"{modality}: expected {expected} features per step, got {sizes[modality]}"
                 )
             elif self.extractors[modality] != keys.get(modality):
                 problems.append(
@@ -283,7 +351,7 @@ class SpeakerProfile:
             raise StoreError(
                 f"{path}: damaged ({type(error).__name__}: {error}); {_REMEDY}"
             ) from None
-        if not all(map(_sound, moments.values())):
+        if not all(map(_is_valid, moments.values())):
             raise StoreError(f"{path}: its statistics make no sense; {_REMEDY}")
         return cls(speaker, moments, extractors)
 
@@ -302,7 +370,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     return header, tensors
 
 
-def _sound(moments: Moments) -> bool:
+def _is_valid(moments: Moments) -> bool:
     mean, variance = moments.mean, moments.variance
     return (
         mean.ndim == 1

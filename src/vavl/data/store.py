@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -41,6 +40,12 @@ class FeatureStore:
     lies elsewhere is fetched when first read, see :func:`vavl.data.store_folder.cache_folder`.
     Several threads may read at once, and the object can be pickled, e.g. for other processes.
 
+    Attributes:
+        path: Folder of the store, absolute, or its address.
+        spec: What the features are, and how they were made.
+        ids: Ids of all N clips, in the order of the shards.
+        lengths: ``(N,)`` steps of each clip, in the order of :attr:`ids`; read-only.
+
     Example:
         >>> import tempfile
         >>> from vavl.types import FeatureSpec, Modality
@@ -54,23 +59,22 @@ class FeatureStore:
 
     def __init__(self, folder: StoreFolder, spec: FeatureSpec, shards: tuple[Shard, ...]) -> None:
         self._folder = folder
-        self._spec = spec
         self._shards = shards
-        self._rows: dict[str, int] = {}
-        places: list[tuple[int, int, int]] = []
+        self._frames: dict[int, Frames] = {}  # by shard, of those that were read from
+        places: dict[str, tuple[int, int, int]] = {}
         for number, shard in enumerate(shards):
             for utterance_id, start, length in zip(
                 shard.ids, shard.starts, shard.lengths, strict=True
             ):
                 # Two writers may both have made a clip. The key is the same, so are the numbers.
-                if utterance_id not in self._rows:
-                    self._rows[utterance_id] = len(places)
-                    places.append((number, start, length))
-        self._places = places
-        self._frames: dict[int, Frames] = {}  # by shard, of those that were read from
-        self._ids = tuple(self._rows)
-        self._lengths = np.array([length for _, _, length in places], dtype=np.int64)
-        self._lengths.flags.writeable = False
+                places.setdefault(utterance_id, (number, start, length))
+        self._places = list(places.values())
+        self._rows = {utterance_id: row for row, utterance_id in enumerate(places)}
+        self.path = str(folder)
+        self.spec = spec
+        self.ids = tuple(places)
+        self.lengths: NDArray[np.int64] = np.array([n for _, _, n in self._places], dtype=np.int64)
+        self.lengths.flags.writeable = False
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
@@ -101,28 +105,8 @@ class FeatureStore:
             )
         return cls(folder, spec, tuple(shards))
 
-    @property
-    def path(self) -> str:
-        """Folder of the store, absolute, or its address."""
-        return str(self._folder)
-
-    @property
-    def spec(self) -> FeatureSpec:
-        """What the features are, and how they were made."""
-        return self._spec
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Ids of all N clips, in the order of the shards."""
-        return self._ids
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """``(N,)`` steps of each clip, in the order of :attr:`ids`; read-only."""
-        return self._lengths
-
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.ids)
 
     def __contains__(self, utterance_id: object) -> bool:
         return utterance_id in self._rows
@@ -171,7 +155,7 @@ class FeatureStore:
         if frames is None:
             shard = self._shards[number]
             path = self._folder.local_file(shard.data_name, shard.sha256)
-            frames = self._frames[number] = Frames.locate(path, self._spec.dim)
+            frames = self._frames[number] = Frames.locate(path, self.spec.dim)
         return frames
 
     def __getstate__(self) -> dict[str, Any]:
@@ -206,6 +190,7 @@ class StoreWriter:
         clips_per_shard: As given.
         free_shards: Names for new shards, each handed out once; for processes that write shards
             themselves, see :meth:`adopt`.
+        dropped: Names of the damaged shards that were dropped on opening.
 
     Raises:
         StoreError: The folder holds features with another key, or something else than a store.
@@ -226,7 +211,7 @@ class StoreWriter:
         self._pending: dict[str, NDArray[np.float16]] = {}
         self._completed: set[str] = set()
         self._create_or_check()
-        self._drop_damaged_shards()
+        self.dropped = self._drop_damaged_shards()
         self.free_shards = files.free_shards(self.folder.sizes())
         self._failures = files.read_failures(self.folder)
         self._failures_changed = False
@@ -235,11 +220,6 @@ class StoreWriter:
     def completed(self) -> frozenset[str]:
         """Ids that need not be done again: those on disk, and those written since."""
         return frozenset(self._completed)
-
-    @property
-    def dropped(self) -> tuple[str, ...]:
-        """Names of the damaged shards that were dropped on opening."""
-        return tuple(self._dropped)
 
     def write(self, utterance_id: str, features: ArrayLike) -> None:
         """Adds a clip, as half precision; full shards go to disk.
@@ -280,21 +260,12 @@ class StoreWriter:
             files.write_failures(self.folder, self._failures)
             self._failures_changed = False
 
-    def close(self) -> None:
-        """Flushes. The writer must not be used afterwards."""
-        self.flush()
-
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # Also after Ctrl-C: each collected clip is whole, and need not be done again.
-        self.close()
+        self.flush()
 
     def _complete(self, utterance_id: str) -> None:
         self._completed.add(utterance_id)
@@ -315,21 +286,21 @@ class StoreWriter:
                 "Choose another --out for the new features, or delete this folder."
             )
 
-    def _drop_damaged_shards(self) -> None:
+    def _drop_damaged_shards(self) -> tuple[str, ...]:
+        """Takes note of the clips in intact shards; removes the others, and returns their names."""
         sizes = self.folder.sizes()
         shards, damaged = files.read_sidecars(self.folder, sizes, self._spec.key)
         for shard in shards:
-            if self.folder.is_local:
-                whole = files.is_intact(self.folder, shard)
-            else:
-                whole = sizes.get(shard.data_name) == shard.size
-            if whole:
+            intact = sizes.get(shard.data_name) == shard.size
+            if intact and self.folder.is_local:
+                intact = files.is_intact(self.folder, shard)
+            if intact:
                 self._completed.update(shard.ids)
             else:
                 damaged.append(shard.name)
         for name in damaged:
             files.remove_shard(self.folder, name)
-        self._dropped = [files.data_name(name) for name in damaged]
+        return tuple(map(files.data_name, damaged))
 
 
 def known_steps(features: NDArray[np.floating]) -> NDArray[np.bool_]:

@@ -9,22 +9,36 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from vavl.errors import InputError, StoreError
 from vavl.system.atomic import atomic_write
 
 
-class StoreFolder(Protocol):
-    """The files of one folder, by their names; can be pickled."""
+@dataclass(frozen=True)
+class StoreFolder:
+    """The files of one folder, by their names; it need not exist. Can be pickled.
 
-    @property
-    def is_local(self) -> bool:
-        """Whether the files lie on this machine, where reading them whole is cheap."""
+    Attributes:
+        address: Absolute path, or address.
+        is_local: Whether the files lie on this machine, where reading them whole is cheap.
+    """
+
+    address: str
+    is_local: bool
+
+    def __str__(self) -> str:
+        return self.address
 
     @property
     def is_shared(self) -> bool:
         """Whether other processes see the same files."""
+        with self._opened() as (file_system, _):
+            protocols = file_system.protocol
+        return "memory" not in ([protocols] if isinstance(protocols, str) else protocols)
 
     def prepare(self) -> None:
         """Makes the folder where there is none, and removes what killed writers left half written.
@@ -32,31 +46,113 @@ class StoreFolder(Protocol):
         Raises:
             StoreError: There is a file of that name.
         """
+        if not self.is_local:
+            return  # folders come with their first file, and nothing is written beside its place
+        folder = Path(self.address)
+        if folder.exists() and not folder.is_dir():
+            raise StoreError(f"{folder}: expected a folder for the features, got a file")
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in folder.glob(".*.part*"):
+            with suppress(OSError):  # gone meanwhile, or still open on Windows
+                # A younger one may belong to a living writer.
+                if time.time() - part.stat().st_mtime > 3600:
+                    part.unlink()
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each file, in the order of their names; none where there is no folder."""
+        with self._opened() as (file_system, root):
+            file_system.invalidate_cache(root)  # another process may have written meanwhile
+            try:
+                entries = file_system.ls(root, detail=True)
+            except FileNotFoundError:
+                return {}
+        # A link to a file is neither a folder nor a file.
+        found = {e["name"]: e["size"] for e in entries if e["type"] != "directory"}
+        return {name.rsplit("/", 1)[-1]: size for name, size in sorted(found.items())}
 
     def size(self, name: str) -> int | None:
         """Bytes of one file, or None where there is none."""
+        with self._opened() as (file_system, root):
+            file_system.invalidate_cache(root)
+            try:
+                return int(file_system.size(f"{root}/{name}"))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
 
     def read(self, names: Sequence[str]) -> list[bytes]:
-        """Contents of files that are there."""
+        """Contents of files that are there, fetched all at once."""
+        with self._opened() as (file_system, root):
+            contents = file_system.cat_ranges([f"{root}/{name}" for name in names], None, None)
+            for content in contents:
+                if isinstance(content, Exception):
+                    raise content
+        return list(contents)
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes or replaces a file."""
+        """Writes or replaces a file.
+
+        A file of this machine is whole or not there, and so is one in an object store, where one
+        call puts it. Elsewhere a broken connection may leave a part, which its sidecar gives away.
+        """
+        if self.is_local:
+            with atomic_write(Path(self.address, name)) as temporary:
+                temporary.write_bytes(data)
+            return
+        with self._opened() as (file_system, root):
+            try:
+                file_system.pipe_file(f"{root}/{name}", data)
+            except FileNotFoundError:  # not an object store: folders must be there first
+                file_system.makedirs(root, exist_ok=True)
+                file_system.pipe_file(f"{root}/{name}", data)
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""
+        with self._opened() as (file_system, root), suppress(FileNotFoundError):
+            file_system.rm_file(f"{root}/{name}")
 
     def sha256(self, name: str) -> str:
         """Hash of a file; reads it all."""
+        with self._opened() as (file_system, root), file_system.open(f"{root}/{name}") as file:
+            return _sha256(file)
 
     def local_file(self, name: str, sha256: str) -> Path:
         """A file of this machine with the content of a file that never changes.
 
+        A file from elsewhere is copied into :func:`cache_folder`, where its hash names it: a copy
+        is fetched once for all stores and processes. (The caches of fsspec name copies by their
+        address. They would go on with an old copy of a shard that was written anew, and would not
+        notice a damaged one.)
+
         Raises:
             StoreError: The file had to be fetched, and its hash is not ``sha256``.
         """
+        if self.is_local:
+            return Path(self.address, name)
+        kept = cache_folder() / f"{sha256}{Path(name).suffix}"
+        if not kept.is_file():
+            with atomic_write(kept) as temporary:
+                with self._opened() as (file_system, root):
+                    file_system.get_file(f"{root}/{name}", str(temporary))
+                with temporary.open("rb") as file:
+                    intact = _sha256(file) == sha256
+                if not intact:
+                    raise StoreError(f"{self}/{name}: damaged, its hash is not the recorded one")
+        return kept
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[Any, str]]:
+        """The file system, of this process, and the path in it; says where a call failed."""
+        if self.is_local:  # not to be read as an address: it may hold "::"
+            yield LocalFileSystem(), self.address.rstrip("/")
+            return
+        file_system, root = _file_system(self.address)
+        try:
+            yield file_system, root.rstrip("/")
+        except Exception as error:  # each file system raises types of its own
+            raise StoreError(
+                f"{self}: cannot be reached ({type(error).__name__}: {error}); check the "
+                "address, the connection and the credentials"
+            ) from error
 
 
 def open_folder(path: str | os.PathLike[str]) -> StoreFolder:
@@ -77,159 +173,11 @@ def open_folder(path: str | os.PathLike[str]) -> StoreFolder:
     """
     text = os.fspath(path)
     if "://" not in text:
-        return _LocalFolder(Path(text).absolute())
-    from fsspec.implementations.local import LocalFileSystem
-
+        return StoreFolder(str(Path(text).absolute()), is_local=True)
     file_system, root = _file_system(text)
     if type(file_system) is LocalFileSystem:  # file://
-        return _LocalFolder(Path(root))
-    return _RemoteFolder(text)
-
-
-@dataclass(frozen=True)
-class _LocalFolder:
-    """A folder of this machine."""
-
-    path: Path
-    is_local = True
-    is_shared = True
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-    def prepare(self) -> None:
-        if self.path.exists() and not self.path.is_dir():
-            raise StoreError(f"{self.path}: expected a folder for the features, got a file")
-        self.path.mkdir(parents=True, exist_ok=True)
-        for part in self.path.glob(".*.part*"):
-            with suppress(OSError):  # gone meanwhile, or still open on Windows
-                # A younger one may belong to a living writer.
-                if time.time() - part.stat().st_mtime > 3600:
-                    part.unlink()
-
-    def sizes(self) -> dict[str, int]:
-        if not self.path.is_dir():
-            return {}
-        with os.scandir(self.path) as entries:
-            found = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
-        return dict(sorted(found.items()))
-
-    def size(self, name: str) -> int | None:
-        path = self.path / name
-        return path.stat().st_size if path.is_file() else None
-
-    def read(self, names: Sequence[str]) -> list[bytes]:
-        return [(self.path / name).read_bytes() for name in names]
-
-    def write(self, name: str, data: bytes) -> None:
-        with atomic_write(self.path / name) as temporary:
-            temporary.write_bytes(data)
-
-    def remove(self, name: str) -> None:
-        (self.path / name).unlink(missing_ok=True)
-
-    def sha256(self, name: str) -> str:
-        return _sha256(self.path / name)
-
-    def local_file(self, name: str, sha256: str) -> Path:  # noqa: ARG002
-        return self.path / name
-
-
-@dataclass(frozen=True)
-class _RemoteFolder:
-    """A folder in an object store, or wherever else fsspec reaches.
-
-    A file is put there by one call; in an object store it is then whole or not there. Elsewhere a
-    broken connection may leave a part of it, which its sidecar gives away.
-    """
-
-    url: str
-    is_local = False
-
-    def __str__(self) -> str:
-        return self.url
-
-    @property
-    def is_shared(self) -> bool:
-        with self._opened() as (file_system, _):
-            protocols = file_system.protocol
-        return "memory" not in ([protocols] if isinstance(protocols, str) else protocols)
-
-    def prepare(self) -> None:
-        pass  # folders come with their first file, and nothing is written beside its place
-
-    def sizes(self) -> dict[str, int]:
-        with self._opened() as (file_system, root):
-            file_system.invalidate_cache(root)  # another process may have written meanwhile
-            try:
-                entries = file_system.ls(root, detail=True)
-            except FileNotFoundError:
-                return {}
-            found = {_name(e["name"]): e["size"] for e in entries if e["type"] == "file"}
-        return dict(sorted(found.items()))
-
-    def size(self, name: str) -> int | None:
-        with self._opened() as (file_system, root):
-            file_system.invalidate_cache(root)
-            try:
-                return int(file_system.size(f"{root}/{name}"))
-            except FileNotFoundError:
-                return None
-
-    def read(self, names: Sequence[str]) -> list[bytes]:
-        if not names:
-            return []
-        with self._opened() as (file_system, root):
-            contents = file_system.cat([f"{root}/{name}" for name in names])  # all at once
-            found = {_name(path): content for path, content in contents.items()}
-        return [found[name] for name in names]
-
-    def write(self, name: str, data: bytes) -> None:
-        with self._opened() as (file_system, root):
-            try:
-                file_system.pipe_file(f"{root}/{name}", data)
-            except FileNotFoundError:  # not an object store: folders must be there first
-                file_system.makedirs(root, exist_ok=True)
-                file_system.pipe_file(f"{root}/{name}", data)
-
-    def remove(self, name: str) -> None:
-        with self._opened() as (file_system, root), suppress(FileNotFoundError):
-            file_system.rm_file(f"{root}/{name}")
-
-    def sha256(self, name: str) -> str:
-        with (
-            self._opened() as (file_system, root),
-            file_system.open(f"{root}/{name}", "rb") as file,
-        ):
-            digest = hashlib.sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
-
-    def local_file(self, name: str, sha256: str) -> Path:
-        """A copy in :func:`cache_folder`, kept by its hash: stores and processes share it."""
-        kept = cache_folder() / f"{sha256}{Path(name).suffix}"
-        if not kept.is_file():
-            with atomic_write(kept) as temporary:
-                with self._opened() as (file_system, root):
-                    file_system.get_file(f"{root}/{name}", str(temporary))
-                if _sha256(temporary) != sha256:
-                    raise StoreError(f"{self.url}/{name}: damaged, its hash is not the recorded")
-        return kept
-
-    @contextmanager
-    def _opened(self) -> Iterator[tuple[Any, str]]:
-        """The file system, of this process, and the path in it; says in what a call failed."""
-        file_system, root = _file_system(self.url)
-        try:
-            yield file_system, root.rstrip("/")
-        except StoreError:
-            raise
-        except Exception as error:  # each file system raises types of its own
-            raise StoreError(
-                f"{self.url}: cannot be reached ({type(error).__name__}: {error}); check the "
-                "address, the connection and the credentials"
-            ) from error
+        return StoreFolder(str(Path(root)), is_local=True)
+    return StoreFolder(text, is_local=False)
 
 
 def cache_folder() -> Path:
@@ -241,22 +189,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get("VAVL_CACHE") or default)
 
 
-def _file_system(url: str) -> tuple[Any, str]:
-    from fsspec.core import url_to_fs
-
+def _file_system(address: str) -> tuple[Any, str]:
     try:
-        file_system, root = url_to_fs(url)  # fsspec keeps one for each process
+        file_system, root = url_to_fs(address)  # fsspec keeps one for each process
     except (ImportError, ValueError) as error:
         raise InputError(
-            f"{url}: expected a path or an address that fsspec knows ({error})"
+            f"{address}: expected a path or an address that fsspec knows ({error})"
         ) from error
     return file_system, root
 
 
-def _name(path: str) -> str:
-    return path.rsplit("/", 1)[-1]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()

@@ -10,6 +10,8 @@ Welsh, "Bootstrapping clustered data", 2007 (resampling whole clusters).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +34,40 @@ class Interval:
     estimate: float
     low: float
     high: float
+
+
+class Scope:
+    """Some of the clips (all, or a fold), their speakers, and the resamples of these.
+
+    Args:
+        rows: ``(N,)`` True for the clips of the scope.
+        speakers: The speaker of each of the N clips.
+        replicates: Number of resamples (R).
+        seed: The same seed and number of speakers (S) give the same resamples, whatever is scored:
+            that is what pairs two scores.
+    """
+
+    def __init__(
+        self,
+        rows: NDArray[np.bool_],
+        speakers: Sequence[str],
+        replicates: int,
+        seed: tuple[int, ...],
+    ) -> None:
+        self.rows = rows
+        names, index = np.unique(np.asarray(speakers)[rows], return_inverse=True)
+        self.speakers = len(names)
+        self.speaker_of = np.zeros(len(rows), np.int64)
+        self.speaker_of[rows] = index
+        self.weights = speaker_weights(self.speakers, replicates, seed)
+
+    def resampled(self, sums: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """Sums of every resample ``(R, ...)``, for each seed, from sums by speaker (K, S, ...)."""
+        return [np.tensordot(self.weights, per_speaker, axes=1) for per_speaker in sums]
+
+    def contributing(self, rows: NDArray[np.bool_]) -> int:
+        """Number of speakers with at least one of ``rows``."""
+        return len(np.unique(self.speaker_of[rows & self.rows]))
 
 
 def speaker_weights(speakers: int, replicates: int, seed: tuple[int, ...]) -> NDArray[np.float64]:
@@ -71,7 +107,35 @@ def percentile_interval(
     """
     drawn = replicates[np.isfinite(replicates)]
     if speakers < 2 or not drawn.size:
-        return Interval(estimate, float("nan"), float("nan"))
+        return Interval(estimate, math.nan, math.nan)
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(drawn, [tail, 100 - tail])
     return Interval(estimate, float(low), float(high))
+
+
+def bootstrap_p(replicates: NDArray[np.float64], margin: float = 0.0) -> float:
+    """Two-sided p-value of "the difference is ``margin``" from bootstrap replicates.
+
+    It is below 0.05 where the 95 % percentile interval of the replicates leaves the margin out
+    (up to the one resample that is counted for the data themselves).
+
+    Args:
+        replicates: ``(R,)`` differences in the resamples; NaN are left out.
+        margin: The value in question.
+
+    Returns:
+        In (0, 1]; NaN without replicates.
+
+    Source: Efron and Tibshirani 1993, section 15.4 (achieved significance levels by inverting the
+    interval); the data count as one more resample, so that p is never 0: Davison and Hinkley 1997,
+    "Bootstrap methods and their application", section 4.2.
+
+    Example:
+        >>> bootstrap_p(np.linspace(0.01, 0.1, 99))
+        0.02
+    """
+    drawn = replicates[np.isfinite(replicates)]
+    if not drawn.size:
+        return math.nan
+    smaller = min(int((drawn <= margin).sum()), int((drawn >= margin).sum()))
+    return min(1.0, 2 * (1 + smaller) / (1 + drawn.size))

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vavl.data.partition import seeded_order
-from vavl.errors import InputError
-from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.quantities import Quantity
 from vavl.evaluation.views import FUSED, View
 from vavl.types import STREAMS, Modality
@@ -99,48 +93,3 @@ def missing_curves(quantity: Quantity, *, seed: int) -> tuple[MissingCurve, ...]
                 for measure, points in values.items()
             ]
     return tuple(curves)
-
-
-def take_away(
-    table: PredictionTable, *, acoustic: float, visual: float, seed: int = 0
-) -> PredictionTable:
-    """The predictions as they were if some clips lacked their sound, and others their face.
-
-    Clips are drawn within each speaker, so that all speakers lose the same share; of two shares the
-    smaller one's clips are among the larger one's.
-
-    Args:
-        table: Predictions for clips with both modalities, and perhaps others, which stay.
-        acoustic: Share of the clips with both that lose their sound.
-        visual: Share that lose their face; no clip loses both.
-        seed: Draws the clips; the draw depends on it and the clips' names alone.
-
-    Raises:
-        InputError: The shares add up to more than 1.
-    """
-    if not (0 <= acoustic <= 1 and 0 <= visual <= 1 and acoustic + visual <= 1):
-        raise InputError(
-            f"acoustic, visual: expected shares that add up to at most 1, got {acoustic}, {visual}"
-        )
-    sound, face = (table.present(modality) for modality in STREAMS)
-    by_speaker: dict[tuple[str, str], dict[str, int]] = {}
-    for row in np.flatnonzero(sound & face):
-        own = by_speaker.setdefault((table.partitions[row], table.speakers[row]), {})
-        own[table.utterance_ids[row]] = int(row)
-    lost: dict[Modality, list[int]] = {modality: [] for modality in STREAMS}
-    for rows in by_speaker.values():
-        order = [rows[name] for name in seeded_order(rows, seed, "missing")]
-        from_start = round(acoustic * len(order))
-        lost[Modality.ACOUSTIC] += order[:from_start]
-        lost[Modality.VISUAL] += order[max(from_start, len(order) - round(visual * len(order))) :]
-    lost[Modality.AUDIOVISUAL] = [row for rows in lost.values() for row in rows]
-
-    def without(outputs: Mapping[Modality, NDArray[np.float32]]) -> dict[Modality, NDArray[Any]]:
-        left = {modality: values.copy() for modality, values in outputs.items()}
-        for modality, rows in lost.items():
-            left[modality][rows] = np.nan
-        return left
-
-    return replace(
-        table, logits=without(table.logits), attribute_outputs=without(table.attribute_outputs)
-    )

@@ -1,4 +1,8 @@
-"""Pictures of an evaluation as SVG markup that takes its colours from the page it stands on."""
+"""Pictures of results: SVG markup for the page of an evaluation, files for the report of a study.
+
+Markup takes its colours from the page it stands on; files come as SVG for pages and as PDF for
+papers. Both are drawn by the same means, and the same numbers give the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -16,8 +21,9 @@ from numpy.typing import NDArray
 
 from vavl.evaluation.bootstrap import Interval
 from vavl.evaluation.missing import MissingCurve
-from vavl.evaluation.summary import measure_name
 from vavl.evaluation.views import View
+from vavl.evaluation.wording import measure_name
+from vavl.system.atomic import atomic_write
 from vavl.system.plotting import COLOURS, INK, LINE, MUTED, SETTINGS
 
 if TYPE_CHECKING:
@@ -38,13 +44,9 @@ _VARIABLES = {
     LINE: "--line",
     **{c: f"--{v}" for v, c in _COLOURS.items()},
 }
-_MARKERS = {
-    View.ACOUSTIC: "o",
-    View.VISUAL: "s",
-    View.AUDIOVISUAL: "D",
-    View.AVERAGE: "^",
-    View.PRODUCT: "v",
-}
+MARKERS = ("o", "s", "D", "^", "v", "P")
+_MARKERS = dict(zip(View, MARKERS, strict=False))
+_FILE_WIDTH_INCHES = 6.4
 _UNITS_PER_INCH = 72
 _WIDTH = 460
 """Width of a picture in SVG units, which are pixels where the page has room for them."""
@@ -63,24 +65,86 @@ _SETTINGS = {
 
 
 def intervals(scores: Mapping[View, Interval], measure: str) -> str:
-    """Each view's score as a point with its interval."""
-    labels = [str(view) for view in scores]
+    """Each view's score as a point with its interval, as markup."""
     with _figure(58 + 26 * len(scores)) as (figure, svg):
         axes = figure.subplots()
-        _interval_rows(axes, scores, labels)
+        _interval_rows(axes, [(str(v), i, _COLOURS[v], _MARKERS[v]) for v, i in scores.items()])
         axes.set_xlabel(_label(measure_name(measure)))
     return svg(f"{measure_name(measure)} of each view with its interval")
 
 
 def differences(measure: str, baselines: Mapping[View, Interval]) -> str:
-    """How far the learned fusion is above each other view; the upright line is no difference."""
-    labels = [f"minus {view}" for view in baselines]
+    """How far the learned fusion is above each other view, as markup; the line is no difference."""
+    rows = [(f"minus {v}", i, _COLOURS[v], _MARKERS[v]) for v, i in baselines.items()]
     with _figure(58 + 26 * len(baselines)) as (figure, svg):
         axes = figure.subplots()
         axes.axvline(0, color=MUTED, linewidth=1.2)
-        _interval_rows(axes, baselines, labels)
+        _interval_rows(axes, rows)
         axes.set_xlabel(f"{_label(measure_name(measure))}: audiovisual minus the other")
     return svg(f"Difference in {measure_name(measure)} between the learned fusion and each view")
+
+
+def difference_figure(found: Mapping[str, Interval], label: str) -> Figure:
+    """The difference of each variant to the reference, for a file; the line is no difference.
+
+    Args:
+        found: Name of a variant to its difference.
+        label: What the axis is called.
+    """
+    with _file_figure(1.1 + 0.3 * len(found)) as figure:
+        axes = figure.subplots()
+        axes.axvline(0, color=MUTED, linewidth=1.2)
+        _interval_rows(axes, [(name, i, COLOURS[0], MARKERS[0]) for name, i in found.items()])
+        axes.set_xlabel(label)
+    return figure
+
+
+def curve_figure(
+    curves: Mapping[str, Sequence[tuple[float | str, Interval]]], x_label: str, y_label: str
+) -> Figure:
+    """Scores against the values of a setting, for a file: a line with its interval for each curve.
+
+    Args:
+        curves: Name of a curve to its points. Where a value is a name, e.g. ``"all"``, all values
+            stand evenly apart, numbers first.
+        x_label: What the setting is called.
+        y_label: What the score is called.
+    """
+    with _file_figure(4.0) as figure:
+        axes = figure.subplots()
+        values = [value for points in curves.values() for value, _ in points]
+        numbers = sorted({value for value in values if not isinstance(value, str)})
+        names = list(dict.fromkeys(value for value in values if isinstance(value, str)))
+        ticks = [f"{value:g}" for value in numbers] + names
+        places = dict(zip([*numbers, *names], range(len(ticks)) if names else numbers, strict=True))
+        for number, (name, points) in enumerate(curves.items()):
+            colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+            across = [places[value] for value, _ in points]
+            estimates = [interval.estimate for _, interval in points]
+            axes.plot(across, estimates, f"{marker}-", color=colour, label=name)
+            lows, highs = ([getattr(i, end) for _, i in points] for end in ("low", "high"))
+            axes.fill_between(across, lows, highs, color=colour, alpha=0.12, linewidth=0)
+        if names:
+            axes.set_xticks(list(places.values()), ticks)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label, color=INK)
+        axes.legend()
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a picture as SVG and as PDF.
+
+    Args:
+        figure: What was drawn.
+        path: Without ending.
+    """
+    import matplotlib as mpl
+
+    with mpl.rc_context(SETTINGS):
+        for ending, undated in ((".svg", {"Date": None}), (".pdf", {"CreationDate": None})):
+            with atomic_write(path.parent / f"{path.name}{ending}") as temporary:
+                figure.savefig(temporary, metadata=undated)
 
 
 def recall_bars(recalls: Mapping[View, Sequence[Interval]], categories: Sequence[str]) -> str:
@@ -177,12 +241,13 @@ def agreement(
     return svg(f"Predicted against true values, {view}")
 
 
-def _interval_rows(axes: Axes, rows: Mapping[View, Interval], labels: Sequence[str]) -> None:
+def _interval_rows(axes: Axes, rows: Sequence[tuple[str, Interval, str, str]]) -> None:
+    """Points with intervals below each other: label, interval, colour and marker of each."""
     axes.grid(axis="y", visible=False)
-    for row, (view, interval) in enumerate(rows.items()):
-        _whisker(axes, interval, row, colour=_COLOURS[view])
-        axes.plot(interval.estimate, row, _MARKERS[view], color=_COLOURS[view], markersize=7)
-    axes.set_yticks(range(len(rows)), labels)
+    for row, (_, interval, colour, marker) in enumerate(rows):
+        _whisker(axes, interval, row, colour=colour)
+        axes.plot(interval.estimate, row, marker, color=colour, markersize=7)
+    axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
 
@@ -246,6 +311,16 @@ def _figure(height: float, width: float = _WIDTH) -> Iterator[tuple[Figure, Call
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
             figure.savefig(drawn, format="svg", transparent=True, metadata=metadata)
+
+
+@contextmanager
+def _file_figure(height_inches: float) -> Iterator[Figure]:
+    """An empty figure for a file, and the settings that it is drawn with."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(SETTINGS):
+        yield Figure(figsize=(_FILE_WIDTH_INCHES, height_inches), layout="constrained")
 
 
 def _page_markup(svg: str, description: str) -> str:

@@ -1,11 +1,11 @@
-"""What a model said about the clips of a test set: the table that every score is computed from."""
+"""What a model predicted for the clips of a test set: the table that every score comes from."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,131 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import InputError, StoreError, all_problems
+from vavl.media.files import natural_key
 from vavl.metrics import UNKNOWN_CATEGORY
 from vavl.system.atomic import atomic_write
 from vavl.types import Modality
-
-TEXT_FIELDS = ("utterance_ids", "speakers", "partitions")
-"""The fields of a prediction table that hold one text per clip."""
-
-
-def form_problems(table: PredictionTable) -> list[str]:
-    """Problems of names, lengths, shapes, keys and number types."""
-    return [*_name_problems(table), *_shape_problems(table)]
-
-
-def value_problems(table: PredictionTable) -> list[str]:
-    """Problems of rows and values, in a table whose form is right."""
-    numbers = _number_problems(table)
-    # Which modality a clip has is read from its numbers: asked only where those are right.
-    return [*_row_problems(table), *(numbers or _presence_problems(table))]
-
-
-def _name_problems(table: PredictionTable) -> list[str]:
-    problems = []
-    if not table.categories and not table.attributes:
-        problems.append("categories, attributes: expected names in at least one, got none")
-    for name in ("categories", "attributes"):
-        twice = [text for text, count in Counter(getattr(table, name)).items() if count > 1]
-        if twice:
-            problems.append(f"{name}: expected each name once, got {twice} more than once")
-    if not table.utterance_ids:
-        problems.append("utterance_ids: expected at least one clip, got none")
-    for name in TEXT_FIELDS:
-        texts = getattr(table, name)
-        if len(texts) != len(table):
-            problems.append(f"{name}: expected {len(table)}, one per id, got {len(texts)}")
-        wrong = [row for row, text in enumerate(texts) if not isinstance(text, str) or not text]
-        if wrong:
-            problems.append(f"{name}: expected non-empty texts, got others in rows {wrong[:5]}")
-    return problems
-
-
-def _shape_problems(table: PredictionTable) -> list[str]:
-    n, c, a = len(table), len(table.categories), len(table.attributes)
-    expected: dict[str, tuple[Any, tuple[int, ...], str]] = {
-        "category_targets": (table.category_targets, (n,), "iu"),
-        "attribute_targets": (table.attribute_targets, (n, a), "f"),
-    }
-    problems = []
-    for name, width in (("logits", c), ("attribute_outputs", a)):
-        for modality, values in getattr(table, name).items():
-            if modality in set(Modality):
-                expected[f"{name}[{modality}]"] = (values, (n, width), "f")
-            else:
-                known = [str(m) for m in Modality]
-                problems.append(f"{name}: expected keys among {known}, got {modality!r}")
-    for name, (values, shape, kinds) in expected.items():
-        array = np.asarray(values)
-        if array.shape != shape:
-            problems.append(f"{name}: expected shape {shape}, got {array.shape}")
-        if array.dtype.kind not in kinds:
-            kind = "integers" if kinds == "iu" else "floats"
-            problems.append(f"{name}: expected {kind}, got {array.dtype}")
-    return problems
-
-
-def _row_problems(table: PredictionTable) -> list[str]:
-    keys = Counter(zip(table.partitions, table.utterance_ids, strict=True))
-    problems = [
-        f"{utterance!r}: expected once in partition {partition!r}, got {count} rows"
-        for (partition, utterance), count in keys.items()
-        if count > 1
-    ]
-    speaker_of: dict[str, str] = {}
-    for utterance, speaker in zip(table.utterance_ids, table.speakers, strict=True):
-        known = speaker_of.setdefault(utterance, speaker)
-        if known != speaker:
-            problems.append(f"{utterance!r}: expected one speaker, got {known!r} and {speaker!r}")
-    return problems
-
-
-def _number_problems(table: PredictionTable) -> list[str]:
-    ids, classes, targets = table.utterance_ids, len(table.categories), table.category_targets
-    wrong = (targets < UNKNOWN_CATEGORY) | (targets >= classes)
-    problems = [
-        f"{ids[row]!r}: expected a category target in [-1, {classes}), got {targets[row]}"
-        for row in np.flatnonzero(wrong)
-    ]
-    problems += [
-        f"{ids[row]!r}: expected attribute targets finite or NaN (unknown), got an infinite one"
-        for row in np.flatnonzero(np.isinf(table.attribute_targets).any(axis=1))
-    ]
-    for name, outputs in (("logits", table.logits), ("attributes", table.attribute_outputs)):
-        for modality, values in outputs.items():
-            fits = np.isfinite(values).all(axis=1) | np.isnan(values).all(axis=1)
-            problems += [
-                f"{ids[row]!r}: expected {modality} {name} finite in float32, or all NaN where "
-                f"the modality is absent, got {values[row].tolist()}"
-                for row in np.flatnonzero(~fits)
-            ]
-    return problems
-
-
-def _presence_problems(table: PredictionTable) -> list[str]:
-    ids = table.utterance_ids
-    present = {modality: table.present(modality) for modality in Modality}
-    problems = []
-    if table.categories and table.attributes:
-        for modality in Modality:
-            other = ~np.isnan(table.attribute_outputs[modality]).all(axis=1)
-            problems += [
-                f"{ids[row]!r}: expected {modality} outputs for categories and attributes, or for "
-                "neither, got one of the two"
-                for row in np.flatnonzero(present[modality] != other)
-            ]
-    nothing = ~np.logical_or.reduce(list(present.values()))
-    return problems + [
-        f"{ids[row]!r}: expected an output from some modality, got none"
-        for row in np.flatnonzero(nothing)
-    ]
-
 
 SCHEMA_VERSION = 1
 """Raised whenever a table written before can no longer be read the same way."""
 
 _HEADER_KEY = b"vavl.predictions"
-_TEXT_COLUMNS = dict(zip(("utterance_id", "speaker", "partition"), TEXT_FIELDS, strict=True))
+_TEXT_COLUMNS = {
+    "utterance_id": "utterance_ids",
+    "speaker": "speakers",
+    "partition": "partitions",
+}
+_TEXT_FIELDS = tuple(_TEXT_COLUMNS.values())
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -187,19 +77,20 @@ class PredictionTable:
     attribute_outputs: Mapping[Modality, NDArray[np.float32]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("categories", "attributes", *TEXT_FIELDS):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        problems = form_problems(self)
+        def freeze(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        for name in ("categories", "attributes", *_TEXT_FIELDS):
+            freeze(name, tuple(getattr(self, name)))
+        problems = _form_problems(self)
         if problems:  # the checks of values below rely on names and shapes
             raise InputError(all_problems("prediction table", problems))
-        freeze = object.__setattr__
-        freeze(self, "category_targets", _frozen(self.category_targets, np.int64))
-        freeze(self, "attribute_targets", _frozen(self.attribute_targets, np.float32))
-        freeze(self, "logits", self._complete(self.logits, len(self.categories)))
-        freeze(
-            self, "attribute_outputs", self._complete(self.attribute_outputs, len(self.attributes))
-        )
-        problems = value_problems(self)
+        freeze("category_targets", _frozen(self.category_targets, np.int64))
+        freeze("attribute_targets", _frozen(self.attribute_targets, np.float32))
+        freeze("logits", self._complete(self.logits, len(self.categories)))
+        outputs = self._complete(self.attribute_outputs, len(self.attributes))
+        freeze("attribute_outputs", outputs)
+        problems = _value_problems(self)
         if problems:
             raise InputError(all_problems("prediction table", problems))
 
@@ -218,15 +109,13 @@ class PredictionTable:
     def take(self, rows: NDArray[np.int64] | Sequence[int]) -> PredictionTable:
         """The table of the given row numbers, in their order; at least one."""
         index = np.asarray(rows, dtype=np.int64)
-        texts = {name: tuple(getattr(self, name)[row] for row in index) for name in TEXT_FIELDS}
-        return PredictionTable(
-            categories=self.categories,
-            attributes=self.attributes,
+        return replace(
+            self,
             category_targets=self.category_targets[index],
             attribute_targets=self.attribute_targets[index],
             logits={m: values[index] for m, values in self.logits.items()},
             attribute_outputs={m: values[index] for m, values in self.attribute_outputs.items()},
-            **texts,
+            **{name: tuple(getattr(self, name)[row] for row in index) for name in _TEXT_FIELDS},
         )
 
     @classmethod
@@ -257,7 +146,7 @@ class PredictionTable:
             raise InputError(all_problems("tables to join", problems))
         texts = {
             name: tuple(text for table in tables for text in getattr(table, name))
-            for name in TEXT_FIELDS
+            for name in _TEXT_FIELDS
         }
         join = np.concatenate
         return cls(
@@ -379,3 +268,201 @@ def _frozen(values: NDArray[Any], dtype: type) -> NDArray[Any]:
         array: NDArray[Any] = np.array(values, dtype=dtype)
     array.setflags(write=False)
     return array
+
+
+def align(
+    tables: Sequence[PredictionTable], seeds: Sequence[str | int] | None
+) -> tuple[tuple[str, ...], tuple[PredictionTable, ...]]:
+    """Joins the tables of each seed, and brings all seeds to the same clips in the same order.
+
+    Args:
+        tables: Prediction tables, e.g. one per fold and seed.
+        seeds: The seed of each table; None = all tables belong to one run or its folds.
+
+    Returns:
+        The distinct seeds in order of appearance (empty for None), and one table for each, sorted
+        by partition (fold-2 before fold-10) and id.
+
+    Raises:
+        InputError: No table, not one seed per table, a clip twice within a seed and partition, or
+            seeds that do not hold the same clips with the same targets, speakers and modalities.
+    """
+    if not tables:
+        raise InputError("tables: expected at least one prediction table, got none")
+    if seeds is not None and len(seeds) != len(tables):
+        raise InputError(
+            f"seeds: expected one per table ({len(tables)}), got {len(seeds)}; "
+            "repeat a seed for every fold that was trained with it"
+        )
+    labels = ["" for _ in tables] if seeds is None else [str(seed) for seed in seeds]
+    order = tuple(dict.fromkeys(labels))
+    joined = []
+    for seed in order:
+        try:
+            mine = [table for table, label in zip(tables, labels, strict=True) if label == seed]
+            joined.append(PredictionTable.concat(mine))
+        except InputError as error:
+            which = "the tables" if seeds is None else f"the tables of seed {seed}"
+            raise InputError(
+                f"{which} cannot be joined; runs that differ only in seed need their seeds "
+                f"told apart by the argument `seeds`\n{error}"
+            ) from error
+    joined = [_in_canonical_order(table) for table in joined]
+    problems = [
+        f"seed {seed}: {problem}"
+        for seed, table in zip(order[1:], joined[1:], strict=True)
+        for problem in _seed_problems(joined[0], table)
+    ]
+    if problems:
+        raise InputError(all_problems(f"seeds to average with seed {order[0]}", problems))
+    return (() if seeds is None else order), tuple(joined)
+
+
+def _in_canonical_order(table: PredictionTable) -> PredictionTable:
+    # Training may have scored the clips, and the caller listed the folds, in any order.
+    def key(row: int) -> tuple[list[tuple[int, str]], str]:
+        return natural_key(table.partitions[row]), table.utterance_ids[row]
+
+    return table.take(sorted(range(len(table)), key=key))
+
+
+def _seed_problems(first: PredictionTable, other: PredictionTable) -> list[str]:
+    keys = [set(zip(t.partitions, t.utterance_ids, strict=True)) for t in (first, other)]
+    problems = []
+    for word, rows in (("lacks", keys[0] - keys[1]), ("adds", keys[1] - keys[0])):
+        if rows:
+            shown = ", ".join(f"{clip} ({partition})" for partition, clip in sorted(rows)[:3])
+            problems.append(f"{word} {len(rows)} clips, e.g. {shown}; evaluate the same folds")
+    if problems:
+        return problems
+    different = differing_targets(first, other)
+    if first.speakers != other.speakers:
+        different.append("speakers")
+    if any(not np.array_equal(first.present(m), other.present(m)) for m in Modality):
+        different.append("modalities of the clips")
+    return [f"has other {name}; only the seed may differ" for name in different]
+
+
+def differing_targets(first: PredictionTable, other: PredictionTable) -> list[str]:
+    """Which of names and targets differ, in two tables of the same clips in the same order."""
+    same = {
+        "categories": first.categories == other.categories,
+        "attributes": first.attributes == other.attributes,
+        "category targets": np.array_equal(first.category_targets, other.category_targets),
+        "attribute targets": np.array_equal(
+            first.attribute_targets, other.attribute_targets, equal_nan=True
+        ),
+    }
+    return [name for name, equal in same.items() if not equal]
+
+
+def _form_problems(table: PredictionTable) -> list[str]:
+    """Problems of names, lengths, shapes, keys and number types."""
+    return [*_name_problems(table), *_shape_problems(table)]
+
+
+def _value_problems(table: PredictionTable) -> list[str]:
+    """Problems of rows and values, in a table whose form is right."""
+    numbers = _number_problems(table)
+    # Which modality a clip has is read from its numbers: asked only where those are right.
+    return [*_row_problems(table), *(numbers or _presence_problems(table))]
+
+
+def _name_problems(table: PredictionTable) -> list[str]:
+    problems = []
+    if not table.categories and not table.attributes:
+        problems.append("categories, attributes: expected names in at least one, got none")
+    for name in ("categories", "attributes"):
+        twice = [text for text, count in Counter(getattr(table, name)).items() if count > 1]
+        if twice:
+            problems.append(f"{name}: expected each name once, got {twice} more than once")
+    if not table.utterance_ids:
+        problems.append("utterance_ids: expected at least one clip, got none")
+    for name in _TEXT_FIELDS:
+        texts = getattr(table, name)
+        if len(texts) != len(table):
+            problems.append(f"{name}: expected {len(table)}, one per id, got {len(texts)}")
+        wrong = [row for row, text in enumerate(texts) if not isinstance(text, str) or not text]
+        if wrong:
+            problems.append(f"{name}: expected non-empty texts, got others in rows {wrong[:5]}")
+    return problems
+
+
+def _shape_problems(table: PredictionTable) -> list[str]:
+    n, c, a = len(table), len(table.categories), len(table.attributes)
+    expected: dict[str, tuple[Any, tuple[int, ...], str]] = {
+        "category_targets": (table.category_targets, (n,), "iu"),
+        "attribute_targets": (table.attribute_targets, (n, a), "f"),
+    }
+    problems = []
+    for name, width in (("logits", c), ("attribute_outputs", a)):
+        for modality, values in getattr(table, name).items():
+            if modality in set(Modality):
+                expected[f"{name}[{modality}]"] = (values, (n, width), "f")
+            else:
+                known = [str(m) for m in Modality]
+                problems.append(f"{name}: expected keys among {known}, got {modality!r}")
+    for name, (values, shape, kinds) in expected.items():
+        array = np.asarray(values)
+        if array.shape != shape:
+            problems.append(f"{name}: expected shape {shape}, got {array.shape}")
+        if array.dtype.kind not in kinds:
+            kind = "integers" if kinds == "iu" else "floats"
+            problems.append(f"{name}: expected {kind}, got {array.dtype}")
+    return problems
+
+
+def _row_problems(table: PredictionTable) -> list[str]:
+    keys = Counter(zip(table.partitions, table.utterance_ids, strict=True))
+    problems = [
+        f"{utterance!r}: expected once in partition {partition!r}, got {count} rows"
+        for (partition, utterance), count in keys.items()
+        if count > 1
+    ]
+    speaker_of: dict[str, str] = {}
+    for utterance, speaker in zip(table.utterance_ids, table.speakers, strict=True):
+        known = speaker_of.setdefault(utterance, speaker)
+        if known != speaker:
+            problems.append(f"{utterance!r}: expected one speaker, got {known!r} and {speaker!r}")
+    return problems
+
+
+def _number_problems(table: PredictionTable) -> list[str]:
+    ids, classes, targets = table.utterance_ids, len(table.categories), table.category_targets
+    wrong = (targets < UNKNOWN_CATEGORY) | (targets >= classes)
+    problems = [
+        f"{ids[row]!r}: expected a category target in [-1, {classes}), got {targets[row]}"
+        for row in np.flatnonzero(wrong)
+    ]
+    problems += [
+        f"{ids[row]!r}: expected attribute targets finite or NaN (unknown), got an infinite one"
+        for row in np.flatnonzero(np.isinf(table.attribute_targets).any(axis=1))
+    ]
+    for name, outputs in (("logits", table.logits), ("attributes", table.attribute_outputs)):
+        for modality, values in outputs.items():
+            fits = np.isfinite(values).all(axis=1) | np.isnan(values).all(axis=1)
+            problems += [
+                f"{ids[row]!r}: expected {modality} {name} finite in float32, or all NaN where "
+                f"the modality is absent, got {values[row].tolist()}"
+                for row in np.flatnonzero(~fits)
+            ]
+    return problems
+
+
+def _presence_problems(table: PredictionTable) -> list[str]:
+    ids = table.utterance_ids
+    present = {modality: table.present(modality) for modality in Modality}
+    problems = []
+    if table.categories and table.attributes:
+        for modality in Modality:
+            other = ~np.isnan(table.attribute_outputs[modality]).all(axis=1)
+            problems += [
+                f"{ids[row]!r}: expected {modality} outputs for categories and attributes, or for "
+                "neither, got one of the two"
+                for row in np.flatnonzero(present[modality] != other)
+            ]
+    nothing = ~np.logical_or.reduce(list(present.values()))
+    return problems + [
+        f"{ids[row]!r}: expected an output from some modality, got none"
+        for row in np.flatnonzero(nothing)
+    ]

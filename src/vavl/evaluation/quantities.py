@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vavl import metrics
+from vavl.errors import InputError
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.views import View, ViewOutputs, available_views, view_outputs
 from vavl.metrics import sentiment
@@ -30,7 +30,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Quantity:
-    """One thing that is predicted, with what every view says about it in every seed.
+    """One thing that is predicted, with what every view predicts in every seed.
 
     Attributes:
         name: ``"category"``, or the name of an attribute.
@@ -40,7 +40,7 @@ class Quantity:
         known: ``(N,)`` True where the target is known.
         predictions: View to ``(K, N)``: class indices or values, one row per seed. Arbitrary where
             the view is not present.
-        present: View to ``(N,)``: True where the view says something.
+        present: View to ``(N,)``: True where the view predicts the clip.
         fallback: View to ``(N,)``: True where a fused view had to do with one modality.
         sums: ``(targets (n,), predictions (n,), groups (n,), count)`` to ``(count, ...)``: the sums
             over the clips of each group.
@@ -60,18 +60,47 @@ class Quantity:
 
     @property
     def views(self) -> tuple[View, ...]:
-        """The views that say something about at least one clip whose target is known."""
-        return tuple(v for v in self.predictions if (self.known & self.present[v]).any())
+        """The views that predict at least one clip whose target is known."""
+        return tuple(view for view in self.predictions if self.scored(view).any())
+
+    def scored(self, view: View) -> NDArray[np.bool_]:
+        """``(N,)`` True for the clips that a view is scored on."""
+        return self.known & self.present[view]
+
+    def unaided(self, view: View) -> NDArray[np.bool_]:
+        """``(N,)`` True for the clips that a view predicts without falling back to one modality."""
+        return self.present[view] & ~self.fallback[view]
 
     def sums_by_group(
         self, view: View, rows: NDArray[np.bool_], groups: Indices, count: int
     ) -> Floats:
-        """Sums of ``rows`` within each of ``count`` groups, per seed: ``(K, count, ...)``."""
+        """Sums of ``rows`` within each of ``count`` groups, per seed: ``(K, count, ...)``.
+
+        Args:
+            view: One of the views.
+            rows: ``(N,)`` True for the clips that count.
+            groups: ``(N,)`` group of each clip, in [0, count).
+            count: Number of groups.
+        """
         per_seed = [
             self.sums(self.targets[rows], predictions[rows], groups[rows], count)
             for predictions in self.predictions[view]
         ]
         return np.stack(per_seed)
+
+    def group_scores(
+        self, measure: str, view: View, rows: NDArray[np.bool_], groups: Indices
+    ) -> Floats:
+        """One score of each group of clips, per seed: ``(K, groups)``, NaN for a group without any.
+
+        Args:
+            measure: Name of the score.
+            view: One of the views.
+            rows: ``(N,)`` True for the clips that count.
+            groups: ``(N,)`` group of each clip, from 0 on.
+        """
+        sums = self.sums_by_group(view, rows, groups, int(groups.max()) + 1)
+        return self.scores(sums)[measure]
 
 
 def ccc_name(attribute: str) -> str:
@@ -84,7 +113,7 @@ def quantities(tables: Sequence[PredictionTable]) -> tuple[Quantity, ...]:
 
     Args:
         tables: One per seed, the same clips in the same order, as
-            :func:`vavl.evaluation.alignment.align` brings them.
+            :func:`vavl.evaluation.predictions.align` brings them.
 
     Returns:
         The category first, where there are categories; then each attribute. Sentiment comes twice:
@@ -102,10 +131,24 @@ def quantities(tables: Sequence[PredictionTable]) -> tuple[Quantity, ...]:
     return tuple(found)
 
 
+def quantity_of(tables: Sequence[PredictionTable], measure: str) -> Quantity:
+    """What a measure is a measure of.
+
+    Raises:
+        InputError: The tables have no such measure.
+    """
+    found = quantities(tables)
+    for quantity in found:
+        if measure in quantity.measures:
+            return quantity
+    known = [name for quantity in found for name in quantity.measures]
+    raise InputError(f"metrics: expected some of {', '.join(known)}, got {measure!r}")
+
+
 def _category(table: PredictionTable, outputs: Mapping[View, list[ViewOutputs]]) -> Quantity:
     def labels(view: ViewOutputs) -> Indices:
-        said = np.where(view.present[:, None], view.probabilities, 0.0)
-        return np.argmax(said, axis=1).astype(np.int64)
+        known = np.where(view.present[:, None], view.probabilities, 0.0)
+        return np.argmax(known, axis=1).astype(np.int64)
 
     return Quantity(
         name=CATEGORY,
@@ -133,10 +176,10 @@ def _attribute(
         table,
         outputs,
         column,
-        convert=lambda values: values - shift,
         measures=(name,),
         compared=(name,),
-        sums=partial(_sums_of_items, items=metrics.moments),
+        convert=lambda values: values - shift,
+        items=metrics.moments,
         scores=lambda sums: {name: metrics.ccc_of_moments(sums)},
     )
 
@@ -144,18 +187,15 @@ def _attribute(
 def _sentiment(
     table: PredictionTable, outputs: Mapping[View, list[ViewOutputs]], column: int
 ) -> Quantity:
-    def on_the_scale(values: Floats) -> Floats:
-        # Rounded, since 32 bits in [0, 1] put a rater's 0 or 0.5 a little beside it.
-        return np.round(SENTIMENT.from_unit(values), 4)
-
     return _of_values(
         table,
         outputs,
         column,
-        convert=on_the_scale,
         measures=sentiment.SENTIMENT_MEASURES,
         compared=(),
-        sums=partial(_sums_of_items, items=sentiment.sentiment_items),
+        # Rounded, since 32 bits in [0, 1] put a rater's 0 or 0.5 a little beside it.
+        convert=lambda values: np.round(SENTIMENT.from_unit(values), 4),
+        items=sentiment.sentiment_items,
         scores=sentiment.measures_of_items,
     )
 
@@ -165,14 +205,19 @@ def _of_values(
     outputs: Mapping[View, list[ViewOutputs]],
     column: int,
     *,
+    measures: tuple[str, ...],
+    compared: tuple[str, ...],
     convert: Callable[[Floats], Floats],
-    **rest: Any,
+    items: Callable[[Floats, Floats], Floats],
+    scores: Callable[[Floats], dict[str, Floats]],
 ) -> Quantity:
-    """What the views say about an attribute; their product is that of categories alone."""
+    """An attribute as every view predicts it; the product is a view of categories alone."""
     outputs = {view: outs for view, outs in outputs.items() if view is not View.PRODUCT}
     targets = table.attribute_targets[:, column].astype(np.float64)
     return Quantity(
         name=table.attributes[column],
+        measures=measures,
+        compared=compared,
         targets=convert(targets),
         known=~np.isnan(targets),
         predictions={
@@ -181,7 +226,8 @@ def _of_values(
         },
         present={v: outs[0].present for v, outs in outputs.items()},
         fallback={v: outs[0].fallback for v, outs in outputs.items()},
-        **rest,
+        sums=partial(_sums_of_items, items=items),
+        scores=scores,
     )
 
 

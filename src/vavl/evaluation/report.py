@@ -1,4 +1,8 @@
-"""An evaluation as one page that needs nothing but itself, and as data beside it."""
+"""An evaluation as one page that needs nothing but itself, and as data beside it.
+
+Each section of the page is a function here, which gives its template (``report.html``) plain values
+and pictures, or nothing where there is nothing to show.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +13,29 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
 from vavl.errors import InputError
-from vavl.evaluation import learning, sections
+from vavl.evaluation import plots
+from vavl.evaluation.bootstrap import Interval
 from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.results import Evaluation
-from vavl.evaluation.sections import TRAINED_VIEWS
-from vavl.evaluation.summary import (
+from vavl.evaluation.scores import Evaluation
+from vavl.evaluation.summary import ScoreTable, notes, score_tables, to_csv, to_markdown
+from vavl.evaluation.views import TRAINED_VIEWS, View, available_views, view_outputs
+from vavl.evaluation.wording import (
+    difference_sentence,
     limits,
     measure_name,
-    notes,
     number,
-    score_tables,
-    to_csv,
-    to_markdown,
+    with_limits,
+    write_texts,
 )
-from vavl.system.atomic import atomic_write
 from vavl.training.run_folder import package_versions
+
+_RUNS_SHOWN = 20
+"""Beyond this many runs their single learning curves would make the page unwieldy."""
 
 
 def write_report(
@@ -57,15 +68,13 @@ def write_report(
     """
     out_dir = Path(out_dir)
     # Drawn and formatted first: where anything fails, the files of an earlier report stay whole.
-    files = {
+    texts = {
         "scores.json": json.dumps(evaluation.to_dict(), indent=2, allow_nan=False) + "\n",
         "scores.csv": to_csv(evaluation),
         "scores.md": to_markdown(evaluation, title),
         "report.html": _page(evaluation, tables, histories, config_text, title),
     }
-    for name, text in files.items():
-        with atomic_write(out_dir / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
+    write_texts(out_dir, texts)
     return out_dir / "report.html"
 
 
@@ -89,32 +98,33 @@ def _page(
     filters: dict[str, Callable[[Any], str]] = {
         "number": lambda value: _typographic(number(value)),
         "limits": lambda interval: _typographic(limits(interval)),
+        "count": lambda value: f"{value:,.0f}",
         "measure": measure_name,
         "typographic": _typographic,
     }
     environment.filters.update(filters)
     source = resources.files("vavl.evaluation").joinpath("report.html").read_text("utf-8")
-    missing = sections.missing(evaluation)
+    tables_of_scores = score_tables(evaluation)
     content: dict[str, Any] = {
         "title": title,
         "headline": _headline(evaluation),
         "notes": notes(evaluation),
         "confidence": _typographic(f"{evaluation.confidence * 100:g} %"),
-        "replicates": f"{evaluation.replicates:,}",
-        "draws": evaluation.draws,
-        "seeds": len(evaluation.seeds),
-        "partitions": evaluation.partitions,
-        "categories": evaluation.categories,
-        "attributes": evaluation.attributes,
-        "tables": sections.score_sections(evaluation),
-        "differences": sections.differences(evaluation),
-        "folds": sections.folds(evaluation),
-        "recalls": sections.recalls(evaluation),
-        "confusions": sections.confusions(evaluation),
-        "agreements": sections.agreements(evaluation, tables),
-        "missing": missing,
-        "missing_clips": f"{max((c.clips for c in evaluation.missing_curves), default=0):,}",
-        "learning": learning.learning_section(histories),
+        "evaluation": evaluation,
+        "tables": [(table, _interval_pictures(table)) for table in tables_of_scores],
+        "differences": _differences(evaluation),
+        "folds": {
+            measure: table.of_measure(measure)
+            for table in tables_of_scores
+            for measure in table.measures
+            if len(evaluation.partitions) > 1
+        },
+        "recalls": _recalls(evaluation),
+        "confusions": [c for c in evaluation.confusions if c.view in TRAINED_VIEWS],
+        "agreements": _agreements(evaluation, tables),
+        "missing": _missing(evaluation),
+        "missing_clips": max((curve.clips for curve in evaluation.missing_curves), default=0),
+        "learning": learning_section(histories),
         "config_text": config_text.strip(),
         "versions": package_versions(),
     }
@@ -124,7 +134,7 @@ def _page(
         "folds": ("Folds", content["folds"]),
         "categories": ("Categories", content["confusions"]),
         "attributes": ("Attributes", content["agreements"]),
-        "missing": ("Missing modality", missing),
+        "missing": ("Missing modality", content["missing"]),
         "learning": ("Learning curves", content["learning"]),
         "reading": ("How to read", True),
         "setup": ("Configuration", True),
@@ -136,24 +146,190 @@ def _page(
 
 
 def _headline(evaluation: Evaluation) -> str:
-    """The one sentence to take away: the best trained view, in its first measure."""
-    sentences: list[str] = []
+    """The one sentence to take away: the score of the best view that was trained."""
+    parts: list[str] = []
     for table in score_tables(evaluation):
         for measure in table.measures if table.measures[0].endswith("_ccc") else ("accuracy",):
             trained = [v for v in reversed(TRAINED_VIEWS) if (v, measure) in table.scores]
             if trained:
-                score = table.scores[trained[0], measure]
-                shown = f" ({limits(score.pooled)})" if limits(score.pooled) else ""
-                sentences.append(
-                    f"{measure_name(measure)} {number(score.pooled.estimate)}{shown}"
-                    if sentences
-                    else f"The {trained[0]} prediction reaches {measure_name(measure)} "
-                    f"{number(score.pooled.estimate)}{shown}"
-                )
-    return _typographic(", ".join(sentences) + ".") if sentences else ""
+                score = with_limits(table.scores[trained[0], measure].pooled)
+                start = "" if parts else f"The {trained[0]} prediction reaches "
+                parts.append(f"{start}{measure_name(measure)} {score}")
+    return _typographic(", ".join(parts) + ".") if parts else ""
 
 
 def _typographic(text: str) -> str:
     """With the minus signs and unbreakable spaces that a page can show, a terminal maybe not."""
     text = text.replace(" %", "\N{NO-BREAK SPACE}%")
     return re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", text)
+
+
+def _interval_pictures(table: ScoreTable) -> list[Markup]:
+    drawn = [m for m in table.measures if m in {"accuracy", "uar"} or m.endswith("_ccc")]
+    return [
+        Markup(plots.intervals({s.view: s.pooled for s in table.of_measure(measure)}, measure))
+        for measure in drawn
+    ]
+
+
+def _differences(evaluation: Evaluation) -> dict[str, Any] | None:
+    """Paired differences as pictures, and as sentences with what they come to."""
+    by_measure: dict[str, dict[View, Interval]] = {}
+    sentences = []
+    for found in evaluation.differences:
+        by_measure.setdefault(found.measure, {})[View(found.against)] = found.difference
+        verdict = "level"
+        if found.distinguishable:
+            verdict = "better" if found.difference.low > 0 else "worse"
+        sentences.append((difference_sentence(found, evaluation.confidence), verdict))
+    if not sentences:
+        return None
+    pictures = [Markup(plots.differences(*item)) for item in by_measure.items()]
+    return {"pictures": pictures, "sentences": sentences}
+
+
+def _recalls(evaluation: Evaluation) -> dict[str, Any] | None:
+    """Recall of every category as a picture and as a table."""
+    if not evaluation.confusions:
+        return None
+    by_view = {confusion.view: confusion.recalls for confusion in evaluation.confusions}
+    counts = [[sum(row) for row in confusion.counts] for confusion in evaluation.confusions]
+    # Unimodal views may lack some of the clips.
+    rows = [
+        (name, [found.estimate for found in recalls], max(clips))
+        for name, recalls, clips in zip(
+            evaluation.categories,
+            zip(*by_view.values(), strict=True),
+            zip(*counts, strict=True),
+            strict=True,
+        )
+    ]
+    picture = Markup(plots.recall_bars(by_view, evaluation.categories))
+    return {"picture": picture, "views": list(by_view), "rows": rows}
+
+
+def _agreements(evaluation: Evaluation, tables: Sequence[PredictionTable]) -> list[dict[str, Any]]:
+    """Predicted against true values of every attribute and trained view."""
+    found = []
+    for column, attribute in enumerate(evaluation.attributes):
+        pairs = {view: _known_pairs(tables, view, column) for view in TRAINED_VIEWS}
+        pairs = {view: pair for view, pair in pairs.items() if pair.size}
+        if not pairs:
+            continue
+        # The same axes for all views, wide enough for the few that leave the range of the targets.
+        low = min(0.0, *(float(pair.min()) for pair in pairs.values()))
+        high = max(1.0, *(float(pair.max()) for pair in pairs.values()))
+        pictures = [
+            {
+                "view": view,
+                "ccc": evaluation.score(view, f"{attribute}_ccc").pooled.estimate,
+                "svg": Markup(plots.agreement(pair[0], pair[1], view, (low, high))),
+            }
+            for view, pair in pairs.items()
+        ]
+        found.append({"name": attribute, "pictures": pictures})
+    return found
+
+
+def _known_pairs(
+    tables: Sequence[PredictionTable], view: View, column: int
+) -> NDArray[np.floating[Any]]:
+    """``(2, N)`` targets and predictions of an attribute, where both are known."""
+    pairs = [
+        (table.attribute_targets[:, column], view_outputs(table, view).attributes[:, column])
+        for table in tables
+        if view in available_views(table)
+    ]
+    both = np.concatenate([np.empty((2, 0)), *pairs], axis=1)
+    return both[:, ~np.isnan(both).any(axis=0)]
+
+
+def _missing(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Curves of missing modalities by measure."""
+    groups = []
+    for measure in dict.fromkeys(curve.measure for curve in evaluation.missing_curves):
+        mine = [curve for curve in evaluation.missing_curves if curve.measure == measure]
+        values = [value for curve in mine for value in curve.values]
+        margin = 0.06 * (max(values) - min(values)) or 0.01
+        limits_shared = min(values) - margin, max(values) + margin
+        pictures = [
+            Markup(plots.missing_lines([c for c in mine if c.missing == missing], limits_shared))
+            for missing in dict.fromkeys(curve.missing for curve in mine)
+        ]
+        groups.append({"measure": measure, "pictures": pictures})
+    return groups
+
+
+def learning_section(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any] | None:
+    """All runs together, and each by itself; None where no run logged anything.
+
+    Args:
+        histories: Name of a run to the lines of its ``metrics.jsonl``.
+    """
+    runs = {name: series for name, lines in histories.items() if (series := _series(lines))}
+    if not runs:
+        return None
+    several, few = len(runs) > 1, len(runs) <= _RUNS_SHOWN
+
+    def pictures(chosen: Sequence[Mapping[str, Any]]) -> list[Any]:
+        scores = dict.fromkeys(score for run in chosen for score in run)
+        return [
+            Markup(plots.learning_curves([run[s] for run in chosen if s in run], s)) for s in scores
+        ]
+
+    return {
+        "count": len(runs),
+        "overview": pictures(list(runs.values())) if several else [],
+        "runs": [{"name": n, "pictures": pictures([run])} for n, run in runs.items()]
+        if few
+        else [],
+        "left_out": not few,
+    }
+
+
+def _series(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """The series of one run by the score that they are drawn with."""
+
+    def series(*keys: str) -> NDArray[np.float64]:
+        return np.array([_value(line, keys) for line in lines])
+
+    def mean_ccc(view: str) -> NDArray[np.float64]:
+        """Mean over attributes of each epoch."""
+        return np.array(
+            [
+                float(np.mean(found)) if (found := _cccs(line, view)) else float("nan")
+                for line in lines
+            ]
+        )
+
+    if not lines:
+        return {}
+    losses = {
+        "epoch": series("epoch"),
+        "train": series("train", "loss"),
+        "development": series("development", "loss"),
+    }
+    views = [str(view) for view in TRAINED_VIEWS]
+    accuracy = {view: series("development", view, "accuracy") for view in views}
+    concordance = {view: mean_ccc(view) for view in views}
+    found = {
+        name: losses | scores
+        for name, scores in (("accuracy", accuracy), ("mean CCC", concordance))
+        if any(np.isfinite(values).any() for values in scores.values())
+    }
+    return found or {"score": losses}
+
+
+def _value(line: Mapping[str, Any], keys: Sequence[str]) -> float:
+    """A number deep in a line of ``metrics.jsonl``; NaN where anything on the way is missing."""
+    found: Any = line
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return float(found) if isinstance(found, (int, float)) else float("nan")
+
+
+def _cccs(line: Mapping[str, Any], view: str) -> list[float]:
+    development = line.get("development") or {}
+    scores = development.get(view) or {}
+    values = [_value(scores, [name]) for name in scores if name.endswith("_ccc")]
+    return [value for value in values if np.isfinite(value)]

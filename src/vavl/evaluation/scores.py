@@ -1,28 +1,170 @@
-"""Scores of prediction tables: per fold and pooled, with intervals, for every view."""
+"""Scores of prediction tables: pooled and per fold, with intervals, for every view.
+
+Everything here is made of one step, :func:`resampled_scores`: the scores of a view on some clips,
+and on resamples of their speakers. Two views that are resampled in the same scope can be subtracted
+resample by resample, which is how a difference gets its interval.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vavl import metrics
 from vavl.errors import InputError
-from vavl.evaluation.alignment import align
-from vavl.evaluation.bootstrap import CONFIDENCE, Interval, percentile_interval
-from vavl.evaluation.missing import DRAWS, missing_curves
-from vavl.evaluation.predictions import PredictionTable
+from vavl.evaluation.bootstrap import CONFIDENCE, Interval, Scope, percentile_interval
+from vavl.evaluation.missing import DRAWS, MissingCurve, missing_curves
+from vavl.evaluation.predictions import PredictionTable, align
 from vavl.evaluation.quantities import CATEGORY, Floats, Quantity, quantities
-from vavl.evaluation.resampling import Resampling, Scope
-from vavl.evaluation.results import Confusion, Difference, Evaluation, Score
 from vavl.evaluation.views import View
-from vavl.types import STREAMS
+from vavl.types import STREAMS, Modality
 
-__all__ = ["COMPARISONS", "Evaluation", "evaluate_tables"]
+SCHEMA_VERSION = 1
+"""Version of :meth:`Evaluation.to_dict`, and with it of ``scores.json``."""
 
 COMPARISONS = (View.AVERAGE, View.PRODUCT, View.ACOUSTIC, View.VISUAL)
 """What the learned fusion is compared with."""
+
+# As `scores.json` has named them from the start.
+_STORED_NAMES = {"variant": "view", "against": "baseline", "difference": "pooled"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measure of one view.
+
+    Attributes:
+        quantity: ``"category"``, or the name of an attribute.
+        view: What the predictions were made from.
+        measure: One of :data:`vavl.metrics.CATEGORY_MEASURES`, ``"<attribute>_ccc"``, or one of
+            :data:`vavl.metrics.sentiment.SENTIMENT_MEASURES`.
+        pooled: Over the clips of all partitions together; mean over seeds.
+        folds: Partition to its own score; mean over seeds.
+        fold_mean: Mean of the folds.
+        fold_std: Standard deviation of the folds (n - 1); NaN with a single one.
+        seed_std: Standard deviation of the pooled score over seeds (n - 1); NaN with a single one.
+        clips: Number of clips scored.
+        fallbacks: Number of those for which a fused view had to do with one modality.
+    """
+
+    quantity: str
+    view: View
+    measure: str
+    pooled: Interval
+    folds: Mapping[str, Interval]
+    fold_mean: float
+    fold_std: float
+    seed_std: float
+    clips: int
+    fallbacks: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one prediction is above another, on the clips that both make.
+
+    Attributes:
+        quantity: ``"category"``, or the name of an attribute.
+        variant: The prediction that is looked at: a view of a model, or a variant of a study.
+        against: What it is compared with, of the same kind.
+        measure: Name of the score.
+        difference: Of the pooled scores, variant minus the other, with the interval from the same
+            resamples for both.
+        clips: Number of clips.
+    """
+
+    quantity: str
+    variant: str
+    against: str
+    measure: str
+    difference: Interval
+    clips: int
+
+    @property
+    def distinguishable(self) -> bool:
+        """True where the interval does not hold 0."""
+        return self.difference.low > 0 or self.difference.high < 0
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Confusion matrix of one view, pooled over partitions.
+
+    Attributes:
+        view: What the predictions were made from.
+        counts: Rows are targets, columns are predictions, both in the order of the categories; mean
+            over seeds, so not always whole numbers.
+        recalls: Recall of each category with its interval; NaN where it does not occur.
+    """
+
+    view: View
+    counts: tuple[tuple[float, ...], ...]
+    recalls: tuple[Interval, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that is known about a set of prediction tables.
+
+    Attributes:
+        categories: Category names, possibly none.
+        attributes: Attribute names, possibly none.
+        partitions: Names of the folds.
+        seeds: Labels of the seeds averaged over; empty when none were given.
+        clips: Number of rows: clips, counted once for every partition that tests them.
+        speakers: Number of speakers.
+        without: Modality to the number of clips that lack it.
+        replicates: Bootstrap resamples.
+        confidence: Share of the bootstrap distribution within an interval.
+        draws: Random orders that the curves of missing modalities are averaged over.
+        scores: Every measure of every view.
+        differences: The learned fusion against the other views.
+        confusions: Confusion matrices; none for a model of attributes only.
+        missing_curves: Score against the share of clips that lack a modality.
+        remarks: What else a reader has to know, such as folds that are not trained yet.
+    """
+
+    categories: tuple[str, ...]
+    attributes: tuple[str, ...]
+    partitions: tuple[str, ...]
+    seeds: tuple[str, ...]
+    clips: int
+    speakers: int
+    without: Mapping[Modality, int]
+    replicates: int
+    confidence: float
+    draws: int
+    scores: tuple[Score, ...]
+    differences: tuple[Difference, ...]
+    confusions: tuple[Confusion, ...]
+    missing_curves: tuple[MissingCurve, ...]
+    remarks: tuple[str, ...] = ()
+
+    def score(self, view: View | str, measure: str) -> Score:
+        """The score of a view by the name of its measure.
+
+        Raises:
+            InputError: Not scored; the message lists what is.
+        """
+        for score in self.scores:
+            if (score.view, score.measure) == (view, measure):
+                return score
+        known = sorted({f"{score.view} {score.measure}" for score in self.scores})
+        raise InputError(f"{view} {measure}: not among the scores of this evaluation: {known}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-compatible values; what is not a number (NaN) becomes None."""
+        content: dict[str, Any] = _json_compatible(asdict(self))
+        content["differences"] = [
+            {_STORED_NAMES.get(name, name): value for name, value in found.items()}
+            for found in content["differences"]
+        ]
+        return {"schema_version": SCHEMA_VERSION, **content}
 
 
 def evaluate_tables(
@@ -32,7 +174,7 @@ def evaluate_tables(
     replicates: int = 2000,
     seed: int = 0,
 ) -> Evaluation:
-    """Scores what models said about their test sets.
+    """Scores what models predicted for their test sets.
 
     Pooled scores are taken over the clips of all partitions together. Intervals resample speakers
     (:mod:`vavl.evaluation.bootstrap`). Scores of several seeds are averaged within each resample:
@@ -69,61 +211,131 @@ def evaluate_tables(
     labels, aligned = align(tables, seeds)
     first = aligned[0]
     scored = quantities(aligned)
-    resampling = Resampling(first, replicates, seed)
+    everything, folds = scopes(first, replicates, seed)
     return Evaluation(
         categories=first.categories,
         attributes=first.attributes,
-        partitions=tuple(resampling.folds),
+        partitions=tuple(folds),
         seeds=labels,
         clips=len(first),
-        speakers=resampling.everything.speakers,
+        speakers=everything.speakers,
         without={modality: int((~first.present(modality)).sum()) for modality in STREAMS},
         replicates=replicates,
         confidence=CONFIDENCE,
         draws=DRAWS,
         scores=tuple(
-            score for q in scored for v in q.views for score in view_scores(q, v, resampling)
+            score for q in scored for v in q.views for score in view_scores(q, v, everything, folds)
         ),
-        differences=tuple(d for q in scored for d in _differences(q, resampling.everything)),
+        differences=tuple(d for q in scored for d in _differences(q, everything)),
         confusions=tuple(
-            _confusion(quantity, view, resampling.everything)
-            for quantity in scored
-            if quantity.name == CATEGORY
-            for view in quantity.views
+            _confusion(q, view, everything)
+            for q in scored
+            if q.name == CATEGORY
+            for view in q.views
         ),
         missing_curves=tuple(c for q in scored for c in missing_curves(q, seed=seed)),
     )
 
 
-def view_scores(quantity: Quantity, view: View, resampling: Resampling) -> list[Score]:
+def scopes(table: PredictionTable, replicates: int, seed: int) -> tuple[Scope, dict[str, Scope]]:
+    """What is scored of a table: everything together, and each fold by itself."""
+    partitions = np.asarray(table.partitions)
+
+    def scope(rows: NDArray[np.bool_], number: int) -> Scope:
+        return Scope(rows, table.speakers, replicates, (seed, 0, number))
+
+    names = dict.fromkeys(table.partitions)
+    return (
+        scope(np.ones(len(table), np.bool_), 0),
+        {name: scope(partitions == name, n) for n, name in enumerate(names, start=1)},
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ResampledScores:
+    """Scores of one view on some clips, and on resamples of their speakers.
+
+    Attributes:
+        by_seed: Measure to ``(K,)``: the score of each seed.
+        drawn: Measure to ``(R,)``: the score of each resample, mean over seeds.
+        speakers: Number of speakers that contributed.
+    """
+
+    by_seed: Mapping[str, Floats]
+    drawn: Mapping[str, Floats]
+    speakers: int
+
+    def estimate(self, measure: str) -> float:
+        """Mean over seeds."""
+        return float(self.by_seed[measure].mean())
+
+    def interval(self, measure: str) -> Interval:
+        """The score with its interval."""
+        return percentile_interval(self.estimate(measure), self.drawn[measure], self.speakers)
+
+    def minus(self, other: ResampledScores, measure: str) -> Interval:
+        """The difference to another view's score on the same clips and in the same resamples."""
+        estimate = self.estimate(measure) - other.estimate(measure)
+        replicates = self.drawn[measure] - other.drawn[measure]
+        return percentile_interval(estimate, replicates, self.speakers)
+
+
+def resampled_scores(
+    quantity: Quantity, view: View, rows: NDArray[np.bool_], scope: Scope
+) -> ResampledScores:
+    """Scores a view on some clips.
+
+    Args:
+        quantity: What is scored.
+        view: One of the quantity's views.
+        rows: ``(N,)`` True for the clips that are scored; those outside of the scope are left out.
+        scope: The speakers and their resamples.
+    """
+    sums = _sums(quantity, view, rows, scope)
+    drawn = [quantity.scores(resample) for resample in scope.resampled(sums)]
+    return ResampledScores(
+        quantity.scores(sums.sum(axis=1)),
+        {m: np.mean([scores[m] for scores in drawn], axis=0) for m in quantity.measures},
+        scope.contributing(rows),
+    )
+
+
+def _sums(quantity: Quantity, view: View, rows: NDArray[np.bool_], scope: Scope) -> Floats:
+    return quantity.sums_by_group(view, rows & scope.rows, scope.speaker_of, scope.speakers)
+
+
+def view_scores(
+    quantity: Quantity, view: View, everything: Scope, folds: Mapping[str, Scope]
+) -> list[Score]:
     """Every measure of one view.
 
     Args:
         quantity: What is scored.
         view: One of the quantity's views.
-        resampling: Resamples of the same clips.
+        everything: All clips.
+        folds: The clips of each fold.
     """
-    rows = quantity.known & quantity.present[view]
-    pooled, per_seed = _intervals(quantity, view, rows, resampling.everything)
-    folds = {
-        name: _intervals(quantity, view, rows, scope)[0]
-        for name, scope in resampling.folds.items()
+    rows = quantity.scored(view)
+    pooled = resampled_scores(quantity, view, rows, everything)
+    by_fold = {
+        name: resampled_scores(quantity, view, rows, scope)
+        for name, scope in folds.items()
         if (rows & scope.rows).any()
     }
     scores = []
     for measure in quantity.measures:
-        mine = {name: intervals[measure] for name, intervals in folds.items()}
-        estimates = np.array([interval.estimate for interval in mine.values()])
+        intervals = {name: scores.interval(measure) for name, scores in by_fold.items()}
+        estimates = np.array([interval.estimate for interval in intervals.values()])
         scores.append(
             Score(
                 quantity=quantity.name,
                 view=view,
                 measure=measure,
-                pooled=pooled[measure],
-                folds=mine,
+                pooled=pooled.interval(measure),
+                folds=intervals,
                 fold_mean=float(estimates.mean()),
                 fold_std=_std(estimates),
-                seed_std=_std(per_seed[measure]),
+                seed_std=_std(pooled.by_seed[measure]),
                 clips=int(rows.sum()),
                 fallbacks=int((rows & quantity.fallback[view]).sum()),
             )
@@ -131,47 +343,31 @@ def view_scores(quantity: Quantity, view: View, resampling: Resampling) -> list[
     return scores
 
 
-def _intervals(
-    quantity: Quantity, view: View, rows: NDArray[np.bool_], scope: Scope
-) -> tuple[dict[str, Interval], dict[str, Floats]]:
-    """Intervals by measure, and the scores of the single seeds."""
-    sums = scope.sums(quantity, view, rows)
-    per_seed = quantity.scores(sums.sum(axis=1))
-    drawn = [quantity.scores(resampled) for resampled in scope.resampled(sums)]
-    speakers = scope.contributing(rows)
-    intervals = {}
-    for measure in quantity.measures:
-        replicates = np.mean([scores[measure] for scores in drawn], axis=0)
-        estimate = float(per_seed[measure].mean())
-        intervals[measure] = percentile_interval(estimate, replicates, speakers)
-    return intervals, per_seed
-
-
 def _differences(quantity: Quantity, scope: Scope) -> list[Difference]:
+    """The learned fusion against every other view."""
     view = View.AUDIOVISUAL
     differences: list[Difference] = []
     for baseline in COMPARISONS:
-        if view not in quantity.views or baseline not in quantity.views:
+        if not {view, baseline} <= set(quantity.views):
             continue
-        rows = quantity.known & quantity.present[view] & quantity.present[baseline]
+        rows = quantity.scored(view) & quantity.scored(baseline)
         if not rows.any():
             continue
-        sums = [scope.sums(quantity, v, rows) for v in (view, baseline)]
-        estimates = [quantity.scores(s.sum(axis=1)) for s in sums]
-        drawn = [[quantity.scores(r) for r in scope.resampled(s)] for s in sums]
-        for measure in quantity.compared:
-            above = np.mean([scores[measure] for scores in drawn[0]], axis=0)
-            below = np.mean([scores[measure] for scores in drawn[1]], axis=0)
-            estimate = float(estimates[0][measure].mean() - estimates[1][measure].mean())
-            interval = percentile_interval(estimate, above - below, scope.contributing(rows))
-            clips = int(rows.sum())
-            differences.append(Difference(quantity.name, view, baseline, measure, interval, clips))
+        fused, other = (resampled_scores(quantity, v, rows, scope) for v in (view, baseline))
+        differences += [
+            Difference(
+                *(quantity.name, view, baseline, measure),
+                fused.minus(other, measure),
+                int(rows.sum()),
+            )
+            for measure in quantity.compared
+        ]
     return differences
 
 
 def _confusion(quantity: Quantity, view: View, scope: Scope) -> Confusion:
-    rows = quantity.known & quantity.present[view]
-    sums = scope.sums(quantity, view, rows)
+    rows = quantity.scored(view)
+    sums = _sums(quantity, view, rows, scope)
     recalls = metrics.class_recalls(sums.sum(axis=1)).mean(axis=0)  # (C,)
     drawn = np.mean([metrics.class_recalls(r) for r in scope.resampled(sums)], axis=0)  # (R, C)
     intervals = []
@@ -183,4 +379,14 @@ def _confusion(quantity: Quantity, view: View, scope: Scope) -> Confusion:
 
 
 def _std(values: Floats) -> float:
-    return float(values.std(ddof=1)) if values.size > 1 else float("nan")
+    return float(values.std(ddof=1)) if values.size > 1 else math.nan
+
+
+def _json_compatible(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _json_compatible(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_compatible(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, (View, Modality)) else value

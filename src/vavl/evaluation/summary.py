@@ -1,49 +1,40 @@
-"""An evaluation as words and tables: sentences, console, Markdown and CSV."""
+"""An evaluation as tables and notes: on the console, in Markdown and in CSV."""
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vavl.evaluation.bootstrap import Interval
 from vavl.evaluation.quantities import CATEGORY
-from vavl.evaluation.results import Difference, Evaluation, Score
+from vavl.evaluation.scores import Evaluation, Score
 from vavl.evaluation.views import View
+from vavl.evaluation.wording import (
+    cell_text,
+    counted,
+    csv_table,
+    difference_sentence,
+    limits,
+    markdown_table,
+    measure_name,
+    number,
+    speakers_notes,
+    with_limits,
+    with_spread,
+)
 from vavl.metrics.sentiment import SENTIMENT_MEASURES
 from vavl.types import Modality
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-FEW_SPEAKERS = 20
-"""Below this many speakers a percentile interval is a rough guide."""
-
 _COLUMNS = 4
-_VIEW_PHRASES = {
-    View.ACOUSTIC: "the acoustic prediction",
-    View.VISUAL: "the visual prediction",
-    View.AUDIOVISUAL: "the learned fusion",
-    View.AVERAGE: "the average of the two",
-    View.PRODUCT: "the product of the two",
-}
-_MEASURE_NAMES = {
-    "accuracy": "accuracy",
-    "uar": "UAR",
-    "f1_macro": "F1-macro",
-    "f1_micro": "F1-micro",
-    "sentiment_mae": "MAE",
-    "sentiment_correlation": "correlation",
-    "sentiment_accuracy_7": "7-class accuracy",
-    "sentiment_accuracy_2": "2-class accuracy",
-    "sentiment_f1_2": "2-class F1",
-    "sentiment_accuracy_2_with_neutral": "2-class accuracy with neutral",
-    "sentiment_f1_2_with_neutral": "2-class F1 with neutral",
-}
 _TABLES = ("Categories", "Attributes (CCC)", "Sentiment (-3 to 3)")
+_CSV_COLUMNS = (
+    *("kind", "quantity", "view", "baseline", "measure", "scope", "partition", "missing", "share"),
+    *("estimate", "low", "high", "std", "clips"),
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +52,14 @@ class ScoreTable:
     measures: tuple[str, ...]
     views: tuple[View, ...]
     scores: dict[tuple[View, str], Score]
+
+    def of_view(self, view: View) -> list[Score | None]:
+        """A row: one score per measure, None where the view has none."""
+        return [self.scores.get((view, measure)) for measure in self.measures]
+
+    def of_measure(self, measure: str) -> list[Score]:
+        """A column: the scores of all views that have one."""
+        return [self.scores[v, measure] for v in self.views if (v, measure) in self.scores]
 
 
 def score_tables(evaluation: Evaluation) -> tuple[ScoreTable, ...]:
@@ -86,71 +85,10 @@ def _table_of(score: Score) -> str:
     return _TABLES[2] if score.measure in SENTIMENT_MEASURES else _TABLES[1]
 
 
-def number(value: float) -> str:
-    """Three decimals, never ``-0.000``; ``n/a`` for what is not a number."""
-    if not math.isfinite(value):
-        return "n/a"
-    text = f"{value:.3f}"
-    return text.lstrip("-") if float(text) == 0 else text
-
-
-def percent(share: float) -> str:
-    """``53 %``."""
-    return f"{100 * share:.0f} %"
-
-
-def with_limits(interval: Interval) -> str:
-    """``0.816 (0.780 to 0.852)``, or the estimate alone where there is no interval."""
-    ends = limits(interval)
-    return number(interval.estimate) + (f" ({ends})" if ends else "")
-
-
-def limits(interval: Interval) -> str:
-    """``0.780 to 0.852``, or an empty text where there is no interval."""
-    if not math.isfinite(interval.low):
-        return ""
-    return f"{number(interval.low)} to {number(interval.high)}"
-
-
-def measure_name(measure: str) -> str:
-    """What a measure is called in tables."""
-    return _MEASURE_NAMES.get(measure) or f"{measure.removesuffix('_ccc')} CCC"
-
-
-def difference_sentence(difference: Difference, confidence: float) -> str:
-    """Says in plain words how two views compare, and whether the clips can tell them apart.
-
-    Example:
-        >>> difference_sentence(
-        ...     Difference("category", View.AUDIOVISUAL, View.AVERAGE, "uar",
-        ...                Interval(0.012, -0.003, 0.027), clips=100), 0.95)
-        'UAR: the learned fusion is 0.012 above the average of the two (95 % interval -0.003 to \
-0.027): not distinguishable.'
-    """
-    found = difference.pooled
-    name = measure_name(difference.measure)
-    subject, other = _VIEW_PHRASES[difference.view], _VIEW_PHRASES[difference.baseline]
-    size = number(abs(found.estimate))
-    if float(size) == 0:
-        relation = f"level with {other}"
-    else:
-        relation = f"{size} {'above' if found.estimate > 0 else 'below'} {other}"
-    # Not str.capitalize, which would make "Uar" of "UAR".
-    start = f"{name[0].upper()}{name[1:]}: {subject} is {relation}"
-    if not limits(found):
-        return f"{start} (no interval: it takes at least two speakers)."
-    verdict = "not distinguishable"
-    if difference.distinguishable:
-        verdict = "distinguishably better" if found.low > 0 else "distinguishably worse"
-    of = "" if found.estimate >= 0 else " of the difference"
-    return f"{start} ({confidence * 100:g} % interval{of} {limits(found)}): {verdict}."
-
-
 def notes(evaluation: Evaluation) -> tuple[str, ...]:
     """What a reader has to know before trusting the numbers."""
-    clips = "clip" if evaluation.clips == 1 else "clips"
     found = [
-        f"{evaluation.clips:,} {clips} of {counted(evaluation.speakers, 'speaker')} in "
+        f"{counted(evaluation.clips, 'clip')} of {counted(evaluation.speakers, 'speaker')} in "
         f"{counted(len(evaluation.partitions), 'partition')}."
     ]
     if len(evaluation.seeds) > 1:
@@ -168,16 +106,7 @@ def notes(evaluation: Evaluation) -> tuple[str, ...]:
                 f"{counted(count, 'clip')} {verb} {lack}: for them the fused views use the other "
                 "modality alone."
             )
-    if evaluation.speakers < 2:
-        found.append("One speaker says nothing about others: there are no intervals.")
-    elif evaluation.speakers < FEW_SPEAKERS:
-        found.append(few_speakers(evaluation.speakers))
-    return (*found, *evaluation.remarks)
-
-
-def few_speakers(speakers: int) -> str:
-    """What to say about intervals over so few speakers."""
-    return f"With only {speakers} speakers percentile intervals tend to be too narrow."
+    return (*found, *speakers_notes(evaluation.speakers), *evaluation.remarks)
 
 
 def print_scores(evaluation: Evaluation, console: Console) -> None:
@@ -223,25 +152,35 @@ def print_scores(evaluation: Evaluation, console: Console) -> None:
         console.print(Text(difference_sentence(difference, evaluation.confidence)))
 
 
+def _cell(interval: Interval) -> str:
+    shown = limits(interval).replace(" to ", "-")
+    return f"{number(interval.estimate)}\n{shown}" if shown else number(interval.estimate)
+
+
+def _spread(score: Score) -> str:
+    return f"{number(score.fold_mean)}\n± {number(score.fold_std)}"
+
+
 def to_markdown(evaluation: Evaluation, title: str) -> str:
     """Score tables, folds and paired differences as Markdown."""
+    folds = evaluation.partitions
     lines = [f"# {cell_text(title)}", "", " ".join(map(cell_text, notes(evaluation)))]
-    for scores in score_tables(evaluation):
-        names = [measure_name(measure) for measure in scores.measures]
-        lines += ["", f"## {scores.title}, pooled", ""]
-        lines += markdown_row(["view", *names])
-        lines += ["|---|" + "---:|" * len(names)]
-        for view in scores.views:
-            cells = []
-            for measure in scores.measures:
-                score = scores.scores.get((view, measure))
-                shown = f" ({limits(score.pooled)})" if score and limits(score.pooled) else ""
-                cells.append(f"{number(score.pooled.estimate)}{shown}" if score else "")
-            lines += markdown_row([str(view), *cells])
-        if len(evaluation.partitions) > 1:
-            lines += ["", f"## {scores.title}, by fold"]
-            for measure in scores.measures:
-                lines += ["", *_fold_rows(evaluation, scores, measure)]
+    for table in score_tables(evaluation):
+        rows = [
+            [
+                str(view),
+                *(with_limits(score.pooled) if score else "" for score in table.of_view(view)),
+            ]
+            for view in table.views
+        ]
+        lines += ["", f"## {table.title}, pooled", ""]
+        lines += markdown_table(["view", *map(measure_name, table.measures)], rows)
+        if len(folds) < 2:
+            continue
+        lines += ["", f"## {table.title}, by fold"]
+        for measure in table.measures:
+            names = [measure_name(measure), *folds, "mean ± SD"]
+            lines += ["", *markdown_table(names, _fold_rows(table.of_measure(measure), folds))]
     if evaluation.differences:
         lines += ["", "## Paired differences", ""]
         lines += [
@@ -251,6 +190,12 @@ def to_markdown(evaluation: Evaluation, title: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _fold_rows(scores: Iterable[Score], folds: Sequence[str]) -> Iterator[list[str]]:
+    for score in scores:
+        cells = [number(score.folds[f].estimate) if f in score.folds else "" for f in folds]
+        yield [str(score.view), *cells, with_spread(score.fold_mean, score.fold_std)]
+
+
 def to_csv(evaluation: Evaluation) -> str:
     """Every number of the evaluation in one long table.
 
@@ -258,15 +203,7 @@ def to_csv(evaluation: Evaluation) -> str:
     ``measure``, ``scope`` (pooled, fold, fold_mean), ``partition``, ``missing``, ``share``,
     ``estimate``, ``low``, ``high``, ``std``, ``clips``. Empty where a column does not apply.
     """
-    text = io.StringIO()
-    names = "kind quantity view baseline measure scope partition missing share estimate low high"
-    writer = csv.DictWriter(text, [*names.split(), "std", "clips"], lineterminator="\n")
-    writer.writeheader()
-    for row in _rows(evaluation):
-        writer.writerow(
-            {k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
-        )
-    return text.getvalue()
+    return csv_table(_CSV_COLUMNS, _rows(evaluation))
 
 
 def _rows(evaluation: Evaluation) -> Iterator[dict[str, object]]:
@@ -287,12 +224,12 @@ def _rows(evaluation: Evaluation) -> Iterator[dict[str, object]]:
         yield {
             "kind": "difference",
             "quantity": difference.quantity,
-            "view": difference.view,
-            "baseline": difference.baseline,
+            "view": difference.variant,
+            "baseline": difference.against,
             "measure": difference.measure,
             "scope": "pooled",
             "clips": difference.clips,
-            **vars(difference.pooled),
+            **vars(difference.difference),
         }
     for curve in evaluation.missing_curves:
         for share, value in zip(curve.shares, curve.values, strict=True):
@@ -307,40 +244,3 @@ def _rows(evaluation: Evaluation) -> Iterator[dict[str, object]]:
                 "estimate": value,
                 "clips": curve.clips,
             }
-
-
-def _fold_rows(evaluation: Evaluation, scores: ScoreTable, measure: str) -> list[str]:
-    folds = evaluation.partitions
-    lines = markdown_row([measure_name(measure), *folds, "mean ± SD"])
-    lines += ["|---|" + "---:|" * (len(folds) + 1)]
-    for view in scores.views:
-        score = scores.scores.get((view, measure))
-        if score:
-            cells = [number(score.folds[f].estimate) if f in score.folds else "" for f in folds]
-            lines += markdown_row([str(view), *cells, _spread(score).replace("\n", " ")])
-    return lines
-
-
-def markdown_row(cells: Sequence[str]) -> list[str]:
-    """A row of a Markdown table, as a list of one line."""
-    return ["| " + " | ".join(cell_text(cell) for cell in cells) + " |"]
-
-
-def cell_text(text: str) -> str:
-    """Text that cannot end a table cell or a line, nor start markup."""
-    escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-    return " ".join(escaped.split())
-
-
-def _cell(interval: Interval) -> str:
-    shown = limits(interval).replace(" to ", "-")
-    return f"{number(interval.estimate)}\n{shown}" if shown else number(interval.estimate)
-
-
-def _spread(score: Score) -> str:
-    return f"{number(score.fold_mean)}\n± {number(score.fold_std)}"
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 clip``, ``1,439 clips``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -36,19 +36,22 @@ class View(StrEnum):
     PRODUCT = "product"
 
 
+TRAINED_VIEWS = (View.ACOUSTIC, View.VISUAL, View.AUDIOVISUAL)
+"""The views that are outputs of the model, not computed from others."""
+
 FUSED = (View.AUDIOVISUAL, View.AVERAGE, View.PRODUCT)
 """The views that read both modalities of a clip."""
 
 
 @dataclass(frozen=True, eq=False)
 class ViewOutputs:
-    """What a view says about N clips.
+    """What a view predicts for N clips.
 
     Attributes:
-        probabilities: ``(N, C)`` float64, rows sum to 1; NaN where the view says nothing.
-        attributes: ``(N, A)`` float64; NaN where the view says nothing, which for the product is
-            everywhere.
-        present: ``(N,)`` True where the view says something.
+        probabilities: ``(N, C)`` float64, rows sum to 1; NaN where the view predicts nothing.
+        attributes: ``(N, A)`` float64; NaN where the view predicts nothing, which for the
+            product is everywhere.
+        present: ``(N,)`` True where the view predicts the clip.
         fallback: ``(N,)`` True where a fused view had to do with one modality.
     """
 
@@ -84,6 +87,31 @@ def available_views(table: PredictionTable) -> tuple[View, ...]:
         View.PRODUCT: both_occur and bool(table.categories),
     }
     return tuple(view for view, there in available.items() if there)
+
+
+def readable_view(table: PredictionTable, view: View | None) -> View:
+    """The view that a table is read by.
+
+    A fused view of clips that have all lost the same modality is that of the other modality.
+
+    Args:
+        table: N clips.
+        view: The view that is asked for; None is what the model answers: the fusion where there is
+            one, else the average of the two modalities, else the modality that there is.
+
+    Raises:
+        InputError: The table lacks it.
+    """
+    available = available_views(table)
+    if view in available:
+        return view
+    if view is None:
+        order = (View.AUDIOVISUAL, View.AVERAGE, View.ACOUSTIC, View.VISUAL)
+        return next(candidate for candidate in order if candidate in available)
+    left = [View(modality) for modality in STREAMS if View(modality) in available]
+    if view in FUSED and len(left) == 1:
+        return left[0]
+    raise InputError(f"view: expected one of {', '.join(available)}, got {view}")
 
 
 def view_outputs(table: PredictionTable, view: View) -> ViewOutputs:

@@ -20,7 +20,7 @@ from vavl.models.pretrained import CALIBRATION_FILE, CONFIG_FILE, FEATURES_FILE,
 from vavl.models.vavl import VAVL
 from vavl.system.atomic import atomic_folder, write_json
 from vavl.system.onnx import onnx_extra
-from vavl.system.processes import shown_pairs
+from vavl.system.processes import with_progress
 from vavl.training.run_folder import package_versions
 from vavl.types import Modality
 
@@ -94,7 +94,7 @@ def export_model(
         wanted = uses(model.config)
         paths = {use: temporary / f"{use}{_SUFFIXES[format]}" for use in wanted}
         written = ((use, write_graph(model, use, paths[use], format, quantize)) for use in wanted)
-        for use, found in shown_pairs(written, len(wanted), what="exporting", progress=progress):
+        for use, found in with_progress(written, len(wanted), what="exporting", progress=progress):
             difference = max(difference, found)
             sizes[use] = paths[use].stat().st_size
         for name in (CONFIG_FILE, FEATURES_FILE, CALIBRATION_FILE):

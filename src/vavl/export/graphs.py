@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vavl.errors import ExportError
 from vavl.inference.exported import PREDICTION, Graph
-from vavl.models.outputs import average_values
+from vavl.models.sequences import Sequences, average_values
 from vavl.models.vavl import VAVL
 from vavl.system.onnx import onnx_extra, open_session
 from vavl.types import STREAMS, Modality
@@ -66,10 +66,10 @@ class UseGraph(nn.Module):
             x = self.model.normalise(stream, x)
             if self.zero_padding:
                 x = x.masked_fill(~mask[..., None], 0.0)
-            unimodal.append(self.model.read(stream, x, mask))
+            unimodal.append(self.model.encode(stream, Sequences.whole(x, mask)))
         if self.use is Modality.AUDIOVISUAL and self.use in self.model.config.predictions:
             return self.model.fuse(*unimodal)
-        predictions = [each.prediction for each in unimodal]
+        predictions = [each.values for each in unimodal]
         if len(predictions) == 1:
             return predictions[0]
         return average_values(predictions, self.model.config)

@@ -1,4 +1,4 @@
-"""Faces in frames: what a detector finds, and the crop that brings its landmarks into place.
+"""Faces in frames, and the crops that bring their landmarks into place.
 
 Positions are continuous, in pixels: pixel ``i`` covers ``[i, i + 1)`` and has its centre at
 ``i + 0.5``; x grows to the right, y downwards.
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import InputError, all_problems
+from vavl.media.frames import check_frames
 
 LANDMARKS = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
 """The five landmarks in their order; left and right are those of the image, not of the person."""
@@ -33,7 +34,7 @@ _MOST_SAMPLES_PER_SIDE = 16
 """Bounds the work of a crop when a face is many times larger than it."""
 
 PIXELS_PER_PASS = 1 << 21
-"""Frames are made floating point in passes of at most so many pixels (25 MB), one at least."""
+"""Frames become floating point in passes of at most so many pixels (25 MB), at least one frame."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,31 +65,6 @@ class FaceDetector(Protocol):
             For each of the N frames its faces, the highest score first.
         """
         ...
-
-
-def check_frames(frames: NDArray[np.uint8]) -> None:
-    """Checks that frames are ``(N, H, W, 3)`` uint8; N may be 0, H and W are at least 1.
-
-    Raises:
-        InputError: They are not; names everything that is wrong.
-    """
-    if not isinstance(frames, np.ndarray):
-        raise InputError(
-            f"frames: expected an array (N, H, W, 3) of uint8, got {type(frames).__name__}"
-        )
-    problems = []
-    if frames.dtype != np.uint8:
-        problems.append(
-            f"expected uint8 in 0..255, got {frames.dtype}; values in [0, 1] want "
-            "np.round(frames * 255).astype(np.uint8)"
-        )
-    if frames.ndim != 4 or frames.shape[-1] != 3:
-        single = "; a single frame wants frames[None]" if frames.ndim == 3 else ""
-        problems.append(f"expected (N, H, W, 3) in RGB, got {frames.shape}{single}")
-    elif 0 in frames.shape[1:]:
-        problems.append(f"expected frames of at least 1 x 1 pixel, got {frames.shape}")
-    if problems:
-        raise InputError(all_problems("frames", problems))
 
 
 def template(size: int, margin: float = 0.0) -> NDArray[np.float64]:

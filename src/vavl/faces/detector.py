@@ -20,7 +20,8 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from vavl.errors import InputError, all_problems
-from vavl.faces.alignment import PIXELS_PER_PASS, Face, check_frames
+from vavl.faces.alignment import PIXELS_PER_PASS, Face
+from vavl.media.frames import check_frames
 
 
 class _ProposalNet(nn.Module):
@@ -102,7 +103,7 @@ def _flattened(x: Tensor) -> Tensor:
 @cache
 def pretrained() -> Cascade:
     """The networks with the weights of the package, ready for inference; read once."""
-    weights = resources.files("vavl.features") / "assets" / "mtcnn.safetensors"
+    weights = resources.files("vavl.faces") / "assets" / "mtcnn.safetensors"
     cascade = Cascade()
     cascade.load_state_dict(load(weights.read_bytes()))
     return cascade.requires_grad_(False).eval()
@@ -172,7 +173,7 @@ class _Candidates:
         return _Candidates(self.frame[index], self.box[index], self.score[index])
 
     def distinct(self, threshold: float, *, of_smaller: bool = False) -> Tensor:
-        """Indices of what non-maximum suppression leaves in each frame, frame by frame."""
+        """Indices of the boxes that non-maximum suppression keeps, frame by frame."""
         left = [torch.zeros(0, dtype=torch.int64)]
         for number in sorted(set(self.frame.tolist())):
             members = (self.frame == number).nonzero()[:, 0]
@@ -188,11 +189,11 @@ class _Candidates:
 class MtcnnDetector:
     """Finds faces with the three networks of MTCNN, whose weights come with the package.
 
-    The proposal network scans a pyramid of shrunken frames; what it proposes is cropped and
-    judged by the refine network, and what that leaves by the output network, which also places
-    the landmarks. All frames of a batch pass each network together; the faces of a frame do not
-    depend on the others. Frames where the smallest face sought is larger than the 48 pixels that
-    the output network sees are shrunk first, which makes large frames cheap.
+    The proposal network scans a pyramid of shrunken frames. The refine network rejects some of its
+    proposals, and the output network some of the rest; it also places the landmarks. All frames of
+    a batch pass each network together; the faces of a frame do not depend on the others. Frames
+    where the smallest face sought is larger than the 48 pixels that the output network sees are
+    shrunk first, which makes large frames cheap.
 
     Args:
         minimum_face_px: Side of the smallest face to find, at least 12. Default: a ninth of the
@@ -362,7 +363,7 @@ def _squared(candidates: _Candidates, frames: Tensor) -> _Candidates:
 
 
 def _crops(frames: Tensor, candidates: _Candidates, side: int) -> Tensor:
-    """Crops (K, 3, side, side) of boxes of whole pixels; what is beyond the frame is black."""
+    """Crops (K, 3, side, side) of boxes of whole pixels; pixels beyond the frame are black."""
     crops = torch.empty(len(candidates.frame), 3, side, side)
     height, width = frames.shape[2:]
     places = zip(candidates.frame.tolist(), candidates.box.int().tolist(), strict=True)
@@ -376,7 +377,7 @@ def _crops(frames: Tensor, candidates: _Candidates, side: int) -> Tensor:
 
 
 def _in_passes(network: nn.Module, crops: Tensor) -> list[Tensor]:
-    """What a network says of each crop, few enough at a time to bound the memory."""
+    """Output of a network for each crop, in passes that bound the memory."""
     starts = range(0, max(1, len(crops)), _CROPS_PER_PASS)
     parts = [network(crops[start : start + _CROPS_PER_PASS]) for start in starts]
     return [torch.cat(outputs) for outputs in zip(*parts, strict=True)]

@@ -1,4 +1,4 @@
-"""Faces over time: who is who from frame to frame, where they are in between, which one is main."""
+"""Faces over time: persons from frame to frame, places in between, and the main face."""
 
 from __future__ import annotations
 
@@ -15,19 +15,13 @@ from vavl.faces.alignment import Face, FaceDetector
 from vavl.media.frames import VideoFrame
 
 _FARTHEST = 0.6
-"""How far a face may be from where it is expected, in sides of its box."""
+"""Largest distance of a face from where it is expected, in sides of its box."""
 _GROWTH = 1.6
-"""How many times larger or smaller a face may be than before: beyond that, the scene was cut."""
+"""Largest change of a face's size, as a factor: beyond that, the scene was cut."""
 
 
-class Person:
-    """Somebody who was seen, where that was last, and how they moved.
-
-    Attributes:
-        face: As last seen.
-        seen_s: When that was.
-        score: For whoever ranks persons; 0 at first.
-    """
+class _Person:
+    """A person who was seen: the last face, when that was, and the score for the main face."""
 
     def __init__(self, face: Face, time_s: float) -> None:
         self.face = face
@@ -37,7 +31,7 @@ class Person:
         self._movement = np.zeros(2)  # over that time
 
     def move(self, face: Face, time_s: float) -> None:
-        """Takes note of the next sighting."""
+        """Records the next sighting."""
         self._step_s = time_s - self.seen_s
         self._movement = _centre(face) - _centre(self.face)
         self.face, self.seen_s = face, time_s
@@ -50,23 +44,14 @@ class Person:
         # Further ahead than it was watched, a movement predicts nothing.
         steps = min(1.0, (time_s - self.seen_s) / self._step_s) if self._step_s else 0.0
         expected = _centre(self.face) + steps * self._movement
-        smaller, larger = sorted((side(self.face), side(face)))
+        smaller, larger = sorted((_side(self.face), _side(face)))
         if not 0 < larger <= _GROWTH * smaller:
             return math.inf
         return float(np.linalg.norm(_centre(face) - expected)) / larger
 
 
-def matched(people: dict[int, Person], faces: list[Face], time_s: float) -> dict[int, int]:
-    """Finds out which faces of a frame belong to whom; the nearest pairs find each other first.
-
-    Args:
-        people: By number.
-        faces: Of the frame.
-        time_s: Of the frame.
-
-    Returns:
-        The number of the person by the index of the face, without the faces of nobody known.
-    """
+def _matched(people: dict[int, _Person], faces: list[Face], time_s: float) -> dict[int, int]:
+    """Index of a face to the number of its person, nearest pairs first; new faces are left out."""
     pairs = sorted(
         (person.distance(face, time_s), index, number)
         for number, person in people.items()
@@ -79,7 +64,7 @@ def matched(people: dict[int, Person], faces: list[Face], time_s: float) -> dict
     return numbers
 
 
-def side(face: Face) -> float:
+def _side(face: Face) -> float:
     """Side of the square as large as the box."""
     x0, y0, x1, y1 = face.box
     return math.sqrt(max(0.0, x1 - x0) * max(0.0, y1 - y0))
@@ -92,9 +77,35 @@ def _centre(face: Face) -> NDArray[np.float64]:
 MainFaceRule = Literal["prominent", "largest", "longest"]
 
 _MEMORY_S = 5.0
-"""After this time, what was seen of a face counts 1 / e as much for ``"prominent"``."""
+"""After this time, a sighting counts 1 / e as much for ``"prominent"``."""
 _ADVANTAGE = 1.25
-"""How many times the score of the main face another one must reach to take its place."""
+"""Another face becomes the main one when it reaches so many times the score."""
+
+
+DETECT_EVERY = 5
+MAX_GAP_S = 1.0
+
+
+def check_tracking(
+    detect_every: int = DETECT_EVERY,
+    max_gap_s: float = MAX_GAP_S,
+    main: MainFaceRule | int = "prominent",
+) -> None:
+    """Checks arguments of :class:`FaceTracker`.
+
+    Raises:
+        InputError: Naming every argument that makes no sense.
+    """
+    problems = []
+    if detect_every < 1:
+        problems.append(f"detect_every: expected at least 1 frame, got {detect_every}")
+    if not 0 <= max_gap_s < math.inf:
+        problems.append(f"max_gap_s: expected seconds >= 0, got {max_gap_s}")
+    rules = get_args(MainFaceRule)
+    if main not in rules and not (isinstance(main, int) and main >= 0):
+        problems.append(f"main: expected one of {rules} or a number from 0, got {main!r}")
+    if problems:
+        raise InputError(all_problems("FaceTracker", problems))
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,14 +139,14 @@ class FaceTracker:
     linear interpolation in time; otherwise it stays where it was found. So nothing is interpolated
     across a cut, nor where a face is missing.
 
-    A face of a key frame belongs to the person of whom it is nearest to the expected place, which
-    goes on with the last movement, if it is near enough and of similar size; otherwise it is
-    somebody new. Who is not seen for more than ``max_gap_s``, nor in the key frame before, is
-    forgotten. While the main person is out of sight for up to ``max_gap_s``, there is no face: none
-    of another person takes its place.
+    A person is expected where the last movement leads. A face of a key frame belongs to the person
+    who is expected nearest to it, if that is near enough and the sizes are similar; otherwise it is
+    a new person. A person who is not seen for more than ``max_gap_s``, nor in the key frame before,
+    is forgotten. While the main person is out of sight for up to ``max_gap_s``, there is no face:
+    nobody else takes the place.
 
-    The result depends on past frames and on those up to the next key frame, nothing later: a live
-    stream gets what a file gets, ``latency_frames`` late.
+    The result depends on past frames and on those up to the next key frame. So a live stream gives
+    the same as a file, ``latency_frames`` later.
 
     Args:
         detector: Finds faces in key frames.
@@ -168,20 +179,11 @@ class FaceTracker:
     def __init__(
         self,
         detector: FaceDetector,
-        detect_every: int = 5,
-        max_gap_s: float = 1.0,
+        detect_every: int = DETECT_EVERY,
+        max_gap_s: float = MAX_GAP_S,
         main: MainFaceRule | int = "prominent",
     ) -> None:
-        problems = []
-        if detect_every < 1:
-            problems.append(f"detect_every: expected at least 1 frame, got {detect_every}")
-        if not 0 <= max_gap_s < math.inf:
-            problems.append(f"max_gap_s: expected seconds >= 0, got {max_gap_s}")
-        rules = get_args(MainFaceRule)
-        if main not in rules and not (isinstance(main, int) and main >= 0):
-            problems.append(f"main: expected one of {rules} or a number from 0, got {main!r}")
-        if problems:
-            raise InputError(all_problems("FaceTracker", problems))
+        check_tracking(detect_every, max_gap_s, main)
         self.detector = detector
         self.detect_every = detect_every
         self.max_gap_s = max_gap_s
@@ -236,7 +238,7 @@ class FaceTracker:
     def _begin(self) -> None:
         self._waiting: list[VideoFrame] = []  # since the last key frame
         self._key: _KeyFrame | None = None
-        self._people: dict[int, Person] = {}  # who is not forgotten
+        self._people: dict[int, _Person] = {}  # who is not forgotten
         self._met = 0
         self._main: int | None = None
 
@@ -256,14 +258,14 @@ class FaceTracker:
         self._people = {
             number: person for number, person in self._people.items() if person.seen_s >= oldest_s
         }
-        known = matched(self._people, faces, frame.time_s)
+        known = _matched(self._people, faces, frame.time_s)
         seen: dict[int, Face] = {}
         for index, face in enumerate(faces):
             number = known.get(index, self._met)
             if index in known:
                 self._people[number].move(face, frame.time_s)
             else:
-                self._people[number] = Person(face, frame.time_s)
+                self._people[number] = _Person(face, frame.time_s)
                 self._met += 1
             seen[number] = face
         self._score(frame, seen)
@@ -274,7 +276,7 @@ class FaceTracker:
         passed_s = frame.time_s - self._key.time_s if self._key else 0.0
         for number, person in self._people.items():
             if self.main == "largest":
-                person.score = side(person.face)
+                person.score = _side(person.face)
             elif self.main == "longest":
                 person.score += number in seen
             else:
@@ -293,7 +295,7 @@ class FaceTracker:
             current = None
         if not seen:
             return self._main if current else None
-        best = max(seen, key=lambda number: (self._people[number].score, side(seen[number])))
+        best = max(seen, key=lambda number: (self._people[number].score, _side(seen[number])))
         if current and self._people[best].score < _ADVANTAGE * current.score:
             return self._main
         return best
@@ -301,7 +303,7 @@ class FaceTracker:
 
 @dataclass(frozen=True, eq=False)
 class _KeyFrame:
-    """What the detector found: faces by the number of the person, and who is the main one."""
+    """Faces in a key frame by the number of the person, and the number of the main one."""
 
     time_s: float
     faces: dict[int, Face]

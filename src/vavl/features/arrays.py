@@ -19,15 +19,15 @@ _MAGIC = b"\x93NUMPY"
 class ArrayFeatures:
     """Reads features that were computed elsewhere, one ``.npy`` file per utterance.
 
-    An array belongs to its utterance as a whole: the start and end times of the manifest, which
-    are those of the sound or the picture, do not cut it.
+    An array belongs to its utterance as a whole. Start and end times of the manifest refer to the
+    sound or the picture, and do not cut it.
 
     Args:
         modality: ``acoustic`` or ``visual``.
         dim: Features per step (D). Default: that of the first readable file, see :meth:`sized`.
         frame_rate_hz: Steps per second, where it is known.
-        content: What the arrays hold, e.g. ``"openface-2.2-au"``. It enters the key of the store:
-            nothing else tells apart two kinds of features with the same D.
+        content: What the arrays hold, e.g. ``"openface-2.2-au"``. It enters the key of the store,
+            because nothing else distinguishes two kinds of features with the same D.
 
     Raises:
         InputError: The modality, ``dim`` or ``frame_rate_hz`` makes no sense.
@@ -39,6 +39,8 @@ class ArrayFeatures:
         >>> ArrayFeatures("visual", dim=35).extract_file(path).shape
         (1, 35)
     """
+
+    name = "arrays"
 
     def __init__(
         self,
@@ -75,7 +77,7 @@ class ArrayFeatures:
             raise InputError("dim: not known before a file was read; give it, or use sized()")
         return FeatureSpec(
             modality=self.modality,
-            extractor="arrays",
+            extractor=self.name,
             dim=self.dim,
             frame_rate_hz=None if self.frame_rate_hz is None else float(self.frame_rate_hz),
             parameters={"content": self.content},
@@ -140,7 +142,7 @@ def read_array(path: str | PathLike[str], dim: int | None = None) -> NDArray[np.
         raise MediaError(f"{path}: the array is empty: {array.shape}")
     if array.dtype.kind not in "biuf":
         raise MediaError(f"{path}: expected real numbers, got {array.dtype}")
-    with np.errstate(over="ignore"):  # what overflows is reported below
+    with np.errstate(over="ignore"):  # overflows are reported below
         features = np.atleast_2d(array).astype(np.float32)
     if dim is not None and features.shape[1] != dim:
         raise MediaError(

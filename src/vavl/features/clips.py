@@ -1,4 +1,4 @@
-"""The clips that a batch job extracts, one after another, whatever runs it."""
+"""The clips of a batch job, and the job that extracts one; shared by all engines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vavl.features.registry import Extractor
 
 
 class ClipTask(NamedTuple):
-    """What to read for one utterance."""
+    """The file of one utterance, and the part of it to read."""
 
     utterance_id: str
     path: Path
@@ -27,7 +27,7 @@ class ClipExtraction:
     """Extracts the features of one clip after another; a :class:`vavl.system.processes.Job`.
 
     Attributes:
-        extractor: What makes the features.
+        extractor: Makes the features.
     """
 
     def __init__(self, extractor: Extractor) -> None:
@@ -46,7 +46,7 @@ class ClipExtraction:
 
 
 def clip_tasks(manifest: Manifest, extractor: Extractor) -> list[ClipTask]:
-    """The clips that have the medium which the extractor reads, in the order of their ids.
+    """The clips that have the medium of the extractor, in the order of their ids.
 
     Raises:
         InputError: There is none.

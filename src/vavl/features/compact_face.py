@@ -132,7 +132,6 @@ def _fold(layers: nn.Sequential) -> None:
             layers[number] = nn.Identity()
 
 
-NAME = "compact-face"
 CROP_SIZE = 48
 DIM = 256
 CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -168,7 +167,7 @@ def crop_template() -> NDArray[np.float64]:
 
 
 def crop_faces(frames: NDArray[np.uint8], faces: Sequence[Face]) -> NDArray[np.uint8]:
-    """Crops one face out of each frame, as the network wants it.
+    """Crops one face out of each frame, for the network.
 
     Args:
         frames: ``(N, H, W, 3)`` RGB, uint8.
@@ -207,7 +206,7 @@ class CompactFaceFeatures:
         ((3, 256), (3, 7))
     """
 
-    name = NAME
+    name = "compact-face"
     dim = DIM
     source = None
 
@@ -239,7 +238,7 @@ class CompactFaceFeatures:
             crops: ``(N, 48, 48)`` grey, uint8, from :func:`crop_faces`; N may be 0.
 
         Returns:
-            ``(N, 256)``; over the training faces each has mean 0 and deviation 1 or so.
+            ``(N, 256)``; over the training faces each has about mean 0 and deviation 1.
 
         Raises:
             InputError: The crops are not of that kind.
@@ -263,7 +262,7 @@ class CompactFaceFeatures:
         return embeddings.numpy()
 
     def log_probabilities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the network's own classifier says of embeddings.
+        """Classifies embeddings with the network's own classifier.
 
         Args:
             embeddings: ``(N, 256)`` from :meth:`embed`, or means of them over time.

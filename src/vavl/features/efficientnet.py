@@ -14,9 +14,8 @@ from vavl.features.image_encoder import FACES_PER_PASS, normalised_pixels
 from vavl.features.weights import find_file
 from vavl.system.onnx import onnx_extra, open_session, read_graph
 
-NAME = "efficientnet-b2-affectnet"
 DIM = 1408
-"""What the classifier of an EfficientNet-B2 sees."""
+"""Features before the classifier of an EfficientNet-B2."""
 
 PUBLISHED_URL = (
     "https://raw.githubusercontent.com/sb-ai-lab/EmotiEffLib/"
@@ -35,8 +34,8 @@ _STD = np.array([0.229, 0.224, 0.225], np.float32)
 class EfficientNetB2Affectnet:
     """Embeds faces with an EfficientNet-B2 of EmotiEffLib; needs the extra ``vavl[onnx]``.
 
-    The file gives the logits of its classes. The embedding is what its last operation, the
-    classifier, works on; that operation is cut off.
+    The file gives the logits of its classes. Its last operation, the classifier, is cut off: the
+    embedding is the input of that operation.
 
     Source: Savchenko 2021, "Facial expression and attributes recognition based on multi-task
     learning of lightweight neural networks" (arXiv 2103.17107), and sb-ai-lab/EmotiEffLib, whose
@@ -50,7 +49,7 @@ class EfficientNetB2Affectnet:
             ``enet_b2_8.onnx`` at a fixed commit, downloaded once.
         sha256: What the file's SHA-256 must be, in hexadecimal. Default: no demand on a file that
             is given, and :data:`PUBLISHED_SHA256` for the download.
-        margin: What is seen around the face on each side, as a share of the crop's side.
+        margin: Space around the face on each side, as a share of the crop's side.
 
     Raises:
         InputError: The file cannot be had, has another hash or another interface, or the extra is
@@ -58,7 +57,7 @@ class EfficientNetB2Affectnet:
         StoreError: The file is damaged, or keeps weights in other files.
     """
 
-    name = NAME
+    name = "efficientnet-b2-affectnet"
     dim = DIM
 
     def __init__(
@@ -97,7 +96,7 @@ class EfficientNetB2Affectnet:
         return np.concatenate(parts)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker process reads the weights from disk: cheaper than sending them.
+        # A worker process reads the weights from disk, which is cheaper than sending them.
         return {**self.__dict__, "_session": None}
 
 

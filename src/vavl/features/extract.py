@@ -1,4 +1,4 @@
-"""Extracts the features of a whole manifest into a store, and goes on where it was interrupted."""
+"""Extracts the features of a whole manifest into a store; an interrupted job can be resumed."""
 
 from __future__ import annotations
 
@@ -16,28 +16,18 @@ from vavl.data.store import StoreWriter
 from vavl.errors import InputError
 from vavl.features.arrays import ArrayFeatures
 from vavl.features.clips import ClipExtraction, ClipTask, clip_tasks
-from vavl.features.registry import Extractor, build_extractor, extractor_names, rebuild_extractor
+from vavl.features.registry import Extractor
 from vavl.features.waveform import corpus_statistics
 from vavl.media.audio import audio_blocks
-from vavl.system.processes import Failure, run_here, run_in_processes, shown_pairs
-
-__all__ = [
-    "ExtractionReport",
-    "Extractor",
-    "build_extractor",
-    "extract",
-    "extractor_names",
-    "rebuild_extractor",
-    "training_statistics",
-]
+from vavl.system.processes import Failure, run_job, with_progress
 
 CLIPS_PER_SHARD = 64
-"""What is lost at most when the job is killed."""
+"""A killed job loses at most so many."""
 
 
 @dataclass(frozen=True)
 class ExtractionReport:
-    """What a batch job did.
+    """The outcome of a batch job.
 
     Attributes:
         done: Clips that were extracted by this run.
@@ -94,14 +84,15 @@ def extract(
 ) -> ExtractionReport:
     """Extracts the features of every utterance that has the modality.
 
-    Clips are taken in the order of their ids, so that the shards of two runs are the same. A run
-    that was interrupted, even killed, is taken up by the same call: what is in the store is not
-    done again, what failed is tried again, and a damaged shard is redone. A clip that fails is
-    recorded, and the job goes on.
+    Clips are taken in the order of their ids, so that the shards of two runs are the same. The same
+    call resumes a run that was interrupted or killed: clips in the store are skipped, failed clips
+    are tried again, and damaged shards are redone. A clip that fails is recorded, and the job goes
+    on.
 
     Args:
-        manifest: What there is to do. Utterances without the extractor's medium are counted only.
-        extractor: Made by :func:`build_extractor`, or of your own; picklable if ``workers`` > 0.
+        manifest: Utterance table. Utterances without the extractor's medium are only counted.
+        extractor: Made by :func:`vavl.features.registry.build_extractor`, or of your own;
+            picklable if ``workers`` > 0.
         out: Folder of the store, or its address, e.g. ``s3://bucket/stores/logmel``; see
             :func:`vavl.data.store_folder.open_folder`.
         engine: ``"local"``, or ``"ray"`` for the actors of a Ray cluster: the one that
@@ -112,8 +103,8 @@ def extract(
             calls under ``if __name__ == "__main__":``. In Ray, 0 is as many as there is room for.
         threads: CPU threads of each actor in Ray.
         progress: Whether to show a progress bar on standard error.
-        clips_per_shard: Clips per file of the store; what is lost at most when the job is killed,
-            by each process that writes.
+        clips_per_shard: Clips per file of the store. A killed job loses at most so many for each
+            process that writes.
 
     Returns:
         What was done; see :attr:`ExtractionReport.all_failed`.
@@ -128,6 +119,7 @@ def extract(
         >>> import tempfile, wave
         >>> from pathlib import Path
         >>> from vavl.data.manifest import Utterance
+        >>> from vavl.features.registry import build_extractor
         >>> folder = Path(tempfile.mkdtemp())
         >>> with wave.open(str(folder / "a.wav"), "wb") as file:
         ...     file.setparams((1, 2, 16000, 0, "NONE", ""))
@@ -160,7 +152,7 @@ def extract(
         else:
             outcomes = _local(writer, todo, job, workers)
         with closing(outcomes):
-            for utterance_id, failure in shown_pairs(
+            for utterance_id, failure in with_progress(
                 outcomes, len(todo), what="extracting", progress=progress
             ):
                 if failure is None:
@@ -179,7 +171,7 @@ def extract(
 
 
 def training_statistics(manifest: Manifest, partition: Path) -> dict[str, float]:
-    """Waveform statistics of the training clips of a partition, as the paper has them.
+    """Waveform statistics of the training clips of a partition, for corpus normalisation.
 
     Args:
         manifest: Utterance table.
@@ -206,9 +198,8 @@ def _local(
     writer: StoreWriter, tasks: list[ClipTask], job: ClipExtraction, workers: int
 ) -> Generator[tuple[str, Failure | None], None, None]:
     """Extracts on this machine; this process writes."""
-    outcomes = run_in_processes(tasks, job, workers) if workers else run_here(tasks, job)
-    with closing(outcomes):  # stops the processes at once, whatever happens here
-        for task, outcome in zip(tasks, outcomes, strict=True):
+    with closing(run_job(tasks, job, workers)) as outcomes:  # stops at once, whatever happens here
+        for task, outcome in outcomes:
             if isinstance(outcome, Failure):
                 yield task.utterance_id, outcome
             else:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypedDict
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import InputError, MediaError
 from vavl.faces.alignment import Face, FaceDetector
-from vavl.faces.tracking import FaceTracker, MainFaceRule, TrackedFrame
+from vavl.faces.tracking import (
+    DETECT_EVERY,
+    FaceTracker,
+    MainFaceRule,
+    TrackedFrame,
+    check_tracking,
+)
 from vavl.media.frames import VideoFrame, folder_frames
 from vavl.media.video import video_frames
 from vavl.types import FeatureSpec, Modality
@@ -23,7 +30,7 @@ FACE_RATE_HZ = 12.5
 """Faces a second, by default: every other frame of usual video."""
 
 FINEST_SIDE = 1280
-"""Longer frames are shrunk to this side: a face that needs more pixels is small beyond use."""
+"""Longer frames are shrunk to this side: a face that needs more pixels is too small to use."""
 
 
 class FaceEmbedder(Protocol):
@@ -66,7 +73,7 @@ class FaceEmbedder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class FaceStep:
-    """What was seen at one moment.
+    """The main face at one moment.
 
     Attributes:
         time_s: Of the frame, in seconds.
@@ -84,24 +91,16 @@ class FaceStep:
     brightness: float
 
 
-class FaceOptions(TypedDict, total=False):
-    """How faces are found and followed, as options of every extractor of the face of a video."""
-
-    frame_rate_hz: float
-    detect_every: int
-    main: MainFaceRule | int
-
-
 class FaceFeatures:
     """Features of the main face of a video, at a constant rate; NaN where no face is seen.
 
     Args:
         embedder: Turns faces into vectors.
         detector: Finds faces. Default: MTCNN with the weights of the package.
-        frame_rate_hz: Steps per second, whatever the frame rate of the video.
-        detect_every: The detector sees every so-manieth of them; see
+        frame_rate_hz: Steps per second, independent of the frame rate of the video.
+        detect_every: Steps from one detection to the next; see
             :class:`vavl.faces.tracking.FaceTracker`.
-        main: Which of several faces is taken, likewise.
+        main: Which of several faces is taken; see there.
 
     Raises:
         InputError: Naming every argument that makes no sense.
@@ -114,7 +113,7 @@ class FaceFeatures:
         embedder: FaceEmbedder,
         detector: FaceDetector | None = None,
         frame_rate_hz: float = FACE_RATE_HZ,
-        detect_every: int = 5,
+        detect_every: int = DETECT_EVERY,
         main: MainFaceRule | int = "prominent",
     ) -> None:
         if not 0 < frame_rate_hz <= 120:
@@ -124,8 +123,8 @@ class FaceFeatures:
         self.embedder = embedder
         self.detect_every = detect_every
         self._detector = detector
+        check_tracking(detect_every, main=main)
         self._tracker = partial(FaceTracker, detect_every=detect_every, main=main)
-        self._tracker(_Nothing())  # says now what is wrong with the arguments
         name = "mtcnn" if detector is None else type(detector).__name__
         self.spec = FeatureSpec(
             modality=Modality.VISUAL,
@@ -166,7 +165,7 @@ class FaceFeatures:
             ``(T, D)``; a row of NaN is a step without a face.
 
         Raises:
-            MediaError: As :func:`vavl.media.audio.video_frames`, or no face is seen at all.
+            MediaError: As :func:`vavl.media.video.video_frames`, or no face is seen at all.
         """
         steps = [step.features for step in self.steps(self.frames(path, start_s, end_s))]
         features = np.stack(steps)
@@ -218,8 +217,37 @@ class FaceFeatures:
         return MtcnnDetector()
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker process reads the weights from disk: cheaper than sending them.
+        # A worker process reads the weights from disk, which is cheaper than sending them.
         return {name: value for name, value in self.__dict__.items() if name != "detector"}
+
+
+class FaceFeaturesOf:
+    """Builds :class:`FaceFeatures` around one kind of network, from the parameters of both by name.
+
+    Args:
+        network: Makes the embedder from its own parameters.
+
+    Example:
+        >>> from vavl.features.compact_face import CompactFaceFeatures
+        >>> build = FaceFeaturesOf(CompactFaceFeatures)
+        >>> build(mirrored=False, detect_every=1).spec.dim
+        256
+    """
+
+    def __init__(self, network: Callable[..., FaceEmbedder]) -> None:
+        self._network = network
+        options = dict(inspect.signature(FaceFeatures).parameters)
+        del options["embedder"], options["detector"]
+        self._options = tuple(options)
+        own = inspect.signature(network).parameters
+        self.__signature__ = inspect.Signature(
+            [p.replace(kind=p.KEYWORD_ONLY) for p in (*own.values(), *options.values())]
+        )
+
+    def __call__(self, **parameters: Any) -> FaceFeatures:
+        """Builds the extractor."""
+        options = {name: parameters.pop(name) for name in self._options if name in parameters}
+        return FaceFeatures(self._network(**parameters), **options)
 
 
 class FaceStream:
@@ -273,10 +301,3 @@ def _brightness(tracked: TrackedFrame) -> float:
         inside = pixels[y0:y1, x0:x1]
         pixels = inside if inside.size else pixels
     return float(pixels[::4, ::4].mean()) / 255
-
-
-class _Nothing:
-    """Finds no faces."""
-
-    def detect(self, frames: NDArray[np.uint8]) -> list[list[Face]]:
-        return [[] for _ in frames]

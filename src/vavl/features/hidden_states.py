@@ -1,19 +1,25 @@
-"""Runs pretrained speech encoders up to one of their layers; nothing above it is even loaded."""
+"""Runs pretrained speech encoders up to one of their layers; layers above it are not loaded."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import InputError
 from vavl.features.waveform import padded
-from vavl.features.weights import Checkpoint
+from vavl.features.weights import (
+    Checkpoint,
+    for_inference,
+    load_pretrained,
+    loading,
+    refuse_missing,
+)
 from vavl.media.audio import SAMPLING_RATE_HZ
 
 if TYPE_CHECKING:
@@ -33,73 +39,83 @@ Layers = int | Sequence[int] | None
 
 
 class HiddenStates(ABC):
-    """A pretrained encoder, cut off above the layer that is asked for. Weights load on demand.
+    """A pretrained encoder, cut off above the layer that is asked for.
 
-    Attributes:
-        checkpoint: Where the weights lie.
+    Args:
+        checkpoint: The weights; they are read when first needed.
         layer: k >= 1 is the output of transformer layer number k, before any final normalisation;
             0 is the input of the first layer; None is the output of the whole encoder. Several
             layers stand beside each other in a frame, in the order given.
-        layers: How many transformer layers there are, or are kept.
+        layers_kept: How many transformer layers there shall be. Default: all.
+
+    Attributes:
+        checkpoint: As given.
         width: Features per frame of one layer.
-        dim: Features per frame.
         samples_per_frame: At 16 kHz.
     """
 
-    layers_field: str
+    layers_field: ClassVar[str]
+    width: int
+    samples_per_frame: int
 
     def __init__(
         self, checkpoint: Checkpoint, layer: Layers, layers_kept: int | None = None
     ) -> None:
         self.checkpoint = checkpoint
-        self.layer = layer
-        available = int(self._setting(self.layers_field))
-        self.layers = available if layers_kept is None else layers_kept
-        if self.layers > available:
+        self._model: Any = None
+        # Files leave out defaults, so the configuration class has to fill them in.
+        available = int(getattr(self._configuration(), self.layers_field))
+        layers = available if layers_kept is None else layers_kept
+        if layers > available:
             raise InputError(
-                f"{checkpoint.source}: expected at least {self.layers} layers, it has {available}"
+                f"{checkpoint.source}: expected at least {layers} layers, it has {available}"
             )
-        self._taken = _as_tuple(layer)
+        several = layer if isinstance(layer, Sequence) else () if layer is None else (layer,)
+        self._taken = tuple(several)
         nothing = layer is not None and not self._taken
-        if nothing or not all(type(k) is int and 0 <= k <= self.layers for k in self._taken):
+        if nothing or not all(type(k) is int and 0 <= k <= layers for k in self._taken):
             raise InputError(
-                f"layer: expected 0 (before the first layer) to {self.layers} for "
+                f"layer: expected 0 (before the first layer) to {layers} for "
                 f"{checkpoint.source}, or several of them, got {layer!r}"
             )
         if len(set(self._taken)) < len(self._taken):
             raise InputError(f"layer: expected each layer once, got {layer!r}")
-
-    width: int
-    samples_per_frame: int
+        # Layer 0 is seen as the input of layer 1, so that one must be there.
+        self._layers_needed = max(self._taken, default=layers) or 1
 
     @property
     def dim(self) -> int:
         """Features per frame: those of all layers that are taken."""
         return self.width * max(len(self._taken), 1)
 
-    @abstractmethod
-    def load(self) -> torch.nn.Module:
-        """Loads the weights, in single precision, ready for inference.
+    def load(self) -> None:
+        """Loads the weights, in single precision, if they are not there yet.
 
         Raises:
             InputError: The weights do not fit the architecture, or are damaged.
         """
+        if self._model is None:
+            self._model = self._loaded()
 
-    @abstractmethod
-    def run(self, model: torch.nn.Module, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features of a conditioned waveform at 16 kHz.
 
         Args:
-            model: What :meth:`load` returned.
             waveform: ``(N,)``, N >= 1; zeros are appended to a clip shorter than one frame.
 
         Returns:
             ``(T, dim)``.
         """
+        self.load()
+        return self._run(waveform)
 
-    def _setting(self, name: str) -> Any:
-        # Files leave out what equals the default, so the configuration class has to fill it in.
-        return getattr(self._configuration(), name)
+    @abstractmethod
+    def _loaded(self) -> torch.nn.Module:
+        """The model with its weights, ready for inference."""
+
+    @abstractmethod
+    def _run(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As :meth:`run`, with the model loaded."""
 
     def _configuration(self) -> Any:
         from transformers import AutoConfig
@@ -111,14 +127,7 @@ class HiddenStates(ABC):
         except Exception as error:
             raise InputError(f"{self.checkpoint.source}: unusable config.json ({error})") from error
 
-    @property
-    def _layers_needed(self) -> int:
-        # Layer 0 is seen as the input of layer 1, so that one must be there.
-        return max(self._taken, default=self.layers) or 1
-
-    def _forward(
-        self, model: torch.nn.Module, layers: torch.nn.ModuleList, inputs: torch.Tensor
-    ) -> NDArray[np.float32]:
+    def _forward(self, layers: torch.nn.ModuleList, inputs: torch.Tensor) -> NDArray[np.float32]:
         """Runs the model on ``(1, ...)`` inputs and catches the layers: ``(T, dim)``."""
         import torch
 
@@ -127,11 +136,15 @@ class HiddenStates(ABC):
             for k in self._taken:
                 hooks.callback(_catch(layers, k, caught).remove)
             with torch.inference_mode():
-                output = model(inputs).last_hidden_state
+                output = self._model(inputs).last_hidden_state
         states = [caught[k] for k in self._taken] or [output]
         # The encoder may hand out a transposed view.
         features: NDArray[np.float32] = torch.cat(states, dim=-1)[0].contiguous().numpy()
         return features
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker process reads the weights from disk, which is cheaper than sending them.
+        return {**self.__dict__, "_model": None}
 
 
 class WaveformHiddenStates(HiddenStates):
@@ -152,21 +165,18 @@ class WaveformHiddenStates(HiddenStates):
         ):
             self._receptive_field = (self._receptive_field - 1) * stride + kernel
 
-    def load(self) -> torch.nn.Module:
-        """See :meth:`HiddenStates.load`."""
+    def _loaded(self) -> torch.nn.Module:
         configuration = self._configuration()
         configuration.num_hidden_layers = self._layers_needed
         configuration.add_adapter = False  # it would lower the frame rate
         # Only training reads the mask embedding, and not every checkpoint has it.
         return load_pretrained(self.checkpoint, configuration, optional=("masked_spec_embed",))
 
-    def run(self, model: torch.nn.Module, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :meth:`HiddenStates.run`."""
+    def _run(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         import torch
 
-        encoder: Any = model
         samples = torch.from_numpy(padded(waveform, self._receptive_field))[None]  # (1, N)
-        return self._forward(model, encoder.encoder.layers, samples)
+        return self._forward(self._model.encoder.layers, samples)
 
 
 class WhisperHiddenStates(HiddenStates):
@@ -188,34 +198,32 @@ class WhisperHiddenStates(HiddenStates):
         self._window = int(configuration.max_source_positions) * _WHISPER_STRIDE
         self._mel: Any = None
 
-    def load(self) -> torch.nn.Module:
-        """See :meth:`HiddenStates.load`."""
+    def _loaded(self) -> torch.nn.Module:
         import torch
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
         configuration = self._configuration()
         configuration.encoder_layers = self._layers_needed
-        with _quiet(self.checkpoint):
+        with loading(self.checkpoint):
             with torch.device("meta"):  # no time lost on initial values
                 encoder: Any = WhisperEncoder(configuration)
             weights = _whisper_encoder_weights(self.checkpoint, self._layers_needed)
-            _refuse(self.checkpoint, sorted(set(encoder.state_dict()) - set(weights)))
+            refuse_missing(self.checkpoint, sorted(set(encoder.state_dict()) - set(weights)))
             encoder.load_state_dict(weights, assign=True)
         # All positions; the table of the encoder itself is cut anew for each clip.
         encoder.register_buffer("all_positions", encoder.embed_positions.weight.detach().clone())
-        return _for_inference(encoder)
+        return for_inference(encoder)
 
-    def run(self, model: torch.nn.Module, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :meth:`HiddenStates.run`."""
+    def _run(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         samples = padded(waveform, _WHISPER_STRIDE)
         return np.concatenate(
             [
-                self._run_window(model, samples[start : start + self._window])
+                self._run_window(samples[start : start + self._window])
                 for start in range(0, len(samples) - _WHISPER_STRIDE + 1, self._window)
             ]
         )
 
-    def _run_window(self, model: Any, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _run_window(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         from torch.nn import Embedding
 
         if self._mel is None:
@@ -228,10 +236,11 @@ class WhisperHiddenStates(HiddenStates):
             return_tensors="pt",
         ).input_features  # (1, bands, N // 160)
         frames = mel.shape[-1] // 2
+        model = self._model
         positions = model.all_positions[:frames]
         model.embed_positions = Embedding(len(positions), self.width, _weight=positions)
         model.config.max_source_positions = frames  # the encoder refuses other lengths
-        return self._forward(model, model.layers, mel[..., : 2 * frames])
+        return self._forward(model.layers, mel[..., : 2 * frames])
 
     def _load_mel(self) -> Any:
         from transformers import WhisperFeatureExtractor
@@ -243,44 +252,7 @@ class WhisperHiddenStates(HiddenStates):
         return mel(**{**settings, "dither": 0.0})
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_mel": None}
-
-
-def load_pretrained(
-    checkpoint: Checkpoint, configuration: Any = None, *, optional: Sequence[str] = ()
-) -> torch.nn.Module:
-    """Loads a model of transformers in single precision, ready for inference.
-
-    Args:
-        checkpoint: Where the weights lie.
-        configuration: In place of that of the checkpoint.
-        optional: Parts of the names of tensors that may be missing, since nothing reads them.
-
-    Raises:
-        InputError: The weights are damaged, or lack something, which would be left at random values
-            without a word.
-    """
-    from transformers import AutoModel
-
-    given = {} if configuration is None else {"config": configuration}
-    with _quiet(checkpoint):
-        model, info = AutoModel.from_pretrained(
-            checkpoint.folder,
-            **given,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    missing = [key for key in info["missing_keys"] if not any(part in key for part in optional)]
-    _refuse(checkpoint, missing)
-    return _for_inference(model.float())
-
-
-def _as_tuple(layer: Layers) -> tuple[int, ...]:
-    if layer is None:
-        return ()
-    return tuple(layer) if isinstance(layer, Sequence) else (layer,)
+        return {**super().__getstate__(), "_mel": None}
 
 
 def _catch(layers: Any, k: int, caught: dict[int, torch.Tensor]) -> Any:
@@ -313,39 +285,3 @@ def _whisper_encoder_weights(checkpoint: Checkpoint, layers: int) -> dict[str, t
                     continue
                 weights[local] = file.get_tensor(name).float()
     return weights
-
-
-def _for_inference(model: Any) -> torch.nn.Module:
-    ready: torch.nn.Module = model.eval().requires_grad_(False)
-    return ready
-
-
-def _refuse(checkpoint: Checkpoint, missing: list[str]) -> None:
-    if missing:
-        raise InputError(
-            f"{checkpoint.source}: the weights lack {len(missing)} tensors of a "
-            f"{checkpoint.model_type} encoder, e.g. {missing[0]}; is the checkpoint complete?"
-        )
-
-
-@contextmanager
-def _quiet(checkpoint: Checkpoint) -> Iterator[None]:
-    """Loads without progress bars, and without reports on the heads and layers left behind."""
-    import transformers
-
-    logging: Any = transformers.utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # transformers and safetensors raise a great many types
-        raise InputError(
-            f"{checkpoint.source}: cannot load the weights ({type(error).__name__}: {error})"
-        ) from error
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from vavl.errors import InputError
 from vavl.faces.alignment import Face, align
-from vavl.features.hidden_states import load_pretrained
-from vavl.features.weights import Checkpoint, find_checkpoint
+from vavl.features.weights import Checkpoint, find_checkpoint, load_pretrained
 
 FACES_PER_PASS = 16
 _USUAL_SIZE = 224
@@ -23,14 +22,13 @@ class ImageEncoder:
     """Embeds faces with any image model of transformers: ViT, BEiT, DINOv2, ConvNeXt, ResNet, ...
 
     Faces are brought upright into the template of :func:`vavl.faces.alignment.template`, at the
-    size that the model wants, and normalised with its mean and deviation. The embedding is the last
-    hidden state, averaged over the picture: always a trained output, which a checkpoint's pooling
-    layer is not.
+    size of the model's input, and normalised with its mean and deviation. The embedding is the last
+    hidden state, averaged over the picture; a checkpoint's pooling layer may be untrained.
 
     Args:
         source: A folder, or a hub id ``org/name`` or ``org/name@revision``.
         revision: Branch, tag or commit on the hub.
-        margin: What is seen around the face on each side, as a share of the crop's side.
+        margin: Space around the face on each side, as a share of the crop's side.
         pooling: ``"mean"`` over all positions, or ``"first"``: the class token of a transformer.
 
     Raises:
@@ -114,7 +112,7 @@ class ImageEncoder:
         return np.concatenate(parts)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker process reads the weights from disk: cheaper than sending them.
+        # A worker process reads the weights from disk, which is cheaper than sending them.
         return {**self.__dict__, "_model": None}
 
 
@@ -124,7 +122,7 @@ def normalised_pixels(
     std: NDArray[np.float32],
     per_pass: int = FACES_PER_PASS,
 ) -> Iterator[NDArray[np.float32]]:
-    """Crops as networks for pictures take them, some at a time.
+    """Crops as normalised input of image networks, some at a time.
 
     Args:
         crops: ``(N, S, S, 3)`` RGB, uint8.
@@ -141,7 +139,7 @@ def normalised_pixels(
 
 
 def _side(checkpoint: Checkpoint, settings: Any) -> int:
-    """Side of the square picture that the model wants."""
+    """Side of the model's square input."""
     for size in (
         settings.get("crop_size"),
         settings.get("size"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Unpack
 
@@ -53,6 +54,8 @@ class LogMel(WaveformExtractor):
     al., "The HTK Book", section 5.4, with energies instead of magnitudes.
     """
 
+    name = "logmel"
+
     def __init__(self, **conditioning: Unpack[ConditioningOptions]) -> None:
         self.conditioning = Conditioning(**conditioning)
         constants = {
@@ -66,7 +69,7 @@ class LogMel(WaveformExtractor):
         }
         self.spec = FeatureSpec(
             modality=Modality.ACOUSTIC,
-            extractor="logmel",
+            extractor=self.name,
             dim=BANDS,
             frame_rate_hz=SAMPLING_RATE_HZ / HOP,
             parameters={**self.conditioning.parameters(), **constants},
@@ -116,14 +119,14 @@ def _mel_filters() -> NDArray[np.float32]:
 
 LOWEST_PITCH_HZ, HIGHEST_PITCH_HZ = 60.0, 500.0
 MIDDLE_PITCH_HZ = 170.0
-"""What the pitch is told relative to: between the voices of most men and most women."""
+"""Reference of the pitch: between the voices of most men and most women."""
 
 _PITCH_WINDOW = 640
 """40 ms: more than two periods of the lowest pitch."""
 _FFT_SIZE = 1024
 """Long enough that correlations up to the longest lag do not wrap around."""
 _SHORT_LAG_BONUS = 8e-4
-"""What a correlation loses per sample of lag, against finding half the pitch."""
+"""Penalty on a correlation per sample of lag; without it, half the pitch would often win."""
 _FLOOR = 1e-6
 
 
@@ -136,7 +139,7 @@ class LogMelPitch(LogMel):
     no voice, and so neither low nor high. Column 82 is the logarithm of the frame's energy.
 
     The pitch is that of each frame alone; there is no smoothing over time, so that it does not
-    depend on what comes later.
+    depend on later frames.
 
     Args:
         **conditioning: The attributes of :class:`vavl.features.waveform.Conditioning`.
@@ -154,13 +157,13 @@ class LogMelPitch(LogMel):
     autocorrelation of the windowed sound over that of the window.
     """
 
+    name = "logmel-pitch"
+
     def __init__(self, **conditioning: Unpack[ConditioningOptions]) -> None:
         super().__init__(**conditioning)
-        self.spec = FeatureSpec(
-            modality=Modality.ACOUSTIC,
-            extractor="logmel-pitch",
+        self.spec = replace(
+            self.spec,
             dim=BANDS + 3,
-            frame_rate_hz=self.spec.frame_rate_hz,
             parameters={
                 **self.spec.parameters,
                 "lowest_pitch_hz": LOWEST_PITCH_HZ,

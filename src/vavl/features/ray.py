@@ -1,21 +1,16 @@
-"""Extraction on Ray Data: each actor holds the models, and writes its shards where it runs.
+"""Extraction on Ray: each actor holds the models, and writes its shards where it runs.
 
-The driver cuts the clips into shards beforehand, and names them. A shard is one block of a dataset
-and one call of an actor, so that an actor that dies on the way costs no more than the shard it was
-at: another one does it again, under the same name, with the same content. What comes back to the
-driver is a row for each clip. Needs the extra ``vavl[ray]``.
-
-Ray starts dead actors again and gives them their shard again, without end. So that a clip which
-kills whoever decodes it does not stop the job, the attempts at each shard are counted.
+This process names the shards and hands them out; only the ids and failures of the clips come back.
+When an actor dies, another one takes its place, and the clips of its shard are extracted one by
+one, so that a clip which kills every process costs no other clip. Needs the extra ``vavl[ray]``.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from vavl.data import shards as files
 from vavl.data.store import StoreWriter
@@ -27,26 +22,16 @@ from vavl.system.ray import machine_resources, ray_cluster
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow
     from numpy.typing import NDArray
 
+    Outcome: TypeAlias = NDArray[np.float16] | Failure
+    """Features of a clip, or why there are none."""
+
 _MOST_DEATHS = 2
-"""How often actors may die at a clip that is being watched before it is left out."""
-
+"""How often actors may die at a single clip before it is left out."""
+_MOST_FAILED_STARTS = 3
+"""How often in a row actors may die before they are ready."""
 _DEADLY = Failure("the process that extracts this clip dies at it every time")
-
-_CLIP = {
-    "shard": "string",
-    "utterance_id": "string",
-    "path": "string",
-    "start_s": "double",
-    "end_s": "double",
-}
-"""What an actor is given for each clip."""
-
-_OUTCOME = {"shard": "string", "bytes": "int64", "utterance_id": "string", "failure": "string"}
-"""What comes back. Without an id, the failure is one of the whole job: of the weights, or, where a
-shard is named, of the place it was to be written to."""
 
 
 def extract_on_ray(
@@ -61,18 +46,19 @@ def extract_on_ray(
 
     Args:
         writer: The store; only its failures are written by this process.
-        tasks: What there is to do.
-        job: How.
+        tasks: The clips.
+        job: Extracts one.
         workers: Number of actors; 0 takes as many as the cluster has room for.
         threads: CPU threads of each.
 
     Yields:
-        Utterance id, and why there are no features of it, or None; in no particular order.
+        Utterance id, and its failure or None; in no particular order.
 
     Raises:
         InputError: Ray is not installed, the weights cannot be loaded, no other process can see the
             store, or no machine has so many CPUs.
         StoreError: An actor cannot write to the store, or what it wrote is not seen here.
+        VavlError: Actors die before they are ready.
     """
     if not writer.folder.is_shared:
         raise InputError(
@@ -81,40 +67,22 @@ def extract_on_ray(
         )
     if not tasks:
         return
-    with ray_cluster("data") as ray, _without_bars(ray):
+    size = writer.clips_per_shard
+    shards = [
+        _Shard(next(writer.free_shards), tasks[start : start + size])
+        for start in range(0, len(tasks), size)
+    ]
+    with ray_cluster("util") as ray:
         room = _room(ray, threads)
-        blocks = _blocks(writer, tasks)
-        attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
-        dataset = ray.data.from_arrow(blocks).map_batches(
-            _ShardExtraction,
-            fn_constructor_args=(job, writer.folder, attempts),
-            batch_size=None,  # a block
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(
-                size=min(workers or room, len(blocks)),
-                max_tasks_in_flight_per_actor=1,  # shards take long: none waits for a busy actor
-            ),
-            num_cpus=threads,
-            runtime_env={"env_vars": dict.fromkeys(THREAD_SETTINGS, str(threads))},
-        )
-        rows = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-        with closing(iter(rows)) as batches:  # ends the actors at once, whatever happens here
-            for batch in batches:
-                outcomes = _outcomes(writer.folder, batch)
-                writer.adopt(i for i, failure in outcomes.items() if failure is None)
-                yield from outcomes.items()
-
-
-@contextmanager
-def _without_bars(ray: Any) -> Iterator[None]:
-    """Inside, Ray Data shows no progress bars: there is one of ours."""
-    context = ray.data.DataContext.get_current()
-    before = context.enable_progress_bars
-    context.enable_progress_bars = False
-    try:
-        yield
-    finally:
-        context.enable_progress_bars = before
+        actors = _Actors(ray, job, writer.folder, threads)
+        try:
+            for _ in range(min(workers or room, len(shards))):
+                actors.start()
+            for failures in _finished(shards, actors, writer.folder, job.extractor.spec.key):
+                writer.adopt(i for i, failure in failures.items() if failure is None)
+                yield from failures.items()
+        finally:
+            actors.end()
 
 
 def _room(ray: Any, threads: int) -> int:
@@ -129,133 +97,157 @@ def _room(ray: Any, threads: int) -> int:
     return room
 
 
-def _blocks(writer: StoreWriter, tasks: Sequence[ClipTask]) -> list[pyarrow.Table]:
-    """A block for each shard."""
-    blocks = []
-    for start in range(0, len(tasks), writer.clips_per_shard):
-        name = next(writer.free_shards)
-        clips = tasks[start : start + writer.clips_per_shard]
-        rows = [{"shard": name, **clip._asdict(), "path": str(clip.path)} for clip in clips]
-        blocks.append(_table(rows, _CLIP))
-    return blocks
+@dataclass
+class _Shard:
+    """Clips that are stored together; ``outcomes`` are those of clips extracted one by one."""
+
+    name: str
+    tasks: Sequence[ClipTask]
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
 
 
-def _outcomes(folder: StoreFolder, rows: pyarrow.Table) -> dict[str, Failure | None]:
-    """Utterance id to failure or None, of a shard whose file is where it belongs."""
-    found: dict[str, Failure | None] = {}
-    for row in rows.to_pylist():
-        shard, failure = row["shard"], row["failure"]
-        if row["utterance_id"] is None:
-            raise StoreError(failure) if shard else InputError(failure)
-        found[row["utterance_id"]] = None if failure is None else Failure(failure)
-    size = row["bytes"]
-    if size is not None and folder.size(files.data_name(shard)) != size:
-        raise StoreError(
-            f"{folder}: {files.data_name(shard)} was written by an actor and is not seen here; "
-            "give a folder that all machines share, or an object store"
-        )
-    return found
+class _Work(NamedTuple):
+    """A shard, or a single clip of it."""
+
+    shard: _Shard
+    task: ClipTask | None = None
 
 
-def _table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pyarrow.Table:
-    import pyarrow as pa
-
-    schema = pa.schema({name: pa.type_for_alias(kind) for name, kind in columns.items()})
-    return pa.Table.from_pylist(rows, schema)
-
-
-class Attempts:
-    """Knows which shards were begun, and which clips the actors died at.
-
-    Only a shard that was begun before is watched clip by clip: that costs a call for each.
-
-    Example:
-        >>> attempts = Attempts()
-        >>> attempts.begin("shard-0")
-        (False, frozenset())
-        >>> for _ in range(2):  # the actor dies, and the next two die at the same clip
-        ...     _ = attempts.begin("shard-0")
-        ...     attempts.reach("shard-0", "clip-7")
-        >>> attempts.begin("shard-0")
-        (True, frozenset({'clip-7'}))
-    """
-
-    def __init__(self) -> None:
-        self._begun: set[str] = set()
-        self._reached: dict[str, str] = {}
-        self._deaths: Counter[str] = Counter()
-
-    def begin(self, shard: str) -> tuple[bool, frozenset[str]]:
-        """Whether the shard was begun before, and the clips to leave out."""
-        again = shard in self._begun
-        self._begun.add(shard)
-        died_at = self._reached.pop(shard, None)
-        if died_at is not None:
-            self._deaths[died_at] += 1
-        left_out = (clip for clip, deaths in self._deaths.items() if deaths >= _MOST_DEATHS)
-        return again, frozenset(left_out)
-
-    def reach(self, shard: str, utterance_id: str) -> None:
-        """Takes note of the clip that is about to be extracted."""
-        self._reached[shard] = utterance_id
+def _finished(
+    shards: Sequence[_Shard], actors: _Actors, folder: StoreFolder, key: str
+) -> Iterator[dict[str, Failure | None]]:
+    """Hands out the shards; yields the failures of each that is written, None for a clip in it."""
+    queue = deque(_Work(shard) for shard in shards)
+    deaths: Counter[str] = Counter()
+    unfinished = len(shards)
+    while unfinished:
+        (shard, task), result = actors.next_result(queue)
+        if task is None and result is None:  # the actor died: find out at which clip
+            queue.extend(_Work(shard, each) for each in shard.tasks)
+            continue
+        if task is not None:
+            clip = task.utterance_id
+            deaths[clip] += result is None
+            if result is None and deaths[clip] < _MOST_DEATHS:
+                queue.append(_Work(shard, task))
+                continue
+            shard.outcomes[clip] = _DEADLY if result is None else result
+            if len(shard.outcomes) < len(shard.tasks):
+                continue
+            ids = [each.utterance_id for each in shard.tasks]
+            result = _write(folder, shard.name, key, {i: shard.outcomes[i] for i in ids})
+        size, failures = result
+        if size is not None and folder.size(files.data_name(shard.name)) != size:
+            raise StoreError(
+                f"{folder}: {files.data_name(shard.name)} was written by an actor and is not seen "
+                "here; give a folder that all machines share, or an object store"
+            )
+        unfinished -= 1
+        yield failures
 
 
-class _ShardExtraction:
-    """Runs in an actor: extracts the clips of a shard, and writes it."""
+class _Actors:
+    """The actors of a job, each with a call in flight or ready for one."""
 
-    def __init__(self, job: ClipExtraction, folder: StoreFolder, attempts: Any) -> None:
+    def __init__(self, ray: Any, job: ClipExtraction, folder: StoreFolder, threads: int) -> None:
+        environment = {"env_vars": dict.fromkeys(THREAD_SETTINGS, str(threads))}
+        self._ray = ray
+        self._class = ray.remote(num_cpus=threads, runtime_env=environment)(_Actor)
+        self._arguments = (ray.put(job), folder)
+        self._calls: dict[Any, tuple[Any, _Work | None]] = {}
+        self._ready: list[Any] = []
+        self._failed_starts = 0
+
+    def start(self) -> None:
+        """Starts an actor. It gets work when it is ready: one too many for the cluster never is."""
+        actor = self._class.remote(*self._arguments)
+        self._calls[actor.load.remote()] = (actor, None)
+
+    def end(self) -> None:
+        """Ends all actors at once."""
+        for actor in (*self._ready, *(actor for actor, _ in self._calls.values())):
+            self._ray.kill(actor)
+
+    def next_result(self, queue: deque[_Work]) -> tuple[_Work, Any]:
+        """Gives work to the actors that are ready, and waits until some is done.
+
+        Returns:
+            The work, and its result; None if its actor died.
+
+        Raises:
+            InputError: The weights cannot be loaded.
+            StoreError: A shard cannot be written.
+            VavlError: Actors die before they are ready.
+        """
+        while True:
+            while queue and self._ready:
+                self._give(self._ready.pop(), queue.popleft())
+            [call], _ = self._ray.wait(list(self._calls))
+            actor, work = self._calls.pop(call)
+            try:
+                result = self._ray.get(call)
+            except self._ray.exceptions.RayTaskError:
+                raise  # a defect of ours
+            except self._ray.exceptions.RayError as error:
+                self._ray.kill(actor)  # in case it was only out of reach
+                self._failed_starts += work is None
+                if self._failed_starts >= _MOST_FAILED_STARTS:
+                    raise VavlError(f"ray: actors die before they are ready ({error})") from error
+                self.start()
+                result = None
+            else:
+                if isinstance(result, VavlError):
+                    raise result
+                self._ready.append(actor)
+                self._failed_starts = 0
+            if work is not None:
+                return work, result
+
+    def _give(self, actor: Any, work: _Work) -> None:
+        if work.task is None:
+            call = actor.write_shard.remote(work.shard.name, work.shard.tasks)
+        else:
+            call = actor.extract.remote(work.task)
+        self._calls[call] = (actor, work)
+
+
+class _Actor:
+    """Runs in the cluster; returns errors of the whole job, which Ray would wrap if raised."""
+
+    def __init__(self, job: ClipExtraction, folder: StoreFolder) -> None:
         self._job = job
         self._folder = folder
-        self._attempts = attempts
-        self._problem: str | None = None
+
+    def load(self) -> InputError | None:
+        """Loads the weights."""
         try:
-            job.load()
-        except Exception as error:  # raised here, Ray would start the actor again and again
-            self._problem = _reason(error)
+            self._job.load()
+        except Exception as error:
+            return InputError(_reason(error))
+        return None
 
-    def __call__(self, clips: pyarrow.Table) -> pyarrow.Table:
-        if self._problem is not None:
-            return _table([{"failure": self._problem}], _OUTCOME)
-        shard = clips["shard"][0].as_py()
-        tasks = [
-            ClipTask(**{**row, "path": Path(row["path"])})
-            for row in clips.drop_columns("shard").to_pylist()
-        ]
-        outcomes = self._extract(shard, tasks)
-        frames = {i: found for i, found in outcomes.items() if not isinstance(found, Failure)}
-        size = None
-        if frames:
-            try:
-                key = self._job.extractor.spec.key
-                size = files.write_shard(self._folder, shard, key, frames)
-            except Exception as error:  # of the place, not of a clip: others would fare no better
-                return _table([{"shard": shard, "failure": _reason(error)}], _OUTCOME)
-        rows = [
-            {
-                "shard": shard,
-                "bytes": size,
-                "utterance_id": utterance_id,
-                "failure": found if isinstance(found, Failure) else None,
-            }
-            for utterance_id, found in outcomes.items()
-        ]
-        return _table(rows, _OUTCOME)
+    def extract(self, task: ClipTask) -> Outcome:
+        """Extracts a clip."""
+        return run_one(self._job, task)
 
-    def _extract(
-        self, shard: str, tasks: Sequence[ClipTask]
-    ) -> dict[str, NDArray[np.float16] | Failure]:
-        import ray
+    def write_shard(
+        self, name: str, tasks: Sequence[ClipTask]
+    ) -> tuple[int | None, dict[str, Failure | None]] | StoreError:
+        """Extracts clips and writes them as a shard."""
+        outcomes = {task.utterance_id: self.extract(task) for task in tasks}
+        try:
+            return _write(self._folder, name, self._job.extractor.spec.key, outcomes)
+        except Exception as error:  # of the place, not of a clip: others would fare no better
+            return StoreError(_reason(error))
 
-        again, left_out = ray.get(self._attempts.begin.remote(shard))
-        outcomes: dict[str, NDArray[np.float16] | Failure] = {}
-        for task in tasks:
-            if task.utterance_id in left_out:
-                outcomes[task.utterance_id] = _DEADLY
-                continue
-            if again:
-                ray.get(self._attempts.reach.remote(shard, task.utterance_id))
-            outcomes[task.utterance_id] = run_one(self._job, task)
-        return outcomes
+
+def _write(
+    folder: StoreFolder, name: str, key: str, outcomes: Mapping[str, Outcome]
+) -> tuple[int | None, dict[str, Failure | None]]:
+    """Writes a shard; returns its size in bytes, None without features, and the failures."""
+    failures = {i: found if isinstance(found, Failure) else None for i, found in outcomes.items()}
+    frames = {i: found for i, found in outcomes.items() if not isinstance(found, Failure)}
+    return files.write_shard(folder, name, key, frames) if frames else None, failures
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,10 @@
-"""The extractors by their names: the only place that maps a name to what it builds."""
+"""The extractors by name: the one place that maps a name to a class and its parameters.
+
+To add one, write a class whose arguments are its parameters and that has a ``name``, and list it
+below. A speech encoder derives from :class:`vavl.features.waveform.WaveformExtractor`. A network
+that embeds faces has the members of :class:`vavl.features.face_features.FaceEmbedder`. An extractor
+of your own, outside the package, is made known by :func:`register_extractor`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,7 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 from os import PathLike
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +21,12 @@ from vavl.data.manifest import MediaField
 from vavl.data.shards import describe
 from vavl.errors import InputError, all_problems, did_you_mean
 from vavl.features.arrays import ArrayFeatures
-from vavl.features.efficientnet import NAME as EFFICIENTNET
-from vavl.features.face_models import (
-    compact_face_features,
-    efficientnet_b2_features,
-    face_pixel_features,
-    hub_face_features,
-    random_face_features,
-)
+from vavl.features.compact_face import CompactFaceFeatures
+from vavl.features.efficientnet import EfficientNetB2Affectnet
+from vavl.features.face_features import FaceFeaturesOf
+from vavl.features.image_encoder import ImageEncoder
 from vavl.features.logmel import LogMel, LogMelPitch
-from vavl.features.random_projection import RandomLogMel
-from vavl.features.speech_encoder import PAPER_PRESET, SpeechEncoder, Wav2Vec2LargeRobust12
+from vavl.features.speech_encoder import SpeechEncoder, Wav2Vec2LargeRobust12
 from vavl.features.whisper import WhisperBase
 from vavl.types import STREAMS, FeatureSpec, Modality
 
@@ -34,7 +35,7 @@ class Extractor(Protocol):
     """Makes the features of one clip after another.
 
     An extractor with weights may also have a method ``load()``, which a batch job calls once
-    before the first clip: what it raises concerns all clips, and stops the job.
+    before the first clip. An error in it stops the job.
     """
 
     @property
@@ -54,37 +55,69 @@ class Extractor(Protocol):
         """Features ``(T, D)`` of a file, or of a part of it."""
 
 
-_HUB = "hf"
-_BUILDERS: dict[Modality, dict[str, Callable[..., Extractor]]] = {
+Builder: TypeAlias = Callable[..., Extractor]
+"""Makes an extractor; its parameters, all with names, are those of the extractor."""
+
+_EXTRACTORS: dict[Modality, dict[str, Builder]] = {
     Modality.ACOUSTIC: {
-        "logmel": LogMel,
-        "logmel-pitch": LogMelPitch,
-        "logmel-random": RandomLogMel,
-        PAPER_PRESET: Wav2Vec2LargeRobust12,
+        LogMel.name: LogMel,
+        LogMelPitch.name: LogMelPitch,
+        Wav2Vec2LargeRobust12.name: Wav2Vec2LargeRobust12,
         WhisperBase.name: WhisperBase,
-        "arrays": partial(ArrayFeatures, Modality.ACOUSTIC),
-        _HUB: SpeechEncoder,
+        ArrayFeatures.name: partial(ArrayFeatures, Modality.ACOUSTIC),
+        SpeechEncoder.name: SpeechEncoder,
     },
     Modality.VISUAL: {
-        "compact-face": compact_face_features,
-        EFFICIENTNET: efficientnet_b2_features,
-        "face-pixels": face_pixel_features,
-        "face-pixels-random": random_face_features,
-        "arrays": partial(ArrayFeatures, Modality.VISUAL),
-        _HUB: hub_face_features,
+        CompactFaceFeatures.name: FaceFeaturesOf(CompactFaceFeatures),
+        EfficientNetB2Affectnet.name: FaceFeaturesOf(EfficientNetB2Affectnet),
+        ArrayFeatures.name: partial(ArrayFeatures, Modality.VISUAL),
+        ImageEncoder.name: FaceFeaturesOf(ImageEncoder),
     },
 }
+_OWN_NAMES = {modality: frozenset(builders) for modality, builders in _EXTRACTORS.items()}
+
+
+def register_extractor(modality: Modality | str, name: str, builder: Builder) -> None:
+    """Makes an extractor of your own known by a name, in this process.
+
+    Register it when the module that defines it is imported. Worker processes import that module
+    when they are sent the extractor, so it must not be the script that is run.
+
+    Args:
+        modality: ``acoustic`` or ``visual``.
+        name: The same as ``spec.extractor``. A name registered before is replaced.
+        builder: The class, or a function that makes an extractor; its parameters have names. For a
+            network that embeds faces: :class:`vavl.features.face_features.FaceFeaturesOf` it.
+
+    Raises:
+        InputError: The modality is unknown, or the name is empty, has a colon, or belongs to the
+            package.
+
+    Example:
+        >>> from functools import partial
+        >>> from vavl.features.arrays import ArrayFeatures
+        >>> register_extractor("acoustic", "egemaps", partial(ArrayFeatures, "acoustic", dim=88))
+        >>> build_extractor("acoustic", "egemaps").spec.dim
+        88
+    """
+    modality = _checked(modality)
+    if not name or ":" in name or name in _OWN_NAMES[modality]:
+        raise InputError(f"name: expected one of your own without a colon, got {name!r}")
+    _EXTRACTORS[modality][name] = builder
 
 
 def extractor_names(modality: Modality | str) -> tuple[str, ...]:
     """The names that :func:`build_extractor` knows for a modality.
 
     Example:
-        >>> print(*extractor_names("visual"))
-        compact-face efficientnet-b2-affectnet face-pixels face-pixels-random arrays hf:ID_OR_FOLDER
+        >>> print(*extractor_names("visual")[:4])
+        compact-face efficientnet-b2-affectnet arrays hf:ID_OR_FOLDER
     """
-    names = _BUILDERS[_checked(modality)]
-    return tuple(f"{name}:ID_OR_FOLDER" if name == _HUB else name for name in names)
+    builders = _EXTRACTORS[_checked(modality)]
+    return tuple(
+        f"{name}:ID_OR_FOLDER" if _needs_source(builder) else name
+        for name, builder in builders.items()
+    )
 
 
 def build_extractor(modality: Modality | str, name: str, **parameters: Any) -> Extractor:
@@ -94,11 +127,9 @@ def build_extractor(modality: Modality | str, name: str, **parameters: Any) -> E
         modality: ``acoustic`` or ``visual``.
         name: One of :func:`extractor_names`. ``"NAME:SOURCE"`` says where the weights lie, for
             those that take them from somewhere.
-        **parameters: Those of :class:`vavl.features.logmel.LogMel`,
-            :class:`vavl.features.speech_encoder.SpeechEncoder`,
-            :class:`vavl.features.speech_encoder.Wav2Vec2LargeRobust12`,
-            :class:`vavl.features.arrays.ArrayFeatures` and of the functions in
-            :mod:`vavl.features.face_models`.
+        **parameters: Those of its class. A network that embeds faces takes
+            ``frame_rate_hz``, ``detect_every`` and ``main`` of
+            :class:`vavl.features.face_features.FaceFeatures`, too.
 
     Raises:
         InputError: The name or a parameter is unknown, or a value does not fit.
@@ -108,10 +139,8 @@ def build_extractor(modality: Modality | str, name: str, **parameters: Any) -> E
         80
     """
     modality = _checked(modality)
-    builders = _BUILDERS[modality]
+    builders = _EXTRACTORS[modality]
     name, _, source = name.partition(":")
-    if name == _HUB and not (source or "source" in parameters):
-        raise InputError("extractor: expected hf:ID_OR_FOLDER, got no id and no folder")
     if source:
         parameters = {"source": source, **parameters}
     if name not in builders:
@@ -120,6 +149,8 @@ def build_extractor(modality: Modality | str, name: str, **parameters: Any) -> E
             f"extractor: expected one of {known} for {modality}, got {name!r}"
             + did_you_mean(name, builders)
         )
+    if _needs_source(builders[name]) and "source" not in parameters:
+        raise InputError(f"extractor: expected {name}:ID_OR_FOLDER, got no id and no folder")
     return _build(name, builders[name], parameters)
 
 
@@ -127,11 +158,11 @@ def rebuild_extractor(spec: FeatureSpec, *, source: str | None = None) -> Extrac
     """Builds the extractor that made the features of a store or a trained model.
 
     Args:
-        spec: What the features are.
+        spec: Specification of the features.
         source: Where the weights lie now, if no longer at ``spec.source``.
 
     Raises:
-        InputError: The extractor is unknown, its weights are not to be had, or the features would
+        InputError: The extractor is unknown, its weights cannot be found, or the features would
             not be the same: other weights, settings, or another version of the extractor.
 
     Example:
@@ -140,7 +171,7 @@ def rebuild_extractor(spec: FeatureSpec, *, source: str | None = None) -> Extrac
         True
     """
     name = spec.extractor
-    builder = _BUILDERS.get(spec.modality, {}).get(name)
+    builder = _EXTRACTORS.get(spec.modality, {}).get(name)
     if builder is None:
         raise InputError(f"extractor: {spec.modality} {name!r} is not known to this vavl")
     known = _parameters(builder)
@@ -161,7 +192,7 @@ def rebuild_extractor(spec: FeatureSpec, *, source: str | None = None) -> Extrac
     return rebuilt
 
 
-def _build(name: str, builder: Callable[..., Extractor], parameters: dict[str, Any]) -> Extractor:
+def _build(name: str, builder: Builder, parameters: dict[str, Any]) -> Extractor:
     known = _parameters(builder)
     unknown = [
         f"{parameter}: not a parameter of it{did_you_mean(parameter, known)}"
@@ -175,8 +206,13 @@ def _build(name: str, builder: Callable[..., Extractor], parameters: dict[str, A
     return builder(**parameters)
 
 
-def _parameters(builder: Callable[..., Extractor]) -> list[str]:
-    """What a builder takes by name."""
+def _needs_source(builder: Builder) -> bool:
+    source = inspect.signature(builder).parameters.get("source")
+    return source is not None and source.default is source.empty
+
+
+def _parameters(builder: Builder) -> list[str]:
+    """The names of the parameters of a builder."""
     names: list[str] = []
     for name, parameter in inspect.signature(builder, eval_str=True).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:

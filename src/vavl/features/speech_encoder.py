@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,6 @@ from vavl.features.weights import Checkpoint, find_checkpoint
 from vavl.media.audio import SAMPLING_RATE_HZ
 from vavl.types import FeatureSpec, Modality
 
-if TYPE_CHECKING:
-    import torch
-
-PAPER_PRESET = "wav2vec2-large-robust-12"
 PAPER_SOURCE = "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim"
 """Wagner et al., "Dawn of the transformer era in speech emotion recognition", 2023: the
 architecture of the paper, tuned for arousal, dominance and valence. Weights: CC BY-NC-SA 4.0."""
@@ -71,6 +67,8 @@ class SpeechEncoder(WaveformExtractor):
         ((165, 512), 50.0)
     """
 
+    name = "hf"
+
     def __init__(
         self,
         source: str,
@@ -81,14 +79,13 @@ class SpeechEncoder(WaveformExtractor):
         self.conditioning = Conditioning(**conditioning)
         checkpoint = find_checkpoint(source, revision)
         self._hidden_states = _hidden_states(checkpoint, layer)
-        self._describe("hf", {"layer": list(layer) if isinstance(layer, Sequence) else layer})
+        self._describe({"layer": list(layer) if isinstance(layer, Sequence) else layer})
 
-    def _describe(self, name: str, parameters: dict[str, Any]) -> None:
+    def _describe(self, parameters: dict[str, Any]) -> None:
         states = self._hidden_states
-        self._model: torch.nn.Module | None = None
         self.spec = FeatureSpec(
             modality=Modality.ACOUSTIC,
-            extractor=name,
+            extractor=self.name,
             dim=states.dim,
             frame_rate_hz=SAMPLING_RATE_HZ / states.samples_per_frame,
             parameters={
@@ -108,17 +105,10 @@ class SpeechEncoder(WaveformExtractor):
         Raises:
             InputError: The weights are damaged, or do not fit the architecture.
         """
-        if self._model is None:
-            self._model = self._hidden_states.load()
+        self._hidden_states.load()
 
     def _features(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-        self.load()
-        assert self._model is not None
-        return self._hidden_states.run(self._model, waveform)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A worker process reads the weights from disk: cheaper than sending them.
-        return {**self.__dict__, "_model": None}
+        return self._hidden_states.run(waveform)
 
 
 class Wav2Vec2LargeRobust12(SpeechEncoder):
@@ -146,6 +136,8 @@ class Wav2Vec2LargeRobust12(SpeechEncoder):
         InputError: The source cannot be had, or is not of this architecture.
     """
 
+    name = "wav2vec2-large-robust-12"
+
     def __init__(
         self,
         source: str | None = None,
@@ -159,13 +151,13 @@ class Wav2Vec2LargeRobust12(SpeechEncoder):
         checkpoint = find_checkpoint(source, revision)
         if checkpoint.model_type != "wav2vec2":
             raise InputError(
-                f"{checkpoint.source}: {PAPER_PRESET} expects a wav2vec2 model, got "
+                f"{checkpoint.source}: {self.name} expects a wav2vec2 model, got "
                 f"{checkpoint.model_type}; use 'hf:{source}' for other encoders"
             )
         self._hidden_states = WaveformHiddenStates(checkpoint, None, layers_kept=_PAPER_LAYERS)
         if self._hidden_states.dim != _PAPER_DIM:
             raise InputError(
-                f"{checkpoint.source}: {PAPER_PRESET} expects hidden size {_PAPER_DIM}, got "
+                f"{checkpoint.source}: {self.name} expects hidden size {_PAPER_DIM}, got "
                 f"{self._hidden_states.dim}; use 'hf:{source}' for other sizes"
             )
         if not _names_emotions(checkpoint):
@@ -175,7 +167,7 @@ class Wav2Vec2LargeRobust12(SpeechEncoder):
                 UserWarning,
                 stacklevel=2,
             )
-        self._describe(PAPER_PRESET, {"layers_kept": _PAPER_LAYERS})
+        self._describe({"layers_kept": _PAPER_LAYERS})
 
 
 def _hidden_states(checkpoint: Checkpoint, layer: Layers) -> HiddenStates:

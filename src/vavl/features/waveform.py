@@ -1,4 +1,4 @@
-"""What happens to a waveform before features are computed: cap on the duration, normalisation."""
+"""The base of acoustic extractors: conditioning of the waveform, then features."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def corpus_statistics(blocks: Iterable[NDArray[np.floating]]) -> WaveformStatist
     clips of the training side only, and the result to an extractor with ``normalization="corpus"``.
 
     Args:
-        blocks: ``(n,)`` samples each, at least one: whole clips, or what
-            :func:`vavl.media.audio.audio_blocks` gives.
+        blocks: ``(n,)`` samples each, at least one: whole clips, or blocks of
+            :func:`vavl.media.audio.audio_blocks`.
 
     Raises:
         InputError: There are no samples, or all of them are equal.
@@ -74,7 +74,7 @@ class ConditioningOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Cap, change of speed, normalisation, silence. All of it enters the store's key.
+    """Cap, change of speed, normalisation, silence. All values enter the key of the store.
 
     Attributes:
         normalization: ``"utterance"`` (zero mean and unit variance per clip: the features of a clip
@@ -82,13 +82,13 @@ class Conditioning:
             ``"corpus"`` (as in the paper: with statistics of the training set).
         corpus_mean: For ``"corpus"``: mean of all samples, see :func:`corpus_statistics`.
         corpus_std: For ``"corpus"``: standard deviation of all samples.
-        max_duration_s: What lies after this many seconds is cut off; None keeps everything.
+        max_duration_s: The clip is cut after this many seconds; None keeps everything.
         speed: Factor by which the sound is played faster, with its pitch and formants, as a tape
             would: another voice saying the same, for augmentation in training. Source: Ko et al.
             2015, "Audio augmentation for speech recognition".
-        silence_db: Steps that are quieter than the loudest one of the clip by more than this are
-            left unknown: rows of NaN, which keep their place in time and are masked wherever
-            features are used. Before and after an utterance there is often as much silence as
+        silence_db: Steps that are quieter than the loudest one of the clip by more than this
+            become rows of NaN, which keep their place in time and are masked wherever features
+            are used. Before and after an utterance there is often as much silence as
             speech, and it says little of the emotion. None keeps every step.
 
     Raises:
@@ -142,7 +142,7 @@ class Conditioning:
             "max_duration_s": None if self.max_duration_s is None else float(self.max_duration_s),
             "speed": float(self.speed),
         }
-        if self.silence_db is not None:  # else the keys are those of before there was this
+        if self.silence_db is not None:  # absent otherwise, so that older stores keep their keys
             parameters["silence_db"] = float(self.silence_db)
         return parameters
 
@@ -169,7 +169,7 @@ class Conditioning:
         return (samples / deviation if deviation > 1e-10 else samples * 0.0).astype(np.float32)
 
     def is_silence(self, waveform: NDArray[np.float32], steps: int, hop: int) -> NDArray[np.bool_]:
-        """Which steps are quieter than :attr:`silence_db` allows; never the loudest one.
+        """Which steps are quieter than :attr:`silence_db` allows; the loudest one never is.
 
         Args:
             waveform: ``(N,)`` samples, as :meth:`apply` returns them.
@@ -196,14 +196,19 @@ def _is_number(value: object, above: float = -math.inf) -> bool:
 
 
 class WaveformExtractor(ABC):
-    """What all acoustic extractors that read sound have in common.
+    """Base of the acoustic extractors that read sound.
+
+    A subclass has a ``name``, sets ``conditioning`` and ``spec`` when it is made, and computes the
+    features in ``_features``.
 
     Attributes:
-        spec: What the features are.
+        name: Registered name; it enters the key of the store.
+        spec: Specification of the features.
         source_field: Field of the manifest that names the file to read.
-        conditioning: What happens to the waveform first.
+        conditioning: Applied to the waveform first.
     """
 
+    name: ClassVar[str]
     source_field: ClassVar[Literal["audio_path"]] = "audio_path"
     spec: FeatureSpec
     conditioning: Conditioning

@@ -1,15 +1,19 @@
-"""Finds pretrained weights: in local folders and files, on the Hugging Face hub, at an address."""
+"""Finds and loads pretrained weights: local, on the Hugging Face hub, or at an address."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vavl.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -32,7 +36,7 @@ class Checkpoint:
     """A pretrained model on this machine.
 
     Attributes:
-        source: What finds it again: an absolute folder, or ``org/name@commit`` on the hub.
+        source: Its address: an absolute folder, or ``org/name@commit`` on the hub.
         folder: Where its files lie.
         config: Its ``config.json``.
         weight_files: Its safetensors files, in the order of their names.
@@ -94,6 +98,75 @@ def find_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
     return _read(folder, f"{repository}@{folder.name}")
 
 
+def load_pretrained(
+    checkpoint: Checkpoint, configuration: Any = None, *, optional: Sequence[str] = ()
+) -> torch.nn.Module:
+    """Loads a model of transformers in single precision, ready for inference.
+
+    Args:
+        checkpoint: Where the weights lie.
+        configuration: In place of that of the checkpoint.
+        optional: Parts of the names of tensors that may be missing, since nothing reads them.
+
+    Raises:
+        InputError: The weights are damaged, or lack something, which would be left at random values
+            without a word.
+    """
+    from transformers import AutoModel
+
+    given = {} if configuration is None else {"config": configuration}
+    with loading(checkpoint):
+        model, info = AutoModel.from_pretrained(
+            checkpoint.folder,
+            **given,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    missing = [key for key in info["missing_keys"] if not any(part in key for part in optional)]
+    refuse_missing(checkpoint, missing)
+    return for_inference(model.float())
+
+
+def for_inference(model: Any) -> torch.nn.Module:
+    """The model in evaluation mode, without gradients."""
+    ready: torch.nn.Module = model.eval().requires_grad_(False)
+    return ready
+
+
+def refuse_missing(checkpoint: Checkpoint, missing: list[str]) -> None:
+    """Raises InputError if tensors of a checkpoint are missing."""
+    if missing:
+        raise InputError(
+            f"{checkpoint.source}: the weights lack {len(missing)} tensors of a "
+            f"{checkpoint.model_type} encoder, e.g. {missing[0]}; is the checkpoint complete?"
+        )
+
+
+@contextmanager
+def loading(checkpoint: Checkpoint) -> Iterator[None]:
+    """Inside, transformers shows no progress bars and no reports; its errors become InputError."""
+    import transformers
+
+    logging: Any = transformers.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # transformers and safetensors raise a great many types
+        raise InputError(
+            f"{checkpoint.source}: cannot load the weights ({type(error).__name__}: {error})"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def find_file(source: str, sha256: str | None = None) -> tuple[Path, str]:
     """Finds a single file of weights, and downloads it if it is not in the cache yet.
 
@@ -127,7 +200,7 @@ def _downloaded(address: str, sha256: str | None) -> Path:
     from torch import hub
 
     if sha256 is None:
-        raise InputError(f"sha256: expected the hash of what {address} shall be, got none")
+        raise InputError(f"sha256: expected the SHA-256 of {address}, got none")
     stem, _, suffix = address.rpartition("/")[2].rpartition(".")
     path = Path(hub.get_dir()) / "checkpoints" / f"{stem}-{sha256[:8]}.{suffix}"
     if path.is_file():
@@ -157,7 +230,7 @@ def _download(repository: str, revision: str | None) -> Path:
         at = f" at revision {revision}" if revision else ""
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{repository}{at}: neither a local folder nor to be had from the Hugging Face hub "
+            f"{repository}{at}: neither a local folder nor available from the Hugging Face hub "
             f"({type(error).__name__}: {reason}). Check the name, the connection and "
             "HF_HUB_OFFLINE, or give a folder that holds the model."
         ) from error

@@ -21,7 +21,7 @@ from vavl.inference.files import ClipFiles
 from vavl.inference.recognizer import Recognizer
 from vavl.media.container import media_info
 from vavl.media.frames import VideoFrame
-from vavl.media.redraw import redraw_video
+from vavl.media.writing import redraw_video
 from vavl.system.atomic import atomic_write
 from vavl.system.plotting import COLOURS, SETTINGS
 from vavl.types import Prediction, TimedPrediction
@@ -253,7 +253,7 @@ def draw_overlay(
     """Writes the video again with the face framed and the emotion written beside it.
 
     Each frame shows the prediction of the window with the nearest centre. The file appears when it
-    is complete; for times, sound and size see :func:`vavl.media.redraw.redraw_video`.
+    is complete; for times, sound and size see :func:`vavl.media.writing.redraw_video`.
 
     Args:
         source: Video file, or folder of frames (25 a second).

@@ -23,8 +23,8 @@ from torch import Tensor
 from vavl.config.models import ModelConfig
 from vavl.errors import StoreError
 from vavl.models.base import Normalisation, NormalisingModel
-from vavl.models.inputs import checked_batch
 from vavl.models.pretrained import read_model_config
+from vavl.models.sequences import checked_batch
 from vavl.system.atomic import read_json
 from vavl.system.onnx import open_session
 from vavl.types import STREAMS, Modality

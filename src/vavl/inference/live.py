@@ -16,7 +16,7 @@ from vavl.inference.recognizer import Recognizer
 from vavl.inference.sources import LiveSource
 from vavl.inference.windows import HOP_S, WINDOW_S, Window, WindowCutter
 from vavl.media.audio import SAMPLING_RATE_HZ
-from vavl.media.frames import CLOSE_S, VideoFrame
+from vavl.media.frames import CLOSE_S, VideoFrame, shrunk
 from vavl.types import Modality, TimedPrediction
 
 _MOST_LAG_S = 60.0
@@ -204,22 +204,8 @@ class _Sampler:
             self._number += 1
         if first == self._number:
             return []
-        pixels = _shrunk(self._shown.pixels)
+        pixels = shrunk(self._shown.pixels, FINEST_SIDE)
         return [VideoFrame(step / self._rate_hz, pixels) for step in range(first, self._number)]
-
-
-def _shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A frame shrunk to the largest size that face features use, as a file's frames are."""
-    height, width = pixels.shape[:2]
-    scale = FINEST_SIDE / max(height, width)
-    if scale >= 1:
-        return pixels
-    import av
-
-    size = {"width": max(1, round(width * scale)), "height": max(1, round(height * scale))}
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-    small = frame.to_ndarray(**size, format="rgb24", interpolation="AREA")
-    return small.astype(np.uint8, copy=False)
 
 
 def run_stream(

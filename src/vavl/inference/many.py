@@ -17,7 +17,7 @@ from vavl.inference.files import ClipFiles
 from vavl.inference.loading import COMPACT, load, model_folder, model_sha256
 from vavl.inference.recognizer import Recognizer
 from vavl.system.atomic import atomic_write
-from vavl.system.processes import Failure, run_here, run_in_processes, shown
+from vavl.system.processes import Failure, run_job, with_progress
 from vavl.types import Prediction
 
 RECORDS_FILE = "predictions.jsonl"
@@ -139,11 +139,11 @@ def predict_many(
     known = _read_records(records, kind)
     todo = [clip for clip in clips if known.get(_key(clip), {}).get("files") != _state(clip)]
     job = PredictionJob(model, timeline=timeline, device=device, speaker=speaker)
-    results = run_in_processes(todo, job, workers) if workers else run_here(todo, job)
+    results = run_job(todo, job, workers)
     with records.open("a", encoding="utf-8") as file, closing(results):
         if not file.tell():
             _append(file, kind)
-        for clip, result in shown(todo, results, what="predicting", progress=progress):
+        for clip, result in with_progress(results, len(todo), what="predicting", progress=progress):
             record: dict[str, Any] = {"clip": _key(clip), "files": _state(clip)}
             if isinstance(result, Failure):
                 record["error"] = str(result)

@@ -32,9 +32,8 @@ from vavl.inference.quality import Quality
 from vavl.inference.reader import FRAME_RATE_HZ, FeatureArrays, Reader
 from vavl.inference.windows import HOP_S, LONGEST_S, WINDOW_S, ClipStreams, Window, cut_clip
 from vavl.media.audio import SAMPLING_RATE_HZ
-from vavl.models.base import EmotionModel
+from vavl.models.base import EmotionModel, model_moments
 from vavl.system.memory import release_memory
-from vavl.training.speakers import model_moments
 from vavl.types import FeatureSpec, Modality, Prediction, TimedPrediction, what_it_takes
 
 Clip = Path | str | ClipFiles | Mapping[str, Any]

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 
 from vavl.errors import InputError, MediaError
 from vavl.features.face_features import FINEST_SIDE
-from vavl.media.audio import SAMPLING_RATE_HZ, audio_blocks, resampled_blocks
+from vavl.media.audio import SAMPLING_RATE_HZ, audio_blocks, resample_blocks
 from vavl.media.container import media_info
-from vavl.media.frames import RgbConverter, VideoFrame, check_frame_rate, folder_frames
+from vavl.media.devices import device_pictures, device_sound, open_device
+from vavl.media.frames import VideoFrame, check_frame_rate, folder_frames
 from vavl.media.video import video_frames
 
 if TYPE_CHECKING:
@@ -223,18 +224,14 @@ def pcm(stream: BinaryIO, sampling_rate_hz: int = SAMPLING_RATE_HZ) -> LiveSourc
 
 
 def _piped_sound(stream: BinaryIO, sampling_rate_hz: int) -> Iterator[Event]:
-    import av
+    for block in resample_blocks(_piped_blocks(stream, sampling_rate_hz), sampling_rate_hz):
+        yield "audio", block
 
-    resampler = av.AudioResampler(format="fltp", rate=SAMPLING_RATE_HZ)
+
+def _piped_blocks(stream: BinaryIO, sampling_rate_hz: int) -> Iterator[NDArray[np.int16]]:
     size = 2 * max(1, round(_BLOCK_S * sampling_rate_hz))
     while len(raw := _read(stream, size)) > 1:
-        samples = np.frombuffer(raw, "<i2", count=len(raw) // 2).astype(np.int16)
-        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
-        frame.sample_rate = sampling_rate_hz
-        for block in resampled_blocks(resampler, frame):
-            yield "audio", block
-    for block in resampled_blocks(resampler, None):
-        yield "audio", block
+        yield np.frombuffer(raw, "<i2", count=len(raw) // 2).astype(np.int16)
 
 
 def _read(stream: BinaryIO, size: int) -> bytes:
@@ -278,21 +275,18 @@ def device(camera: str | None = "/dev/video0", microphone: str | None = "default
 
 
 def _opened(name: str, system: Literal["alsa", "v4l2"]) -> InputContainer:
-    import av
-
     if system == "alsa" and (_ALSA_FOLDER / "alsa.conf").is_file():
         os.environ.setdefault("ALSA_CONFIG_DIR", str(_ALSA_FOLDER))
     try:
-        return av.open(name, format=system)
-    except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        return open_device(name, system)
+    except MediaError as error:
         argument, listing, instead = {
             "alsa": ("microphone", "arecord -L", "arecord -t raw -f S16_LE -c 1 -r 16000"),
             "v4l2": ("camera", "v4l2-ctl --list-devices", "ffmpeg ... -f rawvideo -pix_fmt rgb24"),
         }[system]
         raise InputError(
-            f"{argument}: {name} cannot be opened ({reason}); '{listing}' tells what there is, and "
-            f"the output of '{instead}' can be read as a pipe instead"
+            f"{argument}: {error}; '{listing}' tells what there is, and the output of "
+            f"'{instead}' can be read as a pipe instead"
         ) from error
 
 
@@ -313,12 +307,10 @@ def _device_events(readers: Mapping[_Side, _ReadDevice]) -> Iterator[Event]:
         return False
 
     def work(kind: _Side, reader: _ReadDevice) -> None:
-        import av
-
         try:
             reader(began_s, emit)
-        except (av.FFmpegError, OSError, MediaError) as error:
-            _log.warning("%s: the device breaks off: %s", kind, error)
+        except MediaError as error:
+            _log.warning("%s: %s", kind, error)
         finally:
             emit(cast(Event, (kind, None)))  # so that nobody waits for this side any more
             emit(None)
@@ -335,30 +327,19 @@ def _device_events(readers: Mapping[_Side, _ReadDevice]) -> Iterator[Event]:
 
 
 def _listen(sound: InputContainer, began_s: float, emit: _Emit) -> None:
-    import av
-
-    resampler, heard = av.AudioResampler(format="fltp", rate=SAMPLING_RATE_HZ), 0
-    with sound:
-        for frame in sound.decode(audio=0):
-            arrived = round((time.monotonic() - began_s) * SAMPLING_RATE_HZ)
-            frame.pts = None
-            for block in resampled_blocks(resampler, frame):
-                missing = arrived - heard - len(block)
-                if missing > (_GAP_S * SAMPLING_RATE_HZ if heard else 0):
-                    block = np.concatenate([np.zeros(missing, np.float32), block])
-                heard += len(block)
-                if not emit(("audio", block)):
-                    return
+    heard = 0
+    with closing(device_sound(sound)) as blocks:
+        for block in blocks:
+            missing = round((time.monotonic() - began_s) * SAMPLING_RATE_HZ) - heard - len(block)
+            if missing > (_GAP_S * SAMPLING_RATE_HZ if heard else 0):
+                block = np.concatenate([np.zeros(missing, np.float32), block])
+            heard += len(block)
+            if not emit(("audio", block)):
+                return
 
 
 def _watch(picture: InputContainer, began_s: float, emit: _Emit) -> None:
-    rgb: RgbConverter | None = None
-    with picture:
-        stream = picture.streams.video[0]
-        for frame in picture.decode(stream):
-            arrived_s = time.monotonic() - began_s
-            if frame.is_corrupt:
-                continue  # cameras begin with such frames
-            rgb = rgb or RgbConverter.suited_to(frame, stream, Path(picture.name), FINEST_SIDE)
-            if not emit(("frame", VideoFrame(arrived_s, rgb(frame)))):
+    with closing(device_pictures(picture, FINEST_SIDE)) as pictures:
+        for pixels in pictures:
+            if not emit(("frame", VideoFrame(time.monotonic() - began_s, pixels))):
                 return

@@ -1,51 +1,31 @@
-"""Reads media files with PyAV: the sound, here, and the picture, from :mod:`vavl.media.video`.
-
-Sound and picture of a file share one timeline, whose 0 is where the earlier of the two starts.
-"""
+"""The sound of media files: mono samples, whole or in blocks, on the timeline of the file."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import InputError, MediaError
 from vavl.media.container import (
-    MediaInfo,
     audio_track,
     check_length,
     checked_span,
-    media_info,
     opened,
     required,
     track_start_s,
 )
-from vavl.media.frames import VideoFrame, array_frames, folder_frames
-from vavl.media.video import video_frames
 
 if TYPE_CHECKING:
     from av.audio.resampler import AudioResampler
 
-__all__ = [
-    "SAMPLING_RATE_HZ",
-    "MediaInfo",
-    "VideoFrame",
-    "array_frames",
-    "audio_blocks",
-    "folder_frames",
-    "media_info",
-    "read_audio",
-    "resample",
-    "video_frames",
-]
-
 SAMPLING_RATE_HZ = 16_000
-"""What every acoustic extractor of vavl expects."""
+"""The rate that every acoustic extractor of vavl expects."""
 
 
 def read_audio(
@@ -60,9 +40,8 @@ def read_audio(
     Args:
         path: File in any format FFmpeg reads.
         sampling_rate_hz: Rate of the result; the track is resampled where it differs.
-        start_s: First second to return. Default: 0, the beginning of the track; in a file with a
-            picture that starts before the sound, the beginning of the picture: what lies between
-            is silence.
+        start_s: First second to return. Default: 0, the beginning of the track; or of the picture,
+            if that starts earlier: the time between is silence.
         end_s: Second to stop before; a time beyond the end means the end. Default: the end.
 
     Returns:
@@ -70,9 +49,9 @@ def read_audio(
         the resampler may overshoot slightly.
 
     Raises:
-        MediaError: The file is missing, empty, not media, damaged or truncated (which MP3 and Ogg
-            do not show: their headers do not say how long they are), has no audio track, or
-            nothing lies between ``start_s`` and ``end_s``.
+        MediaError: The file is missing, empty, not media, damaged or truncated, has no audio track,
+            or nothing lies between ``start_s`` and ``end_s``. In MP3 and Ogg, truncation goes
+            unnoticed, since their headers do not say how long they are.
         InputError: The rate or the times make no sense.
 
     Example:
@@ -105,7 +84,10 @@ def audio_blocks(
     Yields:
         ``(n,)`` samples.
     """
-    first, stop = _selection(sampling_rate_hz, start_s, end_s)
+    _check_rate("sampling_rate_hz", sampling_rate_hz)
+    start, end = checked_span(start_s, end_s)
+    first = round(start * sampling_rate_hz)
+    stop = None if math.isinf(end) else round(end * sampling_rate_hz)
     position = 0  # of the next block, in samples from the beginning of the track
     empty = True
     for block in _decoded(Path(path), sampling_rate_hz):
@@ -117,7 +99,7 @@ def audio_blocks(
             empty = False
             yield chosen
         if stop is not None and position >= stop:
-            break  # what comes after the selection need not even be intact
+            break  # the rest of the file need not be intact
     if position == 0:
         raise MediaError(f"{path}: the audio track is empty")
     if empty:
@@ -151,14 +133,40 @@ def resample(
         _check_rate(name, rate)
     if sampling_rate_hz == to_hz or not len(waveform):
         return waveform
+    samples = waveform.astype(np.float32, copy=False)
+    return np.concatenate(list(resample_blocks([samples], sampling_rate_hz, to_hz)))
+
+
+def resample_blocks(
+    blocks: Iterable[NDArray[np.float32] | NDArray[np.int16]],
+    sampling_rate_hz: int,
+    to_hz: int = SAMPLING_RATE_HZ,
+) -> Iterator[NDArray[np.float32]]:
+    """Resamples a mono waveform that comes in blocks, as :func:`resample` does in one piece.
+
+    Args:
+        blocks: ``(n,)`` samples each, floating point in [-1, 1] or 16-bit integers.
+        sampling_rate_hz: Rate of the blocks.
+        to_hz: Rate of the result.
+
+    Yields:
+        ``(n,)`` samples in [-1, 1].
+
+    Example:
+        >>> blocks = [np.zeros(4800, dtype=np.int16)] * 10
+        >>> sum(len(block) for block in resample_blocks(blocks, 48_000))
+        16000
+    """
     import av
 
-    frame = av.AudioFrame.from_ndarray(
-        np.ascontiguousarray(waveform[None], dtype=np.float32), format="fltp", layout="mono"
-    )
-    frame.sample_rate = sampling_rate_hz
     resampler = av.AudioResampler(format="fltp", rate=to_hz)
-    return np.concatenate([*resampled_blocks(resampler, frame), *resampled_blocks(resampler, None)])
+    for block in blocks:
+        form = "s16" if block.dtype == np.int16 else "fltp"
+        samples: NDArray[Any] = np.ascontiguousarray(block[None])
+        frame = av.AudioFrame.from_ndarray(samples, format=form, layout="mono")
+        frame.sample_rate = sampling_rate_hz
+        yield from resampled_blocks(resampler, frame)
+    yield from resampled_blocks(resampler, None)
 
 
 def _check_rate(name: str, rate_hz: int) -> None:
@@ -166,18 +174,8 @@ def _check_rate(name: str, rate_hz: int) -> None:
         raise InputError(f"{name}: expected at least 1 Hz, got {rate_hz}")
 
 
-def _selection(
-    sampling_rate_hz: int, start_s: float | None, end_s: float | None
-) -> tuple[int, int | None]:
-    """First sample, and the one to stop before."""
-    _check_rate("sampling_rate_hz", sampling_rate_hz)
-    start, end = checked_span(start_s, end_s)
-    stop = None if math.isinf(end) else round(end * sampling_rate_hz)
-    return round(start * sampling_rate_hz), stop
-
-
 def _decoded(path: Path, sampling_rate_hz: int) -> Iterator[NDArray[np.float32]]:
-    """Mono blocks of the whole track; ends with an error where the track breaks off early."""
+    """Mono blocks of the whole track; raises at the end if the track breaks off early."""
     import av
 
     with opened(path) as container:
@@ -200,8 +198,8 @@ def _decoded(path: Path, sampling_rate_hz: int) -> Iterator[NDArray[np.float32]]
 def resampled_blocks(
     resampler: AudioResampler, frame: object | None
 ) -> Iterator[NDArray[np.float32]]:
-    """Resamples a decoded frame, or with None what the resampler still holds, and mixes to mono."""
+    """Resamples a decoded frame and mixes it to mono; None flushes the resampler."""
     for resampled in resampler.resample(frame):  # type: ignore[arg-type]
         if resampled.samples:
-            # Not mixed by the resampler: its downmix of stereo to float exceeds full scale.
+            # The resampler's own mix of stereo to mono would exceed full scale.
             yield resampled.to_ndarray().mean(axis=0, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Opens media files: what FFmpeg has against one, and the timeline that its tracks share."""
+"""Opens media files, and places their tracks on one timeline."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 Track = TypeVar("Track", "AudioStream", "VideoStream")
 
 LONGEST_GAP_S = 600.0
-"""No track starts so much after the other, and no picture stands so long, in a file that is sound.
+"""No track of an intact file starts so long after the other, and no picture is shown for so long.
 
-It bounds what a damaged time stamp can cost: silence and repeated pictures would fill the gap.
+This limits what a damaged time stamp can cost: silence or repeated pictures would fill the gap.
 """
 
 _SHORTFALL_S = 0.25
 _SHORTFALL_SHARE = 0.01
-"""How much shorter than its header says a track may be; codecs pad and trim by less than this."""
+"""By how much a track may be shorter than its header says; codecs pad and trim by less."""
 
 _ESTIMATED_DURATION = frozenset({"mp3", "aac", "amr", "ac3", "ogg"})
-"""Formats without a total in the header: what FFmpeg reports is an estimate from the file size."""
+"""Formats without a length in the header: FFmpeg estimates it from the size of the file."""
 
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What the header of a media file says.
+    """Tracks and times of a media file, by its header.
 
     Times are those of the timeline that sound and picture share: 0 is where the earlier of the
     first audio and the first video track starts.
@@ -119,7 +119,11 @@ def media_info(path: str | PathLike[str]) -> MediaInfo:
 
 @contextmanager
 def opened(path: Path) -> Iterator[InputContainer]:
-    """Opens a media file; what FFmpeg has against it becomes a MediaError that names the file."""
+    """Opens a media file.
+
+    Raises:
+        MediaError: The file cannot be opened or read; names the file and FFmpeg's reason.
+    """
     import av
 
     if not path.exists():
@@ -132,7 +136,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
         with av.open(str(path)) as container:
             yield container
     except (av.FFmpegError, OSError, ValueError, IndexError) as error:
-        # An IndexError is what PyAV makes of a track that turns up half way.
+        # PyAV raises an IndexError when a track turns up half way through the file.
         reason = getattr(error, "strerror", None) or str(error)
         raise MediaError(f"{path}: not a media file, or damaged ({reason})") from error
 
@@ -160,7 +164,7 @@ def required(path: Path, track: Track | None, kind: str) -> Track:
     """
     if track is None:
         raise MediaError(f"{path}: the file has no {kind} track")
-    # Whatever the stubs of PyAV say, it is None where FFmpeg does not know the codec.
+    # Unlike PyAV's stubs say, it is None where FFmpeg does not know the codec.
     if track.codec_context is None:
         raise MediaError(
             f"{path}: the {kind} track is damaged, or in a format that FFmpeg cannot decode"
@@ -178,7 +182,7 @@ def track_start_s(path: Path, container: InputContainer, track: AudioStream | Vi
     """When a track starts on the timeline of the file, in seconds from :func:`zero_s`.
 
     Raises:
-        MediaError: So late that the time stamps must be wrong.
+        MediaError: It starts so late that the time stamps must be wrong.
     """
     start_s = _first_stamp_s(track) - zero_s(container)
     if start_s > LONGEST_GAP_S:
@@ -192,7 +196,7 @@ def track_start_s(path: Path, container: InputContainer, track: AudioStream | Vi
 def _first_stamp_s(track: AudioStream | VideoStream) -> float:
     if track.start_time is None or track.time_base is None:
         return 0.0
-    # What lies before zero is the run-in of a codec, which is decoded but not presented.
+    # Before zero lies the run-in of a codec, which is decoded but not presented.
     return max(0.0, float(track.start_time * track.time_base))
 
 
@@ -233,12 +237,12 @@ def check_length(
 def _declared_duration_s(
     path: Path, container: InputContainer, track: AudioStream | VideoStream
 ) -> float | None:
-    """How long the header says the track is; None where it does not say."""
+    """Length of the track by its header, in seconds; None where the header does not say."""
     names = set(container.format.name.split(","))
     if names & _ESTIMATED_DURATION:
         return None
     if "wav" in names and (declared := _wav_data_bytes(path)) is not None:
-        # FFmpeg quietly shortens the duration to what is there.
+        # FFmpeg silently shortens the duration to that of the data.
         bytes_per_s = (track.codec_context.bit_rate or 0) / 8
         return declared / bytes_per_s if bytes_per_s else None
     if track.duration is not None and track.time_base is not None:
@@ -257,7 +261,7 @@ def _wav_data_bytes(path: Path) -> int | None:
         while len(header := file.read(8)) == 8:
             name, size = struct.unpack("<4sI", header)
             if name == b"data":
-                # 0 and the largest sizes are what a recorder writes that does not know the length.
+                # Recorders that do not know the length write 0 or the largest size.
                 return size if 0 < size < 0x7FFFFFFF else None
             file.seek(size + size % 2, 1)
     return None

@@ -1,4 +1,4 @@
-"""The order that people put numbered names in."""
+"""File names: suffixes of media files, and the order of numbered names."""
 
 from __future__ import annotations
 

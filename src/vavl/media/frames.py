@@ -1,4 +1,4 @@
-"""Single pictures: from a decoded frame to RGB, and folders of them that make a video."""
+"""RGB frames with their times: from decoded frames, arrays and folders of pictures."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.errors import InputError, MediaError
-from vavl.faces.alignment import check_frames
+from vavl.errors import InputError, MediaError, all_problems
 from vavl.media.container import checked_span, opened, video_track
 from vavl.media.files import PICTURE_SUFFIXES, natural_key
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 CLOSE_S = 1e-3
-"""A picture counts as shown at a time that it misses by less: Matroska rounds to milliseconds."""
+"""Tolerance for the time of a picture: Matroska rounds to milliseconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +39,36 @@ class VideoFrame:
 
 
 class Shot(NamedTuple):
-    """A picture that is on show from one time until another, made only when it is asked for."""
+    """A picture that is shown from one time until another; its pixels are made on demand."""
 
     start_s: float
     stop_s: float
     pixels: Callable[[], NDArray[np.uint8]]
+
+
+def check_frames(frames: NDArray[np.uint8]) -> None:
+    """Checks that frames are ``(N, H, W, 3)`` uint8; N may be 0, H and W are at least 1.
+
+    Raises:
+        InputError: They are not; names everything that is wrong.
+    """
+    if not isinstance(frames, np.ndarray):
+        raise InputError(
+            f"frames: expected an array (N, H, W, 3) of uint8, got {type(frames).__name__}"
+        )
+    problems = []
+    if frames.dtype != np.uint8:
+        problems.append(
+            f"expected uint8 in 0..255, got {frames.dtype}; values in [0, 1] want "
+            "np.round(frames * 255).astype(np.uint8)"
+        )
+    if frames.ndim != 4 or frames.shape[-1] != 3:
+        single = "; a single frame wants frames[None]" if frames.ndim == 3 else ""
+        problems.append(f"expected (N, H, W, 3) in RGB, got {frames.shape}{single}")
+    elif 0 in frames.shape[1:]:
+        problems.append(f"expected frames of at least 1 x 1 pixel, got {frames.shape}")
+    if problems:
+        raise InputError(all_problems("frames", problems))
 
 
 def array_frames(
@@ -84,15 +108,15 @@ def sampled(
     start_s: float = 0.0,
     end_s: float = math.inf,
 ) -> Iterator[VideoFrame]:
-    """The shots that begin in a span of time, or those on show at the times of a regular grid.
+    """The shots that begin in a span of time, or those shown at the times of a regular grid.
 
     Args:
-        shots: In the order of time, each going on until the next; the first also stands for all
-            time before it.
-        name: What the shots come from, for the error.
+        shots: In the order of time, each lasting until the next; the first is also shown before
+            its time.
+        name: Source of the shots, for the error.
         frame_rate_hz: Rate of a grid that begins at ``start_s``, or None for every shot.
         start_s: Beginning of the span.
-        end_s: Its end, which does not belong to it.
+        end_s: Its end, exclusive.
 
     Raises:
         InputError: The rate makes no sense.
@@ -110,7 +134,7 @@ def check_frame_rate(name: str, rate_hz: float) -> None:
 
 
 def check_max_side(max_side: int | None) -> None:
-    """Checks that frames may have a pixel at least; raises InputError otherwise."""
+    """Checks that a limit on the side is at least 1 pixel; raises InputError otherwise."""
     if max_side is not None and max_side < 1:
         raise InputError(f"max_side: expected at least 1 pixel, got {max_side}")
 
@@ -135,7 +159,7 @@ def _sampled(
             for time_s in times:
                 yield VideoFrame(time_s, pixels)
         if shot.stop_s >= end_s:
-            break  # what comes after the selection need not even be intact
+            break  # the rest of the file need not be intact
     if empty and length_s:
         raise MediaError(
             f"{name}: nothing lies between start_s={start_s:g} and end_s={end_s:g}; the picture "
@@ -143,8 +167,31 @@ def _sampled(
         )
 
 
+def shrunk(pixels: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
+    """Shrinks a picture ``(H, W, 3)`` so that its longer side has at most ``max_side`` pixels.
+
+    Example:
+        >>> shrunk(np.zeros((90, 120, 3), np.uint8), 40).shape
+        (30, 40, 3)
+    """
+    height, width = pixels.shape[:2]
+    scale = max_side / max(height, width)
+    if scale >= 1:
+        return pixels
+    import av
+
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+    small = frame.to_ndarray(
+        format="rgb24",
+        width=max(1, round(width * scale)),
+        height=max(1, round(height * scale)),
+        interpolation="AREA",
+    )
+    return small.astype(np.uint8, copy=False)
+
+
 _LONGEST_PIXEL = 4.0
-"""Pixels longer than this, in units of their other side, are a damaged header."""
+"""Aspect ratio of a pixel beyond which the header counts as damaged."""
 
 
 @dataclass(frozen=True)
@@ -170,10 +217,10 @@ class RgbConverter:
         """The converter that keeps the shape in which a player shows a frame.
 
         Args:
-            frame: The first of its kind.
-            stream: Where it was decoded from.
-            path: Of the file.
-            max_side: Pixels that neither side may exceed.
+            frame: The first frame.
+            stream: The track that it was decoded from.
+            path: The file, for errors.
+            max_side: Largest side in pixels, or None for no limit.
         """
         aspect = float(stream.sample_aspect_ratio or 1)
         if not 1 / _LONGEST_PIXEL <= aspect <= _LONGEST_PIXEL:
@@ -181,14 +228,14 @@ class RgbConverter:
         width, height = frame.width * aspect, float(frame.height)
         scale = 1.0 if max_side is None else min(1.0, max_side / max(width, height))
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        # A camera held on its side stores the picture so, and how to turn it.
+        # A camera that is held on its side stores how to turn the picture.
         return cls(path, *size, quarter_turns=round(frame.rotation / 90) % 4)
 
     def __call__(self, frame: Decoded) -> NDArray[np.uint8]:
         """The ``(H, W, 3)`` RGB pixels of a frame.
 
         Raises:
-            MediaError: The frame is of a kind that FFmpeg cannot convert.
+            MediaError: FFmpeg cannot convert this kind of frame.
         """
         import av
 

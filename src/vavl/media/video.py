@@ -1,4 +1,4 @@
-"""The picture of media files, frame by frame, in RGB, upright and at its true time."""
+"""The picture of video files: upright RGB frames at their true times."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 _RESET_S = 1.0
 """Time stamps that go back further begin anew; a frame that goes back less came too late."""
 _SEEK_MARGIN_S = 1.0
-"""Decoding begins so much earlier: pictures right after a key frame may need those before it."""
+"""Decoding begins this much earlier: pictures after a key frame may need those before it."""
 _LAST_STAMP = 2**62
 _USUAL_RATE_HZ = 25.0
-"""Where neither the file nor its frames say how long a frame is on show."""
+"""Where neither the file nor its frames say how long a frame is shown."""
 
 
 def video_frames(
@@ -54,15 +54,15 @@ def video_frames(
     of the first.
 
     The picture tolerates damage where the sound does not, since a time stamp tells where to go on:
-    damaged frames are left out, and the one before stays on show. A file that breaks off clearly
-    before the end that its header states yields what it has, and then raises.
+    damaged frames are left out, and the one before is shown for longer. A file that breaks off
+    clearly before the end that its header states yields what it has, and then raises.
 
     Args:
         path: File in any format FFmpeg reads.
-        frame_rate_hz: Constant rate of the result: frame k is what is shown at
-            ``start_s + k / frame_rate_hz``, whatever the rate of the file, constant or not; before
-            the first frame of the file, that is the first frame. Default: every frame of the file
-            that begins in the selected span, at its own time.
+        frame_rate_hz: Constant rate of the result: frame k is the picture shown at
+            ``start_s + k / frame_rate_hz``; before the first frame of the file, that is the first
+            frame. Default: every frame of the file that begins in the selected span, at its own
+            time.
         start_s: First second to return. Default: 0.
         end_s: Second to stop before; a time beyond the end means the end. Default: the end.
         max_side: Shrinks larger frames so that their longer side has so many pixels. Default: no
@@ -99,7 +99,7 @@ def video_frames(
 
 
 class _Moment(NamedTuple):
-    """A decoded frame, when it is shown, and until when where nothing follows."""
+    """A decoded frame, when it is shown, and until when if it is the last."""
 
     start_s: float
     stop_s: float
@@ -107,7 +107,7 @@ class _Moment(NamedTuple):
 
 
 def _decoded(path: Path, start_s: float, max_side: int | None) -> Iterator[Shot]:
-    """The shots of a file, from one that is on show at ``start_s`` or earlier."""
+    """The shots of a file, beginning with one shown at ``start_s`` or earlier."""
     with opened(path) as container:
         track = _Track(path, container)
         sought = track.seek(start_s - _SEEK_MARGIN_S)
@@ -136,15 +136,15 @@ class _Track:
     """The video track of an open file.
 
     Attributes:
-        stream: What FFmpeg calls it.
-        end_s: When it ends by its header; infinite where that does not say.
-        reached_s: How far it was read, from its own start; None while that is not known.
+        stream: The track as PyAV has it.
+        end_s: Its end by the header; infinite where the header does not say.
+        reached_s: How far it was read, from its own start; None while nothing was read.
     """
 
     def __init__(self, path: Path, container: InputContainer) -> None:
         stream = required(path, video_track(container), "video")
         start_s = track_start_s(path, container, stream)
-        # Threads gain nothing that counts beside detection, and conceal damage at random.
+        # Threads hardly save time beside face detection, and conceal damage at random.
         stream.codec_context.thread_count = 1
         self.stream = stream
         self.reached_s: float | None = None
@@ -155,7 +155,7 @@ class _Track:
         self.end_s = start_s + length_s
 
     def seek(self, time_s: float) -> bool:
-        """Goes to the last key frame before a time; False where there is no need or no way."""
+        """Seeks the last key frame before a time; False if that is not needed or not possible."""
         import av
 
         if time_s <= 0:
@@ -168,11 +168,11 @@ class _Track:
         return True
 
     def moments(self, sought: bool) -> Iterator[_Moment]:
-        """The frames that are left, at times that grow.
+        """The frames from here on, at increasing times.
 
         Args:
-            sought: Whether the first frame can be anywhere. Its time is then infinite if it has no
-                time stamp.
+            sought: Whether a seek came before, so that a first frame without a time stamp can be
+                anywhere: its time is then infinite.
         """
         usual_s = 1 / float(self.stream.average_rate or _USUAL_RATE_HZ)
         shift_s = -self._zero_s  # from the time stamps to the timeline
@@ -197,7 +197,7 @@ class _Track:
             yield _Moment(time_s, expected_s, frame)
 
     def _frames(self) -> Iterator[Decoded]:
-        """What can be decoded of the rest."""
+        """The frames that can be decoded from here on."""
         import av
 
         start = self.stream.start_time or 0
@@ -208,8 +208,8 @@ class _Track:
                     self.reached_s = max(end_s, self.reached_s or 0.0)
                 yield from self._decode(packet)
         except (av.FFmpegError, IndexError):
-            # Unreadable from here on, or a track turned up half way, at which PyAV fails in the
-            # end. The decoder may still hold frames.
+            # The rest is unreadable, or a track turned up half way, which PyAV cannot handle. The
+            # decoder may still hold frames.
             yield from self._decode(None)
 
     def _decode(self, packet: Packet[VideoStream] | None) -> list[Decoded]:

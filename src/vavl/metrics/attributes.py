@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vavl.errors import InputError, all_problems
-from vavl.metrics.arrays import ratio, shape_problems
+from vavl.metrics.categories import ratio, shape_problems
 
 
 def ccc(targets: ArrayLike, predictions: ArrayLike) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
@@ -12,22 +13,73 @@ from torch import Tensor, nn
 
 from vavl.config.experiment import TrainingConfig
 from vavl.config.models import ModelConfig
-from vavl.distributed import anywhere
+from vavl.data.speakers import Moments, training_moments
 from vavl.errors import StoreError
-from vavl.models.inputs import checked_batch
-from vavl.models.outputs import ModelOutput, Rows, combined
 from vavl.models.pretrained import load_weights, read_model_config, resolve_model, write_model
-from vavl.models.sequences import Pair, Sequences, paired
-from vavl.types import Batch, Modality
+from vavl.models.sequences import Pair, Predicted, Sequences, average, checked_batch, in_common
+from vavl.types import STREAMS, Inputs, Modality
 
-TaskLoss = Callable[[Tensor, Tensor], Tensor]
-"""Loss of outputs ``(n, outputs)`` of the clips at ``(n,)`` places of the batch, a scalar."""
+
+class Criterion(Protocol):
+    """What the outputs for a batch are judged by: over the clips of all processes that share it."""
+
+    def task_loss(self, values: Tensor, rows: Tensor) -> Tensor | None:
+        """Loss of outputs ``(n, outputs)`` of the clips at ``(n,)`` places of the batch.
+
+        Returns:
+            Scalar; None where no process has such a clip.
+        """
+
+    def squared_error(self, values: Tensor, targets: Tensor) -> Tensor:
+        """Mean square of the differences of ``(n, d)`` and ``(n, d)``, of at least one clip."""
+
+    def draw_below(self, count: int) -> int:
+        """A random whole number in [0, count), the same in all processes."""
+
 
 Losses = dict[Modality, Tensor]
 """Prediction to scalar: what a step minimises is their sum."""
 
-Step = Callable[[Mapping[Modality, Sequences], TaskLoss], Losses]
+Step = Callable[[Mapping[Modality, Sequences], Criterion], Losses]
 """One step of the optimizer on a batch; no losses where the batch has nothing to train."""
+
+LossTerms = Callable[[Tensor, Tensor], Sequence[Tensor]]
+"""Terms of the task loss of ``(n, outputs)`` of the clips at ``(n,)`` places of a data set."""
+
+
+def task_losses(predictions: Mapping[Modality, Predicted], criterion: Criterion) -> Losses:
+    """The task loss of each prediction that is made for any clip."""
+    losses = {m: criterion.task_loss(part.values, part.rows) for m, part in predictions.items()}
+    return {m: loss for m, loss in losses.items() if loss is not None}
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """Outputs for a batch of B clips: category logits, then attributes.
+
+    A row of a clip that lacks what the row needs holds NaN: there is no such prediction.
+
+    Attributes:
+        acoustic: ``(B, outputs)`` from sound alone, or None without any sound in the batch, or
+            where the model does not predict from sound alone.
+        visual: ``(B, outputs)`` from the face alone, or None likewise.
+        audiovisual: ``(B, outputs)`` from both together, or None when no clip has both.
+        prediction: ``(B, outputs)``: audiovisual where both are present, else of what is there.
+            A model that never saw both at once averages the two, and ``audiovisual`` is None.
+        modality: B modalities that ``prediction`` was made from; None for a clip that lacks what
+            the model needs.
+    """
+
+    acoustic: Tensor | None
+    visual: Tensor | None
+    audiovisual: Tensor | None
+    prediction: Tensor
+    modality: list[Modality | None]
+
+
+def spread(rows: Tensor, values: Tensor, batch: int) -> Tensor:
+    """``(n, d)`` values at their ``(n,)`` rows of ``(batch, d)``, NaN elsewhere."""
+    return values.new_full((batch, values.shape[1]), torch.nan).index_copy(0, rows, values)
 
 
 class Normalisation(nn.Module):
@@ -71,16 +123,27 @@ class NormalisingModel(Protocol):
         """The statistics by which features of a modality are normalised."""
 
 
+def model_moments(model: NormalisingModel, modality: Modality) -> Moments:
+    """The training statistics that a model normalises by, as a prior for those of a speaker."""
+    mean, std = model.normalisation(modality).statistics()
+    return training_moments(mean.numpy(), std.numpy())
+
+
+def priors(model: NormalisingModel, known: Container[Modality]) -> dict[Modality, Moments]:
+    """These statistics of each modality that a model reads, of those that are known."""
+    return {m: model_moments(model, m) for m in model.config.inputs if m in known}
+
+
 class EmotionModel(nn.Module, ABC):
     """A model of emotion from sound, from the face, or from both.
 
-    A subclass says where its normalisation is and what it predicts from the sequences of a batch;
-    what it learns by (:meth:`steps`) where that is not the task loss of each of its predictions.
-    Which predictions it makes, and so which modalities it can do without, stands in its
-    configuration.
+    A subclass says where its normalisation is and what it predicts from the sequences of a batch.
+    Where it learns by anything else than the task loss of each of its predictions, it says so in
+    :meth:`losses`, or in :meth:`steps` where it takes several steps on a batch. Which predictions
+    it makes, and so which modalities it can do without, stands in its configuration.
 
-    What a model answers for a clip depends on that clip alone: not on its neighbours in the batch,
-    on padding, or on what stands where a mask is False.
+    The prediction for a clip depends on that clip alone: not on its neighbours in the batch, on
+    padding, or on what stands where a mask is False.
     """
 
     config_class: ClassVar[type[ModelConfig]]
@@ -95,28 +158,50 @@ class EmotionModel(nn.Module, ABC):
         """The statistics by which features of a modality are normalised."""
 
     @abstractmethod
-    def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Rows]:
+    def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
         """What the model predicts from normalised sequences.
 
         Args:
-            sequences: By modality, for the clips of a batch that have it; no entry for none.
+            sequences: By modality, for the clips of a batch that have it; no entry where none has.
 
         Returns:
-            The predictions of the configuration, each for the clips that have what it takes; none
-            where no clip has. A unimodal one never looks at the other modality.
+            The predictions of the configuration, each for the clips that have what it takes, which
+            may be none. A unimodal one never looks at the other modality.
         """
 
     def pair(self, sequences: Mapping[Modality, Sequences]) -> Pair | None:
-        """Sound and face of the clips with both, if the model predicts from both together."""
-        return paired(sequences) if Modality.AUDIOVISUAL in self.config.predictions else None
+        """Sound and face of the clips with both, perhaps of none.
+
+        None where the batch has one modality alone, or the model does not predict from both.
+        """
+        both = Modality.AUDIOVISUAL in self.config.predictions and len(sequences) == len(STREAMS)
+        if not both:
+            return None
+        acoustic, visual = in_common(*(sequences[modality] for modality in STREAMS))
+        return acoustic, visual
+
+    def prepare(self, clips: Iterable[tuple[Tensor, Inputs]], terms: LossTerms) -> None:
+        """Learns what is not learned step by step; called once, before the first step.
+
+        Args:
+            clips: Batches of training clips: their ``(B,)`` places in the training split, and their
+                features. They are read while they are iterated over.
+            terms: Of the task loss for outputs of clips at places of that split.
+        """
 
     def steps(self, settings: TrainingConfig) -> tuple[Step, ...]:  # noqa: ARG002
         """What is minimised on each batch, one step of the optimizer after the other."""
         return (self.losses,)
 
-    def losses(self, sequences: Mapping[Modality, Sequences], task: TaskLoss) -> Losses:
-        """The task loss of each prediction."""
-        return {m: task(part.values, part.rows) for m, part in self.predict(sequences).items()}
+    def losses(self, sequences: Mapping[Modality, Sequences], criterion: Criterion) -> Losses:
+        """What a step minimises: here the task loss of each prediction.
+
+        Args:
+            sequences: As for :meth:`predict`. Where several processes share the batch, a modality
+                that clips of another process have is here too, perhaps for none of these clips.
+            criterion: What the outputs are judged by.
+        """
+        return task_losses(self.predict(sequences), criterion)
 
     def set_normalisation(self, modality: Modality, mean: Tensor, std: Tensor) -> None:
         """Stores the per-dimension statistics of the training speakers' features.
@@ -132,48 +217,36 @@ class EmotionModel(nn.Module, ABC):
         """Features as extracted, ``(B, T, D)``, to zero mean and unit variance."""
         return self.normalisation(modality).normalise(x)
 
-    def present(self, modality: Modality, x: Tensor, mask: Tensor) -> Sequences | None:
-        """Normalised sequences of those clips of a batch that have a modality.
+    def sequences(self, inputs: Inputs) -> dict[Modality, Sequences]:
+        """Normalised sequences of the clips that have each of the modalities that the model reads.
 
         Args:
-            modality: ``acoustic`` or ``visual``.
-            x: ``(B, T, D)`` features as extracted.
-            mask: ``(B, T)``, True = valid; all False for a clip without this modality.
+            inputs: By modality features as extracted and their mask, all False for a clip without
+                this modality.
 
         Returns:
-            The n clips, cut to the last step that is valid in any of them; None if n is 0.
+            By modality the clips that have it, cut to the last step that is valid in any of them;
+            no entry where no clip has it.
         """
+        found = {}
+        for modality in self.config.inputs:
+            if modality in inputs and inputs[modality][1].any():
+                found[modality] = self.clips_with(modality, *inputs[modality])
+        return found
+
+    def clips_with(self, modality: Modality, x: Tensor, mask: Tensor) -> Sequences:
+        """Normalised sequences of those clips, at least one, of a batch that have a modality."""
         rows = torch.nonzero(mask.any(1)).flatten()
-        if not len(rows):
-            return None
         steps = int(torch.nonzero(mask.any(0)).max()) + 1
         if len(rows) < len(mask):
             x, mask = x[rows], mask[rows]
-        return Sequences(self.normalise(modality, x[:, :steps].float()), mask[:, :steps], rows)
+        return Sequences(rows, self.normalise(modality, x[:, :steps].float()), mask[:, :steps])
 
-    def sequences(self, batch: Batch) -> dict[Modality, Sequences]:
-        """What a batch has of the modalities that this model reads.
-
-        Where several ranks share the batch, a modality that another rank's clips have is here too,
-        with zero clips.
-        """
-        found = {}
-        for modality, x, mask in (
-            (Modality.ACOUSTIC, batch.acoustic, batch.acoustic_mask),
-            (Modality.VISUAL, batch.visual, batch.visual_mask),
-        ):
-            if modality not in self.config.inputs:
-                continue
-            part = None if x is None or mask is None else self.present(modality, x, mask)
-            if anywhere(part is not None):
-                found[modality] = self.nobody(modality) if part is None else part
-        return found
-
-    def nobody(self, modality: Modality) -> Sequences:
-        """Sequences of zero clips, of one step."""
+    def clips_without(self, modality: Modality) -> Sequences:
+        """Sequences of no clips, of one step."""
         mean = self.normalisation(modality).mean
         rows = torch.empty(0, dtype=torch.int64, device=mean.device)
-        return Sequences(mean.new_empty(0, 1, len(mean)), mean.new_empty(0, 1).bool(), rows)
+        return Sequences(rows, mean.new_empty(0, 1, len(mean)), mean.new_empty(0, 1).bool())
 
     def forward(
         self,
@@ -214,16 +287,37 @@ class EmotionModel(nn.Module, ABC):
             acoustic_mask=acoustic_mask,
             visual_mask=visual_mask,
         )
-        sequences = {
-            modality: part
-            for modality, (x, mask) in inputs.items()
-            if (part := self.present(modality, x, mask)) is not None
-        }
-        return self.answer(sequences, len(next(iter(inputs.values()))[0]))
+        batch = len(next(iter(inputs.values()))[0])
+        return self.output(self.predict(self.sequences(inputs)), batch)
 
-    def answer(self, sequences: Mapping[Modality, Sequences], batch: int) -> ModelOutput:
-        """Everything there is to say about a batch of B clips, from at least one modality."""
-        return combined(self.predict(sequences), sequences, batch, self.config)
+    def output(self, predictions: Mapping[Modality, Predicted], batch: int) -> ModelOutput:
+        """Puts the predictions for a batch of B clips together.
+
+        Args:
+            predictions: As :meth:`predict` returns them.
+            batch: B.
+        """
+        made = {m: part for m, part in predictions.items() if len(part)}
+        spread_out = {m: spread(part.rows, part.values, batch) for m, part in made.items()}
+        if Modality.AUDIOVISUAL not in made and len(made) == len(STREAMS):
+            made[Modality.AUDIOVISUAL] = average([made[m] for m in STREAMS], self.config)
+        device = self.normalisation(self.config.inputs[0]).mean.device
+        prediction = torch.full((batch, self.config.outputs), torch.nan, device=device)
+        modality: list[Modality | None] = [None] * batch
+        for source in Modality:  # both together come last, and count where there are both
+            if source not in made:
+                continue
+            part = made[source]
+            prediction = prediction.to(part.values.dtype).index_copy(0, part.rows, part.values)
+            for row in part.rows.tolist():
+                modality[row] = source
+        return ModelOutput(
+            acoustic=spread_out.get(Modality.ACOUSTIC),
+            visual=spread_out.get(Modality.VISUAL),
+            audiovisual=spread_out.get(Modality.AUDIOVISUAL),
+            prediction=prediction,
+            modality=modality,
+        )
 
     def save_pretrained(self, directory: Path | str) -> None:
         """Writes ``config.json`` and ``model.safetensors`` into a folder, made if needed."""

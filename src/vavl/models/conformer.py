@@ -34,19 +34,18 @@ class MaskedBatchNorm(nn.Module):
     Args:
         width: Features per frame.
         streams: Streams whose statistics are kept apart.
-        eps: Added to the variance.
-        momentum: Share of a batch's statistics in the new running ones.
     """
+
+    eps = 1e-5
+    """Added to the variance."""
+    momentum = 0.1
+    """Share of a batch's statistics in the new running ones."""
 
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(
-        self, width: int, streams: int = 1, *, eps: float = 1e-5, momentum: float = 0.1
-    ) -> None:
+    def __init__(self, width: int, streams: int = 1) -> None:
         super().__init__()
-        self.eps = eps
-        self.momentum = momentum
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width))
         self.register_buffer("running_mean", torch.zeros(streams, width))

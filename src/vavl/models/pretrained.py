@@ -52,12 +52,7 @@ def resolve_model(
     """
     folder = Path(source)
     if folder.is_dir():
-        missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
-        if missing:
-            raise StoreError(
-                f"model: {folder} lacks {' and '.join(missing)}; is it a model folder?"
-            )
-        return folder
+        return _checked_folder(folder)
     if folder.is_absolute() or len(folder.parts) > 2 or folder.parts[:1] == ("..",):
         raise StoreError(
             f"model: expected a folder or a hub id, got {str(source)!r}, which is no folder here"
@@ -86,7 +81,7 @@ def resolve_model(
 def _checked_folder(folder: Path) -> Path:
     missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
     if missing:
-        raise StoreError(f"model: {folder} lacks {' and '.join(missing)}: no model folder")
+        raise StoreError(f"model: {folder} lacks {' and '.join(missing)}; is it a model folder?")
     return folder
 
 

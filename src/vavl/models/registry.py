@@ -7,7 +7,7 @@ from pathlib import Path
 from vavl.config.models import ModelConfig
 from vavl.models.base import EmotionModel
 from vavl.models.baselines.auxformer import AuxFormer
-from vavl.models.baselines.conformers import Concatenation, Conformers
+from vavl.models.baselines.early_late import Concatenation, Conformers
 from vavl.models.baselines.mult import MulT
 from vavl.models.baselines.sfav import SFAV
 from vavl.models.baselines.uavm import UAVM

@@ -1,74 +1,212 @@
-"""Sequences of the clips of a batch, and what models do with clips that lack a modality."""
+"""Clips of a batch that have a modality: their sequences, and what is predicted from them.
+
+A batch holds clips with sound, with a face, or with both. Whatever concerns some of its clips is a
+:class:`Clips`: the places of these clips in the batch, and a row of each tensor for each of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vavl.config.models import ModelConfig
-from vavl.distributed import anywhere
-from vavl.types import STREAMS, Modality
+from vavl.errors import InputError
+from vavl.models.conformer import lengths_to_mask
+from vavl.types import STREAMS, Inputs, Modality
 
 
 @dataclass(frozen=True)
-class Sequences:
-    """Normalised sequences of the n clips of a batch that have a modality.
+class Clips:
+    """Some clips of a batch, n of them. Subclasses add tensors with a row for each.
+
+    Attributes:
+        rows: ``(n,)`` their places in the batch, ascending.
+    """
+
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def at(self, keep: Tensor) -> Self:
+        """Some of the clips: those at places among the n, or those where ``(n,)`` is True."""
+        return self._changed(lambda part: part[keep])
+
+    def detach(self) -> Self:
+        """The same, cut off from the graph."""
+        return self._changed(Tensor.detach)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{n: change(part) for n, part in parts.items() if part is not None})
+
+
+@dataclass(frozen=True)
+class Sequences(Clips):
+    """Normalised sequences of the clips that have a modality.
 
     Attributes:
         x: ``(n, T, D)``; what stands where ``mask`` is False does not matter, but is finite.
         mask: ``(n, T)``, True = valid; at least one valid step per clip.
-        rows: ``(n,)`` their places in the batch, ascending.
-        target: ``(n, D)`` mean before masking and noise, which a reconstruction aims at; None
-            where that is the mean of ``x``.
-        statistics: ``(n, 2 D)`` mean and deviation over time before masking and noise, of blended
-            clips a blend of theirs; None where no model asks for them.
+        clean: ``(n, T, D)`` what ``x`` was before masking and noise; None where it had none.
+        summary: ``(n, S)`` what a model computed of each clip as a whole before it was augmented;
+            of blended clips a blend. None where the model has no use for it.
     """
 
     x: Tensor
     mask: Tensor
-    rows: Tensor
-    target: Tensor | None = None
-    statistics: Tensor | None = None
+    clean: Tensor | None = None
+    summary: Tensor | None = None
 
-    def at(self, keep: Tensor) -> Sequences:
-        """Those of the clips where ``(n,)`` ``keep`` is True."""
-        target = None if self.target is None else self.target[keep]
-        statistics = None if self.statistics is None else self.statistics[keep]
-        return Sequences(self.x[keep], self.mask[keep], self.rows[keep], target, statistics)
+    @classmethod
+    def whole(cls, x: Tensor, mask: Tensor) -> Self:
+        """Sequences ``(B, T, D)`` with mask ``(B, T)`` of all clips of a batch."""
+        return cls(torch.arange(x.shape[0], device=x.device), x, mask)
+
+
+@dataclass(frozen=True)
+class Predicted(Clips):
+    """What is predicted for some clips.
+
+    Attributes:
+        values: ``(n, outputs)`` category logits, then attributes.
+    """
+
+    values: Tensor
 
 
 Pair = tuple[Sequences, Sequences]
 """Sound and face of the same clips, in the same order."""
 
+AnyClips = TypeVar("AnyClips", bound=Clips)
 
-def paired(sequences: Mapping[Modality, Sequences]) -> Pair | None:
-    """Sound and face of the clips that have both, or None if no clip (of any rank) has."""
-    if len(sequences) < len(STREAMS):
-        return None
-    acoustic, visual = (sequences[modality] for modality in STREAMS)
-    acoustic = acoustic.at(torch.isin(acoustic.rows, visual.rows))
-    visual = visual.at(torch.isin(visual.rows, acoustic.rows))
-    return (acoustic, visual) if anywhere(len(acoustic.rows) > 0) else None
+
+def in_common(*parts: AnyClips) -> list[AnyClips]:
+    """Of each part those clips that are in all of them, in the same order; perhaps none."""
+    rows = parts[0].rows
+    for part in parts[1:]:
+        rows = rows[torch.isin(rows, part.rows)]
+    return [part.at(torch.isin(part.rows, rows)) for part in parts]
+
+
+def checked_batch(
+    config: ModelConfig,
+    acoustic: Tensor | None = None,
+    acoustic_lengths: Tensor | None = None,
+    visual: Tensor | None = None,
+    visual_lengths: Tensor | None = None,
+    *,
+    acoustic_mask: Tensor | None = None,
+    visual_mask: Tensor | None = None,
+) -> Inputs:
+    """What a batch has of each modality; the arguments are those of a model.
+
+    Returns:
+        By modality: ``(B, T, D)``, finite everywhere, and its mask ``(B, T)``; B is the same.
+
+    Raises:
+        InputError: As :meth:`vavl.models.base.EmotionModel.forward`.
+    """
+    inputs: Inputs = {}
+    for modality, x, lengths, mask in (
+        (Modality.ACOUSTIC, acoustic, acoustic_lengths, acoustic_mask),
+        (Modality.VISUAL, visual, visual_lengths, visual_mask),
+    ):
+        if x is not None:
+            inputs[modality] = _checked_modality(config, modality, x, lengths, mask)
+    if not inputs:
+        raise InputError("acoustic, visual: expected at least one sequence, got neither")
+    sizes = {len(x) for x, _ in inputs.values()}
+    if len(sizes) > 1:
+        raise InputError(f"acoustic, visual: expected the same number of clips, got {sizes}")
+    if 0 in sizes:
+        raise InputError("acoustic, visual: expected at least one clip, got an empty batch")
+    empty = ~torch.stack([mask.any(1) for _, mask in inputs.values()]).any(0)
+    if empty.any():
+        raise InputError(
+            f"acoustic, visual: clip {int(torch.nonzero(empty)[0])} of the batch has neither "
+            "sound nor face; leave it out"
+        )
+    return inputs
+
+
+def _checked_modality(
+    config: ModelConfig,
+    modality: Modality,
+    x: Tensor,
+    lengths: Tensor | None,
+    mask: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """The sequences of one modality, finite everywhere, and their mask."""
+    if modality not in config.inputs:
+        raise InputError(f"{modality}: this model was trained without {modality} features")
+    dim = config.dim(modality)
+    if x.ndim != 3 or x.shape[2] != dim:
+        raise InputError(
+            f"{modality}: expected (B, T, {dim}), got {tuple(x.shape)}; were these features "
+            "extracted with another extractor than the model was trained on?"
+        )
+    if mask is None:
+        mask = _mask_of_lengths(modality, x, lengths)
+    elif lengths is not None:
+        raise InputError(f"{modality}_lengths, {modality}_mask: expected one of them, got both")
+    elif mask.shape != x.shape[:2] or mask.dtype != torch.bool:
+        raise InputError(
+            f"{modality}_mask: expected booleans of shape {tuple(x.shape[:2])}, got {mask.dtype} "
+            f"of shape {tuple(mask.shape)}"
+        )
+    mask = mask.to(x.device)
+    if not x.sum().isfinite():  # a sum is finite only if all its terms are: one quick pass
+        finite = x.isfinite().all(-1)
+        bad = mask & ~finite
+        if bad.any():
+            clip, step = torch.nonzero(bad)[0].tolist()
+            raise InputError(
+                f"{modality}: expected finite features, got NaN or infinity in clip {clip} of the "
+                f"batch at step {step}; extract this clip again or leave it out"
+            )
+        # Where nothing is valid anything may stand, but a NaN times a gradient of 0 is a NaN.
+        x = x.masked_fill(~mask[..., None], 0.0)
+    return x, mask
+
+
+def _mask_of_lengths(modality: Modality, x: Tensor, lengths: Tensor | None) -> Tensor:
+    if lengths is None:
+        return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+    if lengths.shape != (len(x),) or lengths.is_floating_point():
+        raise InputError(
+            f"{modality}_lengths: expected {len(x)} whole numbers of shape ({len(x)},), got "
+            f"{lengths.dtype} of shape {tuple(lengths.shape)}"
+        )
+    if len(lengths) and (int(lengths.min()) < 0 or int(lengths.max()) > x.shape[1]):
+        raise InputError(
+            f"{modality}_lengths: expected values from 0 to {x.shape[1]}, the steps of "
+            f"{modality}, got {lengths.tolist()}"
+        )
+    return lengths_to_mask(lengths.to(x.device), x.shape[1])
 
 
 def drop_modalities(
-    sequences: dict[Modality, Sequences], chance: float
+    sequences: Mapping[Modality, Sequences], chance: float
 ) -> dict[Modality, Sequences]:
-    """Takes the sound or the face, evenly, from some of the clips that have both."""
+    """Takes the sound or the face, evenly, from some of the clips that have both.
+
+    A modality that no clip keeps stays, with no clips.
+    """
     if len(sequences) < len(STREAMS):
-        return sequences
+        return dict(sequences)
     acoustic, visual = (sequences[modality] for modality in STREAMS)
     both = acoustic.rows[torch.isin(acoustic.rows, visual.rows)]
     draw = torch.rand(len(both), device=both.device)
-    kept = {
+    return {
         Modality.ACOUSTIC: acoustic.at(~torch.isin(acoustic.rows, both[draw < chance / 2])),
         Modality.VISUAL: visual.at(~torch.isin(visual.rows, both[draw >= 1 - chance / 2])),
     }
-    return {modality: part for modality, part in kept.items() if anywhere(len(part.rows) > 0)}
 
 
 def completed(sequences: Mapping[Modality, Sequences], config: ModelConfig) -> Pair:
@@ -82,28 +220,16 @@ def completed(sequences: Mapping[Modality, Sequences], config: ModelConfig) -> P
     whole = []
     for modality in STREAMS:
         part = sequences.get(modality)
-        steps = 1 if part is None else part.x.shape[1]
+        steps = part.x.shape[1] if part else 1
         x = like.x.new_zeros(len(rows), steps, config.dim(modality))
         mask = like.mask.new_zeros(len(rows), steps)
         mask[:, 0] = True
-        if part is not None:
+        if part:
             places = torch.searchsorted(rows, part.rows)
             x = x.index_copy(0, places, part.x)
             mask = mask.index_copy(0, places, part.mask)
-        whole.append(Sequences(x, mask, rows))
+        whole.append(Sequences(rows, x, mask))
     return whole[0], whole[1]
-
-
-def stacked(parts: Sequence[Sequences]) -> Sequences:
-    """Several of them as one, one below the other; rows may repeat."""
-    steps = max(part.x.shape[1] for part in parts)
-
-    def longer(part: Sequences) -> tuple[Tensor, Tensor]:
-        missing = steps - part.x.shape[1]
-        return F.pad(part.x, (0, 0, 0, missing)), F.pad(part.mask, (0, missing))
-
-    xs, masks = zip(*map(longer, parts), strict=True)
-    return Sequences(torch.cat(xs), torch.cat(masks), torch.cat([part.rows for part in parts]))
 
 
 def subsampled(
@@ -123,7 +249,7 @@ def _averaged(part: Sequences, step: int) -> Sequences:
     mask = F.pad(part.mask, (0, missing)).view(clips, steps // step, step)
     total = x.view(clips, steps // step, step, dim).sum(2)
     mean = total / mask.sum(2, keepdim=True).clamp_min(1)
-    return Sequences(mean, mask.any(2), part.rows, part.target)
+    return Sequences(part.rows, mean, mask.any(2))
 
 
 def last_valid(mask: Tensor) -> Tensor:
@@ -135,3 +261,31 @@ def last_valid(mask: Tensor) -> Tensor:
 def last_step(x: Tensor, mask: Tensor) -> Tensor:
     """``(n, T, width)`` to ``(n, width)``: the last valid step of each clip."""
     return x[torch.arange(len(x), device=x.device), last_valid(mask)]
+
+
+def average_values(values: Sequence[Tensor], config: ModelConfig) -> Tensor:
+    """Mean of outputs ``(n, outputs)``: of probabilities, and of attributes."""
+    split = len(config.categories)
+    log_sum = torch.stack([v[:, :split].log_softmax(1) for v in values]).logsumexp(0)
+    attributes = torch.stack([v[:, split:] for v in values]).mean(0)
+    return torch.cat([log_sum, attributes], dim=1)
+
+
+def product_values(values: Sequence[Tensor], config: ModelConfig) -> Tensor:
+    """Product of outputs ``(n, outputs)``: of probabilities, as logits; of attributes the mean."""
+    split = len(config.categories)
+    logits = torch.stack([v[:, :split].log_softmax(1) for v in values]).sum(0)
+    attributes = torch.stack([v[:, split:] for v in values]).mean(0)
+    return torch.cat([logits, attributes], dim=1)
+
+
+def average(parts: Sequence[Predicted], config: ModelConfig) -> Predicted:
+    """Mean of predictions for the clips that have them all: of probabilities, and of attributes."""
+    common = in_common(*parts)
+    return Predicted(common[0].rows, average_values([part.values for part in common], config))
+
+
+def mean_outputs(parts: Sequence[Predicted]) -> Predicted:
+    """Mean of logits and attributes for the clips that have all predictions."""
+    common = in_common(*parts)
+    return Predicted(common[0].rows, torch.stack([part.values for part in common]).mean(0))

@@ -20,14 +20,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vavl.config.experiment import TrainingConfig
-from vavl.config.models import VAVLConfig
-from vavl.distributed import anywhere, gathered
-from vavl.models.base import EmotionModel, Losses, Normalisation, Step, TaskLoss
-from vavl.models.branches import ReconstructingBranch, SharedLayers, input_statistics, make_head
-from vavl.models.conformer import masked_mean
-from vavl.models.outputs import ModelOutput, Rows, combined, product_values, spread_rows
-from vavl.models.sequences import Sequences, paired
-from vavl.types import STREAMS, Modality
+from vavl.config.models import ConformerConfig, VAVLConfig
+from vavl.models.base import (
+    Criterion,
+    EmotionModel,
+    Losses,
+    LossTerms,
+    ModelOutput,
+    Normalisation,
+    Step,
+    spread,
+)
+from vavl.models.conformer import Conformer, Dropout, masked_mean, multilayer_perceptron
+from vavl.models.sequences import Predicted, Sequences, in_common, product_values
+from vavl.types import STREAMS, Inputs, Modality
 
 Parts = frozenset[Modality]
 
@@ -44,44 +50,226 @@ paper's (section III): per batch a step for the visual branch, one for the acous
 for the fusion head alone."""
 
 
+class InputProjection(Normalisation):
+    """Normalises frames, projects them to a few channels and joins neighbouring ones.
+
+    Args:
+        dim: Features per step.
+        channels: What each step is projected to, without a bias.
+        subsampling: Neighbouring steps that are joined into one.
+        dropout: Share of the features that is dropped in training.
+    """
+
+    def __init__(self, dim: int, channels: int, subsampling: int, dropout: float) -> None:
+        super().__init__(dim)
+        self.subsampling = subsampling
+        self.dropout = Dropout(dropout)
+        self.linear = nn.Linear(dim, channels, bias=False)
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps normalised ``(B, T, D)`` to ``(B, ceil(T / s), s * channels)`` and a new mask.
+
+        A joined step is valid if one of its frames is; the others count as zeros, the mean of
+        normalised features.
+        """
+        x = self.linear(self.dropout(x)).masked_fill(~mask[..., None], 0.0)
+        step = self.subsampling
+        if step == 1:
+            return x, mask
+        missing = -x.shape[1] % step
+        x = F.pad(x, (0, 0, 0, missing))
+        mask = F.pad(mask, (0, missing))
+        batch, steps, channels = x.shape
+        x = x.reshape(batch, steps // step, step * channels)
+        return x, mask.view(batch, steps // step, step).any(-1)
+
+
+def input_projection(config: ConformerConfig, modality: Modality) -> InputProjection:
+    """The way into a model of conformers for the frames of one modality."""
+    return InputProjection(
+        config.dim(modality),
+        config.projection_channels,
+        config.subsampling(modality),
+        config.input_dropout,
+    )
+
+
+def make_conformer(
+    config: ConformerConfig, input_width: int, blocks: int, *, streams: int = 1
+) -> Conformer:
+    """A stack of conformer blocks of the configured sizes."""
+    return Conformer(
+        input_width,
+        config.width,
+        blocks,
+        heads=config.heads,
+        expansion=config.expansion,
+        kernel=config.kernel,
+        dropout=config.dropout,
+        streams=streams,
+    )
+
+
+def make_head(config: ConformerConfig, inputs: int, outputs: int) -> nn.Sequential:
+    """A head of the configured widths."""
+    return multilayer_perceptron((inputs, *config.head_widths, outputs), config.head_dropout)
+
+
+class ModalityBranch(nn.Module):
+    """Projection, encoder and prediction head of one modality; the baselines have it, too."""
+
+    def __init__(self, config: ConformerConfig, modality: Modality, blocks: int) -> None:
+        super().__init__()
+        joined = config.subsampling(modality) * config.projection_channels
+        self.projection = input_projection(config, modality)
+        self.encoder = make_conformer(config, joined, blocks)
+        self.head = make_head(config, config.width, config.outputs)
+
+
+class ReconstructingBranch(ModalityBranch):
+    """As VAVL has it: with a second head that rebuilds the mean of the modality's input."""
+
+    def __init__(self, config: VAVLConfig, modality: Modality) -> None:
+        super().__init__(config, modality, config.encoder_blocks)
+        self.reconstruction = make_head(config, config.width, config.dim(modality))
+        self.statistics = None
+        if config.input_statistics:
+            self.statistics = StatisticsHead(config.dim(modality), config.outputs)
+
+
+class SharedLayers(nn.Module):
+    """Conformer blocks common to the modalities, with a residual connection over them."""
+
+    def __init__(self, config: VAVLConfig) -> None:
+        super().__init__()
+        self.residual = config.residual
+        self.conformer = (
+            make_conformer(config, config.width, config.shared_blocks, streams=len(STREAMS))
+            if config.shared_blocks
+            else None
+        )
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, z: Tensor, mask: Tensor, stream: int) -> Tensor:
+        """``LayerNorm(Shared(z) + z)`` of ``(B, T, width)``; ``stream`` is the modality's index."""
+        if self.conformer is None:
+            return self.norm(z)
+        shared = self.conformer(z, mask, stream)
+        return self.norm(shared + z if self.residual else shared)
+
+
+class StatisticsHead(nn.Module):
+    """A linear model of the mean and the standard deviation of the input over time.
+
+    On frozen features of a small corpus it is hard to beat, and it errs elsewhere than the
+    conformers do. It has no gradients: :meth:`fit` solves it as a whole, and it predicts zeros
+    until then.
+
+    Args:
+        dim: Features per step.
+        outputs: What is predicted.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, dim: int, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(outputs, 2 * dim))
+        self.register_buffer("bias", torch.zeros(outputs))
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        """Maps ``(B, 2 D)``, see :func:`input_statistics`, to ``(B, outputs)``."""
+        return F.linear(statistics, self.weight, self.bias)
+
+    def fit(
+        self, statistics: Tensor, places: Tensor, terms: LossTerms, inverse_penalty: float
+    ) -> None:
+        """Solves for the weights: task loss plus an L2 penalty on the weights of scaled inputs.
+
+        A logistic regression (of attributes: a linear one, by the loss that they are trained by).
+        It is convex and small, so that it is solved here in one go; by the steps of the network's
+        optimizer it ends up clearly worse.
+
+        Args:
+            statistics: ``(n, 2 D)`` of training clips.
+            places: ``(n,)`` of these clips in the training split.
+            terms: Of the task loss, for outputs of clips at places of that split.
+            inverse_penalty: As ``C`` of scikit-learn's LogisticRegression.
+        """
+        mean, deviation = statistics.mean(0), statistics.std(0, correction=0)
+        scale = torch.where(deviation > 1e-6, 1 / deviation, 0.0)  # 0: it never varies
+        scaled = (statistics - mean) * scale
+        weight = torch.zeros_like(self.weight, requires_grad=True)
+        bias = torch.zeros_like(self.bias, requires_grad=True)
+        solver = torch.optim.LBFGS(
+            [weight, bias], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-5
+        )
+
+        def loss() -> Tensor:
+            solver.zero_grad()
+            penalty = weight.square().sum() / (2 * inverse_penalty * len(scaled))
+            total = sum(terms(F.linear(scaled, weight, bias), places), start=penalty)
+            total.backward()  # type: ignore[no-untyped-call]
+            return total
+
+        with torch.enable_grad():
+            solver.step(loss)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            self.weight.copy_(weight * scale)
+            self.bias.copy_(bias - self.weight @ mean)
+
+
+def input_statistics(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean and standard deviation over time.
+
+    Args:
+        x: ``(B, T, D)`` normalised features.
+        mask: ``(B, T)``, True = valid; at least one valid step per clip.
+
+    Returns:
+        ``(B, 2 D)``.
+    """
+    mean = masked_mean(x, mask)
+    # First to zero what is not valid, then squared: it may be NaN, or too large for that.
+    apart = (x - mean[:, None]).masked_fill_(~mask[..., None], 0.0)
+    deviation = (apart.square_().sum(1) / mask.sum(1, keepdim=True)).sqrt()
+    return torch.cat([mean, deviation], dim=-1)
+
+
+def clip_statistics(part: Sequences) -> Tensor:
+    """``(n, 2 D)`` statistics of clips as they were before masking and noise."""
+    return input_statistics(part.x, part.mask) if part.summary is None else part.summary
+
+
+def mean_input(part: Sequences) -> Tensor:
+    """``(n, D)`` what a reconstruction aims at: the mean over time of the clip, not of noise on it.
+
+    As :func:`vavl.models.conformer.masked_mean`, of finite padding: one pass, and no copy.
+    """
+    x = part.x if part.clean is None else part.clean
+    # Mixed precision would take the product in half precision, and the target lose its digits.
+    with torch.autocast(x.device.type, enabled=False):
+        weights = part.mask.float()
+        total = torch.bmm(weights[:, None], x.float())[:, 0]  # (n, 1, T) @ (n, T, D)
+        return total / weights.sum(1, keepdim=True)
+
+
 @dataclass(frozen=True)
-class Unimodal:
-    """What one modality's branch says about n clips.
+class Unimodal(Predicted):
+    """What one modality's branch makes of the clips that have this modality.
+
+    Its ``values`` are the unimodal prediction: the head's, or the mean of it and a linear model's.
 
     Attributes:
         representation: ``(n, width)`` mean of the shared representation over time.
         head: ``(n, outputs)`` of the head, which learns by the task loss.
-        prediction: ``(n, outputs)``: the head's, or the mean of it and a linear model's.
+        reconstruction: ``(n, D)`` of the mean input; None where it is of no use.
     """
 
     representation: Tensor
     head: Tensor
-    prediction: Tensor
-
-    def at(self, keep: Tensor) -> Unimodal:
-        """Of some of the clips: places, or where ``(n,)`` is True."""
-        return Unimodal(self.representation[keep], self.head[keep], self.prediction[keep])
-
-    def detach(self) -> Unimodal:
-        """Cut off from the graph."""
-        return Unimodal(self.representation.detach(), self.head.detach(), self.prediction.detach())
-
-
-@dataclass(frozen=True)
-class StreamOutput:
-    """What one modality's branch says about those clips of a batch that have this modality.
-
-    Attributes:
-        rows: ``(n,)`` their places in the batch, ascending.
-        said: Representation and prediction.
-        reconstruction: ``(n, D)``.
-        target: ``(n, D)`` what the reconstruction aims at: the mean normalised input.
-    """
-
-    rows: Tensor
-    said: Unimodal
-    reconstruction: Tensor
-    target: Tensor
+    reconstruction: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -132,90 +320,80 @@ class VAVL(EmotionModel):
         """See the base class."""
         return self.branch(modality).projection
 
-    def present(self, modality: Modality, x: Tensor, mask: Tensor) -> Sequences | None:
-        """See the base class; with statistics, so that augmentation leaves them what they are."""
-        part = super().present(modality, x, mask)
-        if part is None or not self.config.input_statistics:
-            return part
-        return replace(part, statistics=input_statistics(part.x, part.mask))
+    def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
+        """See the base class."""
+        unimodal = self.branches(sequences)
+        predictions: dict[Modality, Predicted] = {**unimodal}
+        if Modality.AUDIOVISUAL in self.config.predictions and len(unimodal) == len(STREAMS):
+            acoustic, visual = in_common(*(unimodal[m] for m in STREAMS))
+            fused = Predicted(acoustic.rows, self.fuse(acoustic, visual))
+            predictions[Modality.AUDIOVISUAL] = fused
+        return predictions
 
-    def read(
-        self, modality: Modality, x: Tensor, mask: Tensor, statistics: Tensor | None = None
-    ) -> Unimodal:
-        """Representation and prediction of sequences of one modality.
+    def branches(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Unimodal]:
+        """What each branch makes of its sequences, with the reconstruction."""
+        found = {}
+        for modality, part in sequences.items():
+            unimodal = self.encode(modality, part)
+            rebuilt = self.branch(modality).reconstruction(unimodal.representation)
+            found[modality] = replace(unimodal, reconstruction=rebuilt)
+        return found
 
-        Args:
-            modality: ``acoustic`` or ``visual``.
-            x: ``(B, T, D)`` normalised features, finite in the padding too.
-            mask: ``(B, T)``, True = valid; at least one valid step per clip.
-            statistics: ``(B, 2 D)`` mean and deviation over time; None takes those of ``x``.
-        """
+    def encode(self, modality: Modality, part: Sequences) -> Unimodal:
+        """Representation and prediction from the sequences of one modality."""
         branch = self.branch(modality)
-        projected, valid = branch.projection(x, mask)
+        projected, valid = branch.projection(part.x, part.mask)
         z = branch.encoder(projected, valid)
         mean = masked_mean(self.shared(z, valid, STREAMS.index(modality)), valid)
-        head = branch.head(mean)
-        if branch.statistics is None:
-            return Unimodal(mean, head, head)
-        found = input_statistics(x, mask) if statistics is None else statistics
-        # Of attributes the mean; of logits, too: the geometric mean of the probabilities.
-        return Unimodal(mean, head, (head + branch.statistics(found)) / 2)
+        values = head = branch.head(mean)
+        if branch.statistics is not None:
+            # Of attributes the mean; of logits, too: the geometric mean of the probabilities.
+            values = (head + branch.statistics(clip_statistics(part))) / 2
+        return Unimodal(part.rows, values, mean, head)
 
     def fuse(self, acoustic: Unimodal, visual: Unimodal) -> Tensor:
-        """Audio-visual prediction ``(B, outputs)`` of B clips, from what the two branches say."""
+        """Audio-visual prediction ``(n, outputs)`` of the same n clips from both branches."""
         both = torch.cat([acoustic.representation, visual.representation], dim=-1)
         fused: Tensor = self.fusion(both)
         if self.config.fusion_base == "none":
             return fused
         share = 1.0 if self.training else self.config.correction_share
-        base = product_values([acoustic.prediction, visual.prediction], self.config)
-        return share * fused + base
+        return share * fused + product_values([acoustic.values, visual.values], self.config)
 
-    def streams(
-        self, sequences: Mapping[Modality, Sequences], modalities: Iterable[Modality] = STREAMS
-    ) -> dict[Modality, StreamOutput]:
-        """What the branches of some modalities say about the clips that have them."""
-        found = {}
-        for modality in modalities:
-            if modality not in sequences:
-                continue
-            part, branch = sequences[modality], self.branch(modality)
-            said = self.read(modality, part.x, part.mask, part.statistics)
-            found[modality] = StreamOutput(
-                rows=part.rows,
-                said=said,
-                reconstruction=branch.reconstruction(said.representation),
-                target=masked_mean(part.x, part.mask) if part.target is None else part.target,
-            )
-        return found
+    def clips_with(self, modality: Modality, x: Tensor, mask: Tensor) -> Sequences:
+        """See the base class; with statistics, so that augmentation leaves them what they are."""
+        part = super().clips_with(modality, x, mask)
+        if not self.config.input_statistics:
+            return part
+        return replace(part, summary=input_statistics(part.x, part.mask))
 
-    def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Rows]:
-        """See the base class."""
-        return self._predictions(self.streams(sequences))
-
-    def _predictions(self, streams: Mapping[Modality, StreamOutput]) -> dict[Modality, Rows]:
-        found = {m: Rows(stream.rows, stream.said.prediction) for m, stream in streams.items()}
-        pair = said_of_pairs(streams)
-        if pair is not None and Modality.AUDIOVISUAL in self.config.predictions:
-            rows, acoustic, visual = pair
-            found[Modality.AUDIOVISUAL] = Rows(rows, self.fuse(acoustic, visual))
-        return found
-
-    def answer(self, sequences: Mapping[Modality, Sequences], batch: int) -> VAVLOutput:
+    def output(self, predictions: Mapping[Modality, Predicted], batch: int) -> VAVLOutput:
         """Predictions and reconstructions of a batch of B clips."""
-        streams = self.streams(sequences)
-        output = combined(self._predictions(streams), sequences, batch, self.config)
-
-        def rebuilt(modality: Modality) -> Tensor | None:
-            if modality not in streams:
-                return None
-            return spread_rows(streams[modality].reconstruction, streams[modality].rows, batch)
-
+        rebuilt = {
+            m: spread(part.rows, part.reconstruction, batch)
+            for m, part in predictions.items()
+            if isinstance(part, Unimodal) and part.reconstruction is not None
+        }
         return VAVLOutput(
-            **vars(output),
-            acoustic_reconstruction=rebuilt(Modality.ACOUSTIC),
-            visual_reconstruction=rebuilt(Modality.VISUAL),
+            **vars(super().output(predictions, batch)),
+            acoustic_reconstruction=rebuilt.get(Modality.ACOUSTIC),
+            visual_reconstruction=rebuilt.get(Modality.VISUAL),
         )
+
+    def prepare(self, clips: Iterable[tuple[Tensor, Inputs]], terms: LossTerms) -> None:
+        """Solves the linear models of the statistics, if the configuration has them."""
+        if not self.config.input_statistics:
+            return
+        found: dict[Modality, list[tuple[Tensor, Tensor]]] = {m: [] for m in self.config.inputs}
+        for places, inputs in clips:
+            for modality, part in self.sequences(inputs).items():
+                found[modality].append((clip_statistics(part), places[part.rows]))
+        for modality, parts in found.items():
+            head = self.branch(modality).statistics
+            if head is None or not parts:
+                continue
+            statistics, places = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+            head.fit(statistics, places, terms, self.config.statistics_inverse_penalty)
 
     def steps(self, settings: TrainingConfig) -> tuple[Step, ...]:
         """The steps of the configured schedule."""
@@ -242,54 +420,40 @@ class VAVL(EmotionModel):
     def _branch_losses(
         self,
         sequences: Mapping[Modality, Sequences],
-        task: TaskLoss,
+        criterion: Criterion,
         *,
         parts: Parts,
         alpha: float,
     ) -> Losses:
-        streams = self.streams(sequences, [m for m in STREAMS if m in parts])
-        losses = {
-            modality: task(stream.said.head, stream.rows)
-            + alpha * F.mse_loss(gathered(stream.reconstruction), gathered(stream.target))
-            for modality, stream in streams.items()
-        }
-        pair = said_of_pairs(streams)
-        if pair is not None and Modality.AUDIOVISUAL in parts:
-            rows, acoustic, visual = pair
-            fused = self.fuse(acoustic.detach(), visual.detach())
-            losses[Modality.AUDIOVISUAL] = task(fused, rows)
+        """Task loss and reconstruction loss of the branches, and that of the fusion head."""
+        unimodal = self.branches({m: part for m, part in sequences.items() if m in parts})
+        losses: Losses = {}
+        for modality, found in unimodal.items():
+            task = criterion.task_loss(found.head, found.rows)
+            if task is None or found.reconstruction is None:
+                continue
+            target = mean_input(sequences[modality])
+            error = criterion.squared_error(found.reconstruction, target)
+            losses[modality] = task + alpha * error
+        if Modality.AUDIOVISUAL in parts and len(unimodal) == len(STREAMS):
+            acoustic, visual = in_common(*(unimodal[m].detach() for m in STREAMS))
+            losses |= self._fusion_loss(acoustic, visual, criterion)
         return losses
 
-    def _fusion_losses(self, sequences: Mapping[Modality, Sequences], task: TaskLoss) -> Losses:
+    def _fusion_losses(
+        self, sequences: Mapping[Modality, Sequences], criterion: Criterion
+    ) -> Losses:
         """The loss of the fusion head alone, on the clips that have both modalities."""
-        pair = paired(sequences)
-        if pair is None:
+        if len(sequences) < len(STREAMS):
             return {}
+        pair = in_common(*(sequences[m] for m in STREAMS))
         with in_evaluation_mode(self.acoustic, self.visual, self.shared), torch.no_grad():
-            said = [
-                self.read(modality, part.x, part.mask, part.statistics)
-                for modality, part in zip(STREAMS, pair, strict=True)
-            ]
-        return {Modality.AUDIOVISUAL: task(self.fuse(*said), pair[0].rows)}
+            acoustic, visual = (self.encode(m, p) for m, p in zip(STREAMS, pair, strict=True))
+        return self._fusion_loss(acoustic, visual, criterion)
 
-
-def said_of_pairs(
-    streams: Mapping[Modality, StreamOutput],
-) -> tuple[Tensor, Unimodal, Unimodal] | None:
-    """Of the clips with both modalities, or None if no clip (of any rank) has both.
-
-    Returns:
-        ``(n,)`` rows, and what the acoustic and the visual branch say about these clips.
-    """
-    if len(streams) < len(STREAMS):
-        return None
-    acoustic, visual = (streams[modality] for modality in STREAMS)
-    in_visual = torch.isin(acoustic.rows, visual.rows)
-    in_acoustic = torch.isin(visual.rows, acoustic.rows)
-    rows = acoustic.rows[in_visual]
-    if not anywhere(len(rows) > 0):
-        return None
-    return rows, acoustic.said.at(in_visual), visual.said.at(in_acoustic)
+    def _fusion_loss(self, acoustic: Unimodal, visual: Unimodal, criterion: Criterion) -> Losses:
+        loss = criterion.task_loss(self.fuse(acoustic, visual), acoustic.rows)
+        return {} if loss is None else {Modality.AUDIOVISUAL: loss}
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from pydantic import Field, model_validator
 
 from vavl.config.base import Configuration, unknown_name, validated
 from vavl.config.experiment import read_toml, set_dotted
+from vavl.errors import InputError
+from vavl.evaluation.conditions import Condition
 from vavl.evaluation.views import View
 
 SET, TEST = "set.", "test."
@@ -21,30 +23,6 @@ SET, TEST = "set.", "test."
 
 Name = Annotated[str, Field(pattern=r"^[^\s|\\][^|\\\n]*$", max_length=60)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-class ConditionConfig(Configuration):
-    """What is taken away from the test clips, after training."""
-
-    without_acoustic: float = Field(default=0.0, ge=0, le=1)
-    """Share of the test clips with both modalities that lose their sound."""
-    without_visual: float = Field(default=0.0, ge=0, le=1)
-    """Share that lose their face; no clip loses both."""
-    acoustic_gaps: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the steps of each clip's sound that is hidden, in one span."""
-    visual_gaps: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the steps of each clip's face that is hidden, in one span."""
-    seed: int = Field(default=0, ge=0)
-    """Draws the clips and the places."""
-
-    @model_validator(mode="after")
-    def _something_is_left(self) -> Self:
-        if self.without_acoustic + self.without_visual > 1:
-            raise ValueError(
-                "without_acoustic, without_visual: expected a sum of at most 1, since no clip can "
-                "lose both"
-            )
-        return self
 
 
 class VariantConfig(Configuration):
@@ -56,8 +34,8 @@ class VariantConfig(Configuration):
     """Overrides of the experiment, e.g. ``set.model.residual = false``; ``"none"`` is no value."""
     view: View | None = None
     """Which prediction is scored; by default what the model answers for each clip."""
-    test: ConditionConfig = ConditionConfig()
-    """What is taken away from the test clips."""
+    test: Condition = Condition()
+    """What is done to the test clips after training."""
 
 
 class SweepConfig(VariantConfig):
@@ -67,8 +45,8 @@ class SweepConfig(VariantConfig):
     """The variants are called ``NAME VALUE``."""
     key: str
     """``set.KEY`` of the experiment, or ``test.KEY``, e.g. ``set.training.alpha``."""
-    values: tuple[float, ...] = Field(min_length=2)
-    """The values, in the order of the curve."""
+    values: tuple[float | str, ...] = Field(min_length=2)
+    """The values, numbers or names, in the order of the curve."""
     label: str = ""
     """What the axis of the curve says; by default the key."""
 
@@ -80,11 +58,11 @@ class SweepConfig(VariantConfig):
             raise ValueError(f"values: expected distinct ones, got {list(self.values)}")
         return self
 
-    def variants(self) -> dict[str, float]:
+    def variants(self) -> dict[str, float | str]:
         """Names of the variants and their values."""
-        return {f"{self.name} {value:g}": value for value in self.values}
+        return {f"{self.name} {value_text(value)}": value for value in self.values}
 
-    def variant(self, value: float) -> VariantConfig:
+    def variant(self, value: float | str) -> VariantConfig:
         """The variant at a value.
 
         Raises:
@@ -92,8 +70,14 @@ class SweepConfig(VariantConfig):
         """
         content = self.model_dump(include=set(VariantConfig.model_fields))
         # Whole numbers stay whole: a size of 2.0 is no size.
-        set_dotted(content, self.key, int(value) if value.is_integer() else value)
-        return validated(VariantConfig, content, f"sweep {self.name!r} at {value:g}")
+        whole = isinstance(value, float) and value.is_integer()
+        set_dotted(content, self.key, int(value) if whole else value)
+        return validated(VariantConfig, content, f"sweep {self.name!r} at {value_text(value)}")
+
+
+def value_text(value: float | str) -> str:
+    """A value of a sweep as it is shown: ``0.5``, ``2``, ``all``."""
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 class HypothesisConfig(Configuration):
@@ -252,8 +236,8 @@ def load_study(
 ) -> StudyConfig:
     """Reads a study file; its base is looked for beside it.
 
-    A key ``like`` names another study beside it, whose keys it takes over, except for those that it
-    has itself.
+    A key ``like`` names another study in the same folder. Its keys are taken over, except for those
+    that the file has itself.
 
     Args:
         path: TOML file.
@@ -267,8 +251,12 @@ def load_study(
     """
     path = Path(path)
     content = read_toml(path, "study")
-    if "like" in content:
-        content = read_toml(path.parent / str(content.pop("like")), "like") | content
+    read = [path.name]
+    while "like" in content:
+        read.append(str(content.pop("like")))
+        if len(set(read)) < len(read):
+            raise InputError(f"like: expected an end, got {' like '.join(read)}")
+        content = read_toml(path.parent / read[-1], "like") | content
     if seeds:
         content["seeds"] = tuple(seeds)
     study = validated(StudyConfig, content, str(path))

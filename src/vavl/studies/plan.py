@@ -1,7 +1,7 @@
 """What a study comes to: variants, the trainings they share, and the tasks that are left.
 
-Two variants with the same overrides share their models: how a prediction is read and what is taken
-from the test clips comes after training. Models are kept by a key of their configuration, so that a
+Two variants with the same overrides share their models: how a prediction is read, and what is done
+to the test clips, comes after training. Models are kept by a key of their configuration, so that a
 study that is extended keeps what it has, and studies with the same base share it::
 
     OUT/
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,17 +25,18 @@ from vavl.config.base import validated
 from vavl.config.experiment import ExperimentConfig, load_experiment, set_dotted
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
+from vavl.data.speakers import SEEN_SPEAKERS
 from vavl.errors import InputError, VavlError, all_problems
-from vavl.evaluation.gaps import Gaps
+from vavl.evaluation.conditions import Condition, known_clips
+from vavl.evaluation.evaluate import checked_variants, predictions_file
 from vavl.evaluation.quantities import ccc_name
-from vavl.evaluation.run import predictions_file
 from vavl.evaluation.views import View
 from vavl.metrics import CATEGORY_MEASURES
 from vavl.metrics.sentiment import ATTRIBUTE as SENTIMENT
 from vavl.metrics.sentiment import SENTIMENT_MEASURES
-from vavl.studies.config import ConditionConfig, StudyConfig, SweepConfig, VariantConfig, flattened
-from vavl.training.run_folder import FoldDirectory, make_partitions, open_stores, open_variants
-from vavl.training.setup import output_names
+from vavl.studies.config import StudyConfig, SweepConfig, VariantConfig, flattened
+from vavl.training.experiment import make_partitions, open_stores, open_variants, output_names
+from vavl.training.run_folder import FoldDirectory
 from vavl.types import Modality
 
 MODELS = "models"
@@ -48,17 +49,17 @@ class Variant:
 
     Attributes:
         name: Its name.
-        about: What is different.
+        about: What is different, and whether it has seen clips of the test speakers.
         experiment: Its configuration with the first seed, apart from where it is run.
         view: Which prediction is scored; None is what the model answers.
-        condition: What is taken away from the test clips.
+        conditions: What is done to the test clips, one for each draw.
     """
 
     name: str
     about: str
     experiment: ExperimentConfig
     view: View | None
-    condition: ConditionConfig
+    conditions: tuple[Condition, ...]
 
     @property
     def key(self) -> str:
@@ -72,17 +73,11 @@ class Variant:
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    @property
-    def gaps(self) -> Gaps | None:
-        """Gaps within the test clips; None without any."""
-        condition = self.condition
-        if not condition.acoustic_gaps and not condition.visual_gaps:
-            return None
-        return Gaps(condition.acoustic_gaps, condition.visual_gaps, condition.seed)
-
     def same_predictions(self, other: Variant) -> bool:
         """Whether the two differ in name alone."""
-        return (self.key, self.view, self.condition) == (other.key, other.view, other.condition)
+        return all(
+            getattr(self, name) == getattr(other, name) for name in ("key", "view", "conditions")
+        )
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ class Task:
     Attributes:
         experiment: The configuration, seed and place on disk included.
         fold: Name of the fold.
-        gaps: Gaps in the test clips under which it predicts; None is the clips as they are.
+        conditions: What is done to the test clips; each has a file of predictions of its own.
         on_training: Whether it predicts its training clips as well, for the diagnosis: those of the
             reference's models of the first seed.
         variants: Names of the variants that are scored on it.
@@ -100,7 +95,7 @@ class Task:
 
     experiment: ExperimentConfig
     fold: str
-    gaps: tuple[Gaps | None, ...]
+    conditions: tuple[Condition, ...]
     on_training: bool
     variants: tuple[str, ...]
 
@@ -112,7 +107,7 @@ class Task:
     @property
     def files(self) -> tuple[Path, ...]:
         """Every table of predictions that it leaves."""
-        tested = [predictions_file(self.directory, gaps) for gaps in self.gaps]
+        tested = [predictions_file(self.directory, condition) for condition in self.conditions]
         trained = [predictions_file(self.directory, split="train")] if self.on_training else []
         return (*tested, *trained)
 
@@ -168,7 +163,7 @@ def make_plan(study: StudyConfig, out: Path) -> Plan:
     base = load_experiment(study.base)
     variants: dict[str, Variant] = {}
     problems: list[str] = []
-    configs: dict[str, VariantConfig | tuple[SweepConfig, float]] = dict(study.variants)
+    configs: dict[str, VariantConfig | tuple[SweepConfig, float | str]] = dict(study.variants)
     for sweep in study.sweeps:
         configs |= {name: (sweep, value) for name, value in sweep.variants().items()}
     for name, config in configs.items():
@@ -197,6 +192,7 @@ def make_plan(study: StudyConfig, out: Path) -> Plan:
         if _tested(folds[key]) != _tested(partitions)
     ]
     problems += _store_problems(variants.values(), partitions.values())
+    problems += _condition_problems(variants.values(), partitions.values())
     if problems:
         raise InputError(all_problems(f"study {study.name}", problems))
     tasks = [
@@ -225,9 +221,25 @@ def _variant(
         # One: the numbers then do not depend on how many tasks run beside each other.
         content["training"]["threads"] = 1
     experiment = validated(ExperimentConfig, content, name)
-    variant = Variant(name, config.about, experiment, config.view, config.test)
+    condition = config.test
+    if condition.known_clips == 0 and not experiment.data.speaker_normalisation:
+        condition = condition.model_copy(update={"known_clips": None})  # the clips as they are
+    about = f"{config.about} {_seen_clips(condition, experiment)}".strip()
+    variant = Variant(name, about, experiment, config.view, condition.single_draws())
     place = {"runs_dir": out / MODELS / variant.key}
     return replace(variant, experiment=experiment.model_copy(update=place))
+
+
+def _seen_clips(condition: Condition, experiment: ExperimentConfig) -> str:
+    """What every report has to say of a variant that has seen clips of the test speakers."""
+    if condition.known_clips is None:
+        return SEEN_SPEAKERS if experiment.data.speaker_normalisation else ""
+    if condition.known_clips == 0:
+        return ""
+    return (
+        f"Has seen other {condition.known_category or 'unlabelled'} clips of each test clip's "
+        f"speaker ({condition.known_clips} of them): not to be compared with results without."
+    )
 
 
 def _checked_folds(config: ExperimentConfig, study: StudyConfig) -> dict[str, Partition]:
@@ -274,6 +286,23 @@ def _store_problems(variants: Iterable[Variant], partitions: Iterable[Partition]
                 )
 
 
+def _condition_problems(
+    variants: Iterable[Variant], partitions: Collection[Partition]
+) -> Iterator[str]:
+    """Conditions that the test clips, or the stores, cannot meet."""
+    for variant in variants:
+        condition, experiment = variant.conditions[0], variant.experiment
+        try:
+            if condition.average_variants:
+                checked_variants(experiment, open_stores(experiment))
+            if condition.known_clips:
+                by_id = Manifest.load(experiment.data.manifest).by_id
+                for partition in partitions:
+                    known_clips(condition, map(by_id.__getitem__, partition.test))
+        except InputError as error:
+            yield f"variant {variant.name!r}: {error}"
+
+
 def _tested(partitions: dict[str, Partition]) -> dict[str, frozenset[str]]:
     return {name: frozenset(partition.test) for name, partition in partitions.items()}
 
@@ -281,12 +310,12 @@ def _tested(partitions: dict[str, Partition]) -> dict[str, frozenset[str]]:
 def _task(sharing: Sequence[Variant], seed: int, fold: str, study: StudyConfig) -> Task:
     experiment = sharing[0].experiment
     training = experiment.training.model_copy(update={"seed": seed})
-    gaps = dict.fromkeys(variant.gaps for variant in sharing)
+    conditions = {c.name: c for variant in sharing for c in variant.conditions}
     names = tuple(variant.name for variant in sharing)
     return Task(
         experiment.model_copy(update={"name": f"seed-{seed}", "training": training}),
         fold,
-        tuple(gaps),
+        tuple(conditions.values()),
         on_training=study.reference in names and seed == study.seeds[0],
         variants=names,
     )

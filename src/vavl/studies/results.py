@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from vavl.data.manifest import Manifest
 from vavl.errors import InputError
 from vavl.evaluation.bootstrap import CONFIDENCE
-from vavl.evaluation.missing import take_away
-from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.results import Score
-from vavl.evaluation.run import predictions_file
-from vavl.evaluation.views import View
-from vavl.studies.comparison import (
+from vavl.evaluation.compare import (
     Comparison,
     Predicted,
     adjusted,
@@ -24,18 +19,20 @@ from vavl.studies.comparison import (
     predicted,
     variant_scores,
 )
+from vavl.evaluation.diagnosis import Diagnosis, diagnose
+from vavl.evaluation.evaluate import load_predictions
+from vavl.evaluation.scores import Score
+from vavl.evaluation.views import View
 from vavl.studies.config import HypothesisConfig, StudyConfig
-from vavl.studies.diagnosis import Diagnosis, diagnose
 from vavl.studies.plan import Plan, Task, Variant
 from vavl.studies.run import is_done, made_with
-from vavl.training.speakers import SEEN_SPEAKERS
 
 LEVEL = 1 - CONFIDENCE
 """Level of the tests."""
 
 
 class Verdict(StrEnum):
-    """What the data say about a claim."""
+    """What became of a claim."""
 
     CONFIRMED = "confirmed"
     REFUTED = "refuted"
@@ -132,6 +129,7 @@ def collect(
     Raises:
         InputError: Variants that cannot be compared, e.g. of other categories.
     """
+    study = plan.study
     found: dict[str, Predicted] = {}
     incomplete: dict[str, str] = {}
     for name, variant in plan.variants.items():
@@ -146,12 +144,23 @@ def collect(
             found[name] = _predicted(variant, tasks)
         except InputError as error:  # e.g. a view that its models do not have
             incomplete[name] = str(error)
-    study = plan.study
-    comparisons = _comparisons(plan, found)
+
+    def compared(names: tuple[str, str], measure: str, margin: float = 0.0) -> Comparison:
+        return compare(
+            names,
+            found[names[0]],
+            found[names[1]],
+            measure,
+            test_share=mean_test_share(plan.partitions),
+            replicates=study.replicates,
+            margin=margin,
+        )
+
+    comparisons = _comparisons(plan, found, compared)
     results = [
         VariantResult(
             name,
-            _about(plan.variants[name]),
+            plan.variants[name].about,
             variant.view,
             variant_scores(variant, study.metrics, replicates=study.replicates),
             {m: c for m, family in comparisons.items() if (c := family.get(name))},
@@ -159,14 +168,13 @@ def collect(
         )
         for name, variant in found.items()
     ]
-    tested = [name for partition in plan.partitions.values() for name in partition.test]
     return StudyResults(
         study,
         tuple(results),
         incomplete,
-        _hypotheses(plan, found),
+        _hypotheses(study, found, compared),
         tuple(plan.partitions),
-        clips=len(tested),
+        clips=sum(len(partition.test) for partition in plan.partitions.values()),
         speakers=len({s for p in found.values() for s in p.tables[0].speakers}),
         models=len(plan.tasks),
         changes=tuple(changes),
@@ -175,45 +183,21 @@ def collect(
     )
 
 
-def _about(variant: Variant) -> str:
-    """What is different; a variant that knows its test speakers says so wherever it is shown."""
-    known = variant.experiment.data.speaker_normalisation
-    return f"{variant.about} {SEEN_SPEAKERS}".strip() if known else variant.about
-
-
 def _predicted(variant: Variant, tasks: Sequence[Task]) -> Predicted:
-    condition = variant.condition
-    tables = [
-        take_away(
-            PredictionTable.load(predictions_file(task.directory, variant.gaps)),
-            acoustic=condition.without_acoustic,
-            visual=condition.without_visual,
-            seed=condition.seed,
-        )
-        for task in tasks
-    ]
-    seeds = [task.experiment.training.seed for task in tasks]
-    return predicted(tables, seeds, variant.view)
+    """The predictions of all models under all draws of the condition; draws count like seeds."""
+    draws = len(variant.conditions)
+    tables, labels = [], []
+    for task in tasks:
+        for draw, condition in enumerate(variant.conditions):
+            seed = str(task.experiment.training.seed)
+            tables.append(load_predictions(task.directory, condition))
+            labels.append(f"{seed}/{draw}" if draws > 1 else seed)
+    return predicted(tables, labels, variant.view)
 
 
-def _diagnosis(plan: Plan, found: Mapping[str, Predicted]) -> Diagnosis | None:
-    name = plan.study.reference
-    if name not in found:
-        return None
-    tasks = [task for task in plan.tasks_of(plan.variants[name]) if task.on_training]
-    tables = [
-        PredictionTable.load(predictions_file(task.directory, split="train")) for task in tasks
-    ]
-    return diagnose(
-        found[name],
-        predicted(tables, [plan.study.seeds[0]] * len(tables), found[name].view),
-        Manifest.load(tasks[0].experiment.data.manifest),
-        plan.study.metrics[0],
-        replicates=plan.study.replicates,
-    )
-
-
-def _comparisons(plan: Plan, found: Mapping[str, Predicted]) -> dict[str, dict[str, Comparison]]:
+def _comparisons(
+    plan: Plan, found: Mapping[str, Predicted], compared: Callable[..., Comparison]
+) -> dict[str, dict[str, Comparison]]:
     """Measure to variant to its comparison with the reference."""
     study = plan.study
     if study.reference not in found:
@@ -222,19 +206,20 @@ def _comparisons(plan: Plan, found: Mapping[str, Predicted]) -> dict[str, dict[s
     others = [name for name in found if not plan.variants[name].same_predictions(reference)]
     families = {}
     for measure in study.metrics:
-        family = [_compare(plan, found, (name, study.reference), measure) for name in others]
+        family = [compared((name, study.reference), measure) for name in others]
         families[measure] = {c.variant: c for c in adjusted(family)}
     return families
 
 
-def _hypotheses(plan: Plan, found: Mapping[str, Predicted]) -> tuple[HypothesisResult, ...]:
-    study = plan.study
+def _hypotheses(
+    study: StudyConfig, found: Mapping[str, Predicted], compared: Callable[..., Comparison]
+) -> tuple[HypothesisResult, ...]:
     names = [(h.variant, h.against or study.reference) for h in study.hypotheses]
     ready = [set(pair) <= set(found) for pair in names]
     family = iter(
         adjusted(
             [
-                _compare(plan, found, pair, h.metric or study.metrics[0], margin=h.margin)
+                compared(pair, h.metric or study.metrics[0], h.margin)
                 for h, pair, there in zip(study.hypotheses, names, ready, strict=True)
                 if there
             ]
@@ -247,29 +232,26 @@ def _hypotheses(plan: Plan, found: Mapping[str, Predicted]) -> tuple[HypothesisR
     return tuple(results)
 
 
-def _compare(
-    plan: Plan,
-    found: Mapping[str, Predicted],
-    names: tuple[str, str],
-    measure: str,
-    margin: float = 0.0,
-) -> Comparison:
-    return compare(
-        names,
-        found[names[0]],
-        found[names[1]],
-        measure,
-        test_share=mean_test_share(plan.partitions),
-        replicates=plan.study.replicates,
-        margin=margin,
-    )
-
-
 def verdict(hypothesis: HypothesisConfig, comparison: Comparison | None) -> Verdict:
-    """What a comparison says about a claim."""
+    """Whether a comparison confirms a claim."""
     if comparison is None:
         return Verdict.NOT_RUN
     if not comparison.p_adjusted < LEVEL:
         return Verdict.OPEN
     above = comparison.difference.estimate > hypothesis.margin
     return Verdict.CONFIRMED if above == hypothesis.above else Verdict.REFUTED
+
+
+def _diagnosis(plan: Plan, found: Mapping[str, Predicted]) -> Diagnosis | None:
+    name = plan.study.reference
+    if name not in found:
+        return None
+    tasks = [task for task in plan.tasks_of(plan.variants[name]) if task.on_training]
+    tables = [load_predictions(task.directory, split="train") for task in tasks]
+    return diagnose(
+        found[name],
+        predicted(tables, [plan.study.seeds[0]] * len(tables), found[name].view),
+        Manifest.load(tasks[0].experiment.data.manifest),
+        plan.study.metrics[0],
+        replicates=plan.study.replicates,
+    )

@@ -1,37 +1,163 @@
-"""Doing what is left of a study: each task trains one fold with one seed."""
+"""Carrying out a study: its data, how long it will take, its models, and the record of it."""
 
 from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from vavl.config.experiment import to_toml
+from vavl.config.experiment import ExperimentConfig, to_toml
+from vavl.data.corpora import prepare
+from vavl.data.dataset import BucketSampler, read_ahead
 from vavl.data.manifest import Manifest
-from vavl.errors import StoreError
-from vavl.evaluation.run import predict_fold
+from vavl.errors import InputError, StoreError, VavlError
+from vavl.evaluation.evaluate import predict_fold
+from vavl.features.extract import extract, training_statistics
+from vavl.features.registry import build_extractor
 from vavl.studies.config import StudyConfig, load_study
 from vavl.studies.plan import Plan, Task
 from vavl.system.atomic import atomic_write, read_json
-from vavl.system.processes import Failure, run_here, run_in_processes, shown
-from vavl.training.experiment import train_experiment
+from vavl.system.processes import Failure, run_job, with_progress
+from vavl.training.experiment import make_datasets, make_partitions, open_stores, train_experiment
+from vavl.training.loop import train_epoch
+from vavl.training.objective import Objective
 from vavl.training.run_folder import (
     PROVENANCE_FILE,
     SCHEMA_VERSION,
     check_provenance,
     differing_lines,
-    open_stores,
 )
+from vavl.training.setup import compile_layers, make_fabric, make_model, make_optimizer
 
 STUDY_FILE = "study.toml"
 FAILURES_FILE = "failures.csv"
+
+TIMED_BATCHES = 6
+"""Batches that are trained to find out how long one takes."""
+
+
+def prepare_data(
+    study: StudyConfig,
+    root: Path,
+    *,
+    workers: int = 0,
+    progress: bool = True,
+    tell: Callable[[str], None] = print,
+) -> int:
+    """Makes the utterance table and all stores of a study; what is there is left as it is.
+
+    Args:
+        study: A study with ``corpus`` and ``stores``.
+        root: The copy of the corpus.
+        workers: Processes that extract; 0 works in this process.
+        progress: Whether to show a bar on standard error.
+        tell: Takes a line about each step.
+
+    Returns:
+        How many clips failed, over all stores; the reasons are in the stores' ``failures.csv``.
+
+    Raises:
+        InputError: The study does not say how its data are made, or the corpus, an extractor or
+            one of its parameters does not fit.
+        StoreError: A store holds features of another extractor.
+    """
+    if study.corpus is None:
+        raise InputError(f"--root: the study {study.name} does not say how its data are made")
+    table = study.corpus.out / "manifest.parquet"
+    if not table.is_file():
+        prepare(study.corpus.name, root=root, out=study.corpus.out, **study.corpus.options)
+    manifest = Manifest.load(table)
+    tell(f"{table}: {len(manifest)} utterances of {len(manifest.speakers)} speakers")
+    failed = 0
+    for store in study.stores:
+        parameters = dict(store.parameters)
+        if store.statistics_of is not None:
+            parameters |= training_statistics(manifest, store.statistics_of)
+        extractor = build_extractor(store.modality, store.extractor, **parameters)
+        report = extract(manifest, extractor, store.out, workers=workers, progress=progress)
+        failed += len(report.failed)
+        tell(f"{store.out}: {report.summary()}")
+    return failed
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is left of one training, the variants that share it, and how long one model takes.
+
+    Attributes:
+        variants: Names of the variants.
+        tasks: Its models.
+        left: Those that are not done.
+        seconds: Of one core, for one model; NaN where nothing is left, or where it cannot be known.
+        measured: Whether that was taken from finished models, rather than from a few batches.
+        problem: Why it cannot be trained; empty otherwise.
+    """
+
+    variants: tuple[str, ...]
+    tasks: int
+    left: int
+    seconds: float
+    measured: bool
+    problem: str = ""
+
+
+def estimates(plan: Plan) -> Iterator[Estimate]:
+    """One estimate per training; a training without a finished model is tried for a few batches."""
+    groups: dict[tuple[str, ...], list[Task]] = {}
+    for task in plan.tasks:
+        groups.setdefault(task.variants, []).append(task)
+    for variants, tasks in groups.items():
+        left = sum(not is_done(task) for task in tasks)
+        histories = [task.directory.history() for task in tasks if task.directory.finished]
+        seconds, problem = float("nan"), ""
+        if histories:
+            times = [sum(record["seconds"] for record in history) for history in histories]
+            seconds = float(np.mean(times))
+        elif left:
+            try:
+                seconds = _tried_seconds(tasks[0].experiment, tasks[0].fold)
+            except VavlError as error:
+                problem = str(error)
+        yield Estimate(variants, len(tasks), left, seconds, bool(histories), problem)
+
+
+def _tried_seconds(config: ExperimentConfig, fold: str) -> float:
+    """Seconds that a training would take, from a few batches of its first epoch on one fold.
+
+    Nothing is written. Scoring of development and test clips is not counted.
+    """
+    manifest, stores = Manifest.load(config.data.manifest), open_stores(config)
+    (partition,) = (p for p in make_partitions(config, manifest) if p.name == fold)
+    settings = config.training
+    fabric = make_fabric(settings)
+    train, _ = make_datasets(config, manifest, stores, partition)
+    model = make_model(config, train, stores)
+    if settings.compile:
+        compile_layers(model)
+    objective = Objective(model, settings)
+    objective, optimizer = fabric.setup(objective, make_optimizer(model, settings))
+    sampler = BucketSampler(train.lengths.max(0).tolist(), settings.batch_size, seed=settings.seed)
+    # A few of an epoch, which are drawn from all lengths of clips.
+    places = list(islice(sampler, TIMED_BATCHES))
+
+    def seconds() -> float:
+        started = time.perf_counter()
+        with read_ahead(train.__getitem__, places) as batches:
+            train_epoch(fabric, objective, optimizer, batches, len(places), settings, 0)
+        return time.perf_counter() - started
+
+    seconds()  # warms caches and the files
+    return seconds() / len(places) * len(sampler) * settings.epochs
 
 
 @dataclass(frozen=True)
@@ -47,8 +173,8 @@ class TaskJob:
         (fold,) = train_experiment(task.experiment, only=[task.fold])
         manifest = Manifest.load(task.experiment.data.manifest)
         stores = open_stores(task.experiment)
-        for gaps in task.gaps:
-            predict_fold(fold, manifest, stores, gaps)
+        for condition in task.conditions:
+            predict_fold(fold, manifest, stores, condition)
         if task.on_training:
             predict_fold(fold, manifest, stores, split="train")
 
@@ -82,11 +208,8 @@ def run_tasks(
         todo = [task for task in plan.tasks if not is_done(task)]
         workers = min(len(todo), usable_cores() if workers is None else workers)
         job = TaskJob()
-        results = (
-            run_in_processes(todo, job, workers, abandon=True) if workers else run_here(todo, job)
-        )
-        with closing(results):
-            done = shown(todo, results, what=plan.study.name, progress=progress)
+        with closing(run_job(todo, job, workers, abandon=True)) as results:
+            done = with_progress(results, len(todo), what=plan.study.name, progress=progress)
             failures = [(task, str(result)) for task, result in done if isinstance(result, Failure)]
     record_failures(plan, failures)
     return failures

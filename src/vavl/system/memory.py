@@ -1,6 +1,6 @@
-"""What the C library does with memory that was freed: given back to the system, or kept for more.
+"""Whether the C library gives freed memory back to the system, or keeps it for later use.
 
-Both functions speak to the one of Linux (glibc); elsewhere they do nothing.
+Both functions speak to glibc, the C library of most Linux systems; elsewhere they do nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LARGEST_OF_OLD = 2**25
 
 
 def release_memory() -> None:
-    """Asks the C library to give back once what was freed so far; takes a millisecond or two.
+    """Asks the C library to give back, this once, what was freed; takes a millisecond or two.
 
     Left alone, it keeps freed blocks in pieces that later ones do not fit into: an hour of video
     took 400 MB more than ten seconds.

@@ -74,7 +74,7 @@ def open_session(content: bytes, name: str, threads: int) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors: what it warns of is its own optimisation
+    options.log_severity_level = 3  # errors; its warnings are about its own optimisation
     # Between two calls the cores belong to decoding and to torch, not to threads that wait busily.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:

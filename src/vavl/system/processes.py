@@ -1,4 +1,8 @@
-"""Runs a job over items, in this process or in others; an item that fails harms no other."""
+"""Runs a job over items, in this process or in others; an item that fails harms no other.
+
+Python's own pool does the work. What it lacks stands here: a job that is loaded once per process,
+reasons instead of tracebacks, an orderly Ctrl-C, and workers that end with their parent.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.synchronize import Event
 from typing import Any, Protocol, TypeVar
@@ -50,37 +55,35 @@ class Failure(str):
     __slots__ = ()
 
 
-def run_here(
-    items: Sequence[Item], job: Job[Item, Result]
-) -> Generator[Result | Failure, None, None]:
-    """Results in the order of the items, computed in this process.
-
-    Raises:
-        VavlError: Whatever the job's ``load`` raises; it concerns every item.
-    """
-    if items:
-        job.load()
-    for item in items:
-        yield run_one(job, item)
-
-
-def run_in_processes(
-    items: Sequence[Item], job: Job[Item, Result], workers: int, *, abandon: bool = False
-) -> Generator[Result | Failure, None, None]:
-    """Results in the order of the items; only a few items are ever handed out ahead.
+def run_job(
+    items: Sequence[Item], job: Job[Item, Result], workers: int = 0, *, abandon: bool = False
+) -> Generator[tuple[Item, Result | Failure], None, None]:
+    """Does a job over items; yields each item with its result, in their order.
 
     Args:
-        items: All of them.
+        items: All of them; only a few are handed out ahead.
         job: What is done with each.
-        workers: How many processes.
+        workers: How many processes, each with one thread; 0 works in this process.
         abandon: Whether a caller who stops early (Ctrl-C) leaves items half done, for long ones
             that can go on later; otherwise those that were begun are finished first.
 
     Raises:
-        VavlError: A worker died, or whatever the job's ``load`` raises.
+        VavlError: A worker died, or whatever the job's ``load`` raises; it concerns every item.
     """
+    if workers:
+        yield from _run_in_processes(items, job, workers, abandon)
+        return
+    if items:
+        job.load()
+    for item in items:
+        yield item, run_one(job, item)
+
+
+def _run_in_processes(
+    items: Sequence[Item], job: Job[Item, Result], workers: int, abandon: bool
+) -> Generator[tuple[Item, Result | Failure], None, None]:
     waiting = iter(items)
-    pending: deque[Future[Result | Failure]] = deque()
+    pending: deque[tuple[Item, Future[Result | Failure]]] = deque()
     context = get_context("spawn")  # the same on every platform; safe beside threads
     stop = context.Event()
     with (
@@ -94,11 +97,12 @@ def run_in_processes(
     ):
         try:
             while True:
-                while len(pending) < _AHEAD * workers and (item := next(waiting, None)):
-                    pending.append(pool.submit(_work, item))
+                for item in islice(waiting, _AHEAD * workers - len(pending)):
+                    pending.append((item, pool.submit(_work, item)))
                 if not pending:
                     return
-                yield pending.popleft().result()
+                item, future = pending.popleft()
+                yield item, future.result()
         except BrokenProcessPool as error:
             raise VavlError(
                 "a worker process died, perhaps for want of memory. What is done is kept: run the "
@@ -110,29 +114,17 @@ def run_in_processes(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def shown(
-    items: Sequence[Item],
-    results: Iterable[Result | Failure],
-    *,
-    what: str,
-    progress: bool = True,
-) -> Iterator[tuple[Item, Result | Failure]]:
-    """Pairs items with their results, behind a progress bar on standard error.
+def with_progress(
+    pairs: Iterable[tuple[Item, Result]], total: int, *, what: str, progress: bool = True
+) -> Iterator[tuple[Item, Result]]:
+    """Passes items and their results on, behind a progress bar on standard error.
 
     Args:
-        items: All of them.
-        results: One for each, in their order.
+        pairs: Items and their results; a :class:`Failure` is counted beside the bar.
+        total: How many there will be.
         what: What is going on, in front of the bar.
         progress: Whether to show the bar.
     """
-    pairs = zip(items, results, strict=True)
-    return shown_pairs(pairs, len(items), what=what, progress=progress)
-
-
-def shown_pairs(
-    pairs: Iterable[tuple[Item, Result]], total: int, *, what: str, progress: bool = True
-) -> Iterator[tuple[Item, Result]]:
-    """Items with their results, in whatever order they come; otherwise as :func:`shown`."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -34,7 +34,7 @@ def ray_cluster(library: str) -> Iterator[Any]:
     extra_module(f"ray.{library}", "ray", _PURPOSE)
     joined = not ray.is_initialized()
     if joined:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is called unasked
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage report is sent
         try:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError) as error:

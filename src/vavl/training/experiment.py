@@ -1,25 +1,25 @@
-"""From a configuration to trained folds: what ``vavl train`` runs."""
+"""An experiment: its data opened, and each of its partitions trained, as ``vavl train`` does it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from vavl.config.experiment import ExperimentConfig
+from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
-from vavl.data.partition import Partition
+from vavl.data.partition import Partition, given_folds, seeded_order, speaker_kfold
+from vavl.data.shards import describe
 from vavl.data.store import FeatureStore
-from vavl.errors import InputError
+from vavl.errors import InputError, StoreError
 from vavl.training.loop import EpochCallback, train_fold
-from vavl.training.run_folder import (
-    FoldDirectory,
-    make_partitions,
-    open_run,
-    open_stores,
-    open_variants,
-    record_provenance,
-)
-from vavl.training.setup import make_fabric, output_names
-from vavl.types import STREAMS, Modality
+from vavl.training.run_folder import FoldDirectory, open_run, record_provenance
+from vavl.training.setup import make_fabric
+from vavl.types import STREAMS, FeatureSpec, Modality
+
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 FoldCallback = Callable[[FoldDirectory, bool], EpochCallback | None]
 """Called before each fold with its folder and whether it is finished already."""
@@ -60,7 +60,8 @@ def train_experiment(
             for stale in () if finished else fold.path.glob("predictions*.parquet"):
                 stale.unlink()
         if not finished:
-            train_fold(config, manifest, stores, partition, fold, fabric, on_epoch=on_epoch)
+            datasets = make_datasets(config, manifest, stores, partition)
+            train_fold(config, manifest, partition, datasets, fold, fabric, on_epoch=on_epoch)
         folds.append(fold)
     fabric.barrier()  # when any rank returns, all is written
     return folds
@@ -83,7 +84,10 @@ def begin(
     """
     manifest = Manifest.load(config.data.manifest)
     stores = open_stores(config)
-    partitions = _chosen(make_partitions(config, manifest), only)
+    partitions = make_partitions(config, manifest)
+    names = [partition.name for partition in partitions]
+    if unknown := sorted(set(only) - set(names)):
+        raise InputError(f"folds: expected some of {names}, got {unknown}")
     open_variants(config, stores)
     output_names(config, manifest)
     both = len(stores) == len(STREAMS)
@@ -91,12 +95,157 @@ def begin(
     if write:
         open_run(config)
         record_provenance(config, manifest, stores)
-    return manifest, stores, partitions
+    return manifest, stores, [p for p in partitions if not only or p.name in only]
 
 
-def _chosen(partitions: list[Partition], only: Sequence[str]) -> list[Partition]:
-    names = [partition.name for partition in partitions]
-    unknown = sorted(set(only) - set(names))
-    if unknown:
-        raise InputError(f"folds: expected some of {names}, got {unknown}")
-    return [partition for partition in partitions if not only or partition.name in only]
+def open_stores(config: ExperimentConfig) -> dict[Modality, FeatureStore]:
+    """Opens the feature stores that the configuration names.
+
+    Raises:
+        InputError: The configuration names none.
+        StoreError: A store is missing, damaged or holds another modality.
+    """
+    stores = {}
+    for modality, path in (
+        (Modality.ACOUSTIC, config.data.acoustic),
+        (Modality.VISUAL, config.data.visual),
+    ):
+        if path is None:
+            continue
+        store = FeatureStore.open(path)
+        if store.spec.modality != modality:
+            raise StoreError(
+                f"data.{modality}: expected a store of {modality} features, got one of "
+                f"{store.spec.modality} features at {path}"
+            )
+        stores[modality] = store
+    if not stores:
+        raise InputError("data.acoustic, data.visual: expected at least one store, got none")
+    return stores
+
+
+def open_variants(
+    config: ExperimentConfig, stores: Mapping[Modality, FeatureStore]
+) -> dict[Modality, list[FeatureStore]]:
+    """Opens the further stores that training may draw from.
+
+    Raises:
+        StoreError: One of them differs from the first store in more than its speed.
+    """
+    paths = config.data.acoustic_variants
+    if not paths:
+        return {}
+    if Modality.ACOUSTIC not in stores:
+        raise InputError("data.acoustic_variants: expected data.acoustic beside them, got none")
+    base = stores[Modality.ACOUSTIC]
+    variants = [FeatureStore.open(path) for path in paths]
+    for variant in variants:
+        if _without_speed(variant.spec) != _without_speed(base.spec):
+            raise StoreError(
+                f"data.acoustic_variants: {variant.path} differs from {base.path} in more than its "
+                f"speed\n  {describe(base.spec)}\n  {describe(variant.spec)}"
+            )
+    return {Modality.ACOUSTIC: variants}
+
+
+def _without_speed(spec: FeatureSpec) -> str:
+    parameters = {name: value for name, value in spec.parameters.items() if name != "speed"}
+    return replace(spec, parameters=parameters).key
+
+
+def make_partitions(config: ExperimentConfig, manifest: Manifest) -> list[Partition]:
+    """The partitions that the configuration asks for, each checked against the manifest."""
+    data = config.data
+    if data.partition == "file":
+        if not data.partition_files:
+            raise InputError('data.partition_files: expected files for partition = "file"')
+        partitions = [Partition.load(path) for path in data.partition_files]
+        names = [partition.name for partition in partitions]
+        if len(set(names)) < len(names) or not all(map(_FOLDER_NAME.fullmatch, names)):
+            raise InputError(
+                f"data.partition_files: expected distinct names that can be folders, got {names}"
+            )
+    elif data.partition == "folds":
+        partitions = given_folds(
+            manifest,
+            development_share=data.development_share,
+            seed=data.partition_seed,
+            balance_by=data.balance_by,
+        )
+    else:
+        partitions = speaker_kfold(
+            manifest,
+            folds=data.kfold,
+            development_share=data.development_share,
+            seed=data.partition_seed,
+            balance_by=data.balance_by,
+        )
+    for partition in partitions:
+        partition.check(manifest)
+    return partitions
+
+
+def make_datasets(
+    config: ExperimentConfig,
+    manifest: Manifest,
+    stores: Mapping[Modality, FeatureStore],
+    partition: Partition,
+) -> tuple[UtteranceDataset, UtteranceDataset | None]:
+    """The training split, and the development split if there is one."""
+    categories, attributes = output_names(config, manifest)
+
+    def dataset(ids: Sequence[str], **training_only: Any) -> UtteranceDataset:
+        return UtteranceDataset(
+            manifest,
+            ids,
+            stores,
+            categories=categories,
+            attributes=attributes,
+            soft=config.data.category_targets == "votes",
+            **training_only,
+        )
+
+    development = dataset(partition.development) if partition.development else None
+    apart = unpaired_clips(config, stores, partition)
+    kept = partition.train
+    if config.data.unpaired == "drop":
+        kept = tuple(name for name in kept if name not in apart)
+        if not kept:
+            raise InputError(
+                'data.paired_share: expected more than 0 with unpaired = "drop", got '
+                f"{config.data.paired_share}: no training clip is left"
+            )
+    return dataset(kept, variants=open_variants(config, stores), apart=apart), development
+
+
+def unpaired_clips(
+    config: ExperimentConfig, stores: Mapping[Modality, FeatureStore], partition: Partition
+) -> frozenset[str]:
+    """The training clips with both modalities whose sound and face are torn apart.
+
+    Drawn by the training seed, so that several seeds average over draws. Of two shares the smaller
+    one's pairs are among the larger one's.
+    """
+    paired = [i for i in partition.train if all(m in stores and i in stores[m] for m in STREAMS)]
+    kept = round(config.data.paired_share * len(paired))
+    return frozenset(seeded_order(paired, config.training.seed, "pairing")[kept:])
+
+
+def output_names(
+    config: ExperimentConfig, manifest: Manifest
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Categories and attributes to predict.
+
+    Raises:
+        InputError: A name that no utterance of the manifest has.
+    """
+    data = config.data
+    categories = manifest.categories if data.categories is None else data.categories
+    for kind, names, known in (
+        ("data.categories", categories, manifest.categories),
+        ("data.attributes", data.attributes, manifest.attribute_names),
+    ):
+        unknown = sorted(set(names) - set(known))
+        if unknown:
+            raise InputError(f"{kind}: expected some of {list(known)}, got {unknown}")
+    return tuple(categories), data.attributes

@@ -1,54 +1,90 @@
-"""The training loop: set up, run epochs, score development speakers, keep the best."""
+"""The training of one fold: prepare, fit epoch by epoch, finish."""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import Precision
 from torch import Tensor
 
 from vavl.config.experiment import ExperimentConfig, TrainingConfig
-from vavl.data.dataset import BucketSampler, read_ahead
+from vavl.data.dataset import BucketSampler, UtteranceDataset, read_ahead
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
-from vavl.data.store import FeatureStore
+from vavl.data.speakers import SpeakerNormalisation
 from vavl.distributed import together
 from vavl.errors import InputError
-from vavl.models.base import EmotionModel
+from vavl.models.base import EmotionModel, priors
 from vavl.models.pretrained import write_features
 from vavl.system.atomic import write_json
 from vavl.system.memory import keep_memory
 from vavl.training.checkpoint import EpochLog, Progress, read_checkpoint, restore, save_checkpoint
-from vavl.training.linear import fit_statistics_heads
 from vavl.training.objective import Objective
 from vavl.training.run_folder import SCHEMA_VERSION, FoldDirectory
 from vavl.training.scoring import development_report
 from vavl.training.setup import (
     class_weights,
     compile_layers,
-    make_datasets,
     make_model,
     make_optimizer,
+    prepare_model,
 )
-from vavl.training.speakers import normalise_speakers
 from vavl.types import Batch, Modality
 
 EpochCallback = Callable[[dict[str, Any], int], None]
 """Called after each epoch with its record and the number of epochs in all."""
 
 
+@dataclass
+class Training:
+    """The training of one fold: what an epoch needs, and where it stands.
+
+    Attributes:
+        settings: How it is trained.
+        fold: Where everything is written.
+        fabric: Device, precision, and the other ranks.
+        train: The training split.
+        development: The development split, if there is one.
+        sampler: Batches of the training split, this rank's share of them.
+        model: What is trained.
+        objective: The model with its losses, as Fabric runs it.
+        optimizer: As Fabric runs it.
+        progress: Epochs done, and the best of them.
+        best: The weights of the best epoch so far.
+    """
+
+    settings: TrainingConfig
+    fold: FoldDirectory
+    fabric: Fabric
+    train: UtteranceDataset
+    development: UtteranceDataset | None
+    sampler: BucketSampler
+    model: EmotionModel
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    progress: Progress = field(default_factory=Progress)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def precision(self) -> Precision:
+        """Of the computation; it may have a state, the scale of losses in half precision."""
+        return self.fabric.strategy.precision
+
+
 def train_fold(
     config: ExperimentConfig,
     manifest: Manifest,
-    stores: Mapping[Modality, FeatureStore],
     partition: Partition,
+    datasets: tuple[UtteranceDataset, UtteranceDataset | None],
     fold: FoldDirectory,
     fabric: Fabric,
     *,
@@ -61,8 +97,8 @@ def train_fold(
     Args:
         config: The experiment.
         manifest: Utterance table.
-        stores: Feature store per modality.
         partition: Who is in which split; the test split is not touched.
+        datasets: Its training split, and its development split if there is one.
         fold: Where everything is written.
         fabric: Device, precision, and the other ranks, see :func:`vavl.training.setup.make_fabric`.
             All ranks hold the same state; the first one writes.
@@ -71,25 +107,43 @@ def train_fold(
     Returns:
         The model of the chosen epoch, in evaluation mode; it is also saved in the fold's folder.
     """
-    settings = config.training
     keep_memory()
+    training = prepare(config, manifest, partition, datasets, fold, fabric)
+    fit(training, on_epoch)
+    return finish(training)
+
+
+def prepare(
+    config: ExperimentConfig,
+    manifest: Manifest,
+    partition: Partition,
+    datasets: tuple[UtteranceDataset, UtteranceDataset | None],
+    fold: FoldDirectory,
+    fabric: Fabric,
+) -> Training:
+    """Everything before the first epoch; arguments as for :func:`train_fold`."""
+    settings = config.training
+    train, development = datasets
     fabric.seed_everything(settings.seed, verbose=False)
-    train, development = make_datasets(config, manifest, stores, partition)
-    model = make_model(config, train, stores)
+    model = make_model(config, train, train.stores)
     if config.data.speaker_normalisation:
-        normalise_speakers(model, manifest, stores, train, development)
-    # The first rank's word counts: others may not see its files, or see them late.
+        stores, known = train.stores, priors(model, train.stores)
+        by_speaker = SpeakerNormalisation.of_stores(manifest, stores, known)
+        for dataset in (train, development):
+            if dataset is not None:
+                dataset.sequence_map = by_speaker
+    # What the first rank sees counts: others may not see its files, or see them late.
     checkpoint = fabric.broadcast(
         read_checkpoint(fold.checkpoint_file)
         if fabric.is_global_zero and fold.checkpoint_file.is_file()
         else None
     )
     if checkpoint is None:
-        fit_statistics_heads(model, train)
+        prepare_model(model, train)
     if fabric.is_global_zero:
         partition.save(fold.partition_file)
-        read = {m: store.spec for m, store in stores.items() if m in model.config.inputs}
-        write_features(fold.path, read)
+        inputs = [m for m in model.config.inputs if m in train.stores]
+        write_features(fold.path, {m: train.stores[m].spec for m in inputs})
     if settings.compile:
         compile_layers(model)
     objective = Objective(model, settings, class_weights(train) if settings.class_weights else None)
@@ -102,50 +156,88 @@ def train_fold(
         rank=fabric.global_rank,
         ranks=fabric.world_size,
     )
-
-    precision = fabric.strategy.precision
-    progress, best = Progress(), dict[str, Tensor]()
+    training = Training(
+        settings, fold, fabric, train, development, sampler, model, objective, optimizer
+    )
     if checkpoint is not None:
-        progress, best = restore(checkpoint, fold.checkpoint_file, model, optimizer, precision)
-    with EpochLog(fold, progress.epoch) if fabric.is_global_zero else nullcontext() as log:
+        training.progress, training.best = restore(
+            checkpoint, fold.checkpoint_file, model, optimizer, training.precision
+        )
+    return training
+
+
+def fit(training: Training, on_epoch: EpochCallback | None = None) -> None:
+    """Trains epoch by epoch; after each one what it came to is recorded, and can be resumed."""
+    settings, progress, fold = training.settings, training.progress, training.fold
+    first = training.fabric.is_global_zero
+    with EpochLog(fold, progress.epoch) if first else nullcontext() as log:
         while progress.epoch < settings.epochs and not out_of_patience(progress, settings):
-            started = time.perf_counter()
-            # One seed per epoch: a resumed run needs no random state to go on bit for bit.
-            seed = epoch_seed(settings.seed, progress.epoch, fabric.global_rank)
-            fabric.seed_everything(seed, verbose=False)
-            sampler.set_epoch(progress.epoch)
-            train.draw_variants(epoch_seed(settings.seed, progress.epoch))
-            with read_ahead(train.__getitem__, sampler) as batches:
-                losses = train_epoch(
-                    fabric, objective, optimizer, batches, len(sampler), settings, progress.epoch
-                )
-            report = development_report(objective, development, fabric) if development else None
-            progress.epoch += 1
-            value = selection_value(report, settings, progress.epoch)
-            if math.isnan(value):
-                raise InputError(
-                    "data: expected known targets of some development clips that the model can "
-                    'predict, got none; label them, or set training.selection = "last"'
-                )
-            if value > progress.best_value:
-                progress.best_value, progress.best_epoch = value, progress.epoch
-                best = copy.deepcopy(model.state_dict())
-            record = {
-                "epoch": progress.epoch,
-                "train": losses,
-                "development": report,
-                "seconds": round(time.perf_counter() - started, 3),
-            }
+            record = run_epoch(training)
             if log is not None:
                 # The record first: a kill between leaves one too many, which resuming drops.
                 log.write(record)
-                save_checkpoint(fold.checkpoint_file, model, optimizer, precision, progress, best)
+                save_checkpoint(
+                    fold.checkpoint_file,
+                    training.model,
+                    training.optimizer,
+                    training.precision,
+                    progress,
+                    training.best,
+                )
             if on_epoch is not None:
                 on_epoch(record, settings.epochs)
 
-    model.load_state_dict(best)
+
+def run_epoch(training: Training) -> dict[str, Any]:
+    """One epoch: trains, scores the development split, and keeps the weights if they are best.
+
+    Returns:
+        The record of the epoch.
+    """
+    settings, fabric, progress = training.settings, training.fabric, training.progress
+    started = time.perf_counter()
+    # One seed per epoch: a resumed run needs no random state to go on bit for bit.
+    seed = epoch_seed(settings.seed, progress.epoch, fabric.global_rank)
+    fabric.seed_everything(seed, verbose=False)
+    training.sampler.set_epoch(progress.epoch)
+    training.train.draw_variants(epoch_seed(settings.seed, progress.epoch))
+    with read_ahead(training.train.__getitem__, training.sampler) as batches:
+        losses = train_epoch(
+            fabric,
+            training.objective,
+            training.optimizer,
+            batches,
+            len(training.sampler),
+            settings,
+            progress.epoch,
+        )
+    report = None
+    if training.development is not None:
+        report = development_report(training.objective, training.development, fabric)
+    progress.epoch += 1
+    value = selection_value(report, settings, progress.epoch)
+    if math.isnan(value):
+        raise InputError(
+            "data: expected known targets of some development clips that the model can "
+            'predict, got none; label them, or set training.selection = "last"'
+        )
+    if value > progress.best_value:
+        progress.best_value, progress.best_epoch = value, progress.epoch
+        training.best = copy.deepcopy(training.model.state_dict())
+    return {
+        "epoch": progress.epoch,
+        "train": losses,
+        "development": report,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def finish(training: Training) -> EmotionModel:
+    """Saves the model of the best epoch, marks the fold as finished, and returns the model."""
+    model, fold, progress = training.model, training.fold, training.progress
+    model.load_state_dict(training.best)
     model.eval()
-    if fabric.is_global_zero:
+    if training.fabric.is_global_zero:
         model.save_pretrained(fold.path)
         write_json(
             fold.summary_file,
@@ -153,9 +245,9 @@ def train_fold(
             {
                 "best_epoch": progress.best_epoch,
                 "best_value": progress.best_value,
-                "selection": settings.selection if development else "last",
+                "selection": training.settings.selection if training.development else "last",
                 "epochs": progress.epoch,
-                "without_features": len(train.absent),
+                "without_features": len(training.train.absent),
             },
         )
         fold.checkpoint_file.unlink(missing_ok=True)
@@ -174,8 +266,8 @@ def train_epoch(
     """One pass over the training clips, in ``count`` batches; returns the mean of each loss."""
     objective.train()
     totals: dict[Modality, list[float]] = {}
-    for index, read in enumerate(batches):
-        batch = read.to(fabric.device)
+    for index, batch in enumerate(batches):
+        batch = batch.to(fabric.device)
         rate = learning_rate(settings, epoch + index / count)
         for group in optimizer.param_groups:
             group["lr"] = rate

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vavl.config.experiment import TrainingConfig
-from vavl.distributed import gathered
+from vavl.distributed import anywhere, draw_below, gathered
 from vavl.models.base import EmotionModel, Losses, Step
 from vavl.models.sequences import Sequences, drop_modalities
 from vavl.types import STREAMS, Batch, Modality
@@ -72,6 +74,37 @@ def attribute_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     return total
 
 
+def task_terms(
+    outputs: Tensor,
+    targets: Targets,
+    *,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> list[Tensor]:
+    """The terms of the task loss: that of the categories, then that of the attributes.
+
+    Args:
+        outputs: ``(n, outputs)`` category logits, then attributes.
+        targets: Of the same n clips; what they lack has no term.
+        class_weights: ``(C,)`` or None.
+        label_smoothing: See :func:`category_loss`.
+    """
+    terms = []
+    split = 0 if targets.categories is None else targets.categories.shape[1]
+    if targets.categories is not None:
+        terms.append(
+            category_loss(
+                outputs[:, :split],
+                targets.categories,
+                class_weights=class_weights,
+                label_smoothing=label_smoothing,
+            )
+        )
+    if targets.attributes is not None:
+        terms.append(attribute_loss(outputs[:, split:], targets.attributes))
+    return terms
+
+
 @dataclass(frozen=True)
 class Targets:
     """Targets of n clips, see :class:`vavl.types.Batch`."""
@@ -79,9 +112,7 @@ class Targets:
     categories: Tensor | None
     attributes: Tensor | None
 
-    @property
-    def count(self) -> int:
-        """Number of clips."""
+    def __len__(self) -> int:
         known = self.attributes if self.categories is None else self.categories
         return 0 if known is None else len(known)
 
@@ -101,15 +132,18 @@ class Targets:
 
     def mixed(self, partner: Tensor, share: float) -> Targets:
         """``share`` of each clip's target and the rest of its partner's; unknown if either is."""
-        blended = [
-            None if part is None else part.lerp(part[partner], 1 - share)
-            for part in (self.categories, self.attributes)
-        ]
-        return Targets(*blended)
+        return Targets(
+            None if self.categories is None else _blended(self.categories, partner, share),
+            None if self.attributes is None else _blended(self.attributes, partner, share),
+        )
+
+
+def _blended(values: Tensor, partner: Tensor, share: float) -> Tensor:
+    return values.lerp(values[partner], 1 - share)
 
 
 def augmented(
-    sequences: dict[Modality, Sequences], targets: Targets, config: TrainingConfig
+    sequences: Mapping[Modality, Sequences], targets: Targets, config: TrainingConfig
 ) -> tuple[dict[Modality, Sequences], Targets]:
     """Applies what the configuration asks for: modality dropout, mixup, time masking, noise.
 
@@ -118,6 +152,7 @@ def augmented(
     """
     if config.modality_dropout:
         sequences = drop_modalities(sequences, config.modality_dropout)
+    sequences = {modality: part for modality, part in sequences.items() if len(part)}
     if config.mixup and sequences:
         sequences, targets = mix_clips(sequences, targets, config.mixup)
     noise = {Modality.ACOUSTIC: config.acoustic_noise, Modality.VISUAL: config.visual_noise}
@@ -125,15 +160,14 @@ def augmented(
         modality: replace(
             part,
             x=add_noise(mask_time(part.x, part.mask, config.time_masking), noise[modality]),
-            # The reconstruction aims at the clip, not at the noise on it.
-            target=_mean(part.x, part.mask),
+            clean=part.x,
         )
         for modality, part in sequences.items()
     }, targets
 
 
 def mix_clips(
-    sequences: dict[Modality, Sequences], targets: Targets, beta: float
+    sequences: Mapping[Modality, Sequences], targets: Targets, beta: float
 ) -> tuple[dict[Modality, Sequences], Targets]:
     """Blends each clip with another one of the batch, sound, face and targets alike.
 
@@ -144,7 +178,7 @@ def mix_clips(
     share per batch, drawn from Beta(beta, beta).
     """
     device = next(iter(sequences.values())).x.device
-    batch = targets.count
+    batch = len(targets)
     present = torch.zeros(batch, len(STREAMS), dtype=torch.bool, device=device)
     for modality, part in sequences.items():
         present[part.rows, STREAMS.index(modality)] = True
@@ -156,26 +190,16 @@ def mix_clips(
     mixed = {}
     for modality, part in sequences.items():
         place = torch.empty_like(own)
-        place[part.rows] = torch.arange(len(part.rows), device=device)
+        place[part.rows] = torch.arange(len(part), device=device)
         other = place[partner[part.rows]]  # (n,)
         x = part.x * part.mask[..., None].to(part.x.dtype)
-        mask = part.mask | part.mask[other]
-        statistics = part.statistics
-        if statistics is not None:
-            statistics = statistics.lerp(statistics[other], 1 - share)
         mixed[modality] = Sequences(
-            x.lerp_(x[other], 1 - share), mask, part.rows, statistics=statistics
+            part.rows,
+            x.lerp_(x[other], 1 - share),
+            part.mask | part.mask[other],
+            summary=None if part.summary is None else _blended(part.summary, other, share),
         )
     return mixed, targets.mixed(partner, share)
-
-
-def _mean(x: Tensor, mask: Tensor) -> Tensor:
-    """As :func:`vavl.models.conformer.masked_mean`, of finite padding: one pass, and no copy."""
-    # Mixed precision would take the product in half precision, and the target lose its digits.
-    with torch.autocast(x.device.type, enabled=False):
-        weights = mask.float()
-        total = torch.bmm(weights[:, None], x.float())[:, 0]  # (n, 1, T) @ (n, T, D)
-        return total / weights.sum(1, keepdim=True)
 
 
 def mask_time(x: Tensor, mask: Tensor, share: float) -> Tensor:
@@ -239,15 +263,24 @@ class Objective(nn.Module):
             left out.
         """
         sequences, targets = augmented(
-            self.model.sequences(batch),
+            self.model.sequences(batch.inputs),
             Targets(batch.category_targets, batch.attribute_targets),
             self.config,
         )
+        return step(self._as_on_all_ranks(sequences), BatchCriterion(self, targets))
 
-        def task(outputs: Tensor, rows: Tensor) -> Tensor:
-            return self.task_loss(gathered(outputs), targets.at(rows).of_all_ranks())
+    def _as_on_all_ranks(
+        self, sequences: Mapping[Modality, Sequences]
+    ) -> dict[Modality, Sequences]:
+        """The same modalities on all ranks, for no clips where this one has none of them.
 
-        return step(sequences, task)
+        All ranks go the same way through the model, so that each exchange finds its partners.
+        """
+        return {
+            m: sequences[m] if m in sequences else self.model.clips_without(m)
+            for m in self.model.config.inputs
+            if anywhere(m in sequences)
+        }
 
     def task_loss(
         self, outputs: Tensor, targets: Targets, *, label_smoothing: float | None = None
@@ -259,17 +292,40 @@ class Objective(nn.Module):
             targets: Of the same n clips.
             label_smoothing: None takes the configured one.
         """
-        split = len(self.model.config.categories)
-        total = outputs.new_zeros(())
-        if targets.categories is not None:
-            total = total + category_loss(
-                outputs[:, :split],
-                targets.categories,
-                class_weights=self.class_weights,
-                label_smoothing=(
-                    self.config.label_smoothing if label_smoothing is None else label_smoothing
-                ),
-            )
-        if targets.attributes is not None:
-            total = total + attribute_loss(outputs[:, split:], targets.attributes)
-        return total
+        if label_smoothing is None:
+            label_smoothing = self.config.label_smoothing
+        terms = task_terms(
+            outputs,
+            targets,
+            class_weights=self.class_weights,
+            label_smoothing=label_smoothing,
+        )
+        return sum(terms, start=outputs.new_zeros(()))
+
+
+@dataclass(frozen=True)
+class BatchCriterion:
+    """What the outputs for one batch are judged by, see :class:`vavl.models.base.Criterion`.
+
+    Attributes:
+        objective: With the settings of the losses.
+        targets: Of this rank's clips of the batch.
+    """
+
+    objective: Objective
+    targets: Targets
+
+    def task_loss(self, values: Tensor, rows: Tensor) -> Tensor | None:
+        """See the protocol."""
+        values = gathered(values)
+        if not len(values):
+            return None
+        return self.objective.task_loss(values, self.targets.at(rows).of_all_ranks())
+
+    def squared_error(self, values: Tensor, targets: Tensor) -> Tensor:
+        """See the protocol."""
+        return F.mse_loss(gathered(values), gathered(targets))
+
+    def draw_below(self, count: int) -> int:
+        """See the protocol."""
+        return draw_below(count)

@@ -13,10 +13,11 @@ import platform
 import re
 import signal
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Event, Thread, current_thread, main_thread
+from threading import Event, current_thread, main_thread
 from typing import Any
 
 import torch.distributed as dist
@@ -230,17 +231,13 @@ def _shown(
 
     What the display raises, this raises at the end, unless the training has failed itself.
     """
+    if on_fold is None:
+        yield
+        return
     ended = Event()
     states = [(fold, fold.finished) for fold in folds]
-    problems: list[Exception] = []
 
-    def follow(on_fold: FoldCallback) -> None:
-        try:
-            show(on_fold)
-        except Exception as problem:
-            problems.append(problem)
-
-    def show(on_fold: FoldCallback) -> None:
+    def show() -> None:
         for fold, finished in states:
             if ended.is_set() and not fold.finished:
                 return
@@ -252,12 +249,10 @@ def _shown(
                     on_epoch(record, epochs)
                 shown = len(records)
 
-    thread = Thread(target=follow, args=[on_fold or (lambda *_: None)])
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-    if problems:
-        raise problems[0]
+    with ThreadPoolExecutor(1, "display") as display:
+        done = display.submit(show)
+        try:
+            yield
+        finally:
+            ended.set()
+    done.result()

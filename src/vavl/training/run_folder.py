@@ -21,32 +21,28 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from vavl.config.experiment import ExperimentConfig, load_experiment, to_toml
 from vavl.data.manifest import Manifest
-from vavl.data.partition import Partition, given_folds, speaker_kfold
 from vavl.data.shards import describe
 from vavl.data.store import FeatureStore
-from vavl.errors import InputError, StoreError, all_problems
+from vavl.errors import StoreError, all_problems
 from vavl.media.files import natural_key
 from vavl.system.atomic import atomic_write, read_json, write_json
-from vavl.types import FeatureSpec, Modality
+from vavl.types import Modality
 
 SCHEMA_VERSION = 1
 """Version of the JSON files of a run."""
 
 PROVENANCE_FILE = "provenance.json"
 """What else the numbers of a run depend on, beside its configuration."""
-
-_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 RECORDED_PACKAGES = (
     *("vavl", "torch", "lightning-fabric", "transformers", "safetensors", "numpy"),
@@ -260,90 +256,3 @@ def git_revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return head.stdout.strip() or None
-
-
-def open_stores(config: ExperimentConfig) -> dict[Modality, FeatureStore]:
-    """Opens the feature stores that the configuration names.
-
-    Raises:
-        InputError: The configuration names none.
-        StoreError: A store is missing, damaged or holds another modality.
-    """
-    stores = {}
-    for modality, path in (
-        (Modality.ACOUSTIC, config.data.acoustic),
-        (Modality.VISUAL, config.data.visual),
-    ):
-        if path is None:
-            continue
-        store = FeatureStore.open(path)
-        if store.spec.modality != modality:
-            raise StoreError(
-                f"data.{modality}: expected a store of {modality} features, got one of "
-                f"{store.spec.modality} features at {path}"
-            )
-        stores[modality] = store
-    if not stores:
-        raise InputError("data.acoustic, data.visual: expected at least one store, got none")
-    return stores
-
-
-def open_variants(
-    config: ExperimentConfig, stores: Mapping[Modality, FeatureStore]
-) -> dict[Modality, list[FeatureStore]]:
-    """Opens the further stores that training may draw from.
-
-    Raises:
-        StoreError: One of them differs from the first store in more than its speed.
-    """
-    paths = config.data.acoustic_variants
-    if not paths:
-        return {}
-    if Modality.ACOUSTIC not in stores:
-        raise InputError("data.acoustic_variants: expected data.acoustic beside them, got none")
-    base = stores[Modality.ACOUSTIC]
-    variants = [FeatureStore.open(path) for path in paths]
-    for variant in variants:
-        if _without_speed(variant.spec) != _without_speed(base.spec):
-            raise StoreError(
-                f"data.acoustic_variants: {variant.path} differs from {base.path} in more than its "
-                f"speed\n  {describe(base.spec)}\n  {describe(variant.spec)}"
-            )
-    return {Modality.ACOUSTIC: variants}
-
-
-def _without_speed(spec: FeatureSpec) -> str:
-    parameters = {name: value for name, value in spec.parameters.items() if name != "speed"}
-    return replace(spec, parameters=parameters).key
-
-
-def make_partitions(config: ExperimentConfig, manifest: Manifest) -> list[Partition]:
-    """The partitions that the configuration asks for, each checked against the manifest."""
-    data = config.data
-    if data.partition == "file":
-        if not data.partition_files:
-            raise InputError('data.partition_files: expected files for partition = "file"')
-        partitions = [Partition.load(path) for path in data.partition_files]
-        names = [partition.name for partition in partitions]
-        if len(set(names)) < len(names) or not all(map(_FOLDER_NAME.fullmatch, names)):
-            raise InputError(
-                f"data.partition_files: expected distinct names that can be folders, got {names}"
-            )
-    elif data.partition == "folds":
-        partitions = given_folds(
-            manifest,
-            development_share=data.development_share,
-            seed=data.partition_seed,
-            balance_by=data.balance_by,
-        )
-    else:
-        partitions = speaker_kfold(
-            manifest,
-            folds=data.kfold,
-            development_share=data.development_share,
-            seed=data.partition_seed,
-            balance_by=data.balance_by,
-        )
-    for partition in partitions:
-        partition.check(manifest)
-    return partitions

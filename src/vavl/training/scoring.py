@@ -81,7 +81,7 @@ def mean_over_versions(first: Outputs, others: Sequence[Outputs]) -> Outputs:
     """The mean of several outputs for the same clips, logits and attributes alike.
 
     The mean of logits is, normalised, the geometric mean of the probabilities. Where one of the
-    others says nothing about a clip, it counts as the first.
+    others has no prediction for a clip, the first one's stands in for it.
     """
 
     def mean(values: Tensor, others: Sequence[Tensor]) -> Tensor:

@@ -1,28 +1,26 @@
-"""What the loop needs before its first step: data sets, model, optimizer, device."""
+"""What the loop needs before its first step: device, model, optimizer."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
-from torch import Tensor
+from torch import Tensor, nn
 
 from vavl.config.experiment import ExperimentConfig, TrainingConfig
-from vavl.data.dataset import UtteranceDataset
-from vavl.data.manifest import Manifest
-from vavl.data.partition import Partition, seeded_order
+from vavl.data.dataset import UtteranceDataset, sorted_batches
 from vavl.data.store import FeatureStore
 from vavl.distributed import launched_ranks, leave_at_exit
 from vavl.errors import InputError
 from vavl.models.base import EmotionModel
 from vavl.models.conformer import FeedForward, RelativeSelfAttention
 from vavl.models.registry import build_model
-from vavl.training.run_folder import open_variants
+from vavl.training.objective import Targets, task_terms
 from vavl.types import STREAMS, Modality
 
 
@@ -82,72 +80,6 @@ def _distributed_fabric(kind: str, settings: TrainingConfig) -> Fabric:
     return fabric
 
 
-def make_datasets(
-    config: ExperimentConfig,
-    manifest: Manifest,
-    stores: Mapping[Modality, FeatureStore],
-    partition: Partition,
-) -> tuple[UtteranceDataset, UtteranceDataset | None]:
-    """The training split, and the development split if there is one."""
-    categories, attributes = output_names(config, manifest)
-
-    def dataset(ids: Sequence[str], **training_only: Any) -> UtteranceDataset:
-        return UtteranceDataset(
-            manifest,
-            ids,
-            stores,
-            categories=categories,
-            attributes=attributes,
-            soft=config.data.category_targets == "votes",
-            **training_only,
-        )
-
-    development = dataset(partition.development) if partition.development else None
-    apart = unpaired_clips(config, stores, partition)
-    kept = partition.train
-    if config.data.unpaired == "drop":
-        kept = tuple(name for name in kept if name not in apart)
-        if not kept:
-            raise InputError(
-                'data.paired_share: expected more than 0 with unpaired = "drop", got '
-                f"{config.data.paired_share}: no training clip is left"
-            )
-    return dataset(kept, variants=open_variants(config, stores), apart=apart), development
-
-
-def unpaired_clips(
-    config: ExperimentConfig, stores: Mapping[Modality, FeatureStore], partition: Partition
-) -> frozenset[str]:
-    """The training clips with both modalities whose sound and face are torn apart.
-
-    Drawn by the training seed, so that several seeds average over draws. Of two shares the smaller
-    one's pairs are among the larger one's.
-    """
-    paired = [i for i in partition.train if all(m in stores and i in stores[m] for m in STREAMS)]
-    kept = round(config.data.paired_share * len(paired))
-    return frozenset(seeded_order(paired, config.training.seed, "pairing")[kept:])
-
-
-def output_names(
-    config: ExperimentConfig, manifest: Manifest
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Categories and attributes to predict.
-
-    Raises:
-        InputError: A name that no utterance of the manifest has.
-    """
-    data = config.data
-    categories = manifest.categories if data.categories is None else data.categories
-    for kind, names, known in (
-        ("data.categories", categories, manifest.categories),
-        ("data.attributes", data.attributes, manifest.attribute_names),
-    ):
-        unknown = sorted(set(names) - set(known))
-        if unknown:
-            raise InputError(f"{kind}: expected some of {list(known)}, got {unknown}")
-    return tuple(categories), data.attributes
-
-
 def make_model(
     config: ExperimentConfig,
     train: UtteranceDataset,
@@ -172,6 +104,30 @@ def make_model(
     for modality in model.config.inputs:
         model.set_normalisation(modality, *train.feature_statistics(modality))
     return model
+
+
+MOST_CLIPS = 20_000
+"""Training clips at most from which a model learns beforehand; it may keep a part of each."""
+
+_BATCH = 32
+"""Clips per batch of those."""
+
+
+def prepare_model(model: EmotionModel, train: UtteranceDataset) -> None:
+    """Lets a fresh model learn beforehand what it does not learn step by step, by the task loss.
+
+    Args:
+        model: With the normalisation that it is trained with; changed in place.
+        train: The training split. Clips are read whole, and from their first store.
+    """
+    targets = Targets(train.category_targets, train.attribute_targets)
+    drawn = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:MOST_CLIPS]
+    batches = sorted_batches(train.lengths.max(0)[drawn].tolist(), _BATCH)
+    places = (drawn[batch] for batch in batches)
+    model.prepare(
+        ((rows, train[rows.tolist()].inputs) for rows in places),
+        lambda outputs, rows: task_terms(outputs, targets.at(rows)),
+    )
 
 
 def compile_layers(model: EmotionModel, backend: str | Callable[..., Any] = "inductor") -> None:
@@ -211,23 +167,17 @@ def make_optimizer(model: EmotionModel, settings: TrainingConfig) -> torch.optim
     # One pass over the weights instead of a dozen. It would unscale the gradients of 16-mixed by
     # itself, and then they could not be clipped.
     fused = settings.precision != "16-mixed"
+    rate, betas, decay = settings.learning_rate, settings.betas, settings.weight_decay
     if not settings.decoupled_weight_decay:
-        return torch.optim.Adam(
-            model.parameters(),
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-            fused=fused,
-        )
-    vectors = [p for name, p in model.named_parameters() if p.ndim <= 1 or name.endswith("_bias")]
-    kept = {id(p) for p in vectors}
-    matrices = [p for p in model.parameters() if id(p) not in kept]
-    return torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": settings.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ],
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        fused=fused,
-    )
+        parameters = model.parameters()
+        return torch.optim.Adam(parameters, rate, betas, weight_decay=decay, fused=fused)
+    matrices: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        is_vector = parameter.ndim <= 1 or name.endswith("_bias")
+        (vectors if is_vector else matrices).append(parameter)
+    groups = [
+        {"params": matrices, "weight_decay": decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, rate, betas, fused=fused)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from miniatures import write_csd
 
-from vavl.data.corpora.cmu_mosei import ComputationalSequence
+from vavl.data.corpora.computational_sequence import ComputationalSequence
 from vavl.errors import InputError, MediaError
 
 h5py = pytest.importorskip("h5py")
@@ -137,7 +137,7 @@ def test_h5py_is_needed_for_nothing_else() -> None:
     code = (
         "import sys; sys.modules['h5py'] = None\n"
         "from vavl.data.corpora import CORPORA\n"
-        "from vavl.data.corpora.cmu_mosei import ComputationalSequence\n"
+        "from vavl.data.corpora.computational_sequence import ComputationalSequence\n"
         "try: ComputationalSequence('a.csd')\n"
         "except ValueError as error: print(error)"
     )

@@ -8,6 +8,7 @@ from small_models import (
     ACOUSTIC,
     AUDIOVISUAL,
     VISUAL,
+    OwnClips,
     make_batch,
     objective,
     tiny,
@@ -26,8 +27,8 @@ def test_averaging_is_the_mean_of_two_models_that_share_nothing() -> None:
     mean = (out.acoustic.softmax(1) + out.visual.softmax(1)) / 2
     assert torch.allclose(out.audiovisual.softmax(1), mean, atol=1e-6)
     losses = model.losses(
-        {ACOUSTIC: Sequences(torch.randn(2, 9, 6), torch.ones(2, 9) > 0, torch.arange(2))},
-        lambda outputs, _: outputs.square().sum(),
+        {ACOUSTIC: Sequences.whole(torch.randn(2, 9, 6), torch.ones(2, 9) > 0)},
+        OwnClips(lambda outputs, _: outputs.square().sum()),
     )
     losses[ACOUSTIC].backward()
     touched = {n.split(".")[1] for n, p in model.named_parameters() if p.grad is not None}
@@ -58,17 +59,18 @@ def test_uavm_shares_its_last_layers_and_takes_one_modality_a_step() -> None:
 def test_auxformer_trains_three_networks_by_a_third_each() -> None:
     trained = objective("auxformer", missing_share=0.0, dropout=0.0, embedding_dropout=0.0)
     model = trained.eval().model
-    sequences = model.sequences(make_batch([12, 5, 9], [5, 5, 1]))
+    batch = make_batch([12, 5, 9], [5, 5, 1])
+    sequences = model.sequences(batch.inputs)
     outputs: list[Tensor] = []
 
     def task(values: Tensor, rows: Tensor) -> Tensor:
         outputs.append(values)
         return values.new_tensor(3.0)
 
-    losses = model.losses(sequences, task)
+    losses = model.losses(sequences, OwnClips(task))
     assert {m: loss.item() for m, loss in losses.items()} == dict.fromkeys(Modality, 1.0)
-    answer = model.answer(sequences, 3)
-    assert torch.allclose(answer.audiovisual, torch.stack(outputs).mean(0), atol=1e-6)
+    both = model.predict(sequences)[AUDIOVISUAL].values
+    assert torch.allclose(both, torch.stack(outputs).mean(0), atol=1e-6)
 
 
 def test_auxformer_loses_modalities_in_the_main_network_alone(
@@ -86,7 +88,7 @@ def test_auxformer_loses_modalities_in_the_main_network_alone(
         rows[list(Modality)[len(rows)]] = len(places)
         return values.sum()
 
-    model.losses(model.sequences(batch), task)
+    model.losses(model.sequences(batch.inputs), OwnClips(task))
     assert rows == dict.fromkeys(Modality, 400)
     lost = [(part.mask.sum(1) == 1) & (part.x[:, 0] == 0).all(1) for part in seen[0]]
     assert not (lost[0] & lost[1]).any()
@@ -122,6 +124,7 @@ def test_sfav_counts_each_paired_clip_four_times() -> None:
         counted.append((len(values), int(rows.max())))
         return values.new_tensor(4.0)
 
-    losses = model.losses(model.sequences(make_batch([12, 5, 9], [5, 5, 1])), task)
+    batch = make_batch([12, 5, 9], [5, 5, 1])
+    losses = model.losses(model.sequences(batch.inputs), OwnClips(task))
     assert counted == [(3, 2)] * 4
     assert {m: v.item() for m, v in losses.items()} == {ACOUSTIC: 1, VISUAL: 1, AUDIOVISUAL: 2}

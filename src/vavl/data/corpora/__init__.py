@@ -20,17 +20,6 @@ from vavl.data.corpora.synthetic import prepare_synthetic
 from vavl.data.manifest import Manifest
 from vavl.errors import InputError, did_you_mean
 
-__all__ = [
-    "CORPORA",
-    "prepare",
-    "prepare_cmu_mosei",
-    "prepare_crema_d",
-    "prepare_folder",
-    "prepare_msp_improv",
-    "prepare_ravdess",
-    "prepare_synthetic",
-]
-
 CORPORA: Mapping[str, Callable[..., Manifest]] = MappingProxyType(
     {
         "cmu_mosei": prepare_cmu_mosei,

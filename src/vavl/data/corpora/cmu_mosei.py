@@ -8,185 +8,25 @@ https://github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK.
 from __future__ import annotations
 
 import ast
-import json
 import logging
 import math
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.data.corpora.table import write_table
-from vavl.data.manifest import Manifest, Utterance, stored_path
-from vavl.data.partition import partition_by_speakers, save_partitions
-from vavl.errors import InputError, MediaError, all_problems
+from vavl.data.corpora.computational_sequence import ComputationalSequence
+from vavl.data.corpora.table import save_corpus
+from vavl.data.manifest import Manifest, Utterance, most_chosen, stored_path
+from vavl.data.partition import partition_by_speakers
+from vavl.errors import InputError, all_problems
 from vavl.metrics.scales import SENTIMENT, Scale
 from vavl.system.atomic import atomic_write
-
-_LARGEST_BYTES = 4 * 2**30
-"""Of one array in memory: a compressed file of a few kilobytes can claim to hold terabytes."""
-
-
-class VideoFeatures(NamedTuple):
-    """What is stored for one video.
-
-    Attributes:
-        features: ``(T, D)`` float32 or float64, as stored; may hold NaN and infinite values.
-        intervals: ``(T, 2)`` start and end of each step in seconds.
-    """
-
-    features: NDArray[np.floating[Any]]
-    intervals: NDArray[np.float64]
-
-    def between(self, start_s: float, end_s: float) -> NDArray[np.floating[Any]]:
-        """``(t, D)``: the steps whose middle lies in [start_s, end_s)."""
-        middle = self.intervals.mean(axis=1)
-        return self.features[(middle >= start_s) & (middle < end_s)]
-
-
-class ComputationalSequence:
-    """An open ``.csd`` file; a context manager.
-
-    Args:
-        path: The file.
-
-    Raises:
-        InputError: The file does not exist, or h5py is not installed.
-        MediaError: It is no computational sequence.
-
-    Example:
-        >>> with ComputationalSequence(Path("CMU_MOSEI_COVAREP.csd")) as csd:  # doctest: +SKIP
-        ...     csd.read(next(iter(csd))).features.shape
-        (11240, 74)
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            import h5py
-        except ImportError as error:
-            raise InputError(
-                "h5py is needed to read computational sequences: pip install 'vavl[mosei]'"
-            ) from error
-        self._h5py = h5py
-        self.path = Path(path)
-        if not self.path.is_file():
-            raise InputError(f"computational sequence: {self.path} does not exist")
-        with self._readable():
-            self._file = h5py.File(self.path, "r")
-        try:
-            with self._readable():
-                names = list(self._file)
-                if len(names) != 1:
-                    raise MediaError(f"{self.path}: expected one root, got {names or 'none'}")
-                self._root = self._child(self._file, names[0], h5py.Group)
-                self._data = self._child(self._root, "data", h5py.Group)
-                self._videos = frozenset(self._data)
-        except BaseException:
-            self._file.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._file.close()
-
-    def __iter__(self) -> Iterator[str]:
-        """The videos, sorted."""
-        return iter(sorted(self._videos))
-
-    def __len__(self) -> int:
-        return len(self._videos)
-
-    def __contains__(self, video: str) -> bool:
-        return video in self._videos
-
-    def dimension_names(self) -> list[str]:
-        """What the columns of the features are called.
-
-        Raises:
-            MediaError: The metadata do not say, or not as a list of names.
-        """
-        with self._readable():
-            metadata = self._child(self._root, "metadata", self._h5py.Group)
-            stored = self._dataset(metadata, "dimension names")
-            if self._h5py.check_string_dtype(stored.dtype) is None or stored.shape != (1,):
-                raise MediaError(f"{self.path}: dimension names: expected one text")
-            names = json.loads(stored.asstr()[0])
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise MediaError(f"{self.path}: dimension names: expected a list of names")
-        return names
-
-    def read(self, video: str) -> VideoFeatures:
-        """What is stored for a video.
-
-        Raises:
-            MediaError: It is not there, damaged, or not two arrays of numbers that fit each other.
-        """
-        if video not in self:
-            raise MediaError(f"{self.path}: no video {video!r}")
-        with self._readable():
-            group = self._child(self._data, video, self._h5py.Group)
-            features = self._numbers(group, "features")
-            intervals = self._numbers(group, "intervals").astype(np.float64)
-        if (
-            features.ndim != 2
-            or intervals.shape != (len(features), 2)
-            or not np.isfinite(intervals).all()
-        ):
-            raise MediaError(
-                f"{self.path}: {video}: expected features (T, D) and finite intervals (T, 2), got "
-                f"{features.shape} and {intervals.shape}"
-            )
-        return VideoFeatures(features, intervals)
-
-    def _numbers(self, group: Any, name: str) -> NDArray[Any]:
-        stored = self._dataset(group, name)
-        if stored.dtype.kind not in "fiu":
-            raise MediaError(f"{self.path}: {stored.name}: expected numbers, got {stored.dtype}")
-        if stored.size * stored.dtype.itemsize > _LARGEST_BYTES:
-            raise MediaError(f"{self.path}: {stored.name}: too large: {stored.shape}")
-        array: NDArray[Any] = stored[()]
-        return array if array.dtype.kind == "f" else array.astype(np.float64)
-
-    @contextmanager
-    def _readable(self) -> Iterator[None]:
-        """What HDF5 raises about a damaged file becomes a MediaError that names it."""
-        try:
-            yield
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise MediaError(f"{self.path}: not an HDF5 file, or damaged ({error})") from error
-
-    def _dataset(self, group: Any, name: str) -> Any:
-        stored = self._child(group, name, self._h5py.Dataset)
-        if stored.is_virtual or stored.external:
-            raise MediaError(f"{self.path}: {stored.name}: its data lie in another file")
-        return stored
-
-    def _child(self, group: Any, name: str, kind: type) -> Any:
-        """A member of a group that lies in this very file."""
-        where = f"{self.path}: {group.name.rstrip('/')}/{name}"
-        link = group.get(name, getlink=True)
-        if link is None:
-            raise MediaError(f"{where}: not there; is this a computational sequence?")
-        if not isinstance(link, self._h5py.HardLink):
-            raise MediaError(f"{where}: a link that leads elsewhere")
-        child = group[name]
-        if not isinstance(child, kind):
-            raise MediaError(f"{where}: expected a {kind.__name__.lower()}")
-        return child
-
 
 _log = logging.getLogger(__name__)
 
@@ -292,9 +132,7 @@ def prepare_cmu_mosei(
         _log.warning("CMU-MOSEI: %d sentences are left out; see left_out.csv", len(left_out))
     manifest = Manifest(kept, root=out)
     partition = partition_by_speakers(manifest, "standard", **folds)
-    manifest.save(out / "manifest.parquet")
-    write_table(out / "left_out.csv", ("utterance_id", "reason"), left_out)
-    save_partitions([partition], out / "partitions")
+    save_corpus(manifest, left_out, [partition])
     return manifest
 
 
@@ -374,15 +212,14 @@ def _scale(dimension: str) -> Scale:
 
 def _features(
     segments: Sequence[_Segment], streams: dict[str, Path], out: Path, *, progress: bool
-) -> list[tuple[_Segment, dict[str, str]]]:
-    """Each segment with the arrays written for it, by column of the manifest."""
+) -> Iterator[tuple[_Segment, dict[str, str]]]:
+    """Writes the arrays of each segment; yields it with them, by column of the manifest."""
     from rich.console import Console
     from rich.progress import track
 
     by_video: dict[str, list[_Segment]] = {}
     for segment in segments:
         by_video.setdefault(segment.video, []).append(segment)
-    found = []
     replaced = 0
     with ExitStack() as stack:
         opened = {
@@ -404,10 +241,9 @@ def _features(
                             np.save(temporary, rows)
                         written[column] = path
                         replaced += odd
-                found.append((segment, written))
+                yield segment, written
     if replaced:
         _log.warning("CMU-MOSEI: %d single values that were not finite became 0", replaced)
-    return found
 
 
 def finite_steps(rows: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], int]:
@@ -434,8 +270,7 @@ def finite_steps(rows: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], 
 def _utterance(segment: _Segment, paths: dict[str, Any]) -> Utterance:
     values = segment.labels
     strength = {c: values[d] for d, c in _CATEGORY_OF_DIMENSION.items() if d in values}
-    most = max(strength.values(), default=0.0)
-    strongest = [category for category, value in strength.items() if value == most > 0]
+    strongest = most_chosen(strength)
     attributes = {
         name if name == "sentiment" else f"{_CATEGORY_OF_DIMENSION[name]}_presence": _scale(
             name
@@ -449,7 +284,7 @@ def _utterance(segment: _Segment, paths: dict[str, Any]) -> Utterance:
         start_s=segment.start_s,
         end_s=segment.end_s,
         category=strongest[0] if len(strongest) == 1 else None,
-        votes=strength if most > 0 else None,
+        votes=strength if strongest else None,
         attributes=attributes or None,
         **paths,
     )

@@ -16,9 +16,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
-from vavl.data.corpora.table import read_table, write_table
-from vavl.data.manifest import Manifest, Utterance, stored_path
-from vavl.data.partition import Partition, drawn_partition, partition_by_speakers, save_partitions
+from vavl.data.corpora.table import read_table, save_corpus
+from vavl.data.manifest import Manifest, Utterance, most_chosen, stored_path
+from vavl.data.partition import Partition, drawn_partition, partition_by_speakers
 from vavl.errors import InputError, all_problems
 
 _log = logging.getLogger(__name__)
@@ -30,22 +30,9 @@ CHANNELS = ("audiovisual", "voice", "face")
 """What raters were given; the first is what the corpus is commonly scored by."""
 
 _CHANNEL_OF_DIGIT = {"1": "voice", "2": "face", "3": "audiovisual"}
-_CATEGORY_OF_LETTER = {
-    "A": "angry",
-    "D": "disgust",
-    "F": "fear",
-    "H": "happy",
-    "N": "neutral",
-    "S": "sad",
-}
-_CATEGORY_OF_TASK = {
-    "ANG": "angry",
-    "DIS": "disgust",
-    "FEA": "fear",
-    "HAP": "happy",
-    "NEU": "neutral",
-    "SAD": "sad",
-}
+_CATEGORIES = ("angry", "disgust", "fear", "happy", "neutral", "sad")
+_CATEGORY_OF_LETTER = {category[0].upper(): category for category in _CATEGORIES}
+_CATEGORY_OF_TASK = {category[:3].upper(): category for category in _CATEGORIES}
 _INTENSITIES = {"LO": "low", "MD": "medium", "HI": "high", "XX": "unspecified"}
 _CLIP_NAME = re.compile(
     r"(?P<actor>\d{4})_(?P<sentence>[A-Z]{3})_(?P<task>[A-Z]{3})_(?P<intensity>[A-Z]{2})"
@@ -169,9 +156,7 @@ def prepare_crema_d(
         if not kept:
             raise InputError(f"CREMA-D in {root}: no clip has a label by the rule {labels!r}")
         manifests[channel] = manifest = Manifest(kept, root=folder)
-        manifest.save(folder / "manifest.parquet")
-        write_table(folder / "left_out.csv", ("utterance_id", "reason"), left_out)
-        save_partitions(_partitions(manifest, known, seeds), folder / "partitions")
+        save_corpus(manifest, left_out, _partitions(manifest, known, seeds))
     return manifests[CHANNELS[0]]
 
 
@@ -221,9 +206,8 @@ def _read_votes(path: Path) -> tuple[dict[str, dict[str, Votes]], list[str]]:
         elif not any(map(int, counts)):
             problems.append(f"{where}: nobody voted")
         else:
-            categories = _CATEGORY_OF_LETTER.values()
             numbers = map(float, counts)
-            votes[channel][row.values["fileName"]] = dict(zip(categories, numbers, strict=True))
+            votes[channel][row.values["fileName"]] = dict(zip(_CATEGORIES, numbers, strict=True))
     return votes, problems
 
 
@@ -263,11 +247,10 @@ def _label(
             return None, "a majority, but not in the published list"
         if clip in known.labels_without_majority:
             return known.labels_without_majority[clip], ""
-    most = max(votes.values())
-    first, *others = [category for category, count in votes.items() if count == most]
+    first, *others = most_chosen(votes)
     if rule == "plurality":
         return (None, "a tie") if others else (first, "")
-    return (first, "") if 2 * most > sum(votes.values()) else (None, "no majority")
+    return (first, "") if 2 * votes[first] > sum(votes.values()) else (None, "no majority")
 
 
 def _utterance(

@@ -6,11 +6,11 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from vavl.data.corpora.table import TableRow, read_table
+from vavl.data.corpora.table import read_table
 from vavl.data.manifest import Manifest, Utterance, stored_path, utterance_problems
 from vavl.errors import InputError, all_problems
 from vavl.media.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES
@@ -34,21 +34,13 @@ _KNOWN_COLUMNS = frozenset(
 
 @dataclass(frozen=True)
 class _Reading:
-    """What the whole table is read with."""
+    """What all rows of the table are read with."""
 
     root: Path
     out: Path
     corpus: str
     attributes: Sequence[str]
     scale: Scale
-
-
-@dataclass
-class _Parsed:
-    """What one row says, and what is wrong with it."""
-
-    utterance: Utterance
-    problems: list[str] = field(default_factory=list)
 
 
 def prepare_folder(
@@ -106,15 +98,15 @@ def prepare_folder(
     utterances = []
     first_row: dict[str, int] = {}
     for row in rows:
-        parsed = _parse(row, reading)
-        where = f"row {row.number} ({parsed.utterance.utterance_id!r})"
-        utterances.append(parsed.utterance)
-        first = first_row.setdefault(parsed.utterance.utterance_id, row.number)
+        utterance, row_problems = _utterance(row.values, reading)
+        utterances.append(utterance)
+        first = first_row.setdefault(utterance.utterance_id, row.number)
         if first != row.number:
-            parsed.problems.append(
+            row_problems.append(
                 f"utterance: already used by row {first}; give each its own in a column 'utterance'"
             )
-        problems += [f"{where}: {problem}" for problem in parsed.problems]
+        where = f"row {row.number} ({utterance.utterance_id!r})"
+        problems += [f"{where}: {problem}" for problem in row_problems]
     if problems:
         raise InputError(all_problems(f"table {path}", problems))
     manifest = Manifest(utterances, root=out)
@@ -140,32 +132,34 @@ def prepare_folder(
 
 
 def _column_problems(columns: Sequence[str], attributes: Sequence[str]) -> list[str]:
-    problems = []
     known = {*_KNOWN_COLUMNS, *attributes}
     media = ("file", *_MEDIA_COLUMNS)
+    problems = []
     if not set(media) & set(columns):
         problems.append(f"no column names a medium; expected one of {', '.join(media)}")
-    for name in columns:
-        # Would become metadata in silence, and be missed as what it is meant to be.
-        if name not in known and name.lower() in known:
-            problems.append(f"column {name!r}: did you mean {name.lower()!r}?")
-    return problems
+    # Such a column would become metadata in silence.
+    return problems + [
+        f"column {name!r}: did you mean {name.lower()!r}?"
+        for name in columns
+        if name not in known and name.lower() in known
+    ]
 
 
-def _parse(row: TableRow, reading: _Reading) -> _Parsed:
-    values = row.values
-    paths, problems = _media(values, reading)
-    # Parsed one by one, so that each problem of a row is found.
-    numbers: dict[str, float | None] = {}
-    for name in ("start_s", "end_s", "fold"):
-        numbers[name] = _number(name, values.get(name, ""), problems)
+def _utterance(values: dict[str, str], reading: _Reading) -> tuple[Utterance, list[str]]:
+    """What one row says, and all that is wrong with it."""
+    problems: list[str] = []
+    known = _KNOWN_COLUMNS.union(reading.attributes)
+    numbers = {
+        name: _number(name, values.get(name, ""), problems)
+        for name in ("start_s", "end_s", "fold", *reading.attributes)
+    }
     fold = numbers["fold"]
     if fold is not None and not fold.is_integer():
         problems.append(f"fold: expected an integer >= 0, got {values['fold']!r}")
         fold = None
     attributes, scale = {}, reading.scale
     for name in reading.attributes:
-        value = _number(name, values.get(name, ""), problems)
+        value = numbers[name]
         if value is not None and value not in scale:
             problems.append(
                 f"{name}: expected {scale.low:g} to {scale.high:g} (attribute_range), got {value:g}"
@@ -185,17 +179,14 @@ def _parse(row: TableRow, reading: _Reading) -> _Parsed:
         metadata={
             name: text
             for name, text in values.items()
-            if text
-            and name
-            and name not in _KNOWN_COLUMNS
-            and not name.startswith(_VOTES)
-            and name not in reading.attributes
+            if name and text and not name.startswith(_VOTES)
+            if name not in known
         },
-        **paths,
+        **_media(values, reading, problems),
     )
     # What the manifest would say, except for absent media, which the columns tell better.
     problems += [p for p in utterance_problems(utterance) if not p.startswith("no media")]
-    return _Parsed(utterance, problems)
+    return utterance, problems
 
 
 def _default_id(values: dict[str, str]) -> str:
@@ -207,18 +198,17 @@ def _default_id(values: dict[str, str]) -> str:
     return ""
 
 
-def _media(values: dict[str, str], reading: _Reading) -> tuple[dict[str, Any], list[str]]:
-    """Paths by column of the manifest, and what is wrong with those of the table."""
-    paths: dict[str, Any] = {}
-    problems = []
-    given = {name: values[name] for name in ("file", *_MEDIA_COLUMNS) if values.get(name)}
-    if "file" in given:
-        file = given.pop("file")
-        column = _column_of_file(file)
+def _media(values: dict[str, str], reading: _Reading, problems: list[str]) -> dict[str, Any]:
+    """Paths by column of the manifest."""
+    given = {column: values[column] for column in _MEDIA_COLUMNS if values.get(column)}
+    file = values.get("file")
+    if file:
+        suffix = PurePath(file).suffix.lower()
+        column = next((c for c in ("video", "audio") if suffix in _MEDIA_COLUMNS[c][0]), None)
         if column is None:
             known = ", ".join(sorted(AUDIO_SUFFIXES | VIDEO_SUFFIXES))
             hint = "; name arrays in 'acoustic_features' or 'visual_features'"
-            hint = hint if PurePath(file).suffix.lower() in ARRAY_SUFFIXES else ""
+            hint = hint if suffix in ARRAY_SUFFIXES else ""
             problems.append(f"file: {file!r} is neither sound nor video ({known}){hint}")
         elif column in given:
             problems.append(
@@ -226,28 +216,20 @@ def _media(values: dict[str, str], reading: _Reading) -> tuple[dict[str, Any], l
             )
         else:
             given[column] = file
-    # Audio first: a video's own sound track gives way to it.
-    for column in _MEDIA_COLUMNS:
+    elif not given:
+        problems.append(f"no medium; fill one of file, {', '.join(_MEDIA_COLUMNS)}")
+    paths: dict[str, Any] = {}
+    # Audio comes first: a video's own sound track gives way to it.
+    for column, (suffixes, targets) in _MEDIA_COLUMNS.items():
         if column not in given:
             continue
-        suffixes, targets = _MEDIA_COLUMNS[column]
         problem = _path_problem(given[column], suffixes, reading.root)
         if problem is not None:
             problems.append(f"{column}: {problem}")
             continue
-        stored = stored_path(reading.root / given[column], reading.out)
         for target in targets:
-            paths.setdefault(target, stored)
-    if not given and not problems:
-        problems.append(f"no medium; fill one of file, {', '.join(_MEDIA_COLUMNS)}")
-    return paths, problems
-
-
-def _column_of_file(file: str) -> str | None:
-    suffix = PurePath(file).suffix.lower()
-    if suffix in VIDEO_SUFFIXES:
-        return "video"
-    return "audio" if suffix in AUDIO_SUFFIXES else None
+            paths.setdefault(target, stored_path(reading.root / given[column], reading.out))
+    return paths
 
 
 def _path_problem(given: str, suffixes: frozenset[str], root: Path) -> str | None:

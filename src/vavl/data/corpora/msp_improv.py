@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from vavl.data.corpora.table import write_table
+from vavl.data.corpora.table import save_corpus
 from vavl.data.manifest import Manifest, Utterance, stored_path
-from vavl.data.partition import Partition, partition_by_speakers, save_partitions
+from vavl.data.partition import Partition, partition_by_speakers
 from vavl.errors import InputError, all_problems
 from vavl.metrics.scales import Scale
 
@@ -114,9 +114,7 @@ def prepare_msp_improv(root: Path, out: Path) -> Manifest:
     if left_out:
         _log.warning("MSP-IMPROV: %d clips are left out; see left_out.csv", len(left_out))
     manifest = Manifest(kept, root=out)
-    manifest.save(out / "manifest.parquet")
-    write_table(out / "left_out.csv", ("utterance_id", "reason"), left_out)
-    save_partitions(leave_one_session_out(manifest), out / "partitions")
+    save_corpus(manifest, left_out, leave_one_session_out(manifest))
     return manifest
 
 

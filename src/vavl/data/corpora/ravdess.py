@@ -14,24 +14,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.data.corpora.table import TableRow, read_table, write_table
+from vavl.data.corpora.table import TableRow, read_table, save_corpus
 from vavl.data.manifest import Manifest, Utterance, stored_path
 from vavl.errors import InputError, MediaError, all_problems
 from vavl.system.atomic import atomic_write
 
 _log = logging.getLogger(__name__)
 
-_COLUMNS = (
-    "clip",
-    "audio",
-    "emotion",
-    "intensity",
-    "statement",
-    "repetition",
-    "actor",
-    "sex",
-    "fold5",
-)
+_METADATA = ("sex", "intensity", "statement", "repetition")
+_COLUMNS = ("clip", "audio", "emotion", "actor", "fold5", *_METADATA)
 
 
 def prepare_ravdess(root: Path, out: Path) -> Manifest:
@@ -80,8 +71,7 @@ def prepare_ravdess(root: Path, out: Path) -> Manifest:
             np.save(temporary, units[utterance.utterance_id][None, :])  # (1, 35): one step
     with atomic_write(out / "visual_features_columns.txt") as temporary:
         temporary.write_text("\n".join(columns) + "\n", encoding="utf-8")
-    write_table(out / "left_out.csv", ("utterance_id", "same_sound_as"), left_out)
-    manifest.save(out / "manifest.parquet")
+    save_corpus(manifest, left_out, header=("utterance_id", "same_sound_as"))
     return manifest
 
 
@@ -95,7 +85,7 @@ def _utterance(row: TableRow, root: Path, out: Path) -> Utterance:
         visual_features_path=f"visual_features/{values['clip']}.npy",
         category=values["emotion"],
         fold=int(values["fold5"]),
-        metadata={name: values[name] for name in ("sex", "intensity", "statement", "repetition")},
+        metadata={name: values[name] for name in _METADATA},
     )
 
 

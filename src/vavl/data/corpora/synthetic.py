@@ -45,7 +45,7 @@ from vavl.data.manifest import Manifest, Utterance
 from vavl.errors import InputError, VavlError, all_problems
 from vavl.media.writing import write_mp4, write_wav
 from vavl.system.atomic import atomic_write
-from vavl.system.processes import Failure, run_here, run_in_processes, shown
+from vavl.system.processes import Failure, run_job, with_progress
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad")
 RATERS = 5
@@ -59,9 +59,14 @@ GUESSING_RATERS = 0.03
 # time (C = 0.03), trained on 9 of 12 speakers with 24 clips each, finds 0.65 of the emotions from
 # the voice (80 log-mel bands), 0.70 from the face and 0.89 from both (means over 12 seeds).
 
-SOUNDS_LIKE = {"angry": "happy", "disgust": "fear", "neutral": "sad"}
+
+def _both_ways(pairs: dict[str, str]) -> dict[str, str]:
+    return pairs | {second: first for first, second in pairs.items()}
+
+
+SOUNDS_LIKE = _both_ways({"angry": "happy", "disgust": "fear", "neutral": "sad"})
 """Emotions whose voices are told apart by weaker cues only."""
-LOOKS_LIKE = {"angry": "disgust", "fear": "sad", "happy": "neutral"}
+LOOKS_LIKE = _both_ways({"angry": "disgust", "fear": "sad", "happy": "neutral"})
 """Emotions whose faces are told apart by weaker cues only; no pair is in both tables."""
 VOICE_CONFUSION = (0.45, 2.3)
 """Beta distribution of the share of its cues that a clip's voice borrows from the emotion that
@@ -133,15 +138,6 @@ class _Speaker:
     facial_strength: dict[str, float]
 
 
-@dataclass(frozen=True)
-class _Clip:
-    """What is made of one clip: what is heard, what is seen, and what is said about it."""
-
-    utterance: Utterance
-    sound: NDArray[np.float64]  # (N,) at SAMPLING_RATE_HZ
-    units: NDArray[np.float32]  # (T, 17) at FRAME_RATE_HZ
-
-
 def prepare_synthetic(
     out: Path,
     *,
@@ -201,11 +197,12 @@ def prepare_synthetic(
         raise InputError(all_problems("synthetic corpus", problems))
     out = Path(out)
     places = [(speaker, take) for speaker in range(speakers) for take in range(clips_per_speaker)]
-    job = _Making(out, seed, video)
-    made = run_in_processes(places, job, workers) if workers else run_here(places, job)
+    job = _ClipMaker(out, seed, video)
     utterances = []
-    with closing(made):
-        for (speaker, take), utterance in shown(places, made, what="making", progress=progress):
+    with closing(run_job(places, job, workers)) as made:
+        for (speaker, take), utterance in with_progress(
+            made, len(places), what="making", progress=progress
+        ):
             if isinstance(utterance, Failure):
                 raise VavlError(f"clip {take + 1} of speaker {speaker + 1} in {out}: {utterance}")
             utterances.append(utterance)
@@ -216,7 +213,7 @@ def prepare_synthetic(
 
 
 @dataclass(frozen=True)
-class _Making:
+class _ClipMaker:
     """Makes the files of one clip after another."""
 
     out: Path
@@ -229,16 +226,17 @@ class _Making:
     def __call__(self, place: tuple[int, int]) -> Utterance:
         number, take = place
         speaker = _speaker(self.seed, number)
-        clip = _clip(_generator(self.seed, number, take), speaker, take)
-        utterance, name = clip.utterance, clip.utterance.utterance_id
-        write_wav(self.out / "audio" / f"{name}.wav", clip.sound)
+        utterance, sound, units = _clip(_generator(self.seed, number, take), speaker, take)
+        name = utterance.utterance_id
+        write_wav(self.out / "audio" / f"{name}.wav", sound)
         with atomic_write(self.out / "visual_features" / f"{name}.npy") as temporary:
-            np.save(temporary, clip.units)
+            np.save(temporary, units)
         if not self.video:
             return utterance
         path = f"video/{name}.mp4"
         sway = _generator(self.seed, number, take, _SWAY)
-        write_mp4(self.out / path, film(sway, speaker.look, clip.units), clip.sound)
+        pictures = film(sway, speaker.look, units)
+        write_mp4(self.out / path, pictures, sound, FRAME_RATE_HZ)
         return replace(utterance, video_path=path)
 
 
@@ -261,26 +259,27 @@ def _speaker(seed: int, number: int) -> _Speaker:
     )
 
 
-def _clip(rng: np.random.Generator, speaker: _Speaker, take: int) -> _Clip:
+def _clip(
+    rng: np.random.Generator, speaker: _Speaker, take: int
+) -> tuple[Utterance, NDArray[np.float64], NDArray[np.float32]]:
+    """What is said about a clip, its ``(N,)`` samples, and its ``(T, 17)`` action units."""
     emotion = EMOTIONS[take % len(EMOTIONS)]
     level = ("normal", "strong")[take // len(EMOTIONS) % 2]
-    heard, seen = _partner(emotion, SOUNDS_LIKE), _partner(emotion, LOOKS_LIKE)
     # The order of events misleads by itself: whoever follows it learns something more.
     voice_share, voice_order_share = rng.beta(*VOICE_CONFUSION, size=2)
     face_share, face_order_share = rng.beta(*FACE_CONFUSION, size=2)
-
     strength = speaker.vocal_strength[emotion] * INTENSITY[level]
-    voice_style = _voice_style(rng, emotion, heard, strength, voice_share, voice_order_share)
+    voice_style = _voice_style(rng, emotion, strength, voice_share, voice_order_share)
     strength = speaker.facial_strength[emotion] * INTENSITY[level]
-    face_style = _face_style(rng, emotion, seen, strength, face_share, face_order_share)
+    face_style = _face_style(rng, emotion, strength, face_share, face_order_share)
     syllables = draw_syllables(rng, speaker.voice, voice_style)
     sound = synthesize(rng, speaker.voice, voice_style, syllables)
     units = animate(rng, speaker.face, face_style, syllables)
 
     odds = dict.fromkeys(EMOTIONS, GUESSING_RATERS)
     odds[emotion] += 1.0
-    odds[heard] += MISLED_RATERS * voice_share
-    odds[seen] += MISLED_RATERS * face_share
+    odds[SOUNDS_LIKE[emotion]] += MISLED_RATERS * voice_share
+    odds[LOOKS_LIKE[emotion]] += MISLED_RATERS * face_share
     weights = np.array(list(odds.values()))
     votes = rng.multinomial(RATERS, weights / weights.sum())
     noise = rng.normal(0.0, ATTRIBUTE_NOISE, 3)
@@ -297,47 +296,29 @@ def _clip(rng: np.random.Generator, speaker: _Speaker, take: int) -> _Clip:
         attributes=dict(zip(("arousal", "valence", "dominance"), attributes.tolist(), strict=True)),
         metadata={"sex": speaker.sex, "intensity": level, "origin": "synthetic"},
     )
-    return _Clip(utterance, sound, units)
-
-
-def _partner(emotion: str, pairs: dict[str, str]) -> str:
-    return (pairs | {second: first for first, second in pairs.items()})[emotion]
+    return utterance, sound, units
 
 
 def _voice_style(
-    rng: np.random.Generator,
-    emotion: str,
-    heard: str,
-    strength: float,
-    share: float,
-    order_share: float,
+    rng: np.random.Generator, emotion: str, strength: float, share: float, order_share: float
 ) -> VoiceStyle:
-    cues = {}
-    for name, true, false, unit in zip(
-        VoiceStyle._fields,
-        VOICE_STYLES[emotion],
-        VOICE_STYLES[heard],
-        VOICE_SCATTER_UNITS,
-        strict=True,
-    ):
-        borrowed = order_share if name in ORDER_FIELDS else share
-        value = (1 - borrowed) * true + borrowed * false
-        cues[name] = strength * value + VOICE_SCATTER * unit * float(rng.standard_normal())
-    return VoiceStyle(**cues)
+    """The voice of an emotion, with shares of the one that sounds alike, scattered."""
+    borrowed = np.array([order_share if f in ORDER_FIELDS else share for f in VoiceStyle._fields])
+    own, other = np.array(VOICE_STYLES[emotion]), np.array(VOICE_STYLES[SOUNDS_LIKE[emotion]])
+    cues = strength * ((1 - borrowed) * own + borrowed * other)
+    cues += VOICE_SCATTER * np.array(VOICE_SCATTER_UNITS) * rng.standard_normal(len(cues))
+    return VoiceStyle(*cues.tolist())
 
 
 def _face_style(
-    rng: np.random.Generator,
-    emotion: str,
-    seen: str,
-    strength: float,
-    share: float,
-    order_share: float,
+    rng: np.random.Generator, emotion: str, strength: float, share: float, order_share: float
 ) -> FaceStyle:
-    units = (1 - share) * unit_vector(FACE_UNITS[emotion]) + share * unit_vector(FACE_UNITS[seen])
+    """The face of an emotion, with shares of the one that looks alike, scattered."""
+    other = LOOKS_LIKE[emotion]
+    units = (1 - share) * unit_vector(FACE_UNITS[emotion]) + share * unit_vector(FACE_UNITS[other])
     units = strength * units + FACE_SCATTER * rng.standard_normal(len(units))
     course = np.array(FACE_COURSES[emotion]) * (1 - order_share)
-    apex, spread = course + np.array(FACE_COURSES[seen]) * order_share
+    apex, spread = course + np.array(FACE_COURSES[other]) * order_share
     return FaceStyle(units, apex=float(apex + rng.normal(0.0, APEX_SCATTER)), spread=float(spread))
 
 

@@ -16,32 +16,16 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from vavl.data.corpora.synthetic_voice import Syllables
 
-ACTION_UNITS = (
-    "AU01_r",
-    "AU02_r",
-    "AU04_r",
-    "AU05_r",
-    "AU06_r",
-    "AU07_r",
-    "AU09_r",
-    "AU10_r",
-    "AU12_r",
-    "AU14_r",
-    "AU15_r",
-    "AU17_r",
-    "AU20_r",
-    "AU23_r",
-    "AU25_r",
-    "AU26_r",
-    "AU45_r",
+FRAME_RATE_HZ = 25.0
+ACTION_UNITS = tuple(
+    f"AU{number:02d}_r" for number in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 )
 """Columns of the trajectories, named as OpenFace names its intensities."""
 LARGEST_INTENSITY = 5.0
 
 Array = NDArray[np.float64]
 
-_INDEX = {name: column for column, name in enumerate(ACTION_UNITS)}
-_BLINK, _LIPS_PART, _JAW_DROP = _INDEX["AU45_r"], _INDEX["AU25_r"], _INDEX["AU26_r"]
+_COLUMN = {name.removesuffix("_r"): column for column, name in enumerate(ACTION_UNITS)}
 _MEASUREMENT_NOISE = 0.18
 _FIDGETING = 0.30
 _FIDGETING_MEMORY_S = 0.35
@@ -83,7 +67,7 @@ def unit_vector(intensities: Mapping[str, float]) -> Array:
     """``(17,)`` from intensities by short name, e.g. ``{"AU12": 2.0}``."""
     vector = np.zeros(len(ACTION_UNITS))
     for name, value in intensities.items():
-        vector[_INDEX[f"{name}_r"]] = value
+        vector[_COLUMN[name]] = value
     return vector
 
 
@@ -122,17 +106,16 @@ def animate(
     units = face.neutral + course[:, None] * (face.gain * style.units)  # (T, 17)
 
     opening = syllables.opening(times_s) * face.mouth
-    units[:, _LIPS_PART] += 1.6 * opening
-    units[:, _JAW_DROP] += 1.1 * opening
+    units[:, _COLUMN["AU25"]] += 1.6 * opening
+    units[:, _COLUMN["AU26"]] += 1.1 * opening
     for blink_s in np.cumsum(rng.exponential(1 / face.blinks_hz, 8)):
-        units[:, _BLINK] += 3.0 * np.exp(-0.5 * ((times_s - blink_s) / 0.06) ** 2)
+        units[:, _COLUMN["AU45"]] += 3.0 * np.exp(-0.5 * ((times_s - blink_s) / 0.06) ** 2)
 
     memory = np.exp(-1 / (FRAME_RATE_HZ * _FIDGETING_MEMORY_S))
-    steps = rng.standard_normal((frames, len(ACTION_UNITS)))
-    fidgeting = np.empty_like(steps)
-    fidgeting[0] = steps[0]
+    fidgeting = rng.standard_normal((frames, len(ACTION_UNITS)))
+    fidgeting[1:] *= np.sqrt(1 - memory**2)
     for frame in range(1, frames):
-        fidgeting[frame] = memory * fidgeting[frame - 1] + np.sqrt(1 - memory**2) * steps[frame]
+        fidgeting[frame] += memory * fidgeting[frame - 1]
     noise = _MEASUREMENT_NOISE * rng.standard_normal(units.shape)
     units += _FIDGETING * fidgeting + noise
     return np.clip(units, 0.0, LARGEST_INTENSITY).astype(np.float32)
@@ -145,7 +128,6 @@ _FINER = 2
 _CENTRE = 0.53
 _UNIT_PX = 0.36 * SIDE_PX * _FINER
 """Half of the face's height: the length that all places below are measured in."""
-_PLACE = {name.removesuffix("_r"): column for column, name in enumerate(ACTION_UNITS)}
 _SWAY = 0.05
 """Standard deviation of the head's place, in halves of the face's height."""
 _TURN = 1.5
@@ -236,23 +218,24 @@ def film(
         sway = _SWAY_MEMORY * sway
         sway += math.sqrt(1 - _SWAY_MEMORY**2) * _SWAY * rng.standard_normal(3)
         picture = head.copy()
-        _Pencil(
-            picture, look, {name: _LARGER * float(step[i]) for name, i in _PLACE.items()}
-        ).draw()
+        pencil = _Pencil(picture, look)
+        pencil.draw({name: _LARGER * float(step[column]) for name, column in _COLUMN.items()})
         yield np.asarray(_moved(picture, sway))
 
 
 class _Pencil:
-    """Draws what moves onto a head."""
+    """Draws a face; places and widths are in halves of its height, from its middle."""
 
-    def __init__(self, picture: Image.Image, look: Look, units: dict[str, float]) -> None:
+    def __init__(self, picture: Image.Image, look: Look) -> None:
         self._pen = ImageDraw.Draw(picture)
         self._look = look
-        self._au = units
+        self._au: Mapping[str, float] = {}
         self._dark = _mixed(look.skin, _SHADOW, 0.45)
         self._shade = _mixed(look.skin, _SHADOW, 0.22)
 
-    def draw(self) -> None:
+    def draw(self, units: Mapping[str, float]) -> None:
+        """Draws what moves, onto a head."""
+        self._au = units
         self._folds()
         for side in (-1, 1):
             self._eye(side)
@@ -267,7 +250,7 @@ class _Pencil:
         lift = 0.062 + 0.016 * au["AU05"] - 0.006 * au["AU07"] - 0.028 * au["AU45"]
         upper = max(lift, _CLOSED)
         lower = max(0.042 - 0.006 * (au["AU06"] + au["AU07"]) - 0.012 * au["AU45"], _CLOSED)
-        self._oval(x, y - 0.03, 0.19, 0.13, self._shade)  # the socket lies in shade
+        self.oval(x, y - 0.03, 0.19, 0.13, self._shade)  # the socket lies in shade
         lids = _almond(x, y, half, upper, lower)
         self._polygon(lids, _WHITE)
         for radius, colour in ((0.060, look.iris), (0.027, _PUPIL)):
@@ -293,28 +276,24 @@ class _Pencil:
                 self._shade,
                 0.030,
             )
-            self._oval(side * 0.065, tip + 0.02, 0.035, 0.020, self._dark)
+            self.oval(side * 0.065, tip + 0.02, 0.035, 0.020, self._dark)
             for row in range(3):
                 y = -0.10 + 0.06 * row
-                strength = min(wrinkle / 3, 1.0)
-                colour = _mixed(self._look.skin, self._dark, strength)
-                self._line([(side * 0.02, y), (side * 0.10, y + 0.03)], colour, 0.016)
+                fold = [(side * 0.02, y), (side * 0.10, y + 0.03)]
+                self._line(fold, self._darker(wrinkle / 3), 0.016)
         self._line(_curve((-0.10, tip), (0.0, tip + 0.07), (0.10, tip)), self._dark, 0.020)
 
     def _folds(self) -> None:
         """Cheeks that rise, and the fold from the nose to the mouth."""
         au = self._au
-        depth = min((0.6 * au["AU10"] + 0.5 * au["AU12"] + 0.4 * au["AU06"]) / 4, 1.0)
-        colour = _mixed(self._look.skin, self._dark, depth)
+        depth = (0.6 * au["AU10"] + 0.5 * au["AU12"] + 0.4 * au["AU06"]) / 4
         for side in (-1, 1):
             fold = _curve((side * 0.15, 0.18), (side * 0.27, 0.26), (side * 0.33, 0.44))
-            self._line(fold, colour, 0.022)
+            self._line(fold, self._darker(depth), 0.022)
             cheek = _curve((side * 0.22, 0.02), (side * 0.34, 0.06), (side * 0.47, -0.02))
-            risen = min(au["AU06"] / 4, 1.0)
-            self._line(cheek, _mixed(self._look.skin, self._dark, 0.8 * risen), 0.018)
-        chin = min(au["AU17"] / 4, 1.0)
-        bulge = _curve((-0.12, 0.74), (0.0, 0.70), (0.12, 0.74))
-        self._line(bulge, _mixed(self._look.skin, self._dark, chin), 0.022)
+            self._line(cheek, self._darker(0.8 * min(au["AU06"] / 4, 1.0)), 0.018)
+        chin = _curve((-0.12, 0.74), (0.0, 0.70), (0.12, 0.74))
+        self._line(chin, self._darker(au["AU17"] / 4), 0.022)
 
     def _mouth(self) -> None:
         au, look = self._au, self._look
@@ -341,12 +320,14 @@ class _Pencil:
         else:
             self._line(_arch(left, upper, right), _mixed(look.lips, _INSIDE, 0.8), 0.016)
         for side in (-1, 1):
-            dimple = min(au["AU14"] / 3, 1.0)
-            self._oval(
-                side * (half + 0.03), corner, 0.022, 0.034, _mixed(look.skin, self._dark, dimple)
-            )
+            dimple = self._darker(au["AU14"] / 3)
+            self.oval(side * (half + 0.03), corner, 0.022, 0.034, dimple)
         below = lower + 0.13
         self._line(_curve((-0.13, below), (0.0, below + 0.03), (0.13, below)), self._shade, 0.03)
+
+    def _darker(self, strength: float) -> Colour:
+        """Of a fold in the skin, which is not seen at 0 and darkest from 1 on."""
+        return _mixed(self._look.skin, self._dark, min(strength, 1.0))
 
     def _polygon(self, points: list[Point], colour: Colour) -> None:
         self._pen.polygon([_at(point) for point in points], fill=colour)
@@ -355,7 +336,7 @@ class _Pencil:
         pixels = max(1, round(width * _UNIT_PX))
         self._pen.line([_at(point) for point in points], fill=colour, width=pixels, joint="curve")
 
-    def _oval(self, x: float, y: float, half: float, height: float, colour: Colour) -> None:
+    def oval(self, x: float, y: float, half: float, height: float, colour: Colour) -> None:
         corners = [_at((x - half, y - height)), _at((x + half, y + height))]
         self._pen.ellipse(corners, fill=colour)
 
@@ -364,18 +345,12 @@ def _head(look: Look) -> Image.Image:
     """What does not move: background, hair, neck, ears, and the face in its light."""
     side = SIDE_PX * _FINER
     picture = Image.new("RGB", (side, side), look.background)
-    pen = ImageDraw.Draw(picture)
-
-    def oval(x: float, y: float, half: float, height: float, colour: Colour) -> None:
-        pen.ellipse([_at((x - half, y - height)), _at((x + half, y + height))], fill=colour)
-
+    oval = _Pencil(picture, look).oval
     shade = _mixed(look.skin, _SHADOW, 0.3)
     if look.long_hair:
         oval(0, 0.1, look.width + 0.26, 1.25, look.hair)
-    pen.rectangle([_at((-0.32, 0.6)), _at((0.32, 2.0))], fill=shade)
-    pen.ellipse(
-        [_at((-1.2, 1.18)), _at((1.2, 3.0))], fill=_mixed(look.background, (20, 20, 30), 0.6)
-    )
+    ImageDraw.Draw(picture).rectangle([_at((-0.32, 0.6)), _at((0.32, 2.0))], fill=shade)
+    oval(0, 2.09, 1.2, 0.91, _mixed(look.background, (20, 20, 30), 0.6))
     oval(0, -0.22, look.width + 0.10, 0.92, look.hair)
     for ear in (-1, 1):
         oval(ear * look.width, -0.02, 0.10, 0.18, shade)
@@ -455,6 +430,3 @@ def _mixed(first: Colour, second: Colour, share: float) -> Colour:
     """``share`` of the second colour in the first."""
     r, g, b = (round((1 - share) * a + share * c) for a, c in zip(first, second, strict=True))
     return (r, g, b)
-
-
-FRAME_RATE_HZ = 25.0

@@ -1,4 +1,4 @@
-"""CSV files: those of other programs read strictly, with rows one can find again; ours written."""
+"""What corpora share: strict reading of CSV files, and the files that every corpus is made into."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vavl.data.manifest import Manifest
+from vavl.data.partition import Partition, save_partitions
 from vavl.errors import InputError, all_problems
 from vavl.system.atomic import atomic_write
 
@@ -82,8 +84,27 @@ def _header_problems(columns: tuple[str, ...], required: Iterable[str]) -> list[
     return problems
 
 
-def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a comma-separated UTF-8 file with a header, atomically."""
+def save_corpus(
+    manifest: Manifest,
+    left_out: Iterable[Sequence[str]],
+    partitions: Iterable[Partition] = (),
+    *,
+    header: Sequence[str] = ("utterance_id", "reason"),
+) -> None:
+    """Writes what a corpus is made into, in the folder that is the manifest's root.
+
+    Args:
+        manifest: For ``manifest.parquet``.
+        left_out: For ``left_out.csv``, a row for each clip that is not in the manifest.
+        partitions: For ``partitions/NAME.json``.
+        header: Columns of ``left_out.csv``.
+    """
+    manifest.save(manifest.root / "manifest.parquet")
+    _write_table(manifest.root / "left_out.csv", header, left_out)
+    save_partitions(partitions, manifest.root / "partitions")
+
+
+def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     with (
         atomic_write(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,

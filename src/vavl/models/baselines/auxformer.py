@@ -9,8 +9,8 @@ three times, predicts from that modality alone, through a head that both share. 
 trained with a third of the loss, and their outputs are averaged. In training the main network loses
 one modality of some clips.
 
-Without a modality the main network sees one step of zeros in its place, and the answer is the mean
-of the main network and of the auxiliary network of what is there.
+Without a modality the main network sees one step of zeros in its place, and the prediction is the
+mean of the main network and of the auxiliary network of what is there.
 
 Differs from the published code: visual features are projected as the acoustic ones are (there they
 have the right width); a modality is lost clip by clip instead of for a whole batch, as one step of
@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from vavl.config.baselines import AuxFormerConfig
-from vavl.models.base import EmotionModel, Losses, Normalisation, TaskLoss
+from vavl.models.base import Criterion, EmotionModel, Losses, Normalisation, task_losses
 from vavl.models.baselines.mult import (
     CrossmodalNetwork,
     Frames,
@@ -36,8 +36,16 @@ from vavl.models.baselines.mult import (
     by_modality,
     input_projections,
 )
-from vavl.models.outputs import Rows, mean_outputs
-from vavl.models.sequences import Pair, Sequences, completed, drop_modalities, last_step, subsampled
+from vavl.models.sequences import (
+    Pair,
+    Predicted,
+    Sequences,
+    completed,
+    drop_modalities,
+    last_step,
+    mean_outputs,
+    subsampled,
+)
 from vavl.types import STREAMS, Modality
 
 _PASSES = 3
@@ -67,7 +75,7 @@ class AuxFormer(EmotionModel):
         """See the base class."""
         return cast(Normalisation, self.projections[modality])
 
-    def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Rows]:
+    def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
         """See the base class."""
         sequences = subsampled(sequences, self.config)
         auxiliary = {m: self._auxiliary(m, part) for m, part in sequences.items()}
@@ -81,7 +89,7 @@ class AuxFormer(EmotionModel):
             found[Modality.AUDIOVISUAL] = mean_outputs(outputs)
         return found
 
-    def losses(self, sequences: Mapping[Modality, Sequences], task: TaskLoss) -> Losses:
+    def losses(self, sequences: Mapping[Modality, Sequences], criterion: Criterion) -> Losses:
         """A third of the task loss of each of the three networks."""
         if not sequences:
             return {}
@@ -89,19 +97,19 @@ class AuxFormer(EmotionModel):
         outputs = {m: self._auxiliary(m, part) for m, part in sequences.items()}
         left = drop_modalities(sequences, self.config.missing_share)
         outputs[Modality.AUDIOVISUAL] = self._main(completed(left, self.config))
-        return {m: task(part.values, part.rows) / 3 for m, part in outputs.items()}
+        return {m: loss / 3 for m, loss in task_losses(outputs, criterion).items()}
 
-    def _main(self, pair: Pair) -> Rows:
-        """What the main network says."""
+    def _main(self, pair: Pair) -> Predicted:
+        """The prediction of the main network."""
         frames = (self._projected(m, part) for m, part in zip(STREAMS, pair, strict=True))
-        return Rows(pair[0].rows, self.main(*frames))
+        return Predicted(pair[0].rows, self.main(*frames))
 
-    def _auxiliary(self, modality: Modality, part: Sequences) -> Rows:
-        """What the auxiliary network of a modality says."""
+    def _auxiliary(self, modality: Modality, part: Sequences) -> Predicted:
+        """The prediction of the auxiliary network of a modality."""
         frames = self._projected(modality, part)
         for _ in range(_PASSES):
             frames = self.auxiliary[modality](frames)
-        return Rows(part.rows, self.auxiliary_head(last_step(*frames)))
+        return Predicted(part.rows, self.auxiliary_head(last_step(*frames)))
 
     def _projected(self, modality: Modality, part: Sequences) -> Frames:
         return self.projections[modality](part.x, part.mask)

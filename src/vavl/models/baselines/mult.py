@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from vavl.config.baselines import CrossmodalConfig, MulTConfig
 from vavl.models.base import EmotionModel, Normalisation
 from vavl.models.baselines.transformer import TransformerLayer, with_positions
-from vavl.models.branches import InputProjection
 from vavl.models.conformer import Dropout
-from vavl.models.outputs import Rows
-from vavl.models.sequences import Sequences, last_step, subsampled
+from vavl.models.sequences import Predicted, Sequences, last_step, subsampled
+from vavl.models.vavl import InputProjection
 from vavl.types import STREAMS, Modality
 
 Frames = tuple[Tensor, Tensor]
@@ -157,7 +156,7 @@ class MulT(EmotionModel):
         """See the base class."""
         return cast(Normalisation, self.projections[modality])
 
-    def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Rows]:
+    def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
         """See the base class."""
         pair = self.pair(subsampled(sequences, self.config))
         if pair is None:
@@ -165,4 +164,4 @@ class MulT(EmotionModel):
         frames = [
             self.projections[m](part.x, part.mask) for m, part in zip(STREAMS, pair, strict=True)
         ]
-        return {Modality.AUDIOVISUAL: Rows(pair[0].rows, self.network(*frames))}
+        return {Modality.AUDIOVISUAL: Predicted(pair[0].rows, self.network(*frames))}

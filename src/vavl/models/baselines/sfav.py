@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -29,11 +29,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vavl.config.baselines import SFAVConfig
-from vavl.models.base import EmotionModel, Losses, Normalisation, TaskLoss
+from vavl.models.base import Criterion, EmotionModel, Losses, Normalisation
 from vavl.models.baselines.transformer import by_head
 from vavl.models.conformer import MaskedBatchNorm, masked_mean
-from vavl.models.outputs import Rows
-from vavl.models.sequences import Pair, Sequences, completed, stacked, subsampled
+from vavl.models.sequences import Pair, Predicted, Sequences, completed, subsampled
 from vavl.types import STREAMS, Modality
 
 
@@ -142,16 +141,16 @@ class SFAV(EmotionModel):
         """See the base class."""
         return cast(Normalisation, self.normalisations[modality])
 
-    def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Rows]:
+    def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
         """See the base class."""
         sequences = subsampled(sequences, self.config)
         pairs = {m: completed({m: part}, self.config) for m, part in sequences.items()}
         both = self.pair(sequences)
         if both is not None:
             pairs[Modality.AUDIOVISUAL] = both
-        return {m: Rows(pair[0].rows, self._network(*pair)) for m, pair in pairs.items()}
+        return {m: Predicted(pair[0].rows, self._network(*pair)) for m, pair in pairs.items()}
 
-    def losses(self, sequences: Mapping[Modality, Sequences], task: TaskLoss) -> Losses:
+    def losses(self, sequences: Mapping[Modality, Sequences], criterion: Criterion) -> Losses:
         """The mean of the task losses of the clips as they are, scaled, and with one modality."""
         sequences = subsampled(sequences, self.config)
         cases = [(m, completed({m: part}, self.config)) for m, part in sequences.items()]
@@ -162,12 +161,17 @@ class SFAV(EmotionModel):
             return {}
         # One batch of all cases, so that they share the statistics of the batch normalisation.
         acoustic, visual = (stacked([pair[side] for _, pair in cases]) for side in range(2))
-        sizes = [len(pair[0].rows) for _, pair in cases]
+        sizes = [len(pair[0]) for _, pair in cases]
         outputs = torch.split(self._network(acoustic, visual), sizes)
+        found = [
+            (modality, loss)
+            for (modality, pair), values in zip(cases, outputs, strict=True)
+            if (loss := criterion.task_loss(values, pair[0].rows)) is not None
+        ]
         losses: Losses = {}
-        for (modality, pair), values in zip(cases, outputs, strict=True):
-            loss = task(values, pair[0].rows) / len(cases)
-            losses[modality] = losses[modality] + loss if modality in losses else loss
+        for modality, loss in found:
+            share = loss / len(found)
+            losses[modality] = losses[modality] + share if modality in losses else share
         return losses
 
     def _network(self, *pair: Sequences) -> Tensor:
@@ -183,10 +187,22 @@ class SFAV(EmotionModel):
         return self.head(torch.cat(means, dim=1))
 
 
+def stacked(parts: Sequence[Sequences]) -> Sequences:
+    """Several of them as one, one below the other; rows may repeat."""
+    steps = max(part.x.shape[1] for part in parts)
+
+    def longer(part: Sequences) -> tuple[Tensor, Tensor]:
+        missing = steps - part.x.shape[1]
+        return F.pad(part.x, (0, 0, 0, missing)), F.pad(part.mask, (0, missing))
+
+    xs, masks = zip(*map(longer, parts), strict=True)
+    return Sequences(torch.cat([part.rows for part in parts]), torch.cat(xs), torch.cat(masks))
+
+
 def _scaled(acoustic: Sequences, visual: Sequences) -> Pair:
     """Sound scaled by c and face by 1 - c, for a random c in [0, 1) of each clip."""
-    share = torch.rand(len(acoustic.rows), 1, 1, device=acoustic.x.device)
+    share = torch.rand(len(acoustic), 1, 1, device=acoustic.x.device)
     return (
-        Sequences(acoustic.x * share, acoustic.mask, acoustic.rows),
-        Sequences(visual.x * (1 - share), visual.mask, visual.rows),
+        Sequences(acoustic.rows, acoustic.x * share, acoustic.mask),
+        Sequences(visual.rows, visual.x * (1 - share), visual.mask),
     )

@@ -21,12 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vavl.config.baselines import UAVMConfig
-from vavl.distributed import draw_below
-from vavl.models.base import EmotionModel, Losses, Normalisation, TaskLoss
+from vavl.models.base import Criterion, EmotionModel, Losses, Normalisation, task_losses
 from vavl.models.baselines.transformer import TransformerLayer, with_positions
 from vavl.models.conformer import masked_mean
-from vavl.models.outputs import Rows, mean_outputs
-from vavl.models.sequences import Sequences, subsampled
+from vavl.models.sequences import Predicted, Sequences, mean_outputs, subsampled
 from vavl.types import STREAMS, Modality
 
 
@@ -77,22 +75,22 @@ class UAVM(EmotionModel):
         """See the base class."""
         return cast(Normalisation, self.normalisations[modality])
 
-    def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Rows]:
+    def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
         """See the base class."""
         found = {m: self._predict_from(m, part) for m, part in sequences.items()}
         if self.pair(sequences) is not None:
             found[Modality.AUDIOVISUAL] = mean_outputs([found[m] for m in STREAMS])
         return found
 
-    def losses(self, sequences: Mapping[Modality, Sequences], task: TaskLoss) -> Losses:
+    def losses(self, sequences: Mapping[Modality, Sequences], criterion: Criterion) -> Losses:
         """The task loss of one modality, drawn evenly from those of the batch."""
         if not sequences:
             return {}
-        modality = list(sequences)[draw_below(len(sequences))]
+        modality = list(sequences)[criterion.draw_below(len(sequences))]
         found = self._predict_from(modality, sequences[modality])
-        return {modality: task(found.values, found.rows)}
+        return task_losses({modality: found}, criterion)
 
-    def _predict_from(self, modality: Modality, part: Sequences) -> Rows:
+    def _predict_from(self, modality: Modality, part: Sequences) -> Predicted:
         part = subsampled({modality: part}, self.config)[modality]
         encoded = self.shared(self.encoders[modality](part.x, part.mask), part.mask)
-        return Rows(part.rows, self.head(masked_mean(encoded, part.mask)))
+        return Predicted(part.rows, self.head(masked_mean(encoded, part.mask)))

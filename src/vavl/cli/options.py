@@ -1,0 +1,168 @@
+"""The keys of an experiment as options: ``--training.epochs 5``, or ``--epochs 5``.
+
+:func:`key_options` makes a table of them for tyro from the configuration. It is the one place that
+knows the short forms. Values are written as in TOML; text needs no quotes.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from tyro.conf import arg
+
+from vavl.config.base import Configuration, unknown_name
+from vavl.config.experiment import MODEL_CONFIGS, ExperimentConfig
+from vavl.config.models import GIVEN_BY_DATA
+from vavl.errors import InputError
+
+
+class Key(NamedTuple):
+    """One key of an experiment.
+
+    Attributes:
+        meaning: What it is for, and its default.
+        kind: What a value looks like, e.g. ``INT`` or ``{vavl,mult}``.
+        short: The last word, where it stands for this key alone; else empty.
+    """
+
+    meaning: str
+    kind: str
+    short: str = ""
+
+
+@cache
+def known_keys() -> dict[str, Key]:
+    """Every dotted key that an experiment file may hold."""
+    keys: dict[str, Key] = {}
+    for name, field in ExperimentConfig.model_fields.items():
+        section = field.annotation
+        if name == "model":
+            keys |= _model_keys()
+        elif isinstance(section, type) and issubclass(section, Configuration):
+            keys |= {f"{name}.{key}": _key(f) for key, f in section.model_fields.items()}
+        else:
+            keys[name] = _key(field)
+    last_words = Counter(key.rpartition(".")[2] for key in keys)
+    shorts = {"model.name": "model"} | {name: name for name in keys if "." not in name}
+    for name, key in keys.items():
+        word = name.rpartition(".")[2]
+        keys[name] = key._replace(short=shorts.get(name, word if last_words[word] == 1 else ""))
+    return keys
+
+
+def _model_keys() -> dict[str, Key]:
+    """The sizes of all models; a size that not all of them have says whose it is."""
+    presets = dict.fromkeys(preset for cls in MODEL_CONFIGS.values() for preset in cls.presets)
+    keys = {
+        "model.name": Key('The model. (default: "vavl")', _choice(MODEL_CONFIGS)),
+        "model.preset": Key('Named set of sizes. (default: "small")', _choice(presets)),
+    }
+    for size in dict.fromkeys(name for cls in MODEL_CONFIGS.values() for name in cls.model_fields):
+        if size == "name" or size in GIVEN_BY_DATA:
+            continue
+        having = [name for name, cls in MODEL_CONFIGS.items() if size in cls.model_fields]
+        key = _key(MODEL_CONFIGS[having[0]].model_fields[size])
+        whose = "" if len(having) == len(MODEL_CONFIGS) else f" [{', '.join(having)}]"
+        keys[f"model.{size}"] = key._replace(meaning=key.meaning + whose)
+    return keys
+
+
+def _key(field: FieldInfo) -> Key:
+    meaning = " ".join((field.description or "").replace("``", "").split())
+    if not field.is_required():
+        default = field.get_default(call_default_factory=True)
+        # As it would be written in TOML, which has no word for None: "none" is ours.
+        shown = "none" if default is None else json.dumps(default, default=str)
+        meaning += f" (default: {shown})"
+    return Key(meaning, _kind(field.annotation))
+
+
+def _kind(annotation: Any) -> str:
+    """What a value of a type looks like."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return _choice(parts)
+    if origin in (Union, UnionType):
+        return "|".join(map(_kind, parts))
+    if origin is Annotated:
+        return _kind(parts[0])
+    if origin is tuple:
+        return "[...]"
+    return "none" if annotation is NoneType else str(annotation.__name__).upper()
+
+
+def _choice(values: Iterable[str]) -> str:
+    return f"{{{','.join(values)}}}"
+
+
+def key_options() -> Any:
+    """A table of all keys as tyro takes it: text for each key that is given, and no others."""
+    options = {}
+    for name, key in known_keys().items():
+        aliases = [f"--{key.short.replace('_', '-')}"] if key.short not in ("", name) else []
+        option = arg(
+            name=name, aliases=aliases, metavar=key.kind, help=key.meaning, help_behavior_hint=""
+        )
+        options[name] = Annotated[str, option]
+    return TypedDict("Keys", options, total=False)  # type: ignore[operator]
+
+
+def parse_values(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Reads the value of each key: TOML, else text; ``none`` is None.
+
+    Args:
+        texts: Keys, whole or by their last word, to values.
+
+    Raises:
+        InputError: A key that is unknown, or the last word of several.
+
+    Example:
+        >>> parse_values({"epochs": "5", "data.acoustic": "none", "name": "2024"})
+        {'training.epochs': 5, 'data.acoustic': None, 'name': '2024'}
+    """
+    named = {full_key(name): text for name, text in texts.items()}
+    return {name: _value(known_keys()[name], text) for name, text in named.items()}
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """Reads ``KEY=VALUE``, as :func:`parse_values`.
+
+    Raises:
+        InputError: No ``=``, or a key that is unknown, or the last word of several.
+    """
+    texts = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise InputError(f"--set: expected KEY=VALUE, got {assignment!r}")
+        texts[key] = text
+    return parse_values(texts)
+
+
+def full_key(name: str) -> str:
+    """The dotted key that a name stands for: itself, or the one key that ends with it."""
+    keys = known_keys()
+    whole = {key.short: key_name for key_name, key in keys.items() if key.short}
+    if name in keys:
+        return name
+    if name not in whole:
+        raise InputError(unknown_name("--set", name, keys if "." in name else whole))
+    return whole[name]
+
+
+def _value(key: Key, text: str) -> Any:
+    if key.kind in ("STR", "PATH"):
+        return text  # also where it looks like a number
+    if text.lower() == "none" and not key.kind.startswith("{"):
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,269 @@
+"""Predictions of trained folds for their clips, and the scores of runs: `vavl evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vavl.config.experiment import ExperimentConfig, load_experiment
+from vavl.data.dataset import UtteranceDataset
+from vavl.data.manifest import Manifest
+from vavl.data.partition import Partition, Split
+from vavl.data.speakers import SEEN_SPEAKERS, SequenceMap, SpeakerNormalisation
+from vavl.data.store import FeatureStore
+from vavl.errors import InputError, StoreError, all_problems
+from vavl.evaluation.conditions import (
+    AS_THEY_ARE,
+    ClipsWithGaps,
+    Condition,
+    KnownClips,
+    clip_moments,
+    known_clips,
+    take_away,
+)
+from vavl.evaluation.predictions import PredictionTable
+from vavl.evaluation.scores import Evaluation, evaluate_tables
+from vavl.models.base import priors
+from vavl.models.registry import load_model
+from vavl.training.experiment import make_partitions, open_stores, open_variants
+from vavl.training.run_folder import (
+    FoldDirectory,
+    check_provenance,
+    configuration_differences,
+    folds_of_run,
+)
+from vavl.training.scoring import Outputs, mean_over_versions, run_model
+from vavl.types import Modality, what_it_takes
+
+
+def predict_fold(
+    fold: FoldDirectory,
+    manifest: Manifest,
+    stores: Mapping[Modality, FeatureStore],
+    condition: Condition = AS_THEY_ARE,
+    split: Split = "test",
+) -> PredictionTable:
+    """Outputs of a trained fold on one of its splits, computed once and kept beside the weights.
+
+    Clips that lack a modality that the model needs are left out.
+
+    Args:
+        fold: A finished fold.
+        manifest: Utterance table.
+        stores: Feature stores, as in training.
+        condition: What is done to the clips; one draw.
+        split: Which clips; scores on any other split than ``test`` are for diagnosis alone.
+
+    Raises:
+        StoreError: A file of the fold is missing or damaged.
+        InputError: No clip has what the model needs, a speaker has too few clips for the condition,
+            or there are no variants to average.
+    """
+    file = predictions_file(fold, condition, split)
+    if file.is_file():
+        return load_predictions(fold, condition, split)
+    model, config = load_model(fold.path), run_config(fold.path)
+    partition = Partition.load(fold.partition_file)
+    ids: Sequence[str] = getattr(partition, split)
+    sequence_map: SequenceMap | None = None
+    if condition.known_clips:
+        known = known_clips(condition, (manifest.by_id[name] for name in ids))
+        training = priors(model, stores)
+        moments = {m: clip_moments(stores[m], ids) for m in training}
+        sequence_map = KnownClips(known, moments, training)
+    elif condition.known_clips is None and config.data.speaker_normalisation:
+        sequence_map = SpeakerNormalisation.of_stores(manifest, stores, priors(model, stores))
+
+    def clips(stores: Mapping[Modality, FeatureStore]) -> ClipsWithGaps:
+        return ClipsWithGaps(
+            manifest,
+            ids,
+            stores,
+            categories=model.config.categories,
+            attributes=model.config.attributes,
+            condition=condition,
+            sequence_map=sequence_map,
+        )
+
+    dataset = clips(stores)
+    found = run_model(model, dataset)
+    if condition.average_variants:
+        others = [
+            run_model(model, clips({**stores, modality: store}))
+            for modality, variants in checked_variants(config, stores).items()
+            for store in variants
+        ]
+        found = mean_over_versions(found, others)
+    if not found.predicted.any():
+        raise InputError(
+            f"{fold.path}: expected {split} clips with {what_it_takes(model.config.predictions)}, "
+            f"got none among {len(dataset)}"
+        )
+    _table(dataset, found, partition.name).save(file)
+    return load_predictions(fold, condition, split)
+
+
+def load_predictions(
+    fold: FoldDirectory, condition: Condition = AS_THEY_ARE, split: Split = "test"
+) -> PredictionTable:
+    """What :func:`predict_fold` found; arguments as there.
+
+    Raises:
+        InputError: It has not been computed yet.
+        StoreError: The file is damaged.
+    """
+    table = PredictionTable.load(predictions_file(fold, condition, split))
+    return take_away(table, condition)
+
+
+def _table(dataset: UtteranceDataset, found: Outputs, partition: str) -> PredictionTable:
+    """Outputs and targets of the clips; those that lack what the model needs are left out."""
+    rows = np.flatnonzero(found.predicted)
+    outputs = {m: output[rows].numpy() for m, output in found.by_modality.items()}
+    classes = len(dataset.categories)
+    attributes = (
+        np.empty((len(rows), 0), dtype=np.float32)
+        if dataset.attribute_targets is None
+        else dataset.attribute_targets[rows].numpy()
+    )
+    return PredictionTable(
+        categories=dataset.categories,
+        attributes=dataset.attributes,
+        utterance_ids=tuple(dataset.ids[row] for row in rows),
+        speakers=tuple(dataset.speakers[row] for row in rows),
+        partitions=(partition,) * len(rows),
+        category_targets=dataset.labels[rows].numpy(),
+        attribute_targets=attributes,
+        logits={m: output[:, :classes] for m, output in outputs.items()} if classes else {},
+        attribute_outputs=(
+            {m: output[:, classes:] for m, output in outputs.items()} if dataset.attributes else {}
+        ),
+    )
+
+
+def predictions_file(
+    fold: FoldDirectory, condition: Condition = AS_THEY_ARE, split: Split = "test"
+) -> Path:
+    """Where the outputs on a split are kept, in a file for each condition that the model sees."""
+    plain = fold.predictions_file
+    parts = [plain.stem, "" if split == "test" else split, condition.name]
+    return plain.with_name("-".join(filter(None, parts)) + plain.suffix)
+
+
+def checked_variants(
+    config: ExperimentConfig, stores: Mapping[Modality, FeatureStore]
+) -> dict[Modality, list[FeatureStore]]:
+    """The further stores of the clips, to average outputs over.
+
+    Raises:
+        InputError: The experiment has none.
+    """
+    variants = open_variants(config, stores)
+    if not variants:
+        raise InputError("average_variants: expected stores in data.acoustic_variants, got none")
+    return variants
+
+
+@dataclass(frozen=True)
+class RunScores:
+    """Scores of some runs, and what they were computed from.
+
+    Attributes:
+        evaluation: The scores.
+        tables: One per fold.
+        histories: Learning curves by run and fold.
+    """
+
+    evaluation: Evaluation
+    tables: list[PredictionTable]
+    histories: dict[str, list[dict[str, Any]]]
+
+
+def evaluate_runs(
+    runs: Sequence[Path],
+    *,
+    replicates: int = 2000,
+    seed: int = 0,
+    average_variants: bool = False,
+) -> RunScores:
+    """Scores all finished folds of some runs together; runs of other seeds are averaged.
+
+    Args:
+        runs: Run folders, or folders of single folds, that differ in nothing but their seed.
+        replicates: Bootstrap resamples.
+        seed: Seed of the resamples.
+        average_variants: The output for a clip is the mean over ``data.acoustic`` and all of
+            ``data.acoustic_variants``, e.g. over the clip at several speeds.
+
+    Raises:
+        InputError: There are no variants to average.
+        StoreError: A run without a finished fold, data that have changed since training, or runs
+            with different settings.
+    """
+    condition = Condition(average_variants=average_variants)
+    tables: list[PredictionTable] = []
+    seeds: list[int] = []
+    histories: dict[str, list[dict[str, Any]]] = {}
+    remarks: list[str] = []
+    # A fold's run is its parent folder, which a path such as "." does not show.
+    runs = [run.resolve() if run.name in ("", "..") else run for run in runs]
+    configs = [run_config(run) for run in runs]
+    check_comparable(runs, configs)
+    for run, config in zip(runs, configs, strict=True):
+        manifest = Manifest.load(config.data.manifest)
+        stores = open_stores(config)
+        folds = folds_of_run(run)
+        check_provenance(folds[0].path.parent, manifest, stores)
+        variants = checked_variants(config, stores) if average_variants else {}
+        remarks += [
+            f"{run}: the output for a clip is the mean over {1 + len(further)} versions of its "
+            f"{modality} features."
+            for modality, further in variants.items()
+        ]
+        if config.data.speaker_normalisation:
+            remarks.append(f"{run}: {SEEN_SPEAKERS}")
+        expected = len(make_partitions(config, manifest))
+        if len(folds) < expected and not FoldDirectory(run).finished:
+            remarks.append(f"{run}: {len(folds)} of {expected} folds are trained.")
+        for fold in folds:
+            table = predict_fold(fold, manifest, stores, condition)
+            tested = len(Partition.load(fold.partition_file).test)
+            if len(table) < tested:
+                remarks.append(
+                    f"{fold.path}: {tested - len(table)} of {tested} test clips lack features that "
+                    "the model needs and are not scored."
+                )
+            tables.append(table)
+            seeds.append(config.training.seed)
+            histories[f"{fold.path.parent.name}/{fold.path.name}"] = fold.history()
+    labels = seeds if len(set(seeds)) > 1 else None
+    evaluation = evaluate_tables(tables, seeds=labels, replicates=replicates, seed=seed)
+    return RunScores(replace(evaluation, remarks=tuple(remarks)), tables, histories)
+
+
+def check_comparable(runs: Sequence[Path], configs: Sequence[ExperimentConfig]) -> None:
+    """Raises StoreError unless runs differ in nothing but their seed."""
+    problems = [
+        f"{run}: {difference}"
+        for run, config in zip(runs[1:], configs[1:], strict=True)
+        for difference in configuration_differences(
+            configs[0], config, ignored=("name", "training.seed")
+        )
+    ]
+    if problems:
+        raise StoreError(
+            all_problems(f"runs: expected the settings of {runs[0]} apart from the seed", problems)
+            + "\nEvaluate runs with different settings one by one."
+        )
+
+
+def run_config(run: Path) -> ExperimentConfig:
+    """The configuration of a run, found from the run's folder or from one of its folds."""
+    for folder in (run, run.parent):
+        if (folder / "config.toml").is_file():
+            return load_experiment(folder / "config.toml")
+    raise StoreError(f"run: expected a folder written by `vavl train`, got {run}")

@@ -1,0 +1,188 @@
+"""How results are worded: numbers and intervals in cells, sentences, Markdown and CSV tables.
+
+All that is shown of an evaluation or of a study goes through here, so that a number looks the same
+wherever it stands.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from vavl.evaluation.bootstrap import Interval
+from vavl.evaluation.scores import Difference
+from vavl.evaluation.views import View
+from vavl.system.atomic import atomic_write
+
+_FEW_SPEAKERS = 20
+"""Below this many speakers a percentile interval is a rough guide."""
+
+_VIEW_PHRASES: dict[str, str] = {
+    View.ACOUSTIC: "the acoustic prediction",
+    View.VISUAL: "the visual prediction",
+    View.AUDIOVISUAL: "the learned fusion",
+    View.AVERAGE: "the average of the two",
+    View.PRODUCT: "the product of the two",
+}
+_MEASURE_NAMES = {
+    "accuracy": "accuracy",
+    "uar": "UAR",
+    "f1_macro": "F1-macro",
+    "f1_micro": "F1-micro",
+    "sentiment_mae": "MAE",
+    "sentiment_correlation": "correlation",
+    "sentiment_accuracy_7": "7-class accuracy",
+    "sentiment_accuracy_2": "2-class accuracy",
+    "sentiment_f1_2": "2-class F1",
+    "sentiment_accuracy_2_with_neutral": "2-class accuracy with neutral",
+    "sentiment_f1_2_with_neutral": "2-class F1 with neutral",
+}
+
+
+def measure_name(measure: str) -> str:
+    """What a measure is called in tables."""
+    return _MEASURE_NAMES.get(measure) or f"{measure.removesuffix('_ccc')} CCC"
+
+
+def number(value: float) -> str:
+    """Three decimals, never ``-0.000``; ``n/a`` for what is not a number."""
+    if not math.isfinite(value):
+        return "n/a"
+    text = f"{value:.3f}"
+    return text.lstrip("-") if float(text) == 0 else text
+
+
+def percent(share: float) -> str:
+    """``53 %``."""
+    return f"{100 * share:.0f} %"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 clip``, ``1,439 clips``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def limits(interval: Interval) -> str:
+    """``0.780 to 0.852``, or an empty text where there is no interval."""
+    if not math.isfinite(interval.low):
+        return ""
+    return f"{number(interval.low)} to {number(interval.high)}"
+
+
+def with_limits(interval: Interval) -> str:
+    """``0.816 (0.780 to 0.852)``, or the estimate alone where there is no interval."""
+    ends = limits(interval)
+    return number(interval.estimate) + (f" ({ends})" if ends else "")
+
+
+def signed(interval: Interval) -> str:
+    """A difference with its sign and its interval: ``+0.021 (-0.005 to +0.047)``."""
+    ends = f" ({interval.low:+.3f} to {interval.high:+.3f})" if limits(interval) else ""
+    return f"{interval.estimate:+.3f}{ends}"
+
+
+def with_spread(mean: float, std: float | None) -> str:
+    """``0.816 ± 0.021``, or the mean alone where its deviation is not known."""
+    return number(mean) if std is None else f"{number(mean)} ± {number(std)}"
+
+
+def p_value(p: float) -> str:
+    """Three decimals; ``<0.001`` below that, ``n/a`` where there is none."""
+    if math.isnan(p):
+        return "n/a"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def difference_sentence(difference: Difference, confidence: float) -> str:
+    """Says in plain words how two predictions compare, and whether the clips can tell them apart.
+
+    Example:
+        >>> difference_sentence(
+        ...     Difference("category", View.AUDIOVISUAL, View.AVERAGE, "uar",
+        ...                Interval(0.012, -0.003, 0.027), clips=100), 0.95)
+        'UAR: the learned fusion is 0.012 above the average of the two (95 % interval -0.003 to \
+0.027): not distinguishable.'
+    """
+    found = difference.difference
+    name = measure_name(difference.measure)
+    subject, other = (_VIEW_PHRASES.get(n, n) for n in (difference.variant, difference.against))
+    size = number(abs(found.estimate))
+    if float(size) == 0:
+        relation = f"level with {other}"
+    else:
+        relation = f"{size} {'above' if found.estimate > 0 else 'below'} {other}"
+    # Not str.capitalize, which would make "Uar" of "UAR".
+    start = f"{name[0].upper()}{name[1:]}: {subject} is {relation}"
+    if not limits(found):
+        return f"{start} (no interval: it takes at least two speakers)."
+    verdict = "not distinguishable"
+    if difference.distinguishable:
+        verdict = "distinguishably better" if found.low > 0 else "distinguishably worse"
+    of = "" if found.estimate >= 0 else " of the difference"
+    return f"{start} ({confidence * 100:g} % interval{of} {limits(found)}): {verdict}."
+
+
+def speakers_notes(speakers: int) -> list[str]:
+    """What to say about intervals over so few speakers; nothing where there are enough."""
+    if speakers == 1:
+        return ["One speaker says nothing about others: there are no intervals."]
+    if 1 < speakers < _FEW_SPEAKERS:
+        return [f"With only {speakers} speakers percentile intervals tend to be too narrow."]
+    return []
+
+
+def cell_text(text: str) -> str:
+    """Text that cannot end a table cell or a line, nor start markup."""
+    escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return " ".join(escaped.split())
+
+
+def markdown_table(
+    names: Sequence[str], rows: Iterable[Sequence[str]], texts: Collection[int] = (0,)
+) -> Iterator[str]:
+    """The lines of a Markdown table.
+
+    Args:
+        names: Of the columns.
+        rows: Cells, as many as there are columns.
+        texts: Numbers of the columns that hold text; the others are set to the right.
+    """
+    rules = ["---" if column in texts else "---:" for column in range(len(names))]
+    yield _markdown_row(names)
+    yield f"|{'|'.join(rules)}|"
+    yield from map(_markdown_row, rows)
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(cell_text, cells)) + " |"
+
+
+def csv_table(names: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """A CSV table; what is not a number (NaN), and what a row lacks, is empty.
+
+    Args:
+        names: Of the columns.
+        rows: Column to value.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        known = {k: v for k, v in row.items() if not (isinstance(v, float) and math.isnan(v))}
+        writer.writerow(known)
+    return text.getvalue()
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    """Writes files into a folder, each in one step; the folder is made where missing.
+
+    Args:
+        folder: Where they go.
+        texts: Name of a file to its text.
+    """
+    for name, text in texts.items():
+        with atomic_write(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
