@@ -81,19 +81,19 @@ def extract(
 ) -> int:
     """Extract features into stores; run again to resume, or to mend a damaged store.
 
-    Acoustic extractors: logmel, logmel-pitch, hf:ID_OR_DIR (any transformers speech encoder),
-    wav2vec2-large-robust-12, arrays. Visual extractors: compact-face (faces of a video, no
-    download), efficientnet-b2-affectnet (the paper's, needs vavl[onnx]), hf:ID_OR_DIR (any
-    transformers image model, on faces of a video), arrays. NAME:SOURCE says where weights lie. The
-    stores are OUT/acoustic and OUT/visual.
+    Acoustic extractors: logmel, logmel-pitch, whisper-base (no download), hf:ID_OR_DIR (any
+    transformers speech encoder), wav2vec2-large-robust-12, arrays. Visual extractors: compact-face
+    (faces of a video, no download), efficientnet-b2-affectnet (the paper's, needs vavl[onnx]),
+    hf:ID_OR_DIR (any transformers image model, on faces of a video), arrays. NAME:SOURCE says where
+    weights lie. The stores are OUT/acoustic and OUT/visual.
 
     Args:
         manifest: Utterance table, as written by `vavl prepare`.
         out: Folder for the stores, or an address that fsspec knows, e.g. s3://bucket/stores.
         acoustic: Extractor of the sound; none leaves it out.
         visual: Extractor of the face; none leaves it out.
-        layer: Hidden layer to take from an hf: speech encoder, by default the last. Given several
-            times, the layers stand side by side.
+        layer: Hidden layer to take from whisper-base, by default 2, 3 and 4, or from an hf: speech
+            encoder, by default the last. Given several times, the layers stand side by side.
         normalization: Of the waveform: zero mean and unit variance per clip; by the statistics of
             the training clips of a partition; or none.
         partition: For --normalization corpus: the partition (JSON) whose training clips count.

@@ -226,6 +226,11 @@ class WaveformExtractor(ABC):
             InputError: The waveform is not one-dimensional, empty, or not finite.
             MediaError: The features are not finite.
         """
+        conditioned = self._conditioned(waveform, sampling_rate_hz)
+        return self._checked(self._features(conditioned), conditioned)
+
+    def _conditioned(self, waveform: ArrayLike, sampling_rate_hz: int) -> NDArray[np.float32]:
+        """Checks a waveform and prepares it: ``(N,)`` samples at 16 kHz for :meth:`_features`."""
         samples = np.asarray(waveform)
         if samples.ndim != 1 or not len(samples):
             raise InputError(
@@ -239,8 +244,12 @@ class WaveformExtractor(ABC):
         if not np.isfinite(samples).all():
             raise InputError("waveform: expected finite samples, got NaN or infinite ones")
         samples = resample(samples.astype(np.float32, copy=False), sampling_rate_hz)
-        conditioned = self.conditioning.apply(samples)
-        features = self._features(conditioned)
+        return self.conditioning.apply(samples)
+
+    def _checked(
+        self, features: NDArray[np.float32], conditioned: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Refuses features ``(T, D)`` that are not finite, and leaves out silence."""
         if not np.isfinite(features).all():
             raise MediaError(
                 f"{self.spec.extractor}: the features of this clip are not finite; "
