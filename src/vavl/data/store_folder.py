@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from vavl.errors import InputError, StoreError
-from vavl.system.atomic import atomic_write
+from vavl.system.atomic import atomic_write, remove_leftovers
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,7 @@ class StoreFolder:
         if folder.exists() and not folder.is_dir():
             raise StoreError(f"{folder}: expected a folder for the features, got a file")
         folder.mkdir(parents=True, exist_ok=True)
-        for part in folder.glob(".*.part*"):
-            with suppress(OSError):  # gone meanwhile, or still open on Windows
-                # A younger one may belong to a living writer.
-                if time.time() - part.stat().st_mtime > 3600:
-                    part.unlink()
+        remove_leftovers(folder)
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each file, in the order of their names; none where there is no folder."""

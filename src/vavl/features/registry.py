@@ -210,8 +210,13 @@ def _parameters(builder: Builder) -> list[str]:
     names: list[str] = []
     for name, parameter in inspect.signature(builder, eval_str=True).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
-            [options] = get_args(parameter.annotation)  # Unpack[...Options]
-            names += options.__annotations__
+            options = get_args(parameter.annotation)  # Unpack[...Options]
+            if len(options) != 1 or not hasattr(options[0], "__annotations__"):
+                raise InputError(
+                    f"{builder}: expected **{name}: Unpack[...] of a TypedDict that names the "
+                    f"options, got {parameter}"
+                )
+            names += options[0].__annotations__
         else:
             names.append(name)
     return names

@@ -1,4 +1,8 @@
-"""Files that are either complete or not there: written beside their place, then renamed."""
+"""Files that are either complete or not there: written beside their place, then renamed.
+
+A process that is killed while it writes leaves its temporary file. The next process that writes
+into the same folder removes it.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,21 @@ import json
 import os
 import secrets
 import shutil
+import socket
+import sys
+import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from vavl.errors import StoreError
+
+_MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+_OLD_S = 3600
+"""A temporary file of another machine is left over when nobody has written to it for so long."""
 
 
 @contextmanager
@@ -32,9 +45,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile.mkstemp: its files are private to their owner, also after the rename. The name
-    # does not repeat the target's, which may already be as long as a file system allows.
-    temporary = path.parent / f".{secrets.token_hex(8)}.part{path.suffix}"
+    temporary = _temporary(path.parent, path.suffix)
     try:
         yield temporary
         os.replace(temporary, path)  # noqa: PTH105 - says what it does; Path.replace is the same call
@@ -57,8 +68,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         ['notes.txt']
     """
     path = Path(path)
-    temporary = path.parent / f".{secrets.token_hex(8)}.part"
-    temporary.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path.parent)
+    temporary.mkdir()
     try:
         yield temporary
         if path.is_dir():
@@ -66,6 +78,51 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(folder: Path, suffix: str = "") -> Path:
+    """A new name in a folder, from which dead processes' temporary files are removed first."""
+    _remove_leftovers_once(folder, os.getpid())
+    # Not tempfile.mkstemp: its files are private to their owner, also after the rename. The name
+    # does not repeat the target's, which may already be as long as a file system allows.
+    return folder / f".{_MACHINE}-{os.getpid()}-{secrets.token_hex(8)}.part{suffix}"
+
+
+@lru_cache(maxsize=4096)
+def _remove_leftovers_once(folder: Path, _process: int) -> None:
+    """Once per folder and process: a forked process asks again."""
+    remove_leftovers(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files that dead processes have left in a folder.
+
+    Those of a process of this machine that lives stay. Those of other machines, and of releases
+    whose names do not tell the process, go when nobody has written to them for an hour.
+    """
+    for path in folder.glob(".*.part*"):
+        try:
+            if not _is_left_over(path):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        except OSError:
+            continue  # another process has just renamed or removed it, or may alone do so
+
+
+def _is_left_over(path: Path) -> bool:
+    machine, *process = path.name.lstrip(".").split("-")
+    if machine == _MACHINE and process and process[0].isdigit() and sys.platform != "win32":
+        try:
+            os.kill(int(process[0]), 0)  # asks whether it lives; on Windows it would end it
+        except ProcessLookupError:
+            return True
+        except OSError:  # it lives and belongs to somebody else
+            return False
+        return False
+    return time.time() - path.stat().st_mtime > _OLD_S
 
 
 def write_json(path: Path, schema_version: int, content: Mapping[str, Any]) -> None:
