@@ -133,3 +133,9 @@ def test_names_that_cannot_be_registered(name: str) -> None:
         register_extractor("acoustic", name, Ones)
     with pytest.raises(InputError, match="modality"):
         register_extractor("audiovisual", "ones", Ones)
+
+
+def test_options_without_names_are_refused() -> None:
+    register_extractor("acoustic", "nameless", lambda **options: LogMel())
+    with pytest.raises(InputError, match=r"expected \*\*options: Unpack"):
+        build_extractor("acoustic", "nameless")
