@@ -51,6 +51,7 @@ def test_it_needs_no_heavy_library() -> None:
         "vavl.load().predict(audio=np.ones(16000, np.float32) * np.sin(np.arange(16000)),\n"
         "                    frames=np.zeros((9, 60, 60, 3), np.uint8))\n"
         "heavy = {'transformers', 'onnxruntime', 'sklearn', 'matplotlib', 'lightning_fabric'}\n"
+        "heavy |= {'fsspec', 'pyarrow', 'scipy'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

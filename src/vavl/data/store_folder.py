@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
-
 from vavl.errors import InputError, StoreError
 from vavl.system.atomic import atomic_write, remove_leftovers
 
@@ -131,6 +128,8 @@ class StoreFolder:
     def _opened(self) -> Iterator[tuple[Any, str]]:
         """The file system, of this process, and the path in it; says where a call failed."""
         if self.is_local:  # not to be read as an address: it may hold "::"
+            from fsspec.implementations.local import LocalFileSystem
+
             yield LocalFileSystem(), self.address.rstrip("/")
             return
         file_system, root = _file_system(self.address)
@@ -159,6 +158,8 @@ def open_folder(path: str | os.PathLike[str]) -> StoreFolder:
     if "://" not in text:
         return StoreFolder(str(Path(text).absolute()), is_local=True)
     file_system, root = _file_system(text)
+    from fsspec.implementations.local import LocalFileSystem
+
     if type(file_system) is LocalFileSystem:  # file://
         return StoreFolder(str(Path(root)), is_local=True)
     return StoreFolder(text, is_local=False)
@@ -174,6 +175,8 @@ def cache_folder() -> Path:
 
 
 def _file_system(address: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs  # here, since predicting a clip opens no store
+
     try:
         file_system, root = url_to_fs(address)  # fsspec keeps one for each process
     except (ImportError, ValueError) as error:
