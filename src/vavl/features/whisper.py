@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from vavl.errors import InputError
 from vavl.features.waveform import Conditioning, ConditioningOptions, WaveformExtractor, padded
 from vavl.media.audio import SAMPLING_RATE_HZ
+from vavl.system.device import usable_device
 from vavl.types import FeatureSpec, Modality
 
 LAYERS = 4
@@ -294,7 +295,7 @@ class WhisperBase(WaveformExtractor):
     ) -> None:
         self.conditioning = Conditioning(**conditioning)
         self._layers = _checked_layers(layer)
-        self._device = _usable_device(device)
+        self._device = usable_device(device)
         self.spec = FeatureSpec(
             modality=Modality.ACOUSTIC,
             extractor=self.name,
@@ -377,22 +378,6 @@ def _checked_layers(layer: int | Sequence[int]) -> tuple[int, ...]:
     if len(set(layers)) < len(layers):
         raise InputError(f"layer: expected each layer once, got {layer!r}")
     return layers
-
-
-def _usable_device(name: str) -> torch.device:
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"device: {name!r} cannot be used here ({reason}); expected auto, cpu, cuda, cuda:N or "
-            "mps"
-        ) from None
-    return device
 
 
 def _weights() -> bytes:

@@ -33,6 +33,7 @@ from vavl.inference.reader import FRAME_RATE_HZ, FeatureArrays, Reader
 from vavl.inference.windows import HOP_S, LONGEST_S, WINDOW_S, ClipStreams, Window, cut_clip
 from vavl.media.audio import SAMPLING_RATE_HZ
 from vavl.models.base import EmotionModel
+from vavl.system.device import usable_device
 from vavl.system.memory import release_memory
 from vavl.types import FeatureSpec, Modality, Prediction, TimedPrediction, what_it_takes
 
@@ -69,7 +70,7 @@ class Recognizer:
         device: str = "cpu",
     ) -> None:
         if isinstance(model, EmotionModel):
-            self.device = _usable_device(device)
+            self.device = usable_device(device)
             model = model.to(self.device).eval()
         elif device in ("cpu", "auto"):
             self.device = torch.device("cpu")
@@ -389,19 +390,3 @@ def _told(steps: Iterator[FaceStep], on_step: Callable[[FaceStep], None]) -> Ite
     for step in steps:
         on_step(step)
         yield step
-
-
-def _usable_device(name: str) -> torch.device:
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"device: {name!r} cannot be used here ({reason}); expected auto, cpu, cuda, cuda:N or "
-            "mps"
-        ) from None
-    return device
