@@ -24,6 +24,7 @@ CROSSMODAL = {"width": 8, "heads": 2}
 TINY: dict[str, dict[str, Any]] = {
     "vavl": CONFORMER,
     "vavl+": CONFORMER,
+    "linear": {},
     "acoustic-conformer": CONFORMER,
     "visual-conformer": CONFORMER,
     "averaging": CONFORMER,

@@ -81,5 +81,5 @@ def with_statistics(model: nn.Module) -> None:
                 buffer.normal_()
             elif name.endswith(("running_var", "scale")):
                 buffer.uniform_(0.5, 2.0)
-            elif name.endswith(("statistics.weight", "statistics.bias")):
+            elif name.endswith((".weight", ".bias")):  # of a statistics head
                 buffer.normal_().mul_(0.1)

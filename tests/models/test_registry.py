@@ -37,6 +37,7 @@ BLOCK, HEAD = 6_323_200, 395_526  # of VAVL's conformers and heads, width 512
 PUBLISHED = {
     "vavl": 53_884_818,
     "vavl+": 53_884_818,  # what is linear in the statistics is fitted, and no parameter
+    "linear": 2,  # likewise: how much sound and face count
     "acoustic-conformer": 19_046_912 + 2 * BLOCK + HEAD,
     "visual-conformer": 19_066_112 + 2 * BLOCK + HEAD,
     "averaging": 19_046_912 + 19_066_112 + 4 * BLOCK + 2 * HEAD,

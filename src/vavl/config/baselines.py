@@ -24,6 +24,20 @@ from vavl.types import Modality
 _TOGETHER = (Modality.AUDIOVISUAL,)
 
 
+class LinearSizes(Sizes):
+    """Linear models of mean and deviation over time."""
+
+    presets: ClassVar[Presets] = {"paper": {}, "small": {}}
+
+    name: Literal["linear"] = "linear"
+    inverse_penalty: float = Field(default=0.03, gt=0)
+    """How little large weights cost, as ``C`` of scikit-learn; it is VAVL+'s."""
+
+
+class LinearConfig(LinearSizes, ModelConfig):
+    """What the linear models are built from."""
+
+
 class DeepConformerSizes(ConformerSizes):
     """Sizes of conformers as deep as VAVL's encoder and shared layers together."""
 

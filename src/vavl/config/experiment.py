@@ -40,6 +40,7 @@ from vavl.types import Modality, what_it_takes
 _MODELS: tuple[type[ModelConfig], ...] = (
     VAVLConfig,
     VAVLPlusConfig,
+    baselines.LinearConfig,
     baselines.AcousticConformerConfig,
     baselines.VisualConformerConfig,
     baselines.AveragingConfig,
@@ -91,6 +92,7 @@ def _read_model(table: object, read: ValidatorFunctionWrapHandler) -> Sizes:
 ModelSizes = Annotated[
     VAVLSizes
     | VAVLPlusSizes
+    | baselines.LinearSizes
     | baselines.AcousticConformerSizes
     | baselines.VisualConformerSizes
     | baselines.AveragingSizes

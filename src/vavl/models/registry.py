@@ -8,6 +8,7 @@ from vavl.config.models import ModelConfig
 from vavl.models.base import EmotionModel
 from vavl.models.baselines.auxformer import AuxFormer
 from vavl.models.baselines.early_late import Concatenation, Conformers
+from vavl.models.baselines.linear import Linear
 from vavl.models.baselines.mult import MulT
 from vavl.models.baselines.sfav import SFAV
 from vavl.models.baselines.uavm import UAVM
@@ -16,6 +17,7 @@ from vavl.models.vavl import VAVL
 
 MODELS: tuple[type[EmotionModel], ...] = (
     VAVL,
+    Linear,
     Conformers,
     Concatenation,
     MulT,
