@@ -17,7 +17,7 @@ import vavl
 from vavl.errors import InputError, MediaError, StoreError
 from vavl.inference import ClipFiles, find_files, group_files, predict_many
 from vavl.inference.many import RECORDS_FILE
-from vavl.models.pretrained import write_features
+from vavl.models.pretrained import Calibration, write_calibration, write_features
 from vavl.types import Modality
 
 
@@ -104,6 +104,27 @@ def test_other_predictions_are_not_mixed_in(
     (tmp_path / "out" / RECORDS_FILE).write_text(json.dumps({"model": model}) + "\nnot json\n")
     with pytest.raises(StoreError, match="damaged"):
         predict_many(clips[:2], tmp_path / "out", model=model, progress=False)
+
+
+def test_a_threshold_is_in_the_tables_and_part_of_what_was_asked(
+    clips: list[ClipFiles], model: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="unsure_below"):
+        predict_many(clips[:2], out, model=model, unsure_below=1.5, progress=False)
+    predict_many(clips[:2], out, model=model, unsure_below=0.99, progress=False)
+    for row in read(out / "predictions.csv"):
+        assert row["label"] == "unsure"
+        probabilities = [float(row[name]) for name in ("angry", "happy", "sad")]
+        assert float(row["confidence"]) == max(probabilities) < 0.99
+    with pytest.raises(StoreError, match="holds other predictions"):
+        predict_many(clips[:2], out, model=model, progress=False)
+    folder = shutil.copytree(model, tmp_path / "model")
+    write_calibration(folder, Calibration(unsure_below=0.99))
+    predict_many(clips[:1], tmp_path / "own", model=str(folder), progress=False)
+    predict_many(clips[:1], tmp_path / "0", model=str(folder), unsure_below=0, progress=False)
+    assert read(tmp_path / "own" / "predictions.csv")[0]["label"] == "unsure"
+    assert read(tmp_path / "0" / "predictions.csv")[0]["label"] != "unsure"
 
 
 def test_folders_are_searched_and_frames_are_one_clip(tmp_path: Path) -> None:

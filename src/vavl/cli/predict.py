@@ -21,6 +21,7 @@ def predict(
     /,
     model: Annotated[str, arg(aliases=["-m"])] = "compact",
     profile: Path | None = None,
+    unsure_below: Annotated[float | None, arg(metavar="P")] = None,
     timeline: bool = False,
     plot: Path | None = None,
     overlay: Path | None = None,
@@ -36,11 +37,17 @@ def predict(
     the others go on. With --out, a folder is filled with tables, one line as soon as a clip is
     done; the same command goes on where it was interrupted.
 
+    The confidence is the calibrated probability of the most probable category: of clips like those
+    that it was calibrated on, with a confidence of 0.7, 7 in 10 are right. Below a threshold the
+    emotion is "unsure"; the probabilities are given all the same.
+
     Args:
         paths: Files and folders.
         model: The model of the package, a fold of a run (or a run of one fold), a model folder, an
             exported one, or a hub id.
         profile: What `vavl enrol` has written about the one person in all clips.
+        unsure_below: With a confidence below it, in [0, 1), the emotion is "unsure"; 0 for never.
+            Default: what the model was given, and 0 where it was given none.
         timeline: Predict over time as well, in windows of 2 s every 0.5 s.
         plot: Picture of the probabilities over time (PNG, SVG or PDF); for a single clip.
         overlay: Video with the face and the emotion drawn on it (mp4); for a single clip.
@@ -75,12 +82,13 @@ def predict(
             workers=workers,
             device=device,
             speaker=speaker,
+            unsure_below=unsure_below,
         )
         print(f"{report.summary()} -> {out}")
         if report.failed:
             print(f"  reasons: {out / 'failures.csv'}", file=sys.stderr)
         return EXIT_PARTIAL if report.failed else EXIT_OK
-    recognizer = load(model, device=device)
+    recognizer = load(model, device=device, unsure_below=unsure_below)
     if speaker is not None:
         recognizer.profile_of(speaker)  # or an error, before any clip
     if plot or overlay:
@@ -167,6 +175,7 @@ def stream(
     audio_pipe: int | None = None,
     speed: float = 1.0,
     profile: Path | None = None,
+    unsure_below: Annotated[float | None, arg(metavar="P")] = None,
     format: Literal["table", "json"] = "table",
     device: str = "cpu",
 ) -> int:
@@ -186,6 +195,7 @@ def stream(
         audio_pipe: Sampling rate in Hz of raw mono samples (s16le) on the standard input.
         speed: Of a file: 2 plays twice as fast.
         profile: What `vavl enrol` has written about the one person in the stream.
+        unsure_below: As for `vavl predict`.
         format: What is printed: a line of a table, or of JSON.
         device: cpu, cuda, ...
     """
@@ -201,7 +211,7 @@ def stream(
     if len(chosen) > 1:
         raise InputError(f"{', '.join(chosen)}: expected one of them, got {len(chosen)}")
     pictures = None if video_pipe is None else _pipe_format(video_pipe)
-    recognizer = load(model, device=device)
+    recognizer = load(model, device=device, unsure_below=unsure_below)
     speaker = None if profile is None else SpeakerProfile.load(profile)
     if speaker is not None:
         recognizer.profile_of(speaker)  # or an error, before any device is opened

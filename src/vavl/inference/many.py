@@ -55,16 +55,23 @@ class _PredictionJob:
     """Predicts one clip after another; arguments as for :func:`predict_many`."""
 
     def __init__(
-        self, model: str | None, *, timeline: bool, device: str, speaker: SpeakerProfile | None
+        self,
+        model: str | None,
+        *,
+        timeline: bool,
+        device: str,
+        speaker: SpeakerProfile | None,
+        unsure_below: float | None,
     ) -> None:
         self.model = model
         self.timeline = timeline
         self.device = device
         self.speaker = speaker
+        self.unsure_below = unsure_below
 
     def load(self) -> None:
         """Loads the model in the process where it runs, and checks that the profile is for it."""
-        self._recognizer = load(self.model, device=self.device)
+        self._recognizer = load(self.model, device=self.device, unsure_below=self.unsure_below)
         if self.speaker is not None:
             self._recognizer.profile_of(self.speaker)
 
@@ -81,6 +88,7 @@ def predict_many(
     workers: int = 0,
     device: str = "cpu",
     speaker: SpeakerProfile | None = None,
+    unsure_below: float | None = None,
     progress: bool = True,
 ) -> BatchReport:
     """Predicts many clips into a folder; the same call goes on where it was interrupted.
@@ -98,10 +106,11 @@ def predict_many(
         workers: Processes, each with one thread; 0 works in this process.
         device: Where the model runs.
         speaker: Profile of the one person in all clips, if there is one.
+        unsure_below: As for :func:`vavl.load`.
         progress: Whether to show a progress bar on standard error.
 
     Raises:
-        InputError: A negative number of workers.
+        InputError: A negative number of workers, or a threshold that is none.
         StoreError: The folder holds predictions of another model or kind.
         VavlError: A worker died, or the model cannot be loaded.
     """
@@ -114,19 +123,23 @@ def predict_many(
     kind: dict[str, Any] = {"model": model or COMPACT, "sha256": weights, "timeline": timeline}
     if speaker is not None:
         kind["speaker"] = speaker.key
+    if unsure_below is not None:
+        kind["unsure_below"] = unsure_below
     known = _read_records(records, kind)
     todo = [clip for clip in clips if known.get(_key(clip), {}).get("files") != _state(clip)]
-    job = _PredictionJob(model, timeline=timeline, device=device, speaker=speaker)
+    job = _PredictionJob(
+        model, timeline=timeline, device=device, speaker=speaker, unsure_below=unsure_below
+    )
     results = run_job(todo, job, workers)
     with records.open("a", encoding="utf-8") as file, closing(results):
-        if not file.tell():
-            _append(file, kind)
         for clip, result in with_progress(results, len(todo), what="predicting", progress=progress):
             record: dict[str, Any] = {"clip": _key(clip), "files": _state(clip)}
             if isinstance(result, Failure):
                 record["error"] = str(result)
             else:
                 record["prediction"] = asdict(result)
+            if not file.tell():  # not before: arguments that cannot be used leave no trace
+                _append(file, kind)
             _append(file, record)
             known[_key(clip)] = record
     asked = [known[_key(clip)] for clip in clips]
@@ -200,6 +213,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "clip": record["clip"],
         "modality": prediction["modality"],
         "label": prediction["label"],
+        "confidence": max(prediction["probabilities"].values(), default=None),
         **prediction["probabilities"],
         **prediction["attributes"],
         "duration_s": prediction["duration_s"],
