@@ -134,7 +134,10 @@ def test_a_stream_of_a_known_person_gives_what_their_file_gives(
 
 
 def test_from_clips_to_a_profile_to_a_prediction(
-    film: Film, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    film: Film,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     path, out = film("clip.wav", audio="pcm_s16le", video=None), tmp_path / "ann.safetensors"
     silent = film("silent.mp4", audio=None)
@@ -155,6 +158,14 @@ def test_from_clips_to_a_profile_to_a_prediction(
     assert cli.run([*batch, "--profile", str(out)]) == 0
     assert cli.run(batch) == 2, "predictions with and without a profile are not mixed"
     assert "holds other predictions" in capsys.readouterr().err
+
+    same = tmp_path / "same"
+    assert predicted("--same-speaker") == predicted("--profile", str(out))
+    assert cli.run([*batch[:2], "--same-speaker", "--out", str(same)]) == 0
+    assert "one clip tells little" in caplog.text
+    assert predicted("--profile", str(same / "speaker.safetensors")) != predicted()
+    assert cli.run([*batch, "--same-speaker", "--profile", str(out)]) == 2
+    assert "--same-speaker, --profile: expected one of them" in capsys.readouterr().err
 
     other = tmp_path / "other.safetensors"
     SpeakerProfile("ann").with_clip({SOUND: np.ones((2, 3))}, {}).save(other)

@@ -21,6 +21,7 @@ def predict(
     /,
     model: Annotated[str, arg(aliases=["-m"])] = "compact",
     profile: Path | None = None,
+    same_speaker: bool = False,
     unsure_below: Annotated[float | None, arg(metavar="P")] = None,
     timeline: bool = False,
     plot: Path | None = None,
@@ -41,11 +42,19 @@ def predict(
     that it was calibrated on, with a confidence of 0.7, 7 in 10 are right. Below a threshold the
     emotion is "unsure"; the probabilities are given all the same.
 
+    With --same-speaker, all clips are of one person. They are read twice: first all of them,
+    without labels, to get to know the person; then each is predicted with what is known. Ten clips
+    or more, of all moods, are best. With --out, what was interrupted while predicting goes on, and
+    an interrupted first reading begins anew. Once clips were added or have changed, another --out
+    is needed: what is known of the person changes all predictions. OUT/speaker.safetensors is then
+    a profile, for --profile on another day: averages of features, personal data.
+
     Args:
         paths: Files and folders.
         model: The model of the package, a fold of a run (or a run of one fold), a model folder, an
             exported one, or a hub id.
         profile: What `vavl enrol` has written about the one person in all clips.
+        same_speaker: All clips are of one person, of whom there is no profile.
         unsure_below: With a confidence below it, in [0, 1), the emotion is "unsure"; 0 for never.
             Default: what the model was given, and 0 where it was given none.
         timeline: Predict over time as well, in windows of 2 s every 0.5 s.
@@ -59,6 +68,7 @@ def predict(
     from vavl.cli.display import print_predictions, print_timelines
     from vavl.data.speakers import SpeakerProfile
     from vavl.inference import load, predict_many
+    from vavl.inference.many import get_to_know
     from vavl.system.processes import with_progress
 
     if out is None and workers:
@@ -67,6 +77,11 @@ def predict(
         raise InputError("--format: expected no --out with it, where all tables are written")
     if timeline and format == "csv":
         raise InputError("--timeline: expected --format table or json, or --out; got csv")
+    if same_speaker and profile is not None:
+        raise InputError(
+            "--same-speaker, --profile: expected one of them, got both; a profile already says who "
+            "it is"
+        )
     clips = _clips(paths)
     if (plot or overlay) and (len(clips) > 1 or out):
         raise InputError(
@@ -82,6 +97,7 @@ def predict(
             workers=workers,
             device=device,
             speaker=speaker,
+            same_speaker=same_speaker,
             unsure_below=unsure_below,
         )
         print(f"{report.summary()} -> {out}")
@@ -91,6 +107,8 @@ def predict(
     recognizer = load(model, device=device, unsure_below=unsure_below)
     if speaker is not None:
         recognizer.profile_of(speaker)  # or an error, before any clip
+    if same_speaker:
+        speaker = get_to_know(clips, lambda: recognizer, progress=len(clips) > 1)
     if plot or overlay:
         from vavl.inference.drawing import illustrate
 
