@@ -13,8 +13,11 @@ import vavl
 from vavl import cli
 from vavl.data.speakers import Moments, SpeakerProfile, towards_training
 from vavl.errors import InputError, MediaError
-from vavl.inference.live import run_stream
+from vavl.inference.live import LiveRecognizer, run_stream
 from vavl.inference.sources import file_at_real_time
+from vavl.inference.windows import cut_clip
+from vavl.media.audio import read_audio
+from vavl.media.video import video_frames
 from vavl.types import Modality, TimedPrediction
 
 Film = Callable[..., Path]
@@ -131,6 +134,67 @@ def test_a_stream_of_a_known_person_gives_what_their_file_gives(
     assert streamed(None) != streamed("ann")
     with pytest.raises(InputError, match=r"speaker: expected one of \['ann'\], got 'bob'"):
         streamed("bob")
+
+
+@pytest.mark.parametrize(
+    ("picture", "starts"),
+    # From 2.0 to 4.2 s there is nothing to hear: without a face, nothing to learn from.
+    [(None, [0.0, 2.5, 4.5]), ("ffv1", [0.0, 2.0, 4.0])],
+)
+def test_a_stream_gets_to_know_the_person_as_by_clips_of_its_windows(
+    fresh: vavl.Recognizer, film: Film, picture: str | None, starts: list[float]
+) -> None:
+    path = film("film.mkv", audio="pcm_s16le", video=picture, seconds=7.3)
+    samples = read_audio(path)
+    samples[32_000:67_200] = 0
+    frames = list(video_frames(path)) if picture else []
+    live = LiveRecognizer(fresh, audio=True, video=bool(frames), adapt=True)
+    seen = live.add_audio(samples) + live.end_audio()
+    for frame in frames:
+        seen += live.add_frame(frame)
+    seen += live.finish()
+    assert len(seen) == 12
+    whole: dict[str, object] = {"audio": samples}
+    if frames:
+        whole |= {"frames": np.stack([frame.pixels for frame in frames]), "frame_rate_hz": 25}
+    windows = [window for _, window in cut_clip(fresh.reader.open(**whole), [(2.0, 0.5)])]
+    clips = [
+        {m.value: x for m, x in fresh.reader.extract(window).items()}
+        for window in windows
+        if window.start_s in starts
+    ]
+    expected = fresh.adapt(clips, speaker="ann")
+    assert live.profile is not None
+    assert live.profile.key == expected.key
+    assert live.profile.clips(SOUND) == (2 if picture else 3)
+    assert live.profile.clips(FACE) == (3 if picture else 0)
+
+
+def test_what_a_stream_has_learned_is_used_from_the_next_window_on(
+    fresh: vavl.Recognizer, film: Film
+) -> None:
+    path = film("film.wav", audio="pcm_s16le", video=None, seconds=5.0)
+    samples = read_audio(path)
+
+    def streamed(**options: object) -> list[dict[str, float]]:
+        seen: list[TimedPrediction] = []
+        events = file_at_real_time(path, math.inf, video=False)
+        run_stream(fresh, events, lambda one, _: seen.append(one), **options)
+        return [one.probabilities for one in seen]
+
+    stranger, known = streamed(), streamed(adapt=True)
+    assert known[0] == stranger[0]
+    for number, clips in ((1, 1), (4, 1), (5, 2), (6, 2)):
+        parts = [{"audio": samples[32_000 * k :][:32_000]} for k in range(clips)]
+        fresh.speakers = {}
+        fresh.adapt(parts, speaker="ann")
+        window = samples[8_000 * number :][:32_000]
+        expected = fresh.predict(audio=window, speaker="ann").probabilities
+        assert known[number] == pytest.approx(expected, abs=1e-5)
+        assert known[number] != pytest.approx(stranger[number], abs=1e-4)
+    profile = fresh.adapt([{"audio": sound(9.0)}], speaker="bob")
+    assert streamed(adapt=True, speaker="bob")[0] == streamed(speaker=profile)[0]
+    assert fresh.speakers["bob"] is profile, "the stream keeps what it learns to itself"
 
 
 def test_from_clips_to_a_profile_to_a_prediction(

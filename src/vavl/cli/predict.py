@@ -193,6 +193,7 @@ def stream(
     audio_pipe: int | None = None,
     speed: float = 1.0,
     profile: Path | None = None,
+    adapt: bool = False,
     unsure_below: Annotated[float | None, arg(metavar="P")] = None,
     format: Literal["table", "json"] = "table",
     device: str = "cpu",
@@ -213,6 +214,9 @@ def stream(
         audio_pipe: Sampling rate in Hz of raw mono samples (s16le) on the standard input.
         speed: Of a file: 2 plays twice as fast.
         profile: What `vavl enrol` has written about the one person in the stream.
+        adapt: Get to know the one person in front on the way, without labels, by every window that
+            does not overlap the one before; with --profile, in addition to it. The first windows
+            are those of a stranger. Nothing is kept.
         unsure_below: As for `vavl predict`.
         format: What is printed: a line of a table, or of JSON.
         device: cpu, cuda, ...
@@ -247,7 +251,7 @@ def stream(
             camera if reader.accepts_video else None, microphone if reader.accepts_audio else None
         )
     with suppress(KeyboardInterrupt):  # nothing is left half done: this is how a stream ends
-        run_stream(recognizer, events, window_printer(format), speaker=speaker)
+        run_stream(recognizer, events, window_printer(format), speaker=speaker, adapt=adapt)
     return EXIT_OK
 
 

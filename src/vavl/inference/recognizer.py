@@ -270,10 +270,19 @@ class Recognizer:
         )
 
     def predict_window(
-        self, window: Window, profile: SpeakerProfile | None = None
+        self,
+        window: Window,
+        profile: SpeakerProfile | None = None,
+        features: FeatureArrays | None = None,
     ) -> TimedPrediction:
-        """Predicts from a span of a clip, as from a clip of its own."""
-        features = self.reader.extract(window)
+        """Predicts from a span of a clip, as from a clip of its own.
+
+        Args:
+            window: Sound and picture of the span.
+            profile: What is known of the person.
+            features: Of the window, where they have been extracted already.
+        """
+        features = self.reader.extract(window) if features is None else features
         found = self._predict_features(features, window.start_s, window.end_s, profile)
         release_memory()  # a file or a stream may go on for hours
         return replace(found, face_share=window.face_share)
