@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from vavl.errors import InputError, all_problems
 from vavl.metrics.categories import UNKNOWN_CATEGORY
 
+_ROUNDING = 1e-6
+"""A softmax in single precision may be above 1 by so much."""
+
 
 @dataclass(frozen=True, eq=False)
 class RiskCoverage:
@@ -85,7 +88,7 @@ def _checked(
             f"labels: expected indices from 0 to {rows.shape[1] - 1}, or -1 where unknown, got "
             f"{truth.min()} to {truth.max()}"
         )
-    if not ((rows >= 0) & (rows <= 1)).all():  # NaN is neither
+    if not ((rows >= 0) & (rows <= 1 + _ROUNDING)).all():  # NaN is neither
         problems.append("probabilities: expected numbers in [0, 1], got others; logits, or NaN?")
     if problems:
         raise InputError(all_problems("risk_coverage", problems))
