@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -195,6 +197,23 @@ def test_what_a_stream_has_learned_is_used_from_the_next_window_on(
     profile = fresh.adapt([{"audio": sound(9.0)}], speaker="bob")
     assert streamed(adapt=True, speaker="bob")[0] == streamed(speaker=profile)[0]
     assert fresh.speakers["bob"] is profile, "the stream keeps what it learns to itself"
+
+
+def test_the_command_line_streams_with_what_it_learns(
+    film: Film, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = film("clip.wav", audio="pcm_s16le", video=None, seconds=5.0)
+
+    def streamed(*more: str) -> list[dict[str, Any]]:
+        command = ["stream", str(path), "--speed", "1000", "--format", "json", *more]
+        assert cli.run(command) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    plain, known = streamed(), streamed("--adapt", "--unsure-below", "0.9999")
+    assert known[0]["probabilities"] == plain[0]["probabilities"]
+    assert known[-1]["probabilities"] != plain[-1]["probabilities"]
+    assert {window["label"] for window in known} == {"unsure"}
+    assert all(w["confidence"] == max(w["probabilities"].values()) for w in known)
 
 
 def test_from_clips_to_a_profile_to_a_prediction(
