@@ -38,7 +38,7 @@ from vavl.features.compact_face import CLASSES, CompactFaceFeatures
 from vavl.features.extract import extract
 from vavl.features.registry import build_extractor
 from vavl.metrics import accuracy, confusion_matrix, uar
-from vavl.models.pretrained import write_calibration, write_features, write_model
+from vavl.models.pretrained import Calibration, write_calibration, write_features, write_model
 from vavl.models.sequences import Sequences
 from vavl.models.vavl import VAVL, Unimodal
 from vavl.training.loop import learning_rate
@@ -319,7 +319,7 @@ def main() -> None:
     )  # what is scored is what is shipped, rounding included
     temperatures = fit_temperatures(model, data)
     write_features(options.out, data.specs)
-    write_calibration(options.out, temperatures)
+    write_calibration(options.out, Calibration(temperatures))
     splits = ("development",) if options.development else ("development", "test")
     scores = {split: score(model, data, split, temperatures) for split in splits}
     scores["parameters"] = sum(parameter.numel() for parameter in model.parameters())

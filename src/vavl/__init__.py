@@ -14,9 +14,18 @@ if TYPE_CHECKING:
     from vavl.config.models import VAVLConfig
     from vavl.inference import Recognizer, load
     from vavl.models.vavl import VAVL
-    from vavl.types import Modality, Prediction
+    from vavl.types import UNSURE, Modality, Prediction
 
-__all__ = ["VAVL", "Modality", "Prediction", "Recognizer", "VAVLConfig", "__version__", "load"]
+__all__ = [
+    "UNSURE",
+    "VAVL",
+    "Modality",
+    "Prediction",
+    "Recognizer",
+    "VAVLConfig",
+    "__version__",
+    "load",
+]
 
 __version__ = version("vavl")
 
@@ -25,6 +34,7 @@ __version__ = version("vavl")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
+    "UNSURE": "vavl.types",
     "VAVL": "vavl.models.vavl",
     "VAVLConfig": "vavl.config.models",
     "Modality": "vavl.types",

@@ -25,6 +25,9 @@ class Modality(StrEnum):
     AUDIOVISUAL = "audiovisual"
 
 
+UNSURE = "unsure"
+"""Label of a prediction whose confidence lies below the threshold of the recogniser."""
+
 STREAMS = (Modality.ACOUSTIC, Modality.VISUAL)
 """The modalities that are read from a clip, in the order used everywhere."""
 
@@ -150,7 +153,10 @@ class TimedPrediction:
         start_s: Beginning of the span in seconds.
         end_s: Its end.
         modality: What the prediction was made from; None where there is neither sound nor a face.
-        label: Most probable category, or None for a model of attributes only, or for no modality.
+        label: Most probable category; :data:`UNSURE` where its probability is below the threshold;
+            or None for a model of attributes only, or for no modality.
+        confidence: Calibrated probability of the most probable category, whatever the label says;
+            ``max(probabilities, key=probabilities.get)`` is that category. None without categories.
         probabilities: Category to probability, summing to 1; empty without categories.
         attributes: Attribute to value in [0, 1]; empty without attributes.
         face_share: Share of the span in which a face is seen, or None without a picture.
@@ -160,9 +166,13 @@ class TimedPrediction:
     end_s: float
     modality: Modality | None
     label: str | None
+    confidence: float | None = field(init=False)
     probabilities: dict[str, float]
     attributes: dict[str, float]
     face_share: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "confidence", max(self.probabilities.values(), default=None))
 
 
 @dataclass(frozen=True)
@@ -172,7 +182,9 @@ class Prediction:
     Attributes:
         name: File name or utterance id.
         modality: What the prediction was made from.
-        label: Most probable category, or None for a model of attributes only.
+        label: Most probable category; :data:`UNSURE` where its probability is below the threshold;
+            or None for a model of attributes only.
+        confidence: As in :class:`TimedPrediction`; of the mean over the parts of a long clip.
         probabilities: Category to probability, summing to 1; empty without categories.
         attributes: Attribute to value in [0, 1]; empty without attributes.
         duration_s: Length of the clip in seconds, or None where it is not known.
@@ -184,9 +196,13 @@ class Prediction:
     name: str
     modality: Modality
     label: str | None
+    confidence: float | None = field(init=False)
     probabilities: dict[str, float]
     attributes: dict[str, float]
     duration_s: float | None = None
     face_share: float | None = None
     warnings: tuple[str, ...] = ()
     timeline: tuple[TimedPrediction, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "confidence", max(self.probabilities.values(), default=None))

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import json
 
 import pytest
 from evaluation.conftest import make_table
 from rich.console import Console
 
-from vavl.cli.display import print_predictions, print_scores
+from vavl.cli.display import (
+    print_predictions,
+    print_scores,
+    print_timelines,
+    window_printer,
+)
 from vavl.evaluation.scores import evaluate_tables
 from vavl.evaluation.wording import number
-from vavl.types import Modality, Prediction
+from vavl.types import UNSURE, Modality, Prediction, TimedPrediction
 
 
 def test_in_a_file_every_clip_has_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,8 +36,37 @@ def test_in_a_file_every_clip_has_a_line_of_its_own(capsys: pytest.CaptureFixtur
     ]
     print_predictions(clips, "table")
     header, *lines = capsys.readouterr().out.splitlines()
-    assert header.split() == ["clip", "emotion", "probability", "others", "from", "notes"]
+    assert header.split() == ["clip", "emotion", "confidence", "others", "from", "notes"]
     assert [line.split()[0] for line in lines] == names
+
+
+def test_unsure_is_shown_with_its_confidence_and_what_it_may_be(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = (Modality.ACOUSTIC, UNSURE, {"happy": 0.30, "sad": 0.45, "angry": 0.25}, {})
+    windows = (TimedPrediction(0.0, 2.0, *found), TimedPrediction(0.5, 2.5, None, None, {}, {}))
+    clip = Prediction("a", *found, timeline=windows)
+    print_predictions([clip], "table")
+    assert "unsure 0.45 sad 0.45, happy 0.30 acoustic" in _words(capsys)
+    print_timelines([clip])
+    assert "0.0 s 2.0 s unsure 0.450 acoustic" in _words(capsys)
+    print_predictions([clip], "json")
+    [shown] = json.loads(capsys.readouterr().out)
+    for part in (shown, shown["timeline"][0]):
+        assert (part["label"], part["confidence"]) == ("unsure", 0.45)
+        assert part["probabilities"] == found[2]
+    assert shown["timeline"][1]["confidence"] is None
+    print_predictions([clip], "csv")
+    [row] = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (row["label"], row["confidence"], row["sad"]) == ("unsure", "0.450000", "0.450000")
+    window_printer("table")(windows[0], 0.1)
+    assert "2.0s unsure 0.450 acoustic" in _words(capsys)
+    window_printer("json")(windows[0], 0.1)
+    assert json.loads(capsys.readouterr().out)["confidence"] == 0.45
+
+
+def _words(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -20,8 +20,9 @@ from vavl.evaluation.bootstrap import Interval
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.report import notes, to_csv, to_markdown, write_report
 from vavl.evaluation.scores import evaluate_tables
-from vavl.evaluation.views import View
+from vavl.evaluation.views import View, view_outputs
 from vavl.evaluation.wording import number
+from vavl.metrics import risk_coverage
 
 Make = Callable[..., PredictionTable]
 VOID = {"meta", "br", "link", "img"}
@@ -294,6 +295,15 @@ def test_pictures_leave_the_settings_of_matplotlib_alone() -> None:
     before = dict(mpl.rcParams)
     plots.recall_bars({View.VISUAL: [Interval(float("nan"), 0, 1)]}, ["a"])
     assert dict(mpl.rcParams) == before
+
+
+def test_the_page_tells_risk_against_coverage(full_page: str, full_table: PredictionTable) -> None:
+    assert "Risk against coverage for each view" in full_page
+    for view in (View.ACOUSTIC, View.VISUAL, View.AUDIOVISUAL):
+        found = view_outputs(full_table, view)
+        kept = found.present
+        curve = risk_coverage(full_table.category_targets[kept], found.probabilities[kept])
+        assert f"{view} {number(curve.aurc)}" in full_page
 
 
 def test_few_clips_are_points_and_many_are_cells() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,7 +17,8 @@ from vavl.inference.drawing import Overlay, SeenFace, draw_overlay, illustrate, 
 from vavl.media.audio import read_audio
 from vavl.media.container import media_info
 from vavl.media.video import video_frames
-from vavl.types import Modality, Prediction, TimedPrediction
+from vavl.system.plotting import LINE
+from vavl.types import UNSURE, Modality, Prediction, TimedPrediction
 
 
 def clip(path: Path) -> ClipFiles:
@@ -142,6 +144,21 @@ def test_plot_is_written_in_every_known_form(tmp_path, suffix) -> None:
     if suffix == "svg":
         text = "".join(ElementTree.parse(path).getroot().itertext())
         assert all(part in text for part in ("clip: sad 80%, from the face", "happy", "67%"))
+
+
+def test_unsure_is_written_and_stands_on_grey(tmp_path) -> None:
+    unsure = TimedPrediction(0.5, 2.5, Modality.VISUAL, UNSURE, {"sad": 0.4, "happy": 0.3}, {})
+    assert Overlay([unsure], []).text(1.5) == "unsure"
+    plots = {}
+    for middle in (unsure, window(0.5, "happy")):
+        prediction = replace(said(window(0, "sad"), middle, window(1, "happy")), label=middle.label)
+        plot_timeline(prediction, tmp_path / "plot.svg")
+        root = ElementTree.parse(tmp_path / "plot.svg").getroot()
+        text = " ".join(root.itertext())
+        assert ("clip: unsure, from the face" in text) == (middle is unsure)
+        shapes = [path.get("style") or "" for path in root.iter("{http://www.w3.org/2000/svg}path")]
+        plots[middle.label] = sum(f"fill: {LINE}" in style for style in shapes)
+    assert plots["unsure"] == plots["happy"] + 1
 
 
 def test_plot_of_many_names_and_one_window(tmp_path) -> None:

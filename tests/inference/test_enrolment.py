@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,11 @@ import vavl
 from vavl import cli
 from vavl.data.speakers import Moments, SpeakerProfile, towards_training
 from vavl.errors import InputError, MediaError
-from vavl.inference.live import run_stream
+from vavl.inference.live import LiveRecognizer, run_stream
 from vavl.inference.sources import file_at_real_time
+from vavl.inference.windows import cut_clip
+from vavl.media.audio import read_audio
+from vavl.media.video import video_frames
 from vavl.types import Modality, TimedPrediction
 
 Film = Callable[..., Path]
@@ -133,8 +138,89 @@ def test_a_stream_of_a_known_person_gives_what_their_file_gives(
         streamed("bob")
 
 
+@pytest.mark.parametrize(
+    ("picture", "starts"),
+    # From 2.0 to 4.2 s there is nothing to hear: without a face, nothing to learn from.
+    [(None, [0.0, 2.5, 4.5]), ("ffv1", [0.0, 2.0, 4.0])],
+)
+def test_a_stream_gets_to_know_the_person_as_by_clips_of_its_windows(
+    fresh: vavl.Recognizer, film: Film, picture: str | None, starts: list[float]
+) -> None:
+    path = film("film.mkv", audio="pcm_s16le", video=picture, seconds=7.3)
+    samples = read_audio(path)
+    samples[32_000:67_200] = 0
+    frames = list(video_frames(path)) if picture else []
+    live = LiveRecognizer(fresh, audio=True, video=bool(frames), adapt=True)
+    seen = live.add_audio(samples) + live.end_audio()
+    for frame in frames:
+        seen += live.add_frame(frame)
+    seen += live.finish()
+    assert len(seen) == 12
+    whole: dict[str, object] = {"audio": samples}
+    if frames:
+        whole |= {"frames": np.stack([frame.pixels for frame in frames]), "frame_rate_hz": 25}
+    windows = [window for _, window in cut_clip(fresh.reader.open(**whole), [(2.0, 0.5)])]
+    clips = [
+        {m.value: x for m, x in fresh.reader.extract(window).items()}
+        for window in windows
+        if window.start_s in starts
+    ]
+    expected = fresh.adapt(clips, speaker="ann")
+    assert live.profile is not None
+    assert live.profile.key == expected.key
+    assert live.profile.clips(SOUND) == (2 if picture else 3)
+    assert live.profile.clips(FACE) == (3 if picture else 0)
+
+
+def test_what_a_stream_has_learned_is_used_from_the_next_window_on(
+    fresh: vavl.Recognizer, film: Film
+) -> None:
+    path = film("film.wav", audio="pcm_s16le", video=None, seconds=5.0)
+    samples = read_audio(path)
+
+    def streamed(**options: object) -> list[dict[str, float]]:
+        seen: list[TimedPrediction] = []
+        events = file_at_real_time(path, math.inf, video=False)
+        run_stream(fresh, events, lambda one, _: seen.append(one), **options)
+        return [one.probabilities for one in seen]
+
+    stranger, known = streamed(), streamed(adapt=True)
+    assert known[0] == stranger[0]
+    for number, clips in ((1, 1), (4, 1), (5, 2), (6, 2)):
+        parts = [{"audio": samples[32_000 * k :][:32_000]} for k in range(clips)]
+        fresh.speakers = {}
+        fresh.adapt(parts, speaker="ann")
+        window = samples[8_000 * number :][:32_000]
+        expected = fresh.predict(audio=window, speaker="ann").probabilities
+        assert known[number] == pytest.approx(expected, abs=1e-5)
+        assert known[number] != pytest.approx(stranger[number], abs=1e-4)
+    profile = fresh.adapt([{"audio": sound(9.0)}], speaker="bob")
+    assert streamed(adapt=True, speaker="bob")[0] == streamed(speaker=profile)[0]
+    assert fresh.speakers["bob"] is profile, "the stream keeps what it learns to itself"
+
+
+def test_the_command_line_streams_with_what_it_learns(
+    film: Film, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = film("clip.wav", audio="pcm_s16le", video=None, seconds=5.0)
+
+    def streamed(*more: str) -> list[dict[str, Any]]:
+        command = ["stream", str(path), "--speed", "1000", "--format", "json", *more]
+        assert cli.run(command) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    plain, known = streamed(), streamed("--adapt", "--unsure-below", "0.9999")
+    assert known[0]["probabilities"] == plain[0]["probabilities"]
+    assert known[-1]["probabilities"] != plain[-1]["probabilities"]
+    assert {window["label"] for window in known} == {"unsure"}
+    assert all(w["confidence"] == max(w["probabilities"].values()) for w in known)
+
+
 def test_from_clips_to_a_profile_to_a_prediction(
-    film: Film, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    film: Film,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     path, out = film("clip.wav", audio="pcm_s16le", video=None), tmp_path / "ann.safetensors"
     silent = film("silent.mp4", audio=None)
@@ -155,6 +241,14 @@ def test_from_clips_to_a_profile_to_a_prediction(
     assert cli.run([*batch, "--profile", str(out)]) == 0
     assert cli.run(batch) == 2, "predictions with and without a profile are not mixed"
     assert "holds other predictions" in capsys.readouterr().err
+
+    same = tmp_path / "same"
+    assert predicted("--same-speaker") == predicted("--profile", str(out))
+    assert cli.run([*batch[:2], "--same-speaker", "--out", str(same)]) == 0
+    assert "one clip tells little" in caplog.text
+    assert predicted("--profile", str(same / "speaker.safetensors")) != predicted()
+    assert cli.run([*batch, "--same-speaker", "--profile", str(out)]) == 2
+    assert "--same-speaker, --profile: expected one of them" in capsys.readouterr().err
 
     other = tmp_path / "other.safetensors"
     SpeakerProfile("ann").with_clip({SOUND: np.ones((2, 3))}, {}).save(other)

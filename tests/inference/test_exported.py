@@ -23,7 +23,7 @@ from vavl.errors import ExportError, InputError, StoreError
 from vavl.export import export_model
 from vavl.export.graphs import CHECKED_SHAPES, UseGraph, check_graph, example_inputs, quantize_graph
 from vavl.inference.exported import NORMALISATION_FILE, ExportedModel, uses
-from vavl.models.pretrained import write_calibration, write_features
+from vavl.models.pretrained import Calibration, write_calibration, write_features
 from vavl.models.registry import build_model
 from vavl.types import Modality
 
@@ -34,7 +34,8 @@ SPEECH = np.sin(np.arange(48_000) ** 1.1 / 40).astype(np.float32) * 0.2
 def saved(folder: Path, recognizer: vavl.Recognizer) -> Path:
     recognizer.model.save_pretrained(folder)
     write_features(folder, recognizer.features)
-    write_calibration(folder, {Modality.ACOUSTIC: 2.0, Modality.AUDIOVISUAL: 0.7})
+    temperatures = {Modality.ACOUSTIC: 2.0, Modality.AUDIOVISUAL: 0.7}
+    write_calibration(folder, Calibration(temperatures, unsure_below=0.9))
     return folder
 
 
@@ -64,23 +65,29 @@ def test_the_same_recognition_from_media(
     for made in (ours, theirs):
         made.reader.visual_extractor = recognizer.reader.visual_extractor
     assert theirs.categories == ours.categories
+    assert theirs.calibration == ours.calibration
+    assert theirs.calibration.unsure_below == 0.9
     clips = {
         "film": {"path": film(seconds=3.0)},
         "sound": {"audio": SPEECH},
         "picture": {"path": film("silent.mp4", audio=None)},
         "one step": {"acoustic": np.ones((1, 80)), "visual": np.ones((1, 4))},
     }
+    labels = set()
     for arguments in clips.values():
         timeline = "acoustic" not in arguments
         a, b = (made.predict(**arguments, timeline=timeline) for made in (ours, theirs))
         assert b.modality is a.modality
         assert b.label == a.label
+        labels.add(b.label)
         assert b.probabilities == pytest.approx(a.probabilities, abs=1e-4)
         assert b.attributes == pytest.approx(a.attributes, abs=1e-4)
         assert len(b.timeline) == len(a.timeline)
         for ours_window, theirs_window in zip(a.timeline, b.timeline, strict=True):
             assert theirs_window.modality is ours_window.modality
             assert theirs_window.probabilities == pytest.approx(ours_window.probabilities, abs=1e-4)
+    assert vavl.UNSURE in labels
+    assert vavl.load(exported, unsure_below=0).predict(audio=SPEECH).label in ours.categories
 
 
 def test_a_known_speaker_is_predicted_as_by_the_model(model_folder: Path, exported: Path) -> None:

@@ -15,9 +15,16 @@ from safetensors.torch import load_file, save_file
 
 import vavl
 from vavl.errors import InputError, MediaError, StoreError
-from vavl.inference import ClipFiles, find_files, group_files, predict_many
-from vavl.inference.many import RECORDS_FILE
-from vavl.models.pretrained import write_features
+from vavl.inference import (
+    ClipFiles,
+    SpeakerProfile,
+    find_files,
+    group_files,
+    many,
+    predict_many,
+)
+from vavl.inference.many import PROFILE_FILE, RECORDS_FILE
+from vavl.models.pretrained import Calibration, write_calibration, write_features
 from vavl.types import Modality
 
 
@@ -104,6 +111,97 @@ def test_other_predictions_are_not_mixed_in(
     (tmp_path / "out" / RECORDS_FILE).write_text(json.dumps({"model": model}) + "\nnot json\n")
     with pytest.raises(StoreError, match="damaged"):
         predict_many(clips[:2], tmp_path / "out", model=model, progress=False)
+
+
+def test_a_threshold_is_in_the_tables_and_part_of_what_was_asked(
+    clips: list[ClipFiles], model: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="unsure_below"):
+        predict_many(clips[:2], out, model=model, unsure_below=1.5, progress=False)
+    predict_many(clips[:2], out, model=model, unsure_below=0.99, progress=False)
+    for row in read(out / "predictions.csv"):
+        assert row["label"] == "unsure"
+        probabilities = [float(row[name]) for name in ("angry", "happy", "sad")]
+        assert float(row["confidence"]) == max(probabilities) < 0.99
+    with pytest.raises(StoreError, match="holds other predictions"):
+        predict_many(clips[:2], out, model=model, progress=False)
+    folder = shutil.copytree(model, tmp_path / "model")
+    write_calibration(folder, Calibration(unsure_below=0.99))
+    predict_many(clips[:1], tmp_path / "own", model=str(folder), progress=False)
+    predict_many(clips[:1], tmp_path / "0", model=str(folder), unsure_below=0, progress=False)
+    assert read(tmp_path / "own" / "predictions.csv")[0]["label"] == "unsure"
+    assert read(tmp_path / "0" / "predictions.csv")[0]["label"] != "unsure"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_one_person_in_all_clips_is_got_to_know_first(
+    clips: list[ClipFiles],
+    model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+) -> None:
+    some, out = clips[4:10], tmp_path / "out"  # one of them is no sound
+    options = {"model": model, "same_speaker": True, "workers": workers, "progress": False}
+    report = predict_many(some, out, **options)
+    assert (report.predicted, list(report.failed)) == (5, [str(some[3].media)])
+    recognizer = vavl.load(model)
+    good = [clip for clip in some if clip is not some[3]]
+    expected = recognizer.adapt(good, speaker="ann")
+    found = SpeakerProfile.load(out / PROFILE_FILE)
+    assert found.clips(Modality.ACOUSTIC) == 5
+    for part in ("mean", "variance"):
+        ours, theirs = (getattr(p.moments[Modality.ACOUSTIC], part) for p in (found, expected))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+    rows = read(out / "predictions.csv")
+    for row, clip in zip(rows, good, strict=True):
+        known = recognizer.predict_files(clip, speaker="ann").probabilities
+        assert {name: float(row[name]) for name in known} == pytest.approx(known, abs=1e-4)
+        assert known != pytest.approx(recognizer.predict_files(clip).probabilities, abs=1e-3)
+
+    # Killed while predicting: the profile that lies there is used.
+    records = out / RECORDS_FILE
+    lines = records.read_bytes().splitlines(keepends=True)
+    records.write_bytes(b"".join(lines[:3]))
+    with monkeypatch.context() as patch:
+        patch.setattr(many, "get_to_know", None)
+        assert predict_many(list(reversed(some)), out, **options).skipped == 2
+    # Killed before anything was predicted: the clips may be others by now.
+    records.unlink()
+    assert predict_many(good[:2], out, **options).predicted == 2
+    assert SpeakerProfile.load(out / PROFILE_FILE).clips(Modality.ACOUSTIC) == 2
+    # Another clip makes another profile, and so other predictions.
+    for other in (good[:3], good[:1]):
+        with pytest.raises(StoreError, match="holds other predictions"):
+            predict_many(other, out, **options)
+
+
+def test_one_clip_tells_little_and_none_nothing(
+    clips: list[ClipFiles], model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"model": model, "same_speaker": True, "progress": False}
+    predict_many(clips[:2], tmp_path / "two", **options)
+    assert not caplog.text
+    report = predict_many(clips[6:8], tmp_path / "one", **options)  # the other is no sound
+    assert (report.predicted, len(report.failed)) == (1, 1)
+    assert "one clip tells little of a person" in caplog.text
+    assert predict_many(clips[7:8], tmp_path / "none", **options).predicted == 0
+    assert not (tmp_path / "none" / PROFILE_FILE).exists()
+    with pytest.raises(InputError, match="speaker, same_speaker: expected one of them"):
+        predict_many(clips, tmp_path / "x", speaker=SpeakerProfile("ann"), **options)
+
+
+def test_a_clip_with_other_features_is_no_part_of_the_person(
+    clips: list[ClipFiles], model: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "other.acoustic.npy"
+    np.save(path, np.ones((5, 7), np.float32))
+    some = [ClipFiles("other", acoustic=path), *clips[:2]]
+    out = tmp_path / "out"
+    report = predict_many(some, out, model=model, same_speaker=True, progress=False)
+    assert list(report.failed) == [str(path)]
+    assert SpeakerProfile.load(out / PROFILE_FILE).clips(Modality.ACOUSTIC) == 2
 
 
 def test_folders_are_searched_and_frames_are_one_clip(tmp_path: Path) -> None:

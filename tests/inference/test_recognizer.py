@@ -92,6 +92,40 @@ def test_temperatures_change_the_confidence_alone(recognizer: vavl.Recognizer) -
     assert max(after.probabilities.values()) < max(before.probabilities.values())
 
 
+def test_below_the_threshold_the_label_is_unsure_and_the_probabilities_stay(
+    recognizer: vavl.Recognizer, film: Film
+) -> None:
+    path = film(seconds=3.0)
+    plain = recognizer.predict(path, timeline=True)
+    confidences = [plain.confidence, *(window.confidence for window in plain.timeline)]
+    assert confidences == [max(p.probabilities.values()) for p in (plain, *plain.timeline)]
+    threshold = sorted(confidences)[len(confidences) // 2]
+    careful = vavl.Recognizer(recognizer.model, recognizer.features, unsure_below=threshold)
+    careful.reader = recognizer.reader
+    found = careful.predict(path, timeline=True)
+    labels = []
+    for ours, theirs in zip((found, *found.timeline), (plain, *plain.timeline), strict=True):
+        assert ours.probabilities == theirs.probabilities
+        assert ours.confidence == theirs.confidence
+        assert ours.label == (vavl.UNSURE if ours.confidence < threshold else theirs.label)
+        labels.append(ours.label)
+    assert len(set(labels)) == 2  # at the threshold itself it is sure
+    features = {"acoustic": np.ones((5, 80))}
+    never = vavl.Recognizer(recognizer.model, recognizer.features, unsure_below=0.999)
+    assert never.predict(**features).label == "unsure"
+
+
+def test_a_threshold_is_a_probability_and_unsure_no_category(recognizer: vavl.Recognizer) -> None:
+    for wrong in (1.0, -0.1, float("nan")):
+        with pytest.raises(InputError, match=r"unsure_below: expected a probability in \[0, 1\)"):
+            vavl.Recognizer(recognizer.model, unsure_below=wrong)
+    config = recognizer.model.config.model_copy(update={"categories": ("sad", vavl.UNSURE)})
+    model = vavl.VAVL(config)
+    vavl.Recognizer(model)
+    with pytest.raises(InputError, match="the model has a category 'unsure'"):
+        vavl.Recognizer(model, unsure_below=0.5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from vavl.system.processes import usable_cores
-from vavl.types import Prediction, TimedPrediction
+from vavl.types import UNSURE, Prediction, TimedPrediction
 
 if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction needs none of it
     from vavl.evaluation.scores import Evaluation
@@ -94,8 +94,9 @@ def _print_table(predictions: Sequence[Prediction]) -> None:
             {
                 "clip": prediction.name,
                 "emotion": prediction.label or "",
-                "probability": f"{ranked[0][1]:.2f}" if ranked else "",
-                "others": _values(dict(ranked[1:3])),
+                "confidence": f"{ranked[0][1]:.2f}" if ranked else "",
+                # A label that is unsure does not name the most probable category.
+                "others": _values(dict(ranked[prediction.label != UNSURE :][:2])),
                 "attributes": _values(prediction.attributes),
                 "from": prediction.modality,
                 "notes": "; ".join(prediction.warnings),
@@ -105,7 +106,7 @@ def _print_table(predictions: Sequence[Prediction]) -> None:
     # What no clip has is no column: terminals are narrow.
     columns = [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
     for name in columns:
-        table.add_column(name, no_wrap=name in ("emotion", "probability", "from"))
+        table.add_column(name, no_wrap=name in ("emotion", "confidence", "from"))
     for row in rows:
         table.add_row(*(row[name] for name in columns))
     output().print(table)
@@ -117,7 +118,7 @@ def _values(values: Mapping[str, float]) -> str:
 
 def print_timelines(predictions: Sequence[Prediction]) -> None:
     """Prints what was predicted over time, a line per window."""
-    columns = ("from", "to", "emotion", "probability", "attributes", "from", "face")
+    columns = ("from", "to", "emotion", "confidence", "attributes", "from", "face")
     for prediction in predictions:
         table = Table(*columns, box=None)
         for window in prediction.timeline:
@@ -125,7 +126,7 @@ def print_timelines(predictions: Sequence[Prediction]) -> None:
                 f"{window.start_s:.1f} s",
                 f"{window.end_s:.1f} s",
                 window.label or "",
-                _of_label(window),
+                _confidence(window),
                 _values(window.attributes),
                 window.modality or _NOTHING,
                 "" if window.face_share is None else f"{window.face_share:.0%}",
@@ -133,8 +134,8 @@ def print_timelines(predictions: Sequence[Prediction]) -> None:
         output().print(prediction.name, table, sep="\n")
 
 
-def _of_label(window: TimedPrediction) -> str:
-    return "" if window.label is None else f"{window.probabilities[window.label]:.3f}"
+def _confidence(window: TimedPrediction) -> str:
+    return "" if window.confidence is None else f"{window.confidence:.3f}"
 
 
 def _print_json(predictions: Sequence[Prediction]) -> None:
@@ -147,13 +148,15 @@ def _print_csv(predictions: Sequence[Prediction]) -> None:
     first = predictions[0]
     writer = csv.writer(sys.stdout, lineterminator="\n")
     named = [*first.probabilities, *first.attributes]
-    writer.writerow(["name", "modality", "label", *named, "duration_s", "face_share", "warnings"])
+    about = ["name", "modality", "label", "confidence"]
+    writer.writerow([*about, *named, "duration_s", "face_share", "warnings"])
     for prediction in predictions:
-        values = [*prediction.probabilities.values(), *prediction.attributes.values()]
+        numbers = [prediction.confidence, *prediction.probabilities.values()]
+        numbers += prediction.attributes.values()
         writer.writerow(
             [
                 *(prediction.name, prediction.modality, prediction.label),
-                *(f"{value:.6f}" for value in values),
+                *("" if value is None else f"{value:.6f}" for value in numbers),
                 *(prediction.duration_s, prediction.face_share, "; ".join(prediction.warnings)),
             ]
         )
@@ -162,16 +165,15 @@ def _print_csv(predictions: Sequence[Prediction]) -> None:
 def window_printer(form: Literal["table", "json"]) -> Callable[[TimedPrediction, float], None]:
     """What prints a window of a live stream on a line of its own, at once."""
     if form == "table":
-        print(f"{'from':>8} {'to':>8}  {'emotion':<12} {'prob.':>6}  {'by':<16} {'latency':>8}")
+        print(f"{'from':>8} {'to':>8}  {'emotion':<12} {'conf.':>6}  {'by':<16} {'latency':>8}")
 
     def show(window: TimedPrediction, latency_s: float) -> None:
         if form == "json":
-            top = None if window.label is None else window.probabilities[window.label]
-            line = json.dumps({**asdict(window), "probability": top, "latency_s": latency_s})
+            line = json.dumps({**asdict(window), "latency_s": latency_s})
         else:
             line = (
                 f"{window.start_s:>7.1f}s {window.end_s:>7.1f}s  {window.label or '':<12} "
-                f"{_of_label(window):>6}  {window.modality or _NOTHING:<16} {latency_s:>7.2f}s  "
+                f"{_confidence(window):>6}  {window.modality or _NOTHING:<16} {latency_s:>7.2f}s  "
                 f"{_values(window.attributes)}"
             ).rstrip()
         print(line, flush=True)

@@ -21,6 +21,8 @@ def predict(
     /,
     model: Annotated[str, arg(aliases=["-m"])] = "compact",
     profile: Path | None = None,
+    same_speaker: bool = False,
+    unsure_below: Annotated[float | None, arg(metavar="P")] = None,
     timeline: bool = False,
     plot: Path | None = None,
     overlay: Path | None = None,
@@ -36,11 +38,25 @@ def predict(
     the others go on. With --out, a folder is filled with tables, one line as soon as a clip is
     done; the same command goes on where it was interrupted.
 
+    The confidence is the calibrated probability of the most probable category: of clips like those
+    that it was calibrated on, with a confidence of 0.7, 7 in 10 are right. Below a threshold the
+    emotion is "unsure"; the probabilities are given all the same.
+
+    With --same-speaker, all clips are of one person. They are read twice: first all of them,
+    without labels, to get to know the person; then each is predicted with what is known. Ten clips
+    or more, of all moods, are best. With --out, what was interrupted while predicting goes on, and
+    an interrupted first reading begins anew. Once clips were added or have changed, another --out
+    is needed: what is known of the person changes all predictions. OUT/speaker.safetensors is then
+    a profile, for --profile on another day: averages of features, personal data.
+
     Args:
         paths: Files and folders.
         model: The model of the package, a fold of a run (or a run of one fold), a model folder, an
             exported one, or a hub id.
         profile: What `vavl enrol` has written about the one person in all clips.
+        same_speaker: All clips are of one person, of whom there is no profile.
+        unsure_below: With a confidence below it, in [0, 1), the emotion is "unsure"; 0 for never.
+            Default: what the model was given, and 0 where it was given none.
         timeline: Predict over time as well, in windows of 2 s every 0.5 s.
         plot: Picture of the probabilities over time (PNG, SVG or PDF); for a single clip.
         overlay: Video with the face and the emotion drawn on it (mp4); for a single clip.
@@ -52,6 +68,7 @@ def predict(
     from vavl.cli.display import print_predictions, print_timelines
     from vavl.data.speakers import SpeakerProfile
     from vavl.inference import load, predict_many
+    from vavl.inference.many import get_to_know
     from vavl.system.processes import with_progress
 
     if out is None and workers:
@@ -60,6 +77,11 @@ def predict(
         raise InputError("--format: expected no --out with it, where all tables are written")
     if timeline and format == "csv":
         raise InputError("--timeline: expected --format table or json, or --out; got csv")
+    if same_speaker and profile is not None:
+        raise InputError(
+            "--same-speaker, --profile: expected one of them, got both; a profile already says who "
+            "it is"
+        )
     clips = _clips(paths)
     if (plot or overlay) and (len(clips) > 1 or out):
         raise InputError(
@@ -75,14 +97,18 @@ def predict(
             workers=workers,
             device=device,
             speaker=speaker,
+            same_speaker=same_speaker,
+            unsure_below=unsure_below,
         )
         print(f"{report.summary()} -> {out}")
         if report.failed:
             print(f"  reasons: {out / 'failures.csv'}", file=sys.stderr)
         return EXIT_PARTIAL if report.failed else EXIT_OK
-    recognizer = load(model, device=device)
+    recognizer = load(model, device=device, unsure_below=unsure_below)
     if speaker is not None:
         recognizer.profile_of(speaker)  # or an error, before any clip
+    if same_speaker:
+        speaker = get_to_know(clips, lambda: recognizer, progress=len(clips) > 1)
     if plot or overlay:
         from vavl.inference.drawing import illustrate
 
@@ -167,6 +193,8 @@ def stream(
     audio_pipe: int | None = None,
     speed: float = 1.0,
     profile: Path | None = None,
+    adapt: bool = False,
+    unsure_below: Annotated[float | None, arg(metavar="P")] = None,
     format: Literal["table", "json"] = "table",
     device: str = "cpu",
 ) -> int:
@@ -186,6 +214,10 @@ def stream(
         audio_pipe: Sampling rate in Hz of raw mono samples (s16le) on the standard input.
         speed: Of a file: 2 plays twice as fast.
         profile: What `vavl enrol` has written about the one person in the stream.
+        adapt: Get to know the one person in front on the way, without labels, by every window that
+            does not overlap the one before; with --profile, in addition to it. The first windows
+            are those of a stranger. Nothing is kept.
+        unsure_below: As for `vavl predict`.
         format: What is printed: a line of a table, or of JSON.
         device: cpu, cuda, ...
     """
@@ -201,7 +233,7 @@ def stream(
     if len(chosen) > 1:
         raise InputError(f"{', '.join(chosen)}: expected one of them, got {len(chosen)}")
     pictures = None if video_pipe is None else _pipe_format(video_pipe)
-    recognizer = load(model, device=device)
+    recognizer = load(model, device=device, unsure_below=unsure_below)
     speaker = None if profile is None else SpeakerProfile.load(profile)
     if speaker is not None:
         recognizer.profile_of(speaker)  # or an error, before any device is opened
@@ -219,7 +251,7 @@ def stream(
             camera if reader.accepts_video else None, microphone if reader.accepts_audio else None
         )
     with suppress(KeyboardInterrupt):  # nothing is left half done: this is how a stream ends
-        run_stream(recognizer, events, window_printer(format), speaker=speaker)
+        run_stream(recognizer, events, window_printer(format), speaker=speaker, adapt=adapt)
     return EXIT_OK
 
 

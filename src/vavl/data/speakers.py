@@ -238,11 +238,16 @@ class SpeakerProfile:
         """
         keys = {m: features[m].key if m in features else None for m in sequences}
         self.check(keys, {m: sequence.shape[-1] for m, sequence in sequences.items()})
+        clip = {m: Moments.of_clip(sequence) for m, sequence in sequences.items()}
+        return self + SpeakerProfile(self.speaker, clip, keys)
+
+    def __add__(self, other: SpeakerProfile) -> SpeakerProfile:
+        """All clips of both, as of this speaker; InputError where their features differ."""
+        self.check(other.extractors, {m: len(known.mean) for m, known in other.moments.items()})
         moments = dict(self.moments)
-        for m, sequence in sequences.items():
-            clip = Moments.of_clip(sequence)
-            moments[m] = moments[m] + clip if m in moments else clip
-        return replace(self, moments=moments, extractors={**self.extractors, **keys})
+        for m, known in other.moments.items():
+            moments[m] = moments[m] + known if m in moments else known
+        return replace(self, moments=moments, extractors={**self.extractors, **other.extractors})
 
     def check(self, keys: Mapping[Modality, str | None], sizes: Mapping[Modality, int]) -> None:
         """Raises InputError unless features with these keys and sizes are of the profile's kind."""

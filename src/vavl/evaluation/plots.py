@@ -23,6 +23,7 @@ from vavl.evaluation.bootstrap import Interval
 from vavl.evaluation.scores import MissingCurve
 from vavl.evaluation.views import View
 from vavl.evaluation.wording import measure_name
+from vavl.metrics import RiskCoverage
 from vavl.system.atomic import atomic_write
 from vavl.system.plotting import COLOURS, INK, LINE, MUTED, SETTINGS
 
@@ -50,6 +51,7 @@ _FILE_WIDTH_INCHES = 6.4
 _UNITS_PER_INCH = 72
 _WIDTH = 460
 """Width of a picture in SVG units, which are pixels where the page has room for them."""
+_MOST_POINTS = 200
 
 _SETTINGS = {
     **SETTINGS,
@@ -151,6 +153,23 @@ def recall_bars(recalls: Mapping[View, Sequence[Interval]], categories: Sequence
         axes.set_xlabel("recall")
         _legend(figure, axes)
     return svg("Recall of every category for each view")
+
+
+def risk_lines(curves: Mapping[View, RiskCoverage]) -> str:
+    """Share of wrong predictions among the surest ones, against how many these are, as markup."""
+    with _figure(300) as (figure, svg):
+        axes = figure.subplots()
+        for view, curve in curves.items():
+            # More points than pixels would only make the page larger.
+            shown = np.unique(np.linspace(0, len(curve.risk) - 1, _MOST_POINTS).round().astype(int))
+            coverage, risk = 100 * curve.coverage[shown], curve.risk[shown]
+            axes.plot(coverage, risk, color=_COLOURS[view], label=str(view))
+        axes.set_xlabel("coverage (% of the clips)")
+        axes.set_ylabel("risk")
+        axes.set_xlim(0, 101)
+        axes.set_ylim(bottom=-0.01)
+        _legend(figure, axes)
+    return svg("Risk against coverage for each view")
 
 
 def missing_lines(curves: Sequence[MissingCurve], limits: tuple[float, float]) -> str:

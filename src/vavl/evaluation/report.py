@@ -45,6 +45,7 @@ from vavl.evaluation.wording import (
     with_spread,
     write_texts,
 )
+from vavl.metrics import UNKNOWN_CATEGORY, RiskCoverage, risk_coverage
 from vavl.metrics.sentiment import SENTIMENT_MEASURES
 from vavl.training.run_folder import package_versions
 from vavl.types import Modality
@@ -75,7 +76,7 @@ def write_report(
 
     Args:
         evaluation: What :func:`vavl.evaluation.scores.evaluate_tables` returned for ``tables``.
-        tables: The tables that were evaluated; attribute plots show their clips.
+        tables: The tables that were evaluated; plots of attributes and of risk show their clips.
         out_dir: Folder to write to; made where missing.
         histories: Name of a run to the lines of its ``metrics.jsonl``; may be empty.
         config_text: The configuration as TOML; empty = not shown.
@@ -276,6 +277,7 @@ def _page(
             if len(evaluation.partitions) > 1
         },
         "recalls": _recalls(evaluation),
+        "risks": _risks(tables),
         "confusions": [c for c in evaluation.confusions if c.view in TRAINED_VIEWS],
         "agreements": _agreements(evaluation, tables),
         "missing": _missing(evaluation),
@@ -362,6 +364,21 @@ def _recalls(evaluation: Evaluation) -> dict[str, Any] | None:
     ]
     picture = Markup(plots.recall_bars(by_view, evaluation.categories))
     return {"picture": picture, "views": list(by_view), "rows": rows}
+
+
+def _risks(tables: Sequence[PredictionTable]) -> dict[str, Any] | None:
+    """Risk against coverage of every trained view, all folds and seeds together."""
+    curves: dict[View, RiskCoverage] = {}
+    for view in TRAINED_VIEWS:
+        mine = [t for t in tables if t.categories and view in available_views(t)]
+        outputs = [(t.category_targets, view_outputs(t, view)) for t in mine]
+        if any((targets != UNKNOWN_CATEGORY)[out.present].any() for targets, out in outputs):
+            curves[view] = risk_coverage(
+                np.concatenate([targets[out.present] for targets, out in outputs]),
+                np.concatenate([out.probabilities[out.present] for _, out in outputs]),
+            )
+    areas = [(view, curve.aurc) for view, curve in curves.items()]
+    return {"picture": Markup(plots.risk_lines(curves)), "areas": areas} if curves else None
 
 
 def _agreements(evaluation: Evaluation, tables: Sequence[PredictionTable]) -> list[dict[str, Any]]:

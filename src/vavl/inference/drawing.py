@@ -23,8 +23,8 @@ from vavl.media.container import media_info
 from vavl.media.frames import VideoFrame
 from vavl.media.writing import redraw_video
 from vavl.system.atomic import atomic_write
-from vavl.system.plotting import COLOURS, SETTINGS
-from vavl.types import Prediction, TimedPrediction
+from vavl.system.plotting import COLOURS, LINE, SETTINGS
+from vavl.types import UNSURE, Prediction, TimedPrediction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,6 +112,8 @@ def illustrate(
 def plot_timeline(prediction: Prediction, path: Path) -> None:
     """Plots probabilities, attributes and the share of the face over time.
 
+    Where the label is unsure, there is a grey band behind the probabilities.
+
     Raises:
         InputError: The path ends in none of :data:`PLOT_SUFFIXES`, or there is no timeline.
 
@@ -171,12 +173,14 @@ def _draw(figure: Figure, rows: Sequence[_Row], prediction: Prediction) -> None:
     centres = [(window.start_s + window.end_s) / 2 for window in timeline]
     end_s = max(prediction.duration_s or 0.0, timeline[-1].end_s)
     column = figure.subplots(len(rows), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    edges = [0.0, *((a + b) / 2 for a, b in pairwise(centres)), end_s]
     for axes, row in zip(column, rows, strict=True):
         if row.label == "face":
-            middles = [(a + b) / 2 for a, b in pairwise(centres)]
-            _strip(axes, [0.0, *middles, end_s], row.series["face"], prediction.face_share)
+            _strip(axes, edges, row.series["face"], prediction.face_share)
         else:
             _lines(axes, centres, row)
+        if row.label == "probability":
+            _bands(axes, edges, [window.label == UNSURE for window in timeline])
     column[0].set_title(_title(prediction))
     column[-1].set_xlim(0, end_s)
     column[-1].set_xlabel("time (s)")
@@ -207,6 +211,15 @@ def _lines(axes: Axes, centres: Sequence[float], row: _Row) -> None:
     )
 
 
+def _bands(axes: Axes, edges: Sequence[float], unsure: Sequence[bool]) -> None:
+    """Grey behind the windows that are unsure, with their name where the first one begins."""
+    for (start_s, end_s), is_unsure in zip(pairwise(edges), unsure, strict=True):
+        if is_unsure:
+            axes.axvspan(start_s, end_s, color=LINE, linewidth=0, zorder=0)
+    if any(unsure):
+        axes.text(edges[unsure.index(True)], 1.0, f" {UNSURE}", va="top", fontsize=8)
+
+
 def _strip(
     axes: Axes, edges: Sequence[float], shares: Sequence[float], overall: float | None
 ) -> None:
@@ -221,9 +234,7 @@ def _strip(
 def _title(prediction: Prediction) -> str:
     title = _readable(prediction.name, 60)
     if prediction.label is not None:
-        title += f": {_readable(prediction.label)}"
-    if prediction.label in prediction.probabilities:
-        title += f" {prediction.probabilities[prediction.label]:.0%}"
+        title += f": {_said(prediction)}"
     origin = {"acoustic": "sound", "visual": "the face"}.get(
         prediction.modality, "sound and the face"
     )
@@ -315,9 +326,16 @@ class Overlay:
         return np.asarray(picture)
 
 
+def _said(prediction: Prediction | TimedPrediction) -> str:
+    """The label and its probability; a label that is unsure stands alone."""
+    if prediction.label == UNSURE:
+        return UNSURE
+    return f"{_readable(prediction.label or '')} {prediction.confidence:.0%}"
+
+
 def _text(window: TimedPrediction) -> str:
     if window.label is not None:
-        return f"{window.label} {window.probabilities[window.label]:.0%}"
+        return _said(window)
     return ", ".join(f"{name} {value:.2f}" for name, value in window.attributes.items())
 
 

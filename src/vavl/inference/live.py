@@ -34,11 +34,20 @@ class LiveRecognizer:
 
     Where both sound and picture are announced, a window is complete when both have reached its end.
 
+    With ``adapt``, the person in front is got to know on the way, without labels. Each window is
+    predicted with what is known from before; then, if it has sound or a face to go by and does not
+    overlap the last one that was taken, it is added to the profile, as a clip is by
+    :meth:`vavl.Recognizer.adapt`. All count alike: for another person begin another stream.
+
     Args:
         recognizer: Model and extractors.
         audio: Whether there will be sound.
         video: Whether there will be a picture.
-        speaker: As in :meth:`vavl.Recognizer.predict`.
+        speaker: As in :meth:`vavl.Recognizer.predict`; with ``adapt``, what is known at first.
+        adapt: Whether to get to know the person; memory holds a profile, however long it goes on.
+
+    Attributes:
+        profile: What is known of the person by now; None for a stranger without ``adapt``.
 
     Raises:
         InputError: Neither sound nor picture, one that the model cannot take, or a speaker who is
@@ -61,11 +70,16 @@ class LiveRecognizer:
         audio: bool,
         video: bool,
         speaker: str | SpeakerProfile | None = None,
+        adapt: bool = False,
     ) -> None:
         if not audio and not video:
             raise InputError("audio, video: expected sound, a picture or both, got neither")
         self._recognizer = recognizer
-        self._profile = None if speaker is None else recognizer.profile_of(speaker)
+        self.profile = None if speaker is None else recognizer.profile_of(speaker)
+        if adapt and self.profile is None:
+            self.profile = SpeakerProfile("the person in front")
+        self._adapt = adapt
+        self._known_s = 0.0  # end of the last window that was added to the profile
         self._cutter = WindowCutter(WINDOW_S, HOP_S, audio=audio, video=video)
         self._latency_s = self._step_s = 0.0
         if audio:
@@ -148,7 +162,18 @@ class LiveRecognizer:
                     f"stream: expected sound and picture side by side, the {late} is "
                     f"{abs(ahead_s):.0f} s behind the {other}; end the {late} or feed both"
                 )
-        return [self._recognizer.predict_window(window, self._profile) for window in windows]
+        return [self._predict(window) for window in windows]
+
+    def _predict(self, window: Window) -> TimedPrediction:
+        profile = self.profile
+        if not self._adapt or profile is None or window.start_s < self._known_s:
+            return self._recognizer.predict_window(window, profile)
+        features = self._recognizer.reader.extract(window)
+        prediction = self._recognizer.predict_window(window, profile, features)
+        if features:
+            self.profile = profile.with_clip(features, self._recognizer.features)
+            self._known_s = window.end_s
+        return prediction
 
     def _check_open(self, name: str, is_open: bool) -> None:
         if not is_open:
@@ -207,6 +232,7 @@ def run_stream(
     on_prediction: Callable[[TimedPrediction, float], None],
     *,
     speaker: str | SpeakerProfile | None = None,
+    adapt: bool = False,
 ) -> None:
     """Predicts from a source until it ends. What the model cannot use is passed over.
 
@@ -217,6 +243,7 @@ def run_stream(
             window until now. The event that came in with the least delay sets the clock, so that a
             camera's own delay is not in it.
         speaker: As in :meth:`vavl.Recognizer.predict`.
+        adapt: Whether to get to know the person on the way, see :class:`LiveRecognizer`.
 
     Raises:
         InputError: The model can take neither the sound nor the picture of the source, or does not
@@ -227,7 +254,7 @@ def run_stream(
     video = events.video and recognizer.reader.accepts_video
     if not audio and not video:
         audio, video = events.audio, events.video  # for the error that says why
-    live = LiveRecognizer(recognizer, audio=audio, video=video, speaker=speaker)
+    live = LiveRecognizer(recognizer, audio=audio, video=video, speaker=speaker, adapt=adapt)
     began_s, total = math.inf, 0
 
     def hand_on(predictions: list[TimedPrediction]) -> None:

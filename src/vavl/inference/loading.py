@@ -40,6 +40,7 @@ def load(
     device: str = "cpu",
     revision: str | None = None,
     local_files_only: bool = False,
+    unsure_below: float | None = None,
 ) -> Recognizer:
     """Loads a recogniser.
 
@@ -50,8 +51,11 @@ def load(
         device: ``"cpu"``, ``"cuda"`` or any other torch device; exported models run on the CPU.
         revision: Branch, tag or commit on the hub.
         local_files_only: Never ask the network.
+        unsure_below: In [0, 1): with a confidence below it, the label is ``"unsure"``. Default:
+            the model's own threshold (``calibration.json``), which is 0 (never) where it has none.
 
     Raises:
+        InputError: A threshold that is none, or a device that cannot be used here.
         StoreError: Nothing usable at the source, or a run of several folds: name one of them.
 
     Example:
@@ -66,7 +70,14 @@ def load(
     features = read_features(folder) if (folder / FEATURES_FILE).is_file() else {}
     exported = (folder / EXPORT_FILE).is_file()
     model = ExportedModel.from_folder(folder) if exported else load_model(folder)
-    return Recognizer(model, features, read_calibration(folder), device=device)
+    calibration = read_calibration(folder)
+    return Recognizer(
+        model,
+        features,
+        calibration.temperatures,
+        unsure_below=calibration.unsure_below if unsure_below is None else unsure_below,
+        device=device,
+    )
 
 
 def model_folder(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,12 +16,20 @@ from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError, StoreError
 from vavl.inference.files import ClipFiles
 from vavl.inference.loading import COMPACT, load, model_folder, model_sha256
+from vavl.inference.recognizer import Recognizer
 from vavl.system.atomic import atomic_write, write_csv
 from vavl.system.processes import Failure, run_job, with_progress
 from vavl.types import Prediction
 
 RECORDS_FILE = "predictions.jsonl"
 """One line for each clip that was tried; a second run goes on from it."""
+
+PROFILE_FILE = "speaker.safetensors"
+"""What is known of the one person in all clips, where they are said to be of one."""
+
+_PERSON = "the person in these clips"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,21 +65,82 @@ class _PredictionJob:
     """Predicts one clip after another; arguments as for :func:`predict_many`."""
 
     def __init__(
-        self, model: str | None, *, timeline: bool, device: str, speaker: SpeakerProfile | None
+        self,
+        model: str | None,
+        *,
+        timeline: bool,
+        device: str,
+        speaker: SpeakerProfile | None,
+        unsure_below: float | None,
     ) -> None:
         self.model = model
         self.timeline = timeline
         self.device = device
         self.speaker = speaker
+        self.unsure_below = unsure_below
+        self._recognizer: Recognizer | None = None
+
+    def recognizer(self) -> Recognizer:
+        """The model, loaded in the process where it runs when it is first asked for."""
+        if self._recognizer is None:
+            self._recognizer = load(self.model, device=self.device, unsure_below=self.unsure_below)
+        return self._recognizer
 
     def load(self) -> None:
-        """Loads the model in the process where it runs, and checks that the profile is for it."""
-        self._recognizer = load(self.model, device=self.device)
+        """Loads the model, and checks that the profile is for it."""
+        recognizer = self.recognizer()
         if self.speaker is not None:
-            self._recognizer.profile_of(self.speaker)
+            recognizer.profile_of(self.speaker)
 
     def __call__(self, clip: ClipFiles) -> Prediction:
-        return self._recognizer.predict_files(clip, timeline=self.timeline, speaker=self.speaker)
+        return self.recognizer().predict_files(clip, timeline=self.timeline, speaker=self.speaker)
+
+
+class _AdaptingJob:
+    """Gets to know the person in one clip after another; arguments as for :func:`get_to_know`."""
+
+    def __init__(self, recognizer: Callable[[], Recognizer]) -> None:
+        self.recognizer = recognizer
+
+    def load(self) -> None:
+        """Loads the model in the process where it runs."""
+        self.recognizer()
+
+    def __call__(self, clip: ClipFiles) -> SpeakerProfile:
+        recognizer = self.recognizer()
+        profile = recognizer.adapt([clip], speaker=_PERSON)
+        del recognizer.speakers[_PERSON]  # each clip by itself: they are put together later
+        return recognizer.profile_of(profile)  # a clip that does not fit the model harms no other
+
+
+def get_to_know(
+    clips: Sequence[ClipFiles],
+    recognizer: Callable[[], Recognizer],
+    *,
+    workers: int = 0,
+    progress: bool = True,
+) -> SpeakerProfile:
+    """The profile of the one person in all clips that can be read, without labels.
+
+    A clip that cannot be read is left out, and so it is no part of the profile; predicting it tells
+    why. With one clip alone, a warning is logged.
+
+    Args:
+        clips: Made by :func:`vavl.inference.group_files`.
+        recognizer: Gives the recogniser; called in each process that works.
+        workers: As for :func:`predict_many`.
+        progress: Whether to show a progress bar on standard error.
+    """
+    profile, read = SpeakerProfile(_PERSON), 0
+    with closing(run_job(clips, _AdaptingJob(recognizer), workers)) as results:
+        for _, found in with_progress(
+            results, len(clips), what="getting to know the person", progress=progress
+        ):
+            if not isinstance(found, Failure):
+                profile, read = profile + found, read + 1
+    if read == 1:
+        _log.warning("one clip tells little of a person: ten or more, of all moods, are better")
+    return profile
 
 
 def predict_many(
@@ -81,6 +152,8 @@ def predict_many(
     workers: int = 0,
     device: str = "cpu",
     speaker: SpeakerProfile | None = None,
+    same_speaker: bool = False,
+    unsure_below: float | None = None,
     progress: bool = True,
 ) -> BatchReport:
     """Predicts many clips into a folder; the same call goes on where it was interrupted.
@@ -90,6 +163,12 @@ def predict_many(
     clip) and ``failures.csv``. A clip that was done before, failed or not, is not done again unless
     its files have changed.
 
+    With ``same_speaker``, the clips are read twice: first the person is got to know by all of them,
+    then each is predicted with that profile, which is kept as ``speaker.safetensors``. What was
+    interrupted while predicting goes on; an interrupted first reading begins anew. Where a clip was
+    added or has changed, the profile and with it all predictions would be others: then the folder
+    is refused.
+
     Args:
         clips: Made by :func:`vavl.inference.group_files`.
         out: Folder, made if needed.
@@ -98,15 +177,21 @@ def predict_many(
         workers: Processes, each with one thread; 0 works in this process.
         device: Where the model runs.
         speaker: Profile of the one person in all clips, if there is one.
+        same_speaker: Whether all clips are of one person, of whom there is no profile: it is made
+            of these clips, without labels.
+        unsure_below: As for :func:`vavl.load`.
         progress: Whether to show a progress bar on standard error.
 
     Raises:
-        InputError: A negative number of workers.
+        InputError: A negative number of workers, a threshold that is none, or both a profile and
+            ``same_speaker``.
         StoreError: The folder holds predictions of another model or kind.
         VavlError: A worker died, or the model cannot be loaded.
     """
     if workers < 0:
         raise InputError(f"workers: expected 0 or more, got {workers}")
+    if same_speaker and speaker is not None:
+        raise InputError("speaker, same_speaker: expected one of them, got both")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     records = folder / RECORDS_FILE
@@ -114,19 +199,34 @@ def predict_many(
     kind: dict[str, Any] = {"model": model or COMPACT, "sha256": weights, "timeline": timeline}
     if speaker is not None:
         kind["speaker"] = speaker.key
+    if same_speaker:
+        kind["same_speaker"] = _digest(clips)
+    if unsure_below is not None:
+        kind["unsure_below"] = unsure_below
     known = _read_records(records, kind)
     todo = [clip for clip in clips if known.get(_key(clip), {}).get("files") != _state(clip)]
-    job = _PredictionJob(model, timeline=timeline, device=device, speaker=speaker)
+    job = _PredictionJob(
+        model, timeline=timeline, device=device, speaker=speaker, unsure_below=unsure_below
+    )
+    if same_speaker and todo:
+        profile = folder / PROFILE_FILE
+        # Only of a folder with records is it sure that its profile is of these very clips.
+        if known and profile.is_file():
+            job.speaker = SpeakerProfile.load(profile)
+        else:
+            job.speaker = get_to_know(clips, job.recognizer, workers=workers, progress=progress)
+            if job.speaker.moments:
+                job.speaker.save(profile)
     results = run_job(todo, job, workers)
     with records.open("a", encoding="utf-8") as file, closing(results):
-        if not file.tell():
-            _append(file, kind)
         for clip, result in with_progress(results, len(todo), what="predicting", progress=progress):
             record: dict[str, Any] = {"clip": _key(clip), "files": _state(clip)}
             if isinstance(result, Failure):
                 record["error"] = str(result)
             else:
                 record["prediction"] = asdict(result)
+            if not file.tell():  # not before: arguments that cannot be used leave no trace
+                _append(file, kind)
             _append(file, record)
             known[_key(clip)] = record
     asked = [known[_key(clip)] for clip in clips]
@@ -150,6 +250,12 @@ def _state(clip: ClipFiles) -> list[list[Any]]:
                 status = path.stat()
                 state[-1] = [status.st_size, status.st_mtime_ns]
     return state
+
+
+def _digest(clips: Sequence[ClipFiles]) -> str:
+    """Hash of which clips there are and of their state, in whatever order."""
+    content = json.dumps(sorted([_key(clip), _state(clip)] for clip in clips))
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _append(file: TextIO, record: dict[str, Any]) -> None:
@@ -200,6 +306,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "clip": record["clip"],
         "modality": prediction["modality"],
         "label": prediction["label"],
+        "confidence": max(prediction["probabilities"].values(), default=None),
         **prediction["probabilities"],
         **prediction["attributes"],
         "duration_s": prediction["duration_s"],

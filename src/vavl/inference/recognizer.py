@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,12 +33,22 @@ from vavl.inference.reader import FRAME_RATE_HZ, FeatureArrays, Reader
 from vavl.inference.windows import HOP_S, LONGEST_S, WINDOW_S, ClipStreams, Window, cut_clip
 from vavl.media.audio import SAMPLING_RATE_HZ
 from vavl.models.base import EmotionModel
+from vavl.models.pretrained import Calibration
 from vavl.system.device import usable_device
 from vavl.system.memory import release_memory
-from vavl.types import FeatureSpec, Modality, Prediction, TimedPrediction, what_it_takes
+from vavl.types import (
+    UNSURE,
+    FeatureSpec,
+    Modality,
+    Prediction,
+    TimedPrediction,
+    what_it_takes,
+)
 
 Clip = Path | str | ClipFiles | Mapping[str, Any]
 """A file or folder of frames, the files of a clip, or what ``predict`` takes, by its names."""
+
+_Predicted = TypeVar("_Predicted", Prediction, TimedPrediction)
 
 
 class Recognizer:
@@ -50,15 +60,19 @@ class Recognizer:
             can be given.
         temperatures: What the logits of each prediction are divided by, so that probabilities mean
             what they say; 1 where it is not given.
+        unsure_below: In [0, 1): with a confidence below it, the label is ``"unsure"``
+            (:data:`vavl.UNSURE`), while the probabilities stay; with 0, it never is.
         device: Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``;
             an exported one runs on the CPU.
 
     Attributes:
         reader: Opens clips, and makes features of them.
+        calibration: Temperatures and threshold.
         speakers: Profiles of the people it was adapted to, by name; loaded ones may be put there.
 
     Raises:
-        InputError: The device cannot be used here, or is not the CPU for an exported model.
+        InputError: The device cannot be used here, or is not the CPU for an exported model; or a
+            temperature or the threshold makes no sense.
     """
 
     def __init__(
@@ -67,6 +81,7 @@ class Recognizer:
         features: Mapping[Modality, FeatureSpec] | None = None,
         temperatures: Mapping[Modality, float] | None = None,
         *,
+        unsure_below: float = 0.0,
         device: str = "cpu",
     ) -> None:
         if isinstance(model, EmotionModel):
@@ -78,7 +93,12 @@ class Recognizer:
             raise InputError(f"device: expected cpu for an exported model, got {device!r}")
         self.model = model
         self.reader = Reader(features or {})
-        self.temperatures = dict(temperatures or {})
+        self.calibration = Calibration(temperatures or {}, unsure_below)
+        if unsure_below and UNSURE in self.categories:
+            raise InputError(
+                f"unsure_below: expected 0, since the model has a category {UNSURE!r}, got "
+                f"{unsure_below}"
+            )
         self.speakers: dict[str, SpeakerProfile] = {}
 
     @property
@@ -135,7 +155,7 @@ class Recognizer:
             on_step: Called with each face as it is found, e.g. to draw it.
 
         Returns:
-            Label, probabilities, attributes in [0, 1], and the modality they come from.
+            Label, confidence, probabilities, attributes in [0, 1], and the modality they come from.
 
         Raises:
             InputError: Nothing is given, two sources for one modality, wrong shapes, or a speaker
@@ -155,7 +175,7 @@ class Recognizer:
             visual=visual,
         )
         if isinstance(clip, ClipStreams):
-            return self._predict_streams(clip, name, profile, timeline, on_step)
+            return self._labelled(self._predict_streams(clip, name, profile, timeline, on_step))
         if timeline:
             raise InputError("timeline: expected sound or pictures, got features alone")
         duration_s = self.reader.duration_s(clip)
@@ -165,7 +185,7 @@ class Recognizer:
                 f"acoustic, visual: expected {self._needs}, which this model takes, got "
                 f"{' and '.join(clip)} features alone"
             )
-        return _mean([whole], name, duration_s)
+        return self._labelled(_mean([whole], name, duration_s))
 
     def adapt(self, clips: Iterable[Clip], *, speaker: str) -> SpeakerProfile:
         """Gets to know a person from clips of them, without labels.
@@ -250,10 +270,19 @@ class Recognizer:
         )
 
     def predict_window(
-        self, window: Window, profile: SpeakerProfile | None = None
+        self,
+        window: Window,
+        profile: SpeakerProfile | None = None,
+        features: FeatureArrays | None = None,
     ) -> TimedPrediction:
-        """Predicts from a span of a clip, as from a clip of its own."""
-        features = self.reader.extract(window)
+        """Predicts from a span of a clip, as from a clip of its own.
+
+        Args:
+            window: Sound and picture of the span.
+            profile: What is known of the person.
+            features: Of the window, where they have been extracted already.
+        """
+        features = self.reader.extract(window) if features is None else features
         found = self._predict_features(features, window.start_s, window.end_s, profile)
         release_memory()  # a file or a stream may go on for hours
         return replace(found, face_share=window.face_share)
@@ -304,10 +333,10 @@ class Recognizer:
             return TimedPrediction(start_s, end_s, None, None, {}, {})
         values = out.prediction[0].float().cpu()
         split = len(self.categories)
-        logits = values[:split] / self.temperatures.get(source, 1.0)
+        logits = values[:split] / self.calibration.temperatures.get(source, 1.0)
         probabilities = dict(zip(self.categories, logits.softmax(0).tolist(), strict=True))
         attributes = values[split:].clamp(0, 1).tolist()
-        return TimedPrediction(
+        found = TimedPrediction(
             start_s,
             end_s,
             modality=source,
@@ -315,6 +344,14 @@ class Recognizer:
             probabilities=probabilities,
             attributes=dict(zip(self.attributes, attributes, strict=True)),
         )
+        return self._labelled(found)
+
+    def _labelled(self, prediction: _Predicted) -> _Predicted:
+        """The same prediction, unsure where its confidence is below the threshold."""
+        confidence = prediction.confidence
+        if confidence is None or confidence >= self.calibration.unsure_below:
+            return prediction
+        return replace(prediction, label=UNSURE)
 
     def _inputs(self, features: FeatureArrays, profile: SpeakerProfile | None) -> dict[str, Tensor]:
         """Features as a batch of one clip."""

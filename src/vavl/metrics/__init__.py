@@ -26,10 +26,12 @@ from vavl.metrics.categories import (
     uar,
     war,
 )
+from vavl.metrics.confidence import RiskCoverage, risk_coverage
 
 __all__ = [
     "CATEGORY_MEASURES",
     "UNKNOWN_CATEGORY",
+    "RiskCoverage",
     "accuracy",
     "category_measures",
     "ccc",
@@ -41,6 +43,7 @@ __all__ = [
     "moments",
     "pearson",
     "pearson_of_moments",
+    "risk_coverage",
     "uar",
     "war",
 ]

@@ -3,21 +3,24 @@
 A folder holds ``config.json`` (sizes and outputs), ``model.safetensors`` (weights and the
 normalisation of the features); for a model that shall read media, ``features.json`` (how the
 features of each modality were made); and for one whose probabilities were calibrated,
-``calibration.json`` (a temperature per prediction).
+``calibration.json`` (a temperature per prediction, and below which confidence a label is unsure).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from vavl.config.base import validated
 from vavl.config.experiment import model_config_class
 from vavl.config.models import SCHEMA_VERSION, ModelConfig
-from vavl.errors import StoreError
+from vavl.errors import InputError, StoreError, all_problems
 from vavl.system.atomic import atomic_write, read_json, write_json
 from vavl.types import FeatureSpec, Modality
 
@@ -108,25 +111,73 @@ def read_features(folder: Path) -> dict[Modality, FeatureSpec]:
         raise StoreError(f"{path}: damaged ({type(error).__name__}: {error})") from None
 
 
-def write_calibration(folder: Path, temperatures: Mapping[Modality, float]) -> None:
-    """Writes ``calibration.json``: what the logits of each prediction are divided by."""
-    content = {str(modality): float(value) for modality, value in temperatures.items()}
+@dataclass(frozen=True)
+class Calibration:
+    """What makes probabilities mean what they say, and when they say too little.
+
+    Attributes:
+        temperatures: What the logits of each prediction are divided by; 1 where none is given.
+        unsure_below: In [0, 1): with a confidence below it, the label is :data:`vavl.types.UNSURE`.
+            With 0, it never is.
+
+    Raises:
+        InputError: A key or a number that is none of these.
+
+    Example:
+        >>> Calibration({Modality.ACOUSTIC: 1.5}, unsure_below=0.4).unsure_below
+        0.4
+    """
+
+    temperatures: Mapping[Modality, float] = field(default_factory=dict)
+    unsure_below: float = 0.0
+
+    def __post_init__(self) -> None:
+        problems = []
+        for name, value in self.temperatures.items():
+            if name not in list(Modality):
+                problems.append(
+                    f"{name}: expected temperatures of {', '.join(Modality)} alone, got {value!r}"
+                )
+            elif not (_is_number(value) and 0 < value < math.inf):
+                problems.append(f"{name}: expected a temperature above 0, got {value!r}")
+        if not (_is_number(self.unsure_below) and 0 <= self.unsure_below < 1):
+            problems.append(
+                f"unsure_below: expected a probability in [0, 1), got {self.unsure_below!r}"
+            )
+        if problems:
+            raise InputError(all_problems("calibration", problems))
+        temperatures = {Modality(name): float(value) for name, value in self.temperatures.items()}
+        object.__setattr__(self, "temperatures", temperatures)
+        object.__setattr__(self, "unsure_below", float(self.unsure_below))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Writes ``calibration.json``; earlier releases read it as long as nothing is unsure."""
+    content = {str(name): value for name, value in calibration.temperatures.items()}
+    if calibration.unsure_below:
+        content["unsure_below"] = calibration.unsure_below
     write_json(folder / CALIBRATION_FILE, SCHEMA_VERSION, content)
 
 
-def read_calibration(folder: Path) -> dict[Modality, float]:
-    """Reads ``calibration.json``, empty where there is none; StoreError if it is damaged."""
+def read_calibration(folder: Path) -> Calibration:
+    """Reads ``calibration.json``; without it, temperatures are 1 and nothing is unsure.
+
+    Raises:
+        StoreError: It is damaged, or holds what no calibration can hold.
+    """
     path = folder / CALIBRATION_FILE
     if not path.is_file():
-        return {}
-    content = read_json(path, SCHEMA_VERSION)
+        return Calibration()
+    content: dict[Any, Any] = read_json(path, SCHEMA_VERSION)
+    unsure_below = content.pop("unsure_below", 0.0)
     try:
-        temperatures = {Modality(name): float(value) for name, value in content.items()}
-    except (TypeError, ValueError) as error:
-        raise StoreError(f"{path}: damaged ({type(error).__name__}: {error})") from None
-    if not all(0 < value < math.inf for value in temperatures.values()):
-        raise StoreError(f"{path}: expected temperatures above 0, got {content}")
-    return temperatures
+        return Calibration(content, unsure_below)
+    except InputError as error:
+        raise StoreError(f"{path}: {error}") from None
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
