@@ -2,7 +2,8 @@
 
     python scripts/trial_pictures.py --faces FACES48_NPZ --films VIDEO ... --out FOLDER    # to see
 
-Pictures are ``(360, 640, 3)`` RGB, uint8, those of films of the films' own size. The same seed, faces and films give the same pictures.
+Pictures are ``(360, 640, 3)`` RGB, uint8; those of films have the films' own size. The same seed,
+faces and films give the same pictures.
 """
 
 from __future__ import annotations

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 import speech_conditions as conditions
 from speech_conditions import CONDITIONS, Waveform, augmented, encoded, faster, room
 

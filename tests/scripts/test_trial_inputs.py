@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
-
-sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 from trial_pictures import pictures, shown
 from trial_sounds import sounds
 
