@@ -167,7 +167,10 @@ def _power(waveform: Waveform) -> float:
 
 
 def with_noise(waveform: Waveform, noise: Waveform, snr_db: float) -> Waveform:
-    """Adds noise ``(N,)`` so that the powers of both, over the whole clip, have this ratio."""
+    """Adds noise ``(N,)`` so that the powers of both, over the whole clip, have this ratio.
+
+    Pauses count: in RAVDESS, where half of a clip is pause, speech itself is 3 dB louder.
+    """
     factor = np.sqrt(_power(waveform) / max(_power(noise), 1e-20) / 10 ** (snr_db / 10))
     return waveform + np.float32(factor) * noise
 
@@ -362,11 +365,12 @@ _CHAIN: tuple[Condition, ...] = (
     _any_room,
     _any_noise,
     _any_equaliser,
-    _any_level,
     _any_bandwidth,
     _any_codec,
+    _any_level,
 )
-"""In the order in which sound meets them, from the speaker to the file."""
+"""In the order in which sound meets them, from the speaker to the player. The level comes last:
+eight bits would lose what is 40 dB quieter, and no label fits silence."""
 
 CLEAN = 0.25
 """Share of clips that stay as they are."""

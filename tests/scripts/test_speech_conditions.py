@@ -124,12 +124,14 @@ def test_the_late_part_of_a_room_goes_on_where_the_early_one_ends() -> None:
 
 def test_augmented_clips(speech: Waveform) -> None:
     rng = np.random.default_rng(0)
-    clips = [augmented(speech[:8000], rng, [speech[::-1]]) for _ in range(200)]
-    clean = np.mean([np.array_equal(clip, speech[:8000]) for clip in clips])
+    quiet = speech[:8000] / 30
+    clips = [augmented(quiet, rng, [speech[::-1]]) for _ in range(200)]
+    clean = np.mean([np.array_equal(clip, quiet) for clip in clips])
     assert 0.15 < clean < 0.35
     for clip in clips:
         assert clip.dtype == np.float32
         assert np.isfinite(clip).all()
         assert 8000 / 1.11 < len(clip) < 8000 / 0.89
+        assert power_db(clip) > power_db(quiet) - 45
     again = augmented(speech[:8000], np.random.default_rng(5))
     np.testing.assert_array_equal(again, augmented(speech[:8000], np.random.default_rng(5)))
