@@ -187,6 +187,7 @@ def try_sounds(trial: Trial) -> dict[str, Any]:
     options = trial.options
     voices = _read(voices_of(options.ravdess, options.seed)) if options.ravdess else []
     made = list(sounds(options.seed, voices))
+    _say_what_is_left_out(trial, {"ravdess": "reversed babble"})
     answers = trial.ask([partial(_given, audio=waveform) for _, _, waveform in made])
     return _nothing_to_say([(kind, name) for kind, name, _ in made], answers)
 
@@ -197,8 +198,15 @@ def try_pictures(trial: Trial) -> dict[str, Any]:
     faces = some_faces(options.faces48, options.seed) if options.faces48 else []
     films = first_frames(sorted(options.samples.glob("grid_*"))) if options.samples else []
     made = list(pictures(options.seed, faces, films))
+    _say_what_is_left_out(trial, {"faces48": "real faces", "samples": "films upside down"})
     answers = trial.ask([partial(_shown, picture) for _, _, picture in made])
     return _nothing_to_say([(kind, name) for kind, name, _ in made], answers)
+
+
+def _say_what_is_left_out(trial: Trial, needed: Mapping[str, str]) -> None:
+    for option, what in needed.items():
+        if getattr(trial.options, option) is None:
+            print(f"no --{option}: {what} left out")
 
 
 def _nothing_to_say(names: Sequence[tuple[str, str]], answers: Sequence[Answer]) -> dict[str, Any]:
