@@ -26,6 +26,8 @@ from vavl.media.writing import write_mp4
 
 _FRAME_RATE_HZ = 25
 _COLD_STARTS = 3
+_GAP_S = 0.1
+"""Between repeats: the last packet of sound lasts longer than the film."""
 
 
 def write_minute(source: Path, path: Path, duration_s: int = 60) -> None:
@@ -39,17 +41,15 @@ def write_minute(source: Path, path: Path, duration_s: int = 60) -> None:
 
 def write_repeated(source: Path, path: Path, times: int) -> None:
     """An MP4 file several times over, without encoding it anew."""
-    with av.open(str(path), "w") as output:
-        tracks: dict[int, Any] = {}
+    with av.open(str(path), "w") as output, av.open(str(source)) as first:
+        # All tracks before the first packet, with which the header is written.
+        tracks = [output.add_stream_from_template(track) for track in first.streams]
         for number in range(times):
             with av.open(str(source)) as container:
-                start_s = number * (container.duration or 0) / av.time_base
+                start_s = number * ((container.duration or 0) / av.time_base + _GAP_S)
                 for packet in container.demux():
                     if packet.dts is None or packet.pts is None or packet.time_base is None:
                         continue  # the empty packet at the end
-                    if packet.stream.index not in tracks:
-                        new = output.add_stream_from_template(packet.stream)
-                        tracks[packet.stream.index] = new
                     shift = round(start_s / packet.time_base)
                     packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                     packet.stream = tracks[packet.stream.index]
