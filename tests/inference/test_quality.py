@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from vavl.faces.alignment import Face
 from vavl.features.face_features import FaceStep
-from vavl.inference.quality import Quality, level_dbfs
+from vavl.inference.quality import Quality
 from vavl.inference.windows import ClipStreams
 
 FACE = Face((0.0, 0.0, 8.0, 8.0), 1.0, np.zeros((5, 2), np.float32))
@@ -27,12 +26,6 @@ def watched(loudness: float | None, steps: list[FaceStep]) -> Quality:
     assert list(clip.steps or ()) == steps
     assert [block[0] for block in clip.audio or ()] == ([] if loudness is None else [loudness])
     return quality
-
-
-def test_level() -> None:
-    assert level_dbfs(np.full(100, 0.1, np.float32)) == pytest.approx(-20)
-    assert level_dbfs(np.zeros(100, np.float32)) == -np.inf
-    assert level_dbfs(np.zeros(0, np.float32)) == -np.inf
 
 
 def test_warnings() -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from vavl.features.face_features import FaceStep
 from vavl.inference.windows import ClipStreams
-
-SILENCE_DBFS = -65.0
-"""Sound whose root mean square lies below counts as silence: there is no speech in it."""
+from vavl.media.audio import SILENCE_DBFS, decibels
 
 _DARK = 0.12
 """Mean of red, green and blue, in [0, 1], of a face too dark to show an expression."""
@@ -19,11 +15,6 @@ _RARE = 0.5
 """Share of the steps with a face below which a warning is given."""
 _CROWD = 0.2
 """Share of the steps with several faces above which a warning is given."""
-
-
-def level_dbfs(waveform: NDArray[np.float32]) -> float:
-    """Root mean square of samples in dB, 0 being full scale; minus infinity without any sound."""
-    return _decibels(_energy(waveform) / max(len(waveform), 1))
 
 
 class Quality:
@@ -68,7 +59,7 @@ class Quality:
         found = []
         if not self._has_audio:
             found.append("no sound")
-        elif _decibels(self._sum_of_squares / max(self._samples, 1)) < SILENCE_DBFS:
+        elif decibels(self._sum_of_squares / max(self._samples, 1)) < SILENCE_DBFS:
             found.append("the sound is silence")
         if self._steps:
             if not self._faces:
@@ -84,7 +75,3 @@ class Quality:
 
 def _energy(samples: NDArray[np.float32]) -> float:
     return float(np.square(samples, dtype=np.float64).sum())
-
-
-def _decibels(power: float) -> float:
-    return 10 * math.log10(power) if power else -math.inf

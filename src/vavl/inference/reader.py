@@ -14,9 +14,14 @@ from vavl.features.arrays import read_array
 from vavl.features.face_features import FaceFeatures
 from vavl.features.registry import rebuild_extractor
 from vavl.features.waveform import WaveformExtractor
-from vavl.inference.quality import SILENCE_DBFS, level_dbfs
 from vavl.inference.windows import ClipStreams, Window
-from vavl.media.audio import SAMPLING_RATE_HZ, audio_blocks, resample
+from vavl.media.audio import (
+    SAMPLING_RATE_HZ,
+    SILENCE_DBFS,
+    audio_blocks,
+    level_dbfs,
+    resample,
+)
 from vavl.media.container import media_info
 from vavl.media.frames import array_frames
 from vavl.models.pretrained import FEATURES_FILE

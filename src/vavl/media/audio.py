@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SAMPLING_RATE_HZ = 16_000
 """The rate that every acoustic extractor of vavl expects."""
+SILENCE_DBFS = -65.0
+"""Sound whose level lies below counts as silence, where nothing says that there is speech in it."""
 
 
 def read_audio(
@@ -134,6 +136,23 @@ def resample_blocks(
         frame.sample_rate = sampling_rate_hz
         yield from resampled_blocks(resampler, frame)
     yield from resampled_blocks(resampler, None)
+
+
+def level_dbfs(waveform: NDArray[np.float32]) -> float:
+    """Root mean square of ``(N,)`` samples without their mean, in dB; 0 is that of full scale.
+
+    Minus infinity without any sound.
+
+    Example:
+        >>> round(level_dbfs(np.array([0.4, 0.6], np.float32)), 3)
+        -20.0
+    """
+    return decibels(float(waveform.var(dtype=np.float64))) if len(waveform) else -math.inf
+
+
+def decibels(power: float) -> float:
+    """Power in dB, 0 being full scale; minus infinity for none."""
+    return 10 * math.log10(power) if power > 0 else -math.inf
 
 
 def _decoded(path: Path) -> Iterator[NDArray[np.float32]]:
