@@ -8,6 +8,7 @@ from vavl.faces.alignment import Face
 from vavl.features.face_features import FaceStep
 from vavl.inference.quality import Quality
 from vavl.inference.windows import ClipStreams
+from vavl.media.speech import AllSound
 
 FACE = Face((0.0, 0.0, 8.0, 8.0), 1.0, np.zeros((5, 2), np.float32))
 
@@ -20,11 +21,14 @@ def step(
 
 def watched(loudness: float | None, steps: list[FaceStep]) -> Quality:
     quality = Quality()
-    audio = None if loudness is None else iter([np.full(100, loudness, np.float32)])
+    swing = np.tile([1.0, -1.0], 50).astype(np.float32)
+    audio = None if loudness is None else iter([AllSound().add(loudness * swing)])
     clip = quality.watch(ClipStreams(audio, iter(steps) if steps else None, 1.0))
     # All that is read goes through unchanged.
     assert list(clip.steps or ()) == steps
-    assert [block[0] for block in clip.audio or ()] == ([] if loudness is None else [loudness])
+    assert [block.samples[0] for block in clip.audio or ()] == (
+        [] if loudness is None else [loudness]
+    )
     return quality
 
 

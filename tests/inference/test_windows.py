@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from vavl.errors import InputError
 from vavl.features.face_features import FaceStep
 from vavl.inference.windows import ClipStreams, Window, WindowCutter, cut_clip
+from vavl.media.speech import AllSound
 
 RATE = 16_000
 
@@ -24,9 +25,10 @@ def cut(
     edges = np.cumsum([0, *sizes])
     blocks = [samples[a:b] for a, b in zip(edges, [*edges[1:], len(samples)], strict=True)]
     seen = (step(k * 0.08) for k in range(steps)) if steps else None
-    audio = (block for block in blocks if len(block))
+    audio = (AllSound().add(block) for block in blocks if len(block))
     clip = ClipStreams(audio, seen, 0.08)
-    return [window for _, window in cut_clip(clip, [(length_s, hop_s)])]
+    cutter = WindowCutter(length_s, hop_s, **clip.sides)
+    return [window for _, window in cut_clip(clip, [cutter])]
 
 
 @settings(deadline=None, max_examples=60)
@@ -62,7 +64,7 @@ def test_windows_are_slices_of_the_clip(
 def test_memory_does_not_grow_with_the_clip() -> None:
     cutter = WindowCutter(2.0, 0.5, audio=True, video=True)
     for second in range(100):
-        cutter.add_audio(np.zeros(RATE, np.float32))
+        cutter.add_audio(AllSound().add(np.zeros(RATE, np.float32)))
         cutter.add_steps([step(second + k * 0.1) for k in range(10)], 0.1)
         assert len(cutter._blocks) <= 4
         assert len(cutter._steps) <= 40

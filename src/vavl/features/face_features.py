@@ -78,6 +78,11 @@ class FaceStep:
     faces_seen: int
     brightness: float
 
+    @property
+    def is_evidence(self) -> bool:
+        """Whether there is a face, and features of it."""
+        return self.face is not None and not np.isnan(self.features[0])
+
 
 class FaceFeatures:
     """Features of the main face of a video, at a constant rate; NaN where no face is seen.

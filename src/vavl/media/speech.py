@@ -9,11 +9,12 @@ Source: Silero Team, "Silero VAD", 2024, https://github.com/snakers4/silero-vad 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vavl.media.audio import SAMPLING_RATE_HZ
 
@@ -31,6 +32,8 @@ MARGIN = 2
 _AHEAD = SHORTEST - 1 + PAUSE // 2 + PAUSE // 2 - MARGIN
 """Frames that must have come in after one before it is settled."""
 
+_FULL_SCALE = 0.999
+"""The largest value of 16 bits is 0.99997, and converters may stop a little before it."""
 _LOWEST_HZ = 20.0
 """Edge of the high-pass: below it lie a constant voltage and its drift, but no voice."""
 _LEVEL, _FLOOR = 10 ** (-25 / 20), 10 ** (-100 / 20)
@@ -39,17 +42,55 @@ taken to have, so that digital silence stays silence."""
 _FADE = 10 ** (-3 / 20 * FRAME / SAMPLING_RATE_HZ)
 """How much quieter the loudest recent frame counts from frame to frame: 3 dB a second."""
 
+_MEMORY, _QUIET = 16, 0.1
+"""Frames of which the network forgets all where there is none of at least this probability. After a
+minute of noise it would otherwise take a second to notice that somebody speaks."""
+
 
 class Heard(NamedTuple):
     """Samples that are settled.
 
     Attributes:
-        samples: ``(n,)`` at 16 kHz, without a constant or drifting voltage.
+        samples: ``(n,)`` at 16 kHz; from a detector without a constant or drifting voltage.
         is_speech: ``(n,)``, True where they are speech.
+        is_clipped: ``(n,)``, True where the sound came in at full scale.
     """
 
     samples: NDArray[np.float32]
     is_speech: NDArray[np.bool_]
+    is_clipped: NDArray[np.bool_]
+
+    @classmethod
+    def joined(cls, parts: Iterable[Heard]) -> Heard:
+        """One after the other; nothing for no parts."""
+        parts = [_NOTHING, *parts]
+        return cls(
+            np.concatenate([part.samples for part in parts]),
+            np.concatenate([part.is_speech for part in parts]),
+            np.concatenate([part.is_clipped for part in parts]),
+        )
+
+    def between(self, first: int, stop: int) -> Heard:
+        """The samples from one to the one before another, as far as they are there."""
+        span = slice(max(first, 0), max(stop, 0))
+        return Heard(self.samples[span], self.is_speech[span], self.is_clipped[span])
+
+
+_NOTHING = Heard(np.zeros(0, np.float32), np.zeros(0, np.bool_), np.zeros(0, np.bool_))
+
+
+class AllSound:
+    """Takes all sound for speech, and as it is, where nobody asks for the difference."""
+
+    latency_s = 0.0
+
+    def add(self, samples: NDArray[np.float32]) -> Heard:
+        """Takes the next ``(n,)`` samples at 16 kHz; returns them."""
+        return Heard(samples, np.ones(len(samples), np.bool_), _is_clipped(samples))
+
+    def finish(self) -> Heard:
+        """The sound ends; there is nothing left."""
+        return _NOTHING
 
 
 class SpeechDetector:
@@ -68,13 +109,17 @@ class SpeechDetector:
         (16000, False)
     """
 
+    latency_s = (_AHEAD + 1) * FRAME / SAMPLING_RATE_HZ
+
     def __init__(self) -> None:
         self._network = _Network()
         self._rest = np.zeros(0, np.float32)  # less than a frame
         self._last: tuple[float, float] | None = None  # sample before, and what became of it
         self._loudest = 0.0
         self._speaking = False
-        self._frames: list[NDArray[np.float32]] = []  # high-passed, not settled yet
+        self._since = 0  # frames that the network remembers
+        self._frames: list[NDArray[np.float32]] = []  # not settled yet: as they came in,
+        self._passed: list[NDArray[np.float32]] = []  # and high-passed
         # Before the first frame there is no speech.
         self._verdicts = [False] * _AHEAD
 
@@ -96,17 +141,21 @@ class SpeechDetector:
         self._rest = self._rest[:0]
         self._verdicts += [False] * _AHEAD
         self._network.give_back()
-        samples, is_speech = self._settled()
-        return Heard(samples[:pending], is_speech[:pending])
+        return self._settled().between(0, pending)
 
     def _judge(self, frame: NDArray[np.float32]) -> None:
         """Whether a frame is speech by itself and by those before it."""
-        frame = self._high_passed(frame)
-        power = float(np.square(frame, dtype=np.float64).mean())
+        passed = self._high_passed(frame)
+        power = float(np.square(passed, dtype=np.float64).mean())
         self._loudest = max(self._loudest * _FADE, power**0.5, _FLOOR)
-        probability = self._network(frame * np.float32(_LEVEL / self._loudest))
+        probability = self._network(passed * np.float32(_LEVEL / self._loudest))
         self._speaking = probability >= (OFF if self._speaking else ON)
+        self._since += 1
+        if probability < _QUIET and self._since >= _MEMORY:
+            self._network.forget()
+            self._since = 0
         self._frames.append(frame)
+        self._passed.append(passed)
         self._verdicts.append(self._speaking)
 
     def _high_passed(self, frame: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -122,11 +171,14 @@ class SpeechDetector:
     def _settled(self) -> Heard:
         ready = len(self._verdicts) - 2 * _AHEAD
         if ready <= 0:
-            return Heard(np.zeros(0, np.float32), np.zeros(0, np.bool_))
+            return _NOTHING
         verdicts = _tidied(np.array(self._verdicts))
-        samples = np.concatenate(self._frames[:ready])
-        del self._frames[:ready], self._verdicts[:ready]
-        return Heard(samples, np.repeat(verdicts, FRAME))
+        samples, is_clipped = (
+            np.concatenate(self._passed[:ready]),
+            _is_clipped(self._frames[:ready]),
+        )
+        del self._passed[:ready], self._frames[:ready], self._verdicts[:ready]
+        return Heard(samples, np.repeat(verdicts, FRAME), is_clipped.ravel())
 
 
 def _tidied(verdicts: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -140,6 +192,11 @@ def _tidied(verdicts: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return tidied
 
 
+def _is_clipped(samples: ArrayLike) -> NDArray[np.bool_]:
+    is_clipped: NDArray[np.bool_] = np.abs(samples) >= _FULL_SCALE
+    return is_clipped
+
+
 def speech_spans(waveform: NDArray[np.float32]) -> list[tuple[int, int]]:
     """Where there is speech in ``(N,)`` samples at 16 kHz: the first sample and the one after.
 
@@ -147,8 +204,7 @@ def speech_spans(waveform: NDArray[np.float32]) -> list[tuple[int, int]]:
         >>> speech_spans(np.zeros(16_000, np.float32))
         []
     """
-    _, is_speech = _heard(waveform)
-    edges = np.flatnonzero(np.diff(is_speech, prepend=False, append=False))
+    edges = np.flatnonzero(np.diff(_heard(waveform).is_speech, prepend=False, append=False))
     return [(int(first), int(stop)) for first, stop in edges.reshape(-1, 2)]
 
 
@@ -157,14 +213,13 @@ def only_speech(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
 
     What :func:`speech_spans` finds, without a constant or drifting voltage.
     """
-    samples, is_speech = _heard(waveform)
-    return samples[is_speech]
+    heard = _heard(waveform)
+    return heard.samples[heard.is_speech]
 
 
 def _heard(waveform: NDArray[np.float32]) -> Heard:
     detector = SpeechDetector()
-    parts = [detector.add(waveform), detector.finish()]
-    return Heard(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return Heard.joined([detector.add(waveform), detector.finish()])
 
 
 _DECAY = float(np.exp(-2 * np.pi * _LOWEST_HZ / SAMPLING_RATE_HZ))
@@ -189,6 +244,10 @@ class _Network:
             self._model.reset_states()
         with torch.inference_mode():
             return float(self._model(torch.from_numpy(frame), SAMPLING_RATE_HZ))
+
+    def forget(self) -> None:
+        """What comes next is judged as if the sound began there."""
+        self._model.reset_states()
 
     def give_back(self) -> None:
         """The sound is over: another may have the model."""
