@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
-from vavl.features.face_features import FaceStep
+from vavl.features.face_features import DARK, FLAT, SMALL, UNREADABLE, FaceStep, face_side
 from vavl.inference.windows import ClipStreams
 from vavl.media.audio import SAMPLING_RATE_HZ, SILENCE_DBFS, decibels
 from vavl.media.speech import Heard
@@ -19,6 +21,8 @@ _DARK = 0.12
 """Mean of red, green and blue, in [0, 1], of a face too dark to show an expression."""
 _RARE = 0.5
 """Share of the steps with a face below which a warning is given."""
+_FLAWED = 0.2
+"""Share of the steps with a face that cannot be used, above which a warning is given."""
 _CROWD = 0.2
 """Share of the steps with several faces above which a warning is given."""
 
@@ -37,6 +41,8 @@ class Quality:
         self._clipped = 0
         self._steps = self._faces = self._crowded = 0
         self._brightness = 0.0
+        self._flaws: Counter[str] = Counter()
+        self._side = 0.0  # sum over faces that are too small, in pixels
 
     def watch(self, clip: ClipStreams) -> ClipStreams:
         """The same clip; all that is read of it is counted."""
@@ -58,6 +64,10 @@ class Quality:
         self._faces += step.is_evidence
         self._crowded += step.faces_seen > 1
         self._brightness += step.brightness
+        if step.flaw is not None:
+            self._flaws[step.flaw] += 1
+        if step.flaw == SMALL and step.face is not None:
+            self._side += face_side(step.face)
         return step
 
     @property
@@ -92,15 +102,28 @@ class Quality:
     def _face_warnings(self) -> list[str]:
         found = []
         if self._steps:
-            if not self._faces:
+            found += [
+                self._flaw_in_words(flaw)
+                for flaw, steps in self._flaws.items()
+                if steps > _FLAWED * (self._faces + self._flaws.total())
+            ]
+            if not self._faces and not self._flaws:
                 found.append("no face was found")
-            elif self._faces < _RARE * self._steps:
+            elif 0 < self._faces < _RARE * self._steps:
                 found.append(f"a face in only {self._faces / self._steps:.0%} of the picture")
             if self._crowded > _CROWD * self._steps:
                 found.append("several people: the most prominent one is taken")
             if self._brightness < _DARK * self._steps:
                 found.append("the picture is very dark")
         return found
+
+    def _flaw_in_words(self, flaw: str) -> str:
+        return {
+            SMALL: f"the face is too small ({self._side / max(self._flaws[SMALL], 1):.0f} px)",
+            DARK: "the face is too dark",
+            FLAT: "the face is without contrast",
+            UNREADABLE: "the face cannot be read (turned away, upside down or covered)",
+        }[flaw]
 
 
 class _Level:

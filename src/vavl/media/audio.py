@@ -30,6 +30,11 @@ SILENCE_DBFS = -65.0
 """Sound whose level lies below counts as silence, where nothing says that there is speech in it."""
 
 
+_CANCELLED = 0.2
+"""Power of the mean of channels, as a share of what it is where they have nothing in common, below
+which they cancel: 10 dB less than each of two that are equally loud."""
+
+
 def read_audio(
     path: str | PathLike[str], *, start_s: float | None = None, end_s: float | None = None
 ) -> NDArray[np.float32]:
@@ -42,8 +47,9 @@ def read_audio(
         end_s: Second to stop before; a time beyond the end means the end. Default: the end.
 
     Returns:
-        ``(N,)`` samples, the mean of the channels. Full scale is [-1, 1], which a lossy codec or
-        the resampler may overshoot slightly.
+        ``(N,)`` samples, the mean of the channels; the louder one for the blocks in which they
+        cancel, as where one is wired the wrong way round. Full scale is [-1, 1], which a lossy
+        codec or the resampler may overshoot slightly.
 
     Raises:
         MediaError: The file is missing, empty, not media, damaged or truncated, has no audio track,
@@ -182,5 +188,16 @@ def resampled_blocks(
     """Resamples a decoded frame and mixes it to mono; None flushes the resampler."""
     for resampled in resampler.resample(frame):  # type: ignore[arg-type]
         if resampled.samples:
-            # The resampler's own mix of stereo to mono would exceed full scale.
-            yield resampled.to_ndarray().mean(axis=0, dtype=np.float32)
+            yield _mixed(resampled.to_ndarray())
+
+
+def _mixed(channels: NDArray[Any]) -> NDArray[np.float32]:
+    """``(C, n)`` samples to ``(n,)``: the mean, or the loudest where the channels cancel."""
+    # The resampler's own mix of stereo to mono would exceed full scale.
+    mean = channels.mean(axis=0, dtype=np.float32)
+    if len(channels) > 1:
+        power = np.square(channels, dtype=np.float64).mean(axis=1)
+        apart = power.sum() / len(channels) ** 2
+        if np.square(mean, dtype=np.float64).mean() < _CANCELLED * apart:
+            return channels[power.argmax()].astype(np.float32)
+    return mean
