@@ -13,7 +13,14 @@ from vavl.data.store import FeatureStore
 from vavl.errors import InputError, MediaError
 from vavl.faces.alignment import Face, template
 from vavl.features.extract import extract
-from vavl.features.face_features import FaceFeatures
+from vavl.features.face_features import (
+    DARK,
+    FLAT,
+    SMALL,
+    SMALLEST_FACE,
+    UNREADABLE,
+    FaceFeatures,
+)
 from vavl.features.image_encoder import ImageEncoder
 from vavl.features.registry import build_extractor, extractor_names, rebuild_extractor
 from vavl.media.frames import array_frames
@@ -49,6 +56,63 @@ def test_steps_without_a_face_are_nan_and_keep_their_place() -> None:
     assert all(step.features.tolist() == [200] * 3 for step in steps[5:10])
     assert [step.face is not None for step in steps] == shown
     assert steps[7].brightness == pytest.approx(200 / 255)
+
+
+class Everywhere:
+    """A face in every frame, as wide as its first pixel says."""
+
+    def detect(self, frames: np.ndarray) -> list[list[Face]]:
+        return [
+            [Face((4, 4, 4 + int(frame[0, 0, 0]), 44), 0.9, template(32).astype(np.float32))]
+            for frame in frames
+        ]
+
+
+def faces_of(width: int, light: float, contrast: float) -> np.ndarray:
+    """Three frames: a chequered face."""
+    squares = np.indices((48, 48)).sum(axis=0) // 8 % 2 * 2.0 - 1
+    frames = np.broadcast_to((light + contrast * squares)[None, ..., None], (3, 48, 48, 3))
+    frames = np.round(255 * frames).astype(np.uint8)
+    frames[:, 0, 0, 0] = width
+    return frames
+
+
+def test_a_face_that_shows_nothing_is_no_evidence() -> None:
+    strict = FaceFeatures(Mean(), Everywhere(), 10, detect_every=1, evidence_only=True)
+    lax = FaceFeatures(Mean(), Everywhere(), 10, detect_every=1)
+    for frames, flaw in (
+        (faces_of(40, 0.5, 0.2), None),
+        (faces_of(int(SMALLEST_FACE), 0.15, 0.1), None),
+        (faces_of(int(SMALLEST_FACE) - 1, 0.5, 0.2), SMALL),
+        (faces_of(40, 0.03, 0.03), DARK),
+        (faces_of(40, 0.5, 0.01), FLAT),
+    ):
+        for step in strict.steps(array_frames(frames, 10)):
+            assert (step.flaw, step.is_evidence) == (flaw, flaw is None)
+            assert np.isnan(step.features).all() == (flaw is not None)
+            assert step.face is not None
+        assert all(step.is_evidence for step in lax.steps(array_frames(frames, 10)))
+    assert "evidence_only" not in lax.spec.parameters
+    assert strict.spec.key != lax.spec.key
+
+
+def test_what_the_network_cannot_read_is_no_evidence(tmp_path: Path) -> None:
+    from PIL import Image
+
+    class Blind(Mean):
+        def embed_faces(self, frames: np.ndarray, faces: list[Face]) -> np.ndarray:
+            rows = super().embed_faces(frames, faces)
+            rows[rows[:, 1] < 100] = np.nan
+            return rows
+
+    features = FaceFeatures(Blind(), Everywhere(), 10, detect_every=1)
+    frames = np.concatenate([faces_of(40, 0.5, 0.1), faces_of(40, 0.3, 0.1)])
+    steps = list(features.steps(array_frames(frames, 10)))
+    assert [step.flaw for step in steps] == [None] * 3 + [UNREADABLE] * 3
+    for number, frame in enumerate(frames[3:]):
+        Image.fromarray(frame).save(tmp_path / f"{number}.png")
+    with pytest.raises(MediaError, match=r"no face could be used \(unreadable\) in any"):
+        features.extract_file(tmp_path)
 
 
 def test_a_folder_of_frames_without_a_face_is_an_error(tmp_path: Path) -> None:

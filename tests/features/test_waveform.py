@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from voices import babble
 
 from vavl.data.store import known_steps
-from vavl.errors import InputError
+from vavl.errors import InputError, MediaError
 from vavl.features.logmel import LogMel
 from vavl.features.waveform import Conditioning, ConditioningOptions, corpus_statistics
+from vavl.media import speech
+from vavl.media.speech import only_speech
 
 
 @given(
@@ -87,6 +90,7 @@ def test_statistics_of_nothing() -> None:
         ({"corpus_mean": 0.0}, ["only used by normalization='corpus'"]),
         ({"max_duration_s": 0}, ["max_duration_s"]),
         ({"silence_db": -30}, ["silence_db: expected decibels > 0, got -30"]),
+        ({"speech_only": 1}, ["speech_only: expected True or False, got 1"]),
         ({"max_duration_s": "12"}, ["max_duration_s: expected seconds > 0, got '12'"]),
         (
             {"normalization": "corpus", "corpus_mean": float("nan"), "max_duration_s": -1.0},
@@ -139,6 +143,38 @@ def test_the_loudest_step_is_never_silence(level: float) -> None:
 def test_the_key_without_silence_is_what_it_was_before() -> None:
     assert "silence_db" not in LogMel().spec.parameters
     assert LogMel(silence_db=30).spec.key != LogMel(silence_db=35).spec.key != LogMel().spec.key
+
+
+def test_of_a_clip_nothing_but_its_speech_is_seen(noise) -> None:
+    hiss, voice = 1e-3 * noise(1.5), babble(2)
+    samples = np.concatenate([hiss, voice, np.zeros(24_000, np.float32)]) + np.float32(0.2)
+    for options in ({}, {"speed": 1.25}):
+        features = LogMel(speech_only=True, **options).extract(samples)
+        expected = LogMel(**options).extract(only_speech(samples))
+        np.testing.assert_array_equal(features, expected)
+        assert len(features) < 0.6 * len(LogMel(**options).extract(samples))
+
+
+def test_known_speech_is_not_looked_at_again(monkeypatch) -> None:
+    monkeypatch.setattr(speech, "_load", None)  # any call would fail
+    monkeypatch.setattr(speech._Network, "_idle", [])
+    voice = babble(0.5)
+    known = LogMel(speech_only=True).extract(voice, is_speech=True)
+    np.testing.assert_array_equal(known, LogMel().extract(voice))
+
+
+def test_a_clip_without_speech_says_why(noise) -> None:
+    extractor = LogMel(speech_only=True)
+    with pytest.raises(MediaError, match="no speech in the sound"):
+        extractor.extract(0.1 * noise(1))
+    with pytest.raises(MediaError, match="the sound is silence"):
+        extractor.extract(np.full(16_000, 0.5, np.float32))
+
+
+def test_the_key_without_speech_only_is_what_it_was_before() -> None:
+    assert "speech_only" not in LogMel(speech_only=False).spec.parameters
+    assert LogMel(speech_only=True).spec.parameters["speech_only"] is True
+    assert LogMel(speech_only=True).spec.key != LogMel().spec.key
 
 
 def test_a_waveform_at_another_rate_is_resampled(noise) -> None:

@@ -16,6 +16,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from voices import babble
 
 from vavl import cli
 from vavl.data.manifest import Manifest, Utterance
@@ -25,6 +26,7 @@ from vavl.features import whisper
 from vavl.features.registry import build_extractor, extractor_names, rebuild_extractor
 from vavl.features.speech_encoder import SpeechEncoder
 from vavl.features.whisper import WhisperBase, load_encoder, log_mel
+from vavl.media.speech import only_speech
 from vavl.types import FeatureSpec
 
 ROOT = Path(__file__).parents[2]
@@ -246,6 +248,15 @@ def test_a_batch_is_conditioned_as_single_clips_are(noise) -> None:
         np.testing.assert_array_equal(np.isnan(features), np.isnan(expected))
     with pytest.raises(InputError, match="expected finite samples"):
         encoder.extract_many([noise(1), np.full(400, np.nan)])
+
+
+def test_of_every_clip_of_a_batch_only_the_speech_is_taken() -> None:
+    encoder = WhisperBase(layer=1, speech_only=True)
+    clips = [np.pad(babble(duration_s), 16_000) for duration_s in (0.5, 1.0)]
+    for features, clip in zip(encoder.extract_many(clips), clips, strict=True):
+        assert_same(features, WhisperBase(layer=1).extract(only_speech(clip)))
+    with pytest.raises(MediaError, match="silence"):
+        encoder.extract_many([*clips, np.zeros(16_000)])
 
 
 def test_longer_clips_are_taken_in_pieces_of_30_s(noise) -> None:

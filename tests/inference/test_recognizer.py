@@ -10,7 +10,7 @@ import pytest
 
 import vavl
 from vavl.errors import InputError, MediaError
-from vavl.inference import recognizer as recognizer_module
+from vavl.inference import reader as reader_module
 from vavl.media.audio import read_audio
 from vavl.media.video import video_frames
 from vavl.types import Modality
@@ -76,7 +76,7 @@ def test_silence_and_a_face_out_of_sight(recognizer: vavl.Recognizer) -> None:
 def test_a_long_clip_is_predicted_in_parts(
     recognizer: vavl.Recognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recognizer_module, "LONGEST_S", 1.0)
+    monkeypatch.setattr(reader_module, "LONGEST_S", 1.0)
     samples = np.concatenate([SPEECH[:16_000], 0.1 * SPEECH[::3].repeat(3)[:16_000]])
     parts = [recognizer.predict(audio=samples[i : i + 16_000]) for i in (0, 16_000)]
     whole = recognizer.predict(audio=samples)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vavl.errors import InputError, MediaError
-from vavl.media.audio import audio_blocks, read_audio, resample
+from vavl.media.audio import audio_blocks, level_dbfs, read_audio, resample
 
 
 def encode(
@@ -254,3 +254,23 @@ def test_real_files(shared: Path) -> None:
     silent = read_audio(shared / "samples" / "WolfgangLanger_Pexels.mp4")
     assert len(silent) / 16_000 == pytest.approx(19.7, abs=0.1)
     assert not silent.any()
+
+
+def test_a_constant_voltage_has_no_level() -> None:
+    swing = np.array([0.1, -0.1] * 50, np.float32)
+    assert level_dbfs(swing) == pytest.approx(-20)
+    assert level_dbfs(swing + np.float32(0.5)) == pytest.approx(-20)
+    assert level_dbfs(np.full(100, 0.5, np.float32)) == -np.inf
+    assert level_dbfs(np.zeros(0, np.float32)) == -np.inf
+
+
+def test_channels_that_cancel_are_not_mixed(write_wav, noise) -> None:
+    sound = noise(0.5)
+    twisted = np.stack([0.5 * sound, -0.45 * sound], axis=1)
+    np.testing.assert_allclose(read_audio(write_wav(twisted)), 0.5 * sound, atol=1e-4)
+    # Next to nothing on one side is ordinary, and so are two voices, or one of six channels alone.
+    nothing = np.zeros_like(sound)
+    for others in ([nothing], [noise(0.5, seed=1)], [0.3 * sound], [nothing] * 5):
+        stereo = np.stack([sound, *others], axis=1).astype(np.float32)
+        mixed = read_audio(write_wav(stereo, "stereo.wav"))
+        np.testing.assert_allclose(mixed, stereo.mean(axis=1), atol=1e-4)

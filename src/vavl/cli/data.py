@@ -74,6 +74,7 @@ def extract(
     partition: Path | None = None,
     speed: float = 1.0,
     silence_db: float | None = None,
+    speech_only: bool = False,
     engine: Literal["local", "ray"] = "local",
     workers: int = 0,
     threads: int | None = None,
@@ -100,6 +101,7 @@ def extract(
         speed: Play the sound faster or slower: for stores to augment training with.
         silence_db: Leave out what is quieter than the loudest moment of a clip by more than this,
             e.g. 30: pauses, and the silence before and after.
+        speech_only: Take nothing but the speech of a clip, joined; a clip without any fails.
         engine: local, or ray: on the cluster that RAY_ADDRESS names, or else on this machine
             (needs vavl[ray]).
         workers: Worker processes; 0 works in this process. With ray the actors; 0 is as many as
@@ -120,6 +122,7 @@ def extract(
         "normalization": None if normalization == "utterance" else normalization,
         "speed": None if speed == 1 else speed,
         "silence_db": silence_db,
+        "speech_only": speech_only or None,
     }
     # Only what was asked for: an extractor that lacks the parameter then says so.
     sound = {name: value for name, value in asked.items() if value is not None}

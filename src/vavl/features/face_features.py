@@ -26,6 +26,15 @@ FINEST_SIDE = 1280
 """Longer frames are shrunk to this side: a face that needs more pixels is too small to use."""
 
 
+SMALLEST_FACE = 20.0
+"""Pixels: with ``evidence_only``, a face whose box is narrower or lower says nothing."""
+DARKEST_FACE, FLATTEST_FACE = 0.06, 0.025
+"""With ``evidence_only``, a face says nothing whose grey values, in [0, 1], have a smaller mean or
+standard deviation."""
+SMALL, DARK, FLAT, UNREADABLE = "too small", "too dark", "without contrast", "unreadable"
+"""What makes a face no evidence; the last one is what the network says."""
+
+
 class FaceEmbedder(Protocol):
     """Anything that turns faces into vectors."""
 
@@ -55,7 +64,7 @@ class FaceEmbedder(Protocol):
     def embed_faces(self, frames: NDArray[np.uint8], faces: list[Face]) -> NDArray[np.float32]:
         """Embeds one face of each frame: ``(N, H, W, 3)``, N >= 1, and N faces to ``(N, D)``.
 
-        No row depends on the others.
+        No row depends on the others. A row of NaN says that this face cannot be read.
         """
 
 
@@ -65,11 +74,12 @@ class FaceStep:
 
     Attributes:
         time_s: Of the frame, in seconds.
-        features: ``(D,)``, NaN where there is no face.
+        features: ``(D,)``, NaN where there is no face, or none that can be used.
         face: The main face, or None.
         faces_seen: How many faces there were.
         brightness: Mean of red, green and blue in [0, 1], of the face or, where there is none, of
             the frame.
+        flaw: Why the face cannot be used, :data:`SMALL` and so on, or None.
     """
 
     time_s: float
@@ -77,6 +87,12 @@ class FaceStep:
     face: Face | None
     faces_seen: int
     brightness: float
+    flaw: str | None = None
+
+    @property
+    def is_evidence(self) -> bool:
+        """Whether there is a face that can be used."""
+        return self.face is not None and self.flaw is None
 
 
 class FaceFeatures:
@@ -89,6 +105,8 @@ class FaceFeatures:
         detect_every: Steps from one detection to the next; see
             :class:`vavl.faces.tracking.FaceTracker`.
         main: Which of several faces is taken; see there.
+        evidence_only: Whether a face that is too small, too dark or without contrast is no
+            evidence: its features are NaN.
     """
 
     source_field: ClassVar[Literal["video_path"]] = "video_path"
@@ -100,6 +118,7 @@ class FaceFeatures:
         frame_rate_hz: float = FACE_RATE_HZ,
         detect_every: int = DETECT_EVERY,
         main: MainFaceRule | int = "prominent",
+        evidence_only: bool = False,
     ) -> None:
         if not 0 < frame_rate_hz <= 120:
             raise InputError(
@@ -109,6 +128,7 @@ class FaceFeatures:
         self.detector = MtcnnDetector() if detector is None else detector
         self.detect_every = detect_every
         self._main: MainFaceRule | int = main
+        self._evidence_only = evidence_only
         self.stream()  # the tracker checks its arguments
         name = "mtcnn" if detector is None else type(detector).__name__
         self.spec = FeatureSpec(
@@ -122,6 +142,8 @@ class FaceFeatures:
                 "detect_every": detect_every,
                 "main": main,
                 "finest_side": FINEST_SIDE,
+                # Only where it is asked for, so that older stores keep their keys.
+                **({"evidence_only": True} if evidence_only else {}),
             },
             weights_sha256=embedder.weights_sha256,
             source=embedder.source,
@@ -145,13 +167,17 @@ class FaceFeatures:
     ) -> NDArray[np.float32]:
         """Features ``(T, D)`` of a video file or a folder of frames, or of a part of it.
 
-        A row of NaN is a step without a face. MediaError if no face is seen at all.
+        A row of NaN is a step without a face, or without one that can be used. MediaError if that
+        is so in all of them.
         """
-        steps = [step.features for step in self.steps(self.frames(path, start_s, end_s))]
-        features = np.stack(steps)
-        if np.isnan(features[:, 0]).all():
-            raise MediaError(f"{path}: no face was found in any of the {len(steps)} sampled frames")
-        return features
+        steps = list(self.steps(self.frames(path, start_s, end_s)))
+        if not any(step.is_evidence for step in steps):
+            flaws = [step.flaw for step in steps if step.flaw is not None]
+            found = "no face was found in any"
+            if flaws:
+                found = f"no face could be used ({max(flaws, key=flaws.count)}) in any"
+            raise MediaError(f"{path}: {found} of the {len(steps)} sampled frames")
+        return np.stack([step.features for step in steps])
 
     def frames(
         self,
@@ -177,7 +203,7 @@ class FaceFeatures:
     def stream(self) -> FaceStream:
         """A new stream, for frames that come in one after the other."""
         tracker = FaceTracker(self.detector, self.detect_every, main=self._main)
-        return FaceStream(self.embedder, tracker)
+        return FaceStream(self.embedder, tracker, evidence_only=self._evidence_only)
 
 
 class FaceFeaturesOf:
@@ -212,9 +238,12 @@ class FaceFeaturesOf:
 class FaceStream:
     """Embeds the main face of frames as they come in; see :class:`FaceFeatures`."""
 
-    def __init__(self, embedder: FaceEmbedder, tracker: FaceTracker) -> None:
+    def __init__(
+        self, embedder: FaceEmbedder, tracker: FaceTracker, *, evidence_only: bool = False
+    ) -> None:
         self._embedder = embedder
         self._tracker = tracker
+        self._evidence_only = evidence_only
 
     @property
     def latency_frames(self) -> int:
@@ -230,30 +259,61 @@ class FaceStream:
         return self._embedded(self._tracker.finish())
 
     def _embedded(self, settled: list[TrackedFrame]) -> list[FaceStep]:
-        shown = [tracked for tracked in settled if tracked.face is not None]
+        flaws = [_flaw(tracked) if self._evidence_only else None for tracked in settled]
+        pairs = zip(settled, flaws, strict=True)
+        shown = [tracked for tracked, flaw in pairs if tracked.face is not None and flaw is None]
         embeddings: Iterator[NDArray[np.float32]] = iter(())
         if shown:
             frames = np.stack([tracked.frame.pixels for tracked in shown])
             faces = [tracked.face for tracked in shown if tracked.face is not None]
             embeddings = iter(self._embedder.embed_faces(frames, faces))
-        absent = np.full(self._embedder.dim, np.nan, np.float32)
-        return [
-            FaceStep(
-                time_s=tracked.frame.time_s,
-                features=absent if tracked.face is None else next(embeddings),
-                face=tracked.face,
-                faces_seen=tracked.faces_seen,
-                brightness=_brightness(tracked),
+        steps = []
+        for tracked, flaw in zip(settled, flaws, strict=True):
+            features = np.full(self._embedder.dim, np.nan, np.float32)
+            if tracked.face is not None and flaw is None:
+                features = next(embeddings)
+                flaw = UNREADABLE if np.isnan(features[0]) else None
+            steps.append(
+                FaceStep(
+                    time_s=tracked.frame.time_s,
+                    features=features,
+                    face=tracked.face,
+                    faces_seen=tracked.faces_seen,
+                    brightness=_brightness(tracked),
+                    flaw=flaw,
+                )
             )
-            for tracked in settled
-        ]
+        return steps
+
+
+def _flaw(tracked: TrackedFrame) -> str | None:
+    """What makes a face no evidence, as far as its size and its light say."""
+    if tracked.face is None:
+        return None
+    if face_side(tracked.face) < SMALLEST_FACE:
+        return SMALL
+    grey = _shown(tracked)[::2, ::2].mean(axis=2) / 255
+    if grey.mean() < DARKEST_FACE:
+        return DARK
+    return FLAT if grey.std() < FLATTEST_FACE else None
+
+
+def face_side(face: Face) -> float:
+    """The shorter side of the box of a face, in pixels."""
+    x0, y0, x1, y1 = face.box
+    return min(x1 - x0, y1 - y0)
 
 
 def _brightness(tracked: TrackedFrame) -> float:
     """Mean of all channels in [0, 1], of every fourth pixel of the face or the frame."""
+    return float(_shown(tracked)[::4, ::4].mean()) / 255
+
+
+def _shown(tracked: TrackedFrame) -> NDArray[np.uint8]:
+    """The pixels of the face, or of the frame where there is none."""
     pixels = tracked.frame.pixels
     if tracked.face is not None:
         x0, y0, x1, y1 = (max(0, round(value)) for value in tracked.face.box)
         inside = pixels[y0:y1, x0:x1]
         pixels = inside if inside.size else pixels
-    return float(pixels[::4, ::4].mean()) / 255
+    return pixels

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vavl.errors import InputError, MediaError, all_problems
-from vavl.media.audio import SAMPLING_RATE_HZ, read_audio, resample
+from vavl.media.audio import SAMPLING_RATE_HZ, SILENCE_DBFS, level_dbfs, read_audio, resample
+from vavl.media.speech import only_speech
 from vavl.types import FeatureSpec
 
 NormalizationName = Literal["utterance", "none", "corpus"]
@@ -66,11 +67,12 @@ class ConditioningOptions(TypedDict, total=False):
     max_duration_s: float | None
     speed: float
     silence_db: float | None
+    speech_only: bool
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Cap, change of speed, normalisation, silence. All values enter the key of the store.
+    """Cap, cut, change of speed, normalisation, silence. All values enter the key of the store.
 
     Attributes:
         normalization: ``"utterance"`` (zero mean and unit variance per clip: the features of a clip
@@ -96,6 +98,7 @@ class Conditioning:
     max_duration_s: float | None = None
     speed: float = 1.0
     silence_db: float | None = None
+    speech_only: bool = False
 
     def __post_init__(self) -> None:
         problems = []
@@ -124,26 +127,41 @@ class Conditioning:
             problems.append(f"speed: expected a factor from 0.5 to 2, got {self.speed!r}")
         if self.silence_db is not None and not _is_number(self.silence_db, above=0):
             problems.append(f"silence_db: expected decibels > 0, got {self.silence_db!r}")
+        if not isinstance(self.speech_only, bool):
+            problems.append(f"speech_only: expected True or False, got {self.speech_only!r}")
         if problems:
             raise InputError(all_problems("waveform conditioning", problems))
 
     def parameters(self) -> dict[str, Any]:
         """For :attr:`vavl.types.FeatureSpec.parameters`."""
         parameters = {
-            name: float(value) if isinstance(value, int | float) else value
+            name: float(value) if _is_number(value) else value
             for name, value in asdict(self).items()
         }
-        if self.silence_db is None:  # so that older stores keep their keys
-            del parameters["silence_db"]
+        # So that older stores keep their keys.
+        for name in ("silence_db", "speech_only"):
+            if not parameters[name]:
+                del parameters[name]
         return parameters
 
-    def apply(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Caps, speeds up or down and normalises ``(N,)`` samples at 16 kHz.
+    def apply(
+        self, waveform: NDArray[np.float32], *, is_speech: bool = False
+    ) -> NDArray[np.float32]:
+        """Caps, cuts, speeds up or down and normalises ``(N,)`` samples at 16 kHz.
 
         A clip of one constant value has no variance to divide by: it becomes zeros.
+
+        Args:
+            waveform: The samples.
+            is_speech: Whether they are known to be speech alone, so that none is looked for.
+
+        Raises:
+            MediaError: Speech is asked for, and there is none.
         """
         if self.max_duration_s is not None:
             waveform = waveform[: max(1, round(self.max_duration_s * SAMPLING_RATE_HZ))]
+        if self.speech_only and not is_speech:
+            waveform = _speech(waveform)
         if self.speed != 1:
             waveform = resample(waveform, round(SAMPLING_RATE_HZ * self.speed))
         if self.normalization == "none":
@@ -176,6 +194,15 @@ class Conditioning:
         power = np.square(samples).mean(axis=1)
         quiet: NDArray[np.bool_] = power < power.max() * 10 ** (-self.silence_db / 10)
         return quiet
+
+
+def _speech(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    speech = only_speech(waveform)
+    if not len(speech):
+        silent = level_dbfs(waveform) < SILENCE_DBFS
+        reason = "the sound is silence" if silent else "no speech in the sound"
+        raise MediaError(f"{reason}: nothing is left of it with speech_only")
+    return speech
 
 
 def _is_number(value: object, above: float = -math.inf) -> bool:
@@ -211,25 +238,33 @@ class WaveformExtractor(ABC):
         return self.extract(read_audio(path, start_s=start_s, end_s=end_s))
 
     def extract(
-        self, waveform: ArrayLike, sampling_rate_hz: int = SAMPLING_RATE_HZ
+        self,
+        waveform: ArrayLike,
+        sampling_rate_hz: int = SAMPLING_RATE_HZ,
+        *,
+        is_speech: bool = False,
     ) -> NDArray[np.float32]:
         """Features of a waveform.
 
         Args:
             waveform: ``(N,)`` samples, full scale [-1, 1].
             sampling_rate_hz: Rate of the waveform; resampled to 16 kHz where it differs.
+            is_speech: Whether it is known to be speech alone: ``speech_only`` then cuts nothing.
 
         Returns:
             ``(T, D)``; a step of silence is a row of NaN where ``silence_db`` asks for it.
 
         Raises:
             InputError: The waveform is not one-dimensional, empty, or not finite.
-            MediaError: The features are not finite.
+            MediaError: The features are not finite, or there is no speech where ``speech_only``
+                asks for it.
         """
-        conditioned = self._conditioned(waveform, sampling_rate_hz)
+        conditioned = self._conditioned(waveform, sampling_rate_hz, is_speech)
         return self._checked(self._features(conditioned), conditioned)
 
-    def _conditioned(self, waveform: ArrayLike, sampling_rate_hz: int) -> NDArray[np.float32]:
+    def _conditioned(
+        self, waveform: ArrayLike, sampling_rate_hz: int, is_speech: bool = False
+    ) -> NDArray[np.float32]:
         """Checks a waveform and prepares it: ``(N,)`` samples at 16 kHz for :meth:`_features`."""
         samples = np.asarray(waveform)
         if samples.ndim != 1 or not len(samples):
@@ -244,7 +279,7 @@ class WaveformExtractor(ABC):
         if not np.isfinite(samples).all():
             raise InputError("waveform: expected finite samples, got NaN or infinite ones")
         samples = resample(samples.astype(np.float32, copy=False), sampling_rate_hz)
-        return self.conditioning.apply(samples)
+        return self.conditioning.apply(samples, is_speech=is_speech)
 
     def _checked(
         self, features: NDArray[np.float32], conditioned: NDArray[np.float32]

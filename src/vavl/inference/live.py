@@ -84,19 +84,23 @@ class LiveRecognizer:
         self._latency_s = self._step_s = 0.0
         if audio:
             recognizer.reader.require(Modality.ACOUSTIC)
+            self._listener = recognizer.reader.listener()
+            self._latency_s = self._listener.latency_s
         if video:
             extractor = recognizer.reader.visual_extractor
             self._stream = extractor.stream()
             self._sampler = _Sampler(extractor.rate_hz)
             self._step_s = 1 / extractor.rate_hz
-            self._latency_s = self._stream.latency_frames * self._step_s
+            faces_s = self._stream.latency_frames * self._step_s
+            self._latency_s = max(self._latency_s, faces_s)
 
     @property
     def latency_s(self) -> float:
         """The longest time in seconds from the end of a window to its prediction.
 
         It is the look-ahead of the face tracker, which settles a face with the next frame that the
-        detector sees; 0 without a picture. Three delays are not in it: the time to compute, the
+        detector sees, or that of the voice activity where the model hears nothing but speech,
+        whichever is longer; 0 without both. Three delays are not in it: the time to compute, the
         source's block of sound, and the time until its next frame, which ends the one on show.
         """
         return self._latency_s
@@ -116,7 +120,8 @@ class LiveRecognizer:
                 "samples: expected (N,) floating point numbers in [-1, 1], got "
                 f"{samples.dtype} of shape {samples.shape}"
             )
-        return self._predicted(self._cutter.add_audio(samples.astype(np.float32, copy=False)))
+        heard = self._listener.add(samples.astype(np.float32, copy=False))
+        return self._predicted(self._cutter.add_audio(heard))
 
     def add_frame(self, frame: VideoFrame) -> list[TimedPrediction]:
         """Takes the next frame; returns predictions of the windows that are complete now.
@@ -134,7 +139,10 @@ class LiveRecognizer:
 
     def end_audio(self) -> list[TimedPrediction]:
         """The sound ends, the picture may go on; returns what is known now."""
-        return self._predicted(self._cutter.end_audio())
+        if not self._cutter.audio_open:
+            return []
+        last = self._cutter.add_audio(self._listener.finish())
+        return self._predicted([*last, *self._cutter.end_audio()])
 
     def end_video(self) -> list[TimedPrediction]:
         """The picture ends, the sound may go on; returns what is known now."""

@@ -14,11 +14,24 @@ from vavl.features.arrays import read_array
 from vavl.features.face_features import FaceFeatures
 from vavl.features.registry import rebuild_extractor
 from vavl.features.waveform import WaveformExtractor
-from vavl.inference.quality import SILENCE_DBFS, level_dbfs
-from vavl.inference.windows import ClipStreams, Window
-from vavl.media.audio import SAMPLING_RATE_HZ, audio_blocks, resample
+from vavl.inference.windows import (
+    LONGEST_S,
+    ClipStreams,
+    Cutter,
+    PartCutter,
+    Window,
+    WindowCutter,
+)
+from vavl.media.audio import (
+    SAMPLING_RATE_HZ,
+    SILENCE_DBFS,
+    audio_blocks,
+    level_dbfs,
+    resample,
+)
 from vavl.media.container import media_info
 from vavl.media.frames import array_frames
+from vavl.media.speech import AllSound, Heard, SpeechDetector
 from vavl.models.pretrained import FEATURES_FILE
 from vavl.types import FeatureSpec, Modality
 
@@ -28,8 +41,10 @@ FeatureArrays = dict[Modality, NDArray[np.floating]]
 FRAME_RATE_HZ = 25.0
 """Of pictures in an array, unless another rate is given."""
 
+LEAST_SPEECH_S = 0.3
+"""Less speech says nothing."""
 _SHORTEST_SOUND_S = 0.1
-"""Sound shorter than this says nothing."""
+"""Nor does sound shorter than this, where speech is not looked for."""
 _SAMPLES_PER_BLOCK = SAMPLING_RATE_HZ
 """Arrays are handed on in pieces of a second, as files are."""
 
@@ -54,6 +69,22 @@ class Reader:
     def accepts_video(self) -> bool:
         """Whether pictures can be given, and not features of them alone."""
         return self._accepts(Modality.VISUAL)
+
+    @property
+    def speech_only(self) -> bool:
+        """Whether nothing but speech counts of the sound, as the model was trained."""
+        spec = self.specs.get(Modality.ACOUSTIC)
+        return spec is not None and bool(spec.parameters.get("speech_only"))
+
+    def listener(self) -> SpeechDetector | AllSound:
+        """Tells which samples of a sound count, as it comes in."""
+        return SpeechDetector() if self.speech_only else AllSound()
+
+    def part_cutter(self, clip: ClipStreams) -> Cutter:
+        """Cuts a clip into parts that are predicted as clips of their own."""
+        if self.speech_only:
+            return PartCutter(**clip.sides)
+        return WindowCutter(LONGEST_S, LONGEST_S, **clip.sides)
 
     def _accepts(self, modality: Modality) -> bool:
         spec = self.specs.get(modality)
@@ -131,7 +162,7 @@ class Reader:
         blocks = None
         if audio is not None:
             self.require(Modality.ACOUSTIC)
-            blocks = _blocks(_checked_samples(audio), sampling_rate_hz)
+            blocks = self._heard(_blocks(_checked_samples(audio), sampling_rate_hz))
         if frames is None:
             return ClipStreams(blocks)
         faces = self.visual_extractor
@@ -145,7 +176,7 @@ class Reader:
         info = None if path.is_dir() else media_info(path)
         has_sound = info is not None and info.has_audio
         has_picture = info is None or info.has_video
-        audio = audio_blocks(path) if has_sound and self.accepts_audio else None
+        audio = self._heard(audio_blocks(path)) if has_sound and self.accepts_audio else None
         if has_picture and self.accepts_video:
             faces = self.visual_extractor
             return ClipStreams(audio, faces.steps(faces.frames(path)), 1 / faces.rate_hz)
@@ -158,6 +189,12 @@ class Reader:
                 "nothing that this model can use"
             )
         return ClipStreams(audio)
+
+    def _heard(self, blocks: Iterator[NDArray[np.float32]]) -> Iterator[Heard]:
+        listener = self.listener()
+        for block in blocks:
+            yield listener.add(block)
+        yield listener.finish()
 
     def _open_features(
         self,
@@ -177,11 +214,14 @@ class Reader:
         return found
 
     def extract(self, window: Window) -> FeatureArrays:
-        """Features of a window: of its sound unless it is silence, of its face where one is."""
+        """Features of a window: of its sound if that says anything, of its face where one is."""
         found: FeatureArrays = {}
-        long_enough = len(window.waveform) >= _SHORTEST_SOUND_S * SAMPLING_RATE_HZ
-        if long_enough and level_dbfs(window.waveform) >= SILENCE_DBFS:
-            found[Modality.ACOUSTIC] = self.acoustic_extractor.extract(window.waveform)
+        sound = window.speech
+        least_s = LEAST_SPEECH_S if self.speech_only else _SHORTEST_SOUND_S
+        # Speech may be as quiet as it likes.
+        loud_enough = self.speech_only or level_dbfs(sound) >= SILENCE_DBFS
+        if len(sound) >= least_s * SAMPLING_RATE_HZ and loud_enough:
+            found[Modality.ACOUSTIC] = self.acoustic_extractor.extract(sound, is_speech=True)
         if window.face_share:
             found[Modality.VISUAL] = np.stack([step.features for step in window.steps])
         return found

@@ -30,7 +30,15 @@ from vavl.inference.exported import ExportedModel
 from vavl.inference.files import ClipFiles
 from vavl.inference.quality import Quality
 from vavl.inference.reader import FRAME_RATE_HZ, FeatureArrays, Reader
-from vavl.inference.windows import HOP_S, LONGEST_S, WINDOW_S, ClipStreams, Window, cut_clip
+from vavl.inference.windows import (
+    HOP_S,
+    WINDOW_S,
+    ClipStreams,
+    Cutter,
+    Window,
+    WindowCutter,
+    cut_clip,
+)
 from vavl.media.audio import SAMPLING_RATE_HZ
 from vavl.models.base import EmotionModel
 from vavl.models.pretrained import Calibration
@@ -138,7 +146,10 @@ class Recognizer:
         are averaged. The timeline has windows of 2 s, one every 0.5 s, each of them predicted as a
         clip of its own. Memory does not grow with the length of the clip.
 
-        Sound below -65 dBFS counts as none, and so does a picture without a face.
+        Sound below -65 dBFS counts as none, and so does a picture without a face. For a model
+        whose acoustic features are those of speech alone (``speech_only``), nothing but speech
+        counts, at any level: parts are 10 s of speech or end in a pause, and weigh as much as
+        there is speech and face in them; less than 0.3 s of speech counts as none.
 
         Args:
             path: A sound file, a video file, or a folder of frames.
@@ -296,23 +307,29 @@ class Recognizer:
         on_step: Callable[[FaceStep], None] | None,
     ) -> Prediction:
         """Predicts from sound and picture as they come in."""
-        quality = Quality()
+        quality = Quality(speech_only=self.reader.speech_only)
         clip = quality.watch(clip)
         if on_step is not None and clip.steps is not None:
             clip = replace(clip, steps=_told(clip.steps, on_step))
-        ways = [(LONGEST_S, LONGEST_S), (WINDOW_S, HOP_S)] if timeline else [(LONGEST_S, LONGEST_S)]
-        predictions: list[list[TimedPrediction]] = [[] for _ in ways]
-        for way, window in cut_clip(clip, ways):
-            predictions[way].append(self.predict_window(window, profile))
+        cutters: list[Cutter] = [self.reader.part_cutter(clip)]
+        if timeline:
+            cutters.append(WindowCutter(WINDOW_S, HOP_S, **clip.sides))
+        predictions: list[list[TimedPrediction]] = [[], []]
+        weights = []  # of the parts
+        for way, window in cut_clip(clip, cutters):
+            found = self.predict_window(window, profile)
+            predictions[way].append(found)
+            if not way and found.modality is not None:
+                weights.append(window.evidence_s(clip.step_s) if self.reader.speech_only else 1.0)
         parts = [part for part in predictions[0] if part.modality is not None]
         if not parts:
-            found = ", ".join(quality.warnings) or "the clip has less than the model takes"
-            raise MediaError(f"{name}: nothing to go by: {found}; expected {self._needs}")
+            why = ", ".join(quality.warnings) or "the clip has less than the model takes"
+            raise MediaError(f"{name}: nothing to go by: {why}; expected {self._needs}")
         return replace(
-            _mean(parts, name, duration_s=predictions[0][-1].end_s),
+            _mean(parts, name, duration_s=cutters[0].end_s, weights=weights),
             face_share=quality.face_share,
             warnings=quality.warnings,
-            timeline=tuple(predictions[1]) if timeline else (),
+            timeline=tuple(predictions[1]),
         )
 
     def _predict_features(
@@ -388,7 +405,7 @@ class Recognizer:
             clip = {"path": clip.media, "acoustic": clip.acoustic, "visual": clip.visual}
         opened = self.reader.open(**clip if isinstance(clip, Mapping) else {"path": clip})
         if isinstance(opened, ClipStreams):
-            for _, window in cut_clip(opened, [(LONGEST_S, LONGEST_S)]):
+            for _, window in cut_clip(opened, [self.reader.part_cutter(opened)]):
                 yield self.reader.extract(window)
         else:
             # What the model does not take would only make the profile larger.
@@ -400,22 +417,32 @@ class Recognizer:
         return what_it_takes(self.model.config.predictions)
 
 
-def _mean(parts: Sequence[TimedPrediction], name: str, duration_s: float | None) -> Prediction:
-    """The mean of the predictions for one part of a clip or more; the most frequent modality."""
-    modalities = [part.modality for part in parts]
-    probabilities = _means([part.probabilities for part in parts])
+def _mean(
+    parts: Sequence[TimedPrediction],
+    name: str,
+    duration_s: float | None,
+    weights: Sequence[float] = (1.0,),
+) -> Prediction:
+    """The weighted mean of the predictions for one part of a clip or more."""
+    shares: dict[Modality, float] = dict.fromkeys(Modality, 0.0)
+    for part, weight in zip(parts, weights, strict=True):
+        if part.modality is not None:
+            shares[part.modality] += weight
+    probabilities = _means([part.probabilities for part in parts], weights)
     return Prediction(
         name=name,
-        modality=max(Modality, key=modalities.count),
+        modality=max(Modality, key=shares.__getitem__),
         label=_most_probable(probabilities),
         probabilities=probabilities,
-        attributes=_means([part.attributes for part in parts]),
+        attributes=_means([part.attributes for part in parts], weights),
         duration_s=duration_s,
     )
 
 
-def _means(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {key: float(np.mean([part[key] for part in parts])) for key in parts[0]}
+def _means(parts: Sequence[Mapping[str, float]], weights: Sequence[float]) -> dict[str, float]:
+    return {
+        key: float(np.average([part[key] for part in parts], weights=weights)) for key in parts[0]
+    }
 
 
 def _most_probable(probabilities: Mapping[str, float]) -> str | None:

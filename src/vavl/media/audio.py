@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 SAMPLING_RATE_HZ = 16_000
 """The rate that every acoustic extractor of vavl expects."""
+SILENCE_DBFS = -65.0
+"""Sound whose level lies below counts as silence, where nothing says that there is speech in it."""
+
+
+_CANCELLED = 0.2
+"""Power of the mean of channels, as a share of what it is where they have nothing in common, below
+which they cancel: 10 dB less than each of two that are equally loud."""
 
 
 def read_audio(
@@ -40,8 +47,9 @@ def read_audio(
         end_s: Second to stop before; a time beyond the end means the end. Default: the end.
 
     Returns:
-        ``(N,)`` samples, the mean of the channels. Full scale is [-1, 1], which a lossy codec or
-        the resampler may overshoot slightly.
+        ``(N,)`` samples, the mean of the channels; the louder one for the blocks in which they
+        cancel, as where one is wired the wrong way round. Full scale is [-1, 1], which a lossy
+        codec or the resampler may overshoot slightly.
 
     Raises:
         MediaError: The file is missing, empty, not media, damaged or truncated, has no audio track,
@@ -136,6 +144,23 @@ def resample_blocks(
     yield from resampled_blocks(resampler, None)
 
 
+def level_dbfs(waveform: NDArray[np.float32]) -> float:
+    """Root mean square of ``(N,)`` samples without their mean, in dB; 0 is that of full scale.
+
+    Minus infinity without any sound.
+
+    Example:
+        >>> round(level_dbfs(np.array([0.4, 0.6], np.float32)), 3)
+        -20.0
+    """
+    return decibels(float(waveform.var(dtype=np.float64))) if len(waveform) else -math.inf
+
+
+def decibels(power: float) -> float:
+    """Power in dB, 0 being full scale; minus infinity for none."""
+    return 10 * math.log10(power) if power > 0 else -math.inf
+
+
 def _decoded(path: Path) -> Iterator[NDArray[np.float32]]:
     """Mono blocks of the whole track; raises at the end if the track breaks off early."""
     import av
@@ -163,5 +188,16 @@ def resampled_blocks(
     """Resamples a decoded frame and mixes it to mono; None flushes the resampler."""
     for resampled in resampler.resample(frame):  # type: ignore[arg-type]
         if resampled.samples:
-            # The resampler's own mix of stereo to mono would exceed full scale.
-            yield resampled.to_ndarray().mean(axis=0, dtype=np.float32)
+            yield _mixed(resampled.to_ndarray())
+
+
+def _mixed(channels: NDArray[Any]) -> NDArray[np.float32]:
+    """``(C, n)`` samples to ``(n,)``: the mean, or the loudest where the channels cancel."""
+    # The resampler's own mix of stereo to mono would exceed full scale.
+    mean = channels.mean(axis=0, dtype=np.float32)
+    if len(channels) > 1:
+        power = np.square(channels, dtype=np.float64).mean(axis=1)
+        apart = power.sum() / len(channels) ** 2
+        if np.square(mean, dtype=np.float64).mean() < _CANCELLED * apart:
+            return channels[power.argmax()].astype(np.float32)
+    return mean
