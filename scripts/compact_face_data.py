@@ -1,4 +1,8 @@
-"""What compact-face is trained and scored on: faces48, as it is and as a detector crops it."""
+"""What compact-face is trained and scored on: faces48 with the votes of ten people for each face.
+
+Source of the votes, and of what is made of them: Barsoum et al., "Training deep networks for facial
+expression recognition with crowd-sourced label distribution", 2016 (FER+).
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,83 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from vavl.faces.detector import MtcnnDetector
-from vavl.features.compact_face import crop_faces
+from vavl.features.compact_face import CLASSES, OUTPUTS, crop_faces
 
 SPLITS = {"train": 0, "validation": 1, "test": 2}
+CONTEMPT = len(OUTPUTS)
+"""The label of faces that the majority calls contempt, which is none of the outputs."""
+
+_OUTPUT_OF = {
+    "neutral": "neutral",
+    "happiness": "happy",
+    "surprise": "surprise",
+    "sadness": "sad",
+    "anger": "angry",
+    "disgust": "disgust",
+    "fear": "fear",
+    "NF": "none",
+}
+"""What the votes for no face, and each expression but contempt, are called here."""
 _FRAMES_PER_PASS = 32
+
+
+@dataclass(frozen=True)
+class VotedFaces:
+    """Faces of a split, and what people say of them.
+
+    Attributes:
+        images: ``(N, 48, 48)`` grey, uint8.
+        votes: ``(N, 8)`` share of the votes for each of OUTPUTS; zeros where most of them are for
+            anything else.
+        majority: ``(N,)`` index in OUTPUTS, CONTEMPT, or -1 where no expression has more than half.
+        labels: ``(N,)`` FER2013's own label as index in CLASSES, -1 where there is none.
+    """
+
+    images: NDArray[np.uint8]
+    votes: NDArray[np.float32]
+    majority: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+
+def load_split(folder: Path, split: str) -> VotedFaces:
+    """A split of ``faces48.npz``, then of ``faces48_votes_only.npz``, in the folder."""
+    parts = []
+    for name in ("faces48.npz", "faces48_votes_only.npz"):
+        with np.load(folder / name) as stored:
+            chosen = stored["split"] == SPLITS[split]
+            votes = stored["votes"][chosen].astype(np.float32)
+            shares, majority = opinions(votes, list(map(str, stored["vote_columns"])))
+            labels = np.full(len(votes), -1, np.int64)
+            if "labels" in stored:
+                labels = stored["labels"][chosen].astype(np.int64)
+                assert tuple(stored["classes"]) == CLASSES
+            parts.append((stored["images"][chosen], shares, majority, labels))
+    return VotedFaces(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+
+
+def opinions(
+    votes: NDArray[np.float32], columns: list[str]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Shares ``(N, 8)`` and majority ``(N,)`` of ``(N, 10)`` votes, see :class:`VotedFaces`.
+
+    A single vote for an expression counts as a mistake, and the majority is more than half of what
+    remains, both as in the code published with FER+.
+    """
+    votes = np.where(votes > 1, votes, 0)
+    all_votes = votes.sum(axis=1)
+    taken = np.stack([votes[:, columns.index(_name(output))] for output in OUTPUTS], axis=1)
+    ours = taken.sum(axis=1)
+    usable = ours > all_votes / 2
+    shares = np.where(usable[:, None], taken / np.maximum(ours, 1)[:, None], 0)
+    candidates = np.concatenate([taken, votes[:, [columns.index("contempt")]]], axis=1)
+    clear = candidates.max(axis=1) > all_votes / 2
+    winner = candidates.argmax(axis=1)
+    expression = clear & (winner != OUTPUTS.index("none"))
+    return shares.astype(np.float32), np.where(expression, winner, -1)
+
+
+def _name(output: str) -> str:
+    return next(theirs for theirs, ours in _OUTPUT_OF.items() if ours == output)
 
 
 @dataclass(frozen=True)
@@ -57,15 +134,6 @@ class Cropped:
     crops: NDArray[np.uint8]
     found: NDArray[np.bool_]
     landmarks: NDArray[np.float32]
-
-
-def load_split(
-    path: Path, split: str, count: int | None = None
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images (N, 48, 48) and labels (N,) of a split of faces48, or of its first ``count``."""
-    with np.load(path) as stored:
-        chosen = np.flatnonzero(stored["split"] == SPLITS[split])[:count]
-        return stored["images"][chosen], stored["labels"][chosen].astype(np.int64)
 
 
 def find_and_crop(images: NDArray[np.uint8], how: Paste, seed: int) -> Cropped:

@@ -1,13 +1,15 @@
 """Trains compact-face, the network behind the features of that name: one command, resumable.
 
-    python scripts/train_compact_face.py FACES48_NPZ
+    python scripts/train_compact_face.py FACES_FOLDER
 
-Each image of the train split is seen as it is, or as the detector finds and crops it in a frame
-that it was pasted into (kept in ``--cache``). The weights are a moving average; those of the epoch
-with the best accuracy on validation, mean of plain and cropped images, are written to
-``weights.safetensors`` in the output folder, beside ``log.jsonl`` and a checkpoint from which the
-same command goes on. Copied to ``src/vavl/features/assets/compact_face.safetensors`` they are those
-of the package; ``scripts/score_compact_face.py`` scores them.
+The targets are the votes of ten people. Each image of the train split is seen as it is, or as the
+detector finds and crops it in a frame that it was pasted into (kept in ``--cache``); some more are
+shown turned, too coarse or beside the face, with the target that there is no expression. The
+weights are a moving average; those of the epoch with the best accuracy on validation, mean of plain
+and cropped images, are written to ``weights.safetensors`` in the output folder, beside
+``log.jsonl`` and a checkpoint from which the same command goes on. Copied to
+``src/vavl/features/assets/compact_face.safetensors`` they are those of the package;
+``scripts/score_compact_face.py`` scores them.
 """
 
 from __future__ import annotations
@@ -23,34 +25,41 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from compact_face_augment import augmented
+from compact_face_augment import augmented, unreadable
 from compact_face_data import SMALL_FRAMES, SPLITS, Cropped, load_or_crop, load_split
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from vavl.features.compact_face import CompactFace
+from vavl.features.compact_face import OUTPUTS, CompactFace
+from vavl.system.memory import keep_memory
 
 
 @dataclass(frozen=True)
 class Faces:
-    """A split: plain images and the detector's crops (N, 48, 48) uint8, where found, labels."""
+    """A split: plain images and the detector's crops (N, 48, 48) uint8, and where it found one.
+
+    ``votes`` are shares ``(N, 8)``, ``majority`` is ``(N,)``; see
+    :class:`compact_face_data.VotedFaces`.
+    """
 
     images: Tensor
     crops: Tensor
     found: Tensor
-    labels: Tensor
+    votes: Tensor
+    majority: Tensor
 
     @classmethod
     def load(cls, path: Path, split: str, cache: Path, count: int | None) -> Faces:
         """Reads a split; finds and crops its faces if that was not done before."""
-        images, labels = load_split(path, split)
+        voted = load_split(path, split)
         cropped: Cropped = load_or_crop(
-            cache / f"{split}-cropped.npz", images, SMALL_FRAMES, seed=SPLITS[split]
+            cache / f"{split}-cropped.npz", voted.images, SMALL_FRAMES, seed=SPLITS[split]
         )
+        usable = np.flatnonzero(voted.votes.sum(axis=1) > 0)
         # The file is sorted by class: a few of all classes want a draw.
-        chosen = np.random.default_rng(0).permutation(len(labels))[:count]
-        parts = (images, cropped.crops, cropped.found, labels)
+        chosen = np.random.default_rng(0).permutation(usable)[:count]
+        parts = (voted.images, cropped.crops, cropped.found, voted.votes, voted.majority)
         return cls(*(torch.from_numpy(part[chosen]) for part in parts))
 
 
@@ -120,7 +129,7 @@ def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
 def side(epoch: int, options: argparse.Namespace) -> int:
     """Side of the crops in an epoch: small ones teach the coarse at under half of the work."""
     share = epoch / options.epochs
-    return 32 if share < 0.2 else 40 if share < 0.4 else 48
+    return 32 if share < 0.25 else 40 if share < 0.5 else 48
 
 
 def train_epoch(training: Training, faces: Faces, options: argparse.Namespace) -> dict[str, float]:
@@ -129,40 +138,46 @@ def train_epoch(training: Training, faces: Faces, options: argparse.Namespace) -
     random = torch.Generator().manual_seed(1_000_003 * options.seed + epoch)
     torch.manual_seed(1_000_003 * options.seed + epoch)  # dropout
     size = side(epoch, options)
-    order = torch.randperm(len(faces.labels), generator=random)
+    order = torch.randperm(len(faces.votes), generator=random)
     training.network.train()
+    nothing = F.one_hot(torch.tensor(OUTPUTS.index("none")), len(OUTPUTS)).float()
     loss_sum = right = shown = 0.0
     for batch in order.split(options.batch_size)[: len(order) // options.batch_size]:
         cropped = faces.found[batch] & (torch.rand(len(batch), generator=random) < 0.5)
         pixels = torch.where(cropped[:, None, None], faces.crops[batch], faces.images[batch])
-        labels = faces.labels[batch]
+        targets = faces.votes[batch]
         pixels = augmented(pixels, size, random)
+        # Some more are shown in such a way that nobody could tell.
+        spoilt = batch[: round(options.unreadable * len(batch))]
+        pixels = torch.cat([pixels, unreadable(faces.images[spoilt], size, random)])
+        targets = torch.cat([targets, nothing.expand(len(spoilt), -1)])
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bfloat16):
             logits = training.network(pixels).float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=options.label_smoothing)
+        loss = F.cross_entropy(logits, targets)
         training.optimizer.zero_grad()
         loss.backward()
         training.optimizer.step()
         training.schedule.step()
         training.average.update_parameters(training.network)
-        loss_sum += loss.item() * len(batch)
-        right += (logits.argmax(dim=1) == labels).sum().item()
-        shown += len(batch)
+        loss_sum += loss.item() * len(targets)
+        right += (logits.argmax(dim=1) == targets.argmax(dim=1)).sum().item()
+        shown += len(targets)
     return {"side": size, "loss": loss_sum / shown, "train_accuracy": right / shown}
 
 
 @torch.inference_mode()
 def validate(network: nn.Module, faces: Faces) -> dict[str, float]:
-    """Accuracy on plain images, and on the crops of those that were found."""
+    """Accuracy against the majority on plain images, and on the crops of those that were found."""
     network.eval()
+    clear = faces.majority >= 0
 
     def accuracy(pixels: Tensor, labels: Tensor) -> float:
         guesses = [network(part.float()).argmax(dim=1) for part in pixels.split(128)]
         return (torch.cat(guesses) == labels).float().mean().item()
 
     return {
-        "plain": accuracy(faces.images, faces.labels),
-        "cropped": accuracy(faces.crops[faces.found], faces.labels[faces.found]),
+        "plain": accuracy(faces.images[clear], faces.majority[clear]),
+        "cropped": accuracy(faces.crops[faces.found & clear], faces.majority[faces.found & clear]),
     }
 
 
@@ -181,14 +196,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("faces48", type=Path, help="faces48.npz: images, labels, split, classes")
+    parser.add_argument("faces", type=Path, help="folder of faces48.npz and its votes-only file")
     parser.add_argument("--out", type=Path, default=Path("runs/compact-face"))
     parser.add_argument("--cache", type=Path, default=Path("data/faces48"))
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=42)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="its highest value")
     parser.add_argument("--weight-decay", type=float, default=0.05)
-    parser.add_argument("--label-smoothing", type=float, default=0.1)
+    parser.add_argument(
+        "--unreadable", type=float, default=0.06, help="so many more that show no expression"
+    )
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--ema", type=float, default=0.998, help="decay of the moving average")
     parser.add_argument("--seed", type=int, default=0)
@@ -201,10 +218,11 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.set_num_threads(options.threads)
+    keep_memory()
     options.out.mkdir(parents=True, exist_ok=True)
-    faces = Faces.load(options.faces48, "train", options.cache, options.limit)
-    held_out = Faces.load(options.faces48, "validation", options.cache, options.limit)
-    training = Training(options, len(faces.labels) // options.batch_size)
+    faces = Faces.load(options.faces, "train", options.cache, options.limit)
+    held_out = Faces.load(options.faces, "validation", options.cache, options.limit)
+    training = Training(options, len(faces.votes) // options.batch_size)
     checkpoint = options.out / "checkpoint.pt"
     if checkpoint.is_file():
         training.resume(checkpoint)

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from compact_data import OF_RAVDESS
+from compact_voices import HELD_OUT, OF_RAVDESS
 from numpy.typing import NDArray
 from speech_conditions import CONDITIONS, Waveform, hiss, hum
 from trial_pictures import FRAME_RATE_HZ, first_frames, pictures, shown, some_faces
@@ -39,19 +39,18 @@ from trial_speed import speed
 import vavl
 from vavl.errors import MediaError
 from vavl.evaluation.bootstrap import percentile_interval, speaker_weights
+from vavl.features.compact_face import CLASSES
 from vavl.inference.loading import model_folder, model_sha256
 from vavl.media.audio import SAMPLING_RATE_HZ, read_audio
 from vavl.media.writing import copy_picture
 from vavl.system.atomic import atomic_write
 from vavl.system.processes import Failure, run_job, with_progress
 from vavl.training.run_folder import git_revision
+from vavl.types import UNSURE
 
-CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-UNSURE = "unsure"
 SURROUNDINGS = ("silence", "hum", "hiss")
 AROUND_S = (1, 6, 20, 60)
 AROUND_DBFS = -50.0
-_HELD_OUT = "0"
 _VOICES = 24
 _REPLICATES = 2000
 
@@ -110,9 +109,7 @@ class Ask:
             found = self._recognizer.predict(**clip())
         except MediaError as error:
             return Answer(None, None, {}, (), str(error))
-        surest = max(found.probabilities.values(), default=None)
-        confidence = getattr(found, "confidence", surest)
-        return Answer(found.label, confidence, found.probabilities, found.warnings)
+        return Answer(found.label, found.confidence, found.probabilities, found.warnings)
 
 
 class Trial(NamedTuple):
@@ -150,7 +147,7 @@ def read_ravdess(folder: Path) -> tuple[list[Utterance], list[Utterance]]:
         for row in csv.DictReader(table):
             category = OF_RAVDESS.get(row["emotion"], row["emotion"])
             clip = Utterance(folder / row["audio"], category, row["actor"])
-            (held_out if row["fold5"] == _HELD_OUT else others).append(clip)
+            (held_out if row["fold5"] == str(HELD_OUT) else others).append(clip)
     return held_out, others
 
 

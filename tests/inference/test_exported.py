@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_models import tiny
 from tiny import with_statistics
 
 import vavl
@@ -21,7 +22,14 @@ from vavl import cli, export
 from vavl.config.experiment import MODEL_CONFIGS
 from vavl.errors import ExportError, InputError, StoreError
 from vavl.export import export_model
-from vavl.export.graphs import CHECKED_SHAPES, UseGraph, check_graph, example_inputs, quantize_graph
+from vavl.export.graphs import (
+    CHECKED_SHAPES,
+    Format,
+    UseGraph,
+    check_graph,
+    example_inputs,
+    quantize_graph,
+)
 from vavl.inference.exported import NORMALISATION_FILE, ExportedModel, uses
 from vavl.models.pretrained import Calibration, write_calibration, write_features
 from vavl.models.registry import build_model
@@ -293,6 +301,15 @@ def test_damaged_folders_are_refused(exported: Path, tmp_path: Path, damage, mes
         vavl.load(folder)
 
 
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_a_linear_model_is_exported(tmp_path: Path, format: Format) -> None:
+    model = tiny("linear")
+    model.save_pretrained(tmp_path / "linear")
+    report = export_model(tmp_path / "linear", tmp_path / "out", format=format)
+    assert set(report.graph_bytes) == set(Modality)
+    assert report.largest_difference < 1e-5
+
+
 def test_what_makes_no_sense_is_refused_first(
     model_folder: Path, exported: Path, tmp_path: Path
 ) -> None:
@@ -304,7 +321,7 @@ def test_what_makes_no_sense_is_refused_first(
         "small", acoustic_dim=3, visual_dim=3, categories=("a", "b"), attributes=()
     )
     build_model(config).save_pretrained(tmp_path / "mult")
-    with pytest.raises(InputError, match=r"expected vavl or vavl\+, .* got mult"):
+    with pytest.raises(InputError, match=r"expected vavl, vavl\+ or linear, .* got mult"):
         export_model(tmp_path / "mult", tmp_path / "a")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("keep me")

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 import vavl
-from vavl.data.corpora.synthetic import prepare_synthetic
 from vavl.errors import InputError, MediaError
 from vavl.inference import sources
 from vavl.inference.live import LiveRecognizer, run_stream
@@ -77,15 +76,6 @@ def test_a_stream_gives_what_its_file_gives(recognizer, film, settings) -> None:
     if len(expected) > 2:  # else the comparison would say little
         happy = [prediction.probabilities["happy"] for prediction in expected]
         assert max(happy) - min(happy) > 3e-4
-
-
-def test_the_bundled_model_streams_what_it_says_of_a_drawn_face(tmp_path: Path) -> None:
-    manifest = prepare_synthetic(tmp_path, speakers=1, clips_per_speaker=1)
-    path = manifest.path(manifest[0], "video_path")
-    recognizer = vavl.load()
-    expected = recognizer.predict(path, timeline=True).timeline
-    assert [window.modality for window in expected] == [Modality.AUDIOVISUAL] * len(expected)
-    assert_same(streamed(recognizer, file_at_real_time(path, math.inf)), expected)
 
 
 @pytest.mark.shared

@@ -12,6 +12,7 @@ import pytest
 
 import vavl
 from vavl.data.corpora.synthetic import prepare_synthetic
+from vavl.features.registry import build_extractor
 
 PACKAGE = Path(vavl.__file__).parent
 MOST_FILES = 30
@@ -85,10 +86,16 @@ def _in_package(frame: FrameType) -> str | None:
 
 @pytest.fixture(scope="module")
 def way(tmp_path_factory: pytest.TempPathFactory) -> Way:
-    """Of a film with sound, predicted over time by the model of the package, as it was loaded."""
+    """Of a film with sound, predicted over time by a small model, as it was loaded."""
     manifest = prepare_synthetic(tmp_path_factory.mktemp("corpus"), speakers=1, clips_per_speaker=1)
     path = manifest.path(manifest[0], "video_path")
-    recognizer = vavl.load()
+    specs = {
+        vavl.Modality.ACOUSTIC: build_extractor("acoustic", "logmel").spec,
+        vavl.Modality.VISUAL: build_extractor("visual", "compact-face").spec,
+    }
+    dims = {f"{modality}_dim": spec.dim for modality, spec in specs.items()}
+    config = vavl.VAVLConfig.preset("small", **dims, categories=("happy", "sad"))
+    recognizer = vavl.Recognizer(vavl.VAVL(config), specs)
     found = Way()
     with found.followed():
         prediction = recognizer.predict(path, timeline=True)

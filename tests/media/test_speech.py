@@ -163,3 +163,11 @@ def test_recorded_sentences_are_found_at_every_level(shared: Path) -> None:
         for gain_db in (-20, -40):
             quieter = mask((waveform * 10 ** (gain_db / 20)).astype(np.float32))
             assert (found != quieter).sum() / RATE < 0.4
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("clip", ["03-01-03-02-01-01-06", "03-01-03-02-02-02-06"])
+def test_shrill_voices_are_found(shared: Path, clip: str) -> None:
+    """A woman who rejoices; at its own speed, the network hears nobody."""
+    waveform = read_audio(shared / "data" / "ravdess" / "audio16k" / f"{clip}.flac")
+    assert mask(waveform).sum() / RATE > 0.5

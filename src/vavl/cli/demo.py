@@ -14,6 +14,7 @@ from vavl.config.experiment import DataConfig, ExperimentConfig, TrainingConfig,
 from vavl.data.corpora.synthetic import prepare_synthetic
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
+from vavl.errors import MediaError
 from vavl.evaluation.evaluate import evaluate_runs
 from vavl.evaluation.report import write_report
 from vavl.features.extract import extract
@@ -127,9 +128,15 @@ def run_demo(out: Path, *, seed: int = 0) -> Path:
 
     console.rule("6. The same clip by the bundled model, which was trained on real people")
     plot = out / "compact.png"
-    bundled = illustrate(load(), ClipFiles(files[0].name, media=files[0]), plot=plot)
-    print_predictions([bundled], "table")
-    console.print(f"Over time: {plot}. On your own video: vavl predict VIDEO", soft_wrap=True)
+    try:
+        bundled = illustrate(load(), ClipFiles(files[0].name, media=files[0]), plot=plot)
+        print_predictions([bundled], "table")
+        console.print(f"Over time: {plot}", soft_wrap=True)
+    except MediaError as error:
+        console.print(
+            f"It has nothing to say of what is drawn and made up: {error}", soft_wrap=True
+        )
+    console.print("On your own video: vavl predict VIDEO")
 
     console.print(f"\nDone in {time.perf_counter() - started:.0f} s.")
     console.print(f"Report: {page}", soft_wrap=True)

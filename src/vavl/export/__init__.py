@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vavl.errors import InputError
-from vavl.export.graphs import Format, Quantization, write_graph
+from vavl.export.graphs import Exportable, Format, Quantization, write_graph
 from vavl.inference.exported import EXPORT_FILE, EXPORT_SCHEMA_VERSION, uses, write_normalisations
 from vavl.inference.loading import COMPACT, COMPACT_NOTICE, model_folder
-from vavl.models.pretrained import CALIBRATION_FILE, CONFIG_FILE, FEATURES_FILE, read_model_config
-from vavl.models.vavl import VAVL
+from vavl.models.pretrained import CALIBRATION_FILE, CONFIG_FILE, FEATURES_FILE
+from vavl.models.registry import load_model
 from vavl.system.atomic import atomic_folder, write_json
 from vavl.system.onnx import onnx_extra
 from vavl.system.processes import with_progress
@@ -57,7 +57,8 @@ def export_model(
     """Exports a model, and checks the files that were written against it.
 
     Args:
-        source: As for :func:`vavl.load`: a VAVL model, also ``vavl+``; baselines have no export.
+        source: As for :func:`vavl.load`: ``vavl``, ``vavl+`` or ``linear``; other models have no
+            export.
         out: Folder to write; it must not hold anything yet. Nothing is left there on failure.
         format: ``"onnx"`` for onnxruntime, or ``"torch"`` for programs of ``torch.export`` (.pt2).
         quantize: ``"int8"`` keeps the weights of matrix products in 8 bits, and rounds what they
@@ -86,10 +87,11 @@ def export_model(
         _log.warning(notice)
     if (folder / EXPORT_FILE).is_file():
         raise InputError(f"model: expected a model, got {folder}, which was exported already")
-    config = read_model_config(folder)
-    if not isinstance(config, VAVL.config_class):
-        raise InputError(f"model: expected vavl or vavl+, which can be exported, got {config.name}")
-    model = VAVL.from_pretrained(folder)
+    model = load_model(folder)
+    if not isinstance(model, Exportable):
+        raise InputError(
+            f"model: expected vavl, vavl+ or linear, which can be exported, got {model.config.name}"
+        )
     difference, sizes = 0.0, {}
     with atomic_folder(out) as temporary:
         wanted = uses(model.config)

@@ -16,11 +16,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vavl.errors import ExportError
 from vavl.inference.exported import PREDICTION, Graph
+from vavl.models.baselines.linear import Linear
 from vavl.models.sequences import Sequences, average_values
 from vavl.models.vavl import VAVL
 from vavl.system.onnx import onnx_extra, open_session
 from vavl.types import STREAMS, Modality
 
+Exportable = VAVL | Linear
+"""Models that read each modality by itself, and then put both together."""
 Format = Literal["onnx", "torch"]
 Quantization = Literal["int8"]
 
@@ -43,7 +46,7 @@ class UseGraph(nn.Module):
             is slower: for 8 bits, whose range is that of all values, valid or not.
     """
 
-    def __init__(self, model: VAVL, use: Modality, *, zero_padding: bool = False) -> None:
+    def __init__(self, model: Exportable, use: Modality, *, zero_padding: bool = False) -> None:
         super().__init__()
         self.model = model
         self.use = use
@@ -58,7 +61,7 @@ class UseGraph(nn.Module):
                 ``(B, T)`` mask, at least one True per row. The projection sets to zero what is not
                 valid.
         """
-        unimodal = []
+        unimodal: list[Any] = []  # what the model's encode gives, and its fuse takes
         for stream, x, mask in zip(self.streams, inputs[::2], inputs[1::2], strict=True):
             x = self.model.normalisation(stream).normalise(x)
             if self.zero_padding:
@@ -72,11 +75,13 @@ class UseGraph(nn.Module):
         return average_values(predictions, self.model.config)
 
 
-def example_inputs(model: VAVL, use: Modality, shape: tuple[int, int, int]) -> dict[str, Tensor]:
+def example_inputs(
+    model: Exportable, use: Modality, shape: tuple[int, int, int]
+) -> dict[str, Tensor]:
     """A seeded batch with the mean and deviation of the training features, and gaps in the masks.
 
     ``shape`` is the number of clips, acoustic steps and visual steps. Returns the arguments of
-    :meth:`vavl.VAVL.forward`.
+    :meth:`vavl.models.base.EmotionModel.forward`.
     """
     generator = torch.Generator().manual_seed(0)
     clips = shape[0]
@@ -95,7 +100,7 @@ def example_inputs(model: VAVL, use: Modality, shape: tuple[int, int, int]) -> d
 
 
 def write_graph(
-    model: VAVL, use: Modality, path: Path, format: Format, quantize: Quantization | None
+    model: Exportable, use: Modality, path: Path, format: Format, quantize: Quantization | None
 ) -> float:
     """Writes the graph of one use, and checks the file as :func:`check_graph` does."""
     graph = UseGraph(model, use, zero_padding=quantize is not None).eval()
@@ -192,7 +197,9 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def check_graph(model: VAVL, use: Modality, graph: Graph, *, quantized: bool = False) -> float:
+def check_graph(
+    model: Exportable, use: Modality, graph: Graph, *, quantized: bool = False
+) -> float:
     """The largest difference of a graph from its model (in evaluation mode).
 
     Args:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vavl.errors import InputError, MediaError, all_problems
 from vavl.media.audio import SAMPLING_RATE_HZ, SILENCE_DBFS, level_dbfs, read_audio, resample
-from vavl.media.speech import only_speech
+from vavl.media.speech import DETECTOR, only_speech
 from vavl.types import FeatureSpec
 
 NormalizationName = Literal["utterance", "none", "corpus"]
@@ -142,6 +142,8 @@ class Conditioning:
         for name in ("silence_db", "speech_only"):
             if not parameters[name]:
                 del parameters[name]
+        if self.speech_only:
+            parameters["speech_detector"] = DETECTOR
         return parameters
 
     def apply(

@@ -26,8 +26,8 @@ COMPACT = "compact"
 """Name of the model that comes with the package."""
 
 COMPACT_NOTICE = (
-    "compact: trained on RAVDESS (CC BY-NC-SA 4.0) and FER2013 (research use): not for commercial "
-    "use; see vavl/inference/assets/LICENSE-WEIGHTS.md"
+    "compact: trained on RAVDESS and nEMO (CC BY-NC-SA 4.0), CREMA-D (ODbL 1.0) and FER2013 "
+    "(research use): not for commercial use; see vavl/inference/assets/LICENSE-WEIGHTS.md"
 )
 """Logged as a warning when the model of the package is loaded, or what was exported of it."""
 

@@ -41,7 +41,7 @@ FeatureArrays = dict[Modality, NDArray[np.floating]]
 FRAME_RATE_HZ = 25.0
 """Of pictures in an array, unless another rate is given."""
 
-LEAST_SPEECH_S = 0.3
+LEAST_SPEECH_S = 0.5
 """Less speech says nothing."""
 _SHORTEST_SOUND_S = 0.1
 """Nor does sound shorter than this, where speech is not looked for."""

@@ -222,7 +222,7 @@ class Recognizer:
         Example:
             >>> import vavl
             >>> recognizer = vavl.load()
-            >>> clips = [{"audio": np.sin(np.arange(16_000) / pace)} for pace in (5.0, 7.0)]
+            >>> clips = [{"acoustic": np.full((50, 1536), level)} for level in (0.0, 1.0)]
             >>> profile = recognizer.adapt(clips, speaker="ann")
             >>> recognizer.predict(**clips[0], speaker="ann").modality
             <Modality.ACOUSTIC: 'acoustic'>

@@ -43,16 +43,17 @@ class Linear(EmotionModel):
 
     def predict(self, sequences: Mapping[Modality, Sequences]) -> dict[Modality, Predicted]:
         """See the base class."""
-        found = {
-            m: Predicted(part.rows, self.head(m)(clip_statistics(part)))
-            for m, part in sequences.items()
-        }
+        found = {m: self.encode(m, part) for m, part in sequences.items()}
         pair = self.pair(found)
         if pair is None:
             return found
-        return found | {Modality.AUDIOVISUAL: Predicted(pair[0].rows, self.pool(*pair))}
+        return found | {Modality.AUDIOVISUAL: Predicted(pair[0].rows, self.fuse(*pair))}
 
-    def pool(self, acoustic: Predicted, visual: Predicted) -> Tensor:
+    def encode(self, modality: Modality, part: Sequences) -> Predicted:
+        """The prediction from sequences of one modality."""
+        return Predicted(part.rows, self.head(modality)(clip_statistics(part)))
+
+    def fuse(self, acoustic: Predicted, visual: Predicted) -> Tensor:
         """``(n, outputs)`` of the same n clips from both predictions."""
         split = len(self.config.categories)
         both = torch.stack([acoustic.values, visual.values])
