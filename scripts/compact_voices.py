@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from speech_conditions import augmented
+from trial_sounds import sounds
 
 from vavl.errors import MediaError
 from vavl.features.compact_face import CLASSES
@@ -34,6 +35,11 @@ HELD_OUT = 0
 OF_RAVDESS = {"calm": "neutral", "fearful": "fear", "surprised": "surprise"}
 """Categories of RAVDESS that go by another name here."""
 
+SOUND_SEEDS = 25
+"""How many draws of the sounds of trial_sounds.py are heard."""
+
+_LIKE_SPEECH = ("reversed babble", "water", "rain", "music")
+"""Kinds of sound that voice activity lets through at times."""
 _FOLDER = {"nemo": "nemo", "crema_d": "crema_d_happy_sad"}
 
 
@@ -135,6 +141,25 @@ def load_voices(corpus: str, shared: Path, work: Path, hearings: int, processes:
     )
 
 
+def load_sounds(shared: Path, work: Path, processes: int) -> NDArray[np.float16]:
+    """Statistics ``(n, 2 D)`` of sounds that are no words, though they are taken for speech."""
+    path = work / "sounds.npy"
+    if not path.is_file():
+        clips = [clip.path for clip in clips_of("ravdess", shared) if clip.fold != HELD_OUT]
+        voices = [read_audio(clip) for clip in clips[:: len(clips) // 40]]
+        found = (
+            sound
+            for seed in range(1, SOUND_SEEDS + 1)  # trials take seed 0
+            for kind, _, sound in sounds(seed, voices)
+            if kind in _LIKE_SPEECH
+        )
+        with ProcessPoolExecutor(processes, initializer=_one_thread) as pool:
+            statistics = np.stack([each for each, _ in pool.map(_statistics, found)])
+        np.save(path, statistics[np.isfinite(statistics[:, 0])].astype(np.float16))
+    stored: NDArray[np.float16] = np.load(path)
+    return stored
+
+
 def _one_thread() -> None:
     torch.set_num_threads(1)
     os.nice(5)
@@ -144,7 +169,6 @@ def _heard(
     path: Path, noises: Sequence[Path], hearings: int
 ) -> tuple[NDArray[np.float16], list[int]]:
     """``(K, 2 D)`` of a clip, the clip as it is first, and how many steps there were."""
-    extractor = WhisperBase(speech_only=True)
     sound = read_audio(path)
     # Not hash(), which differs from process to process.
     random = np.random.default_rng(zlib.crc32(path.name.encode()))
@@ -152,15 +176,18 @@ def _heard(
     while len(waveforms) < hearings:
         others = [_read(noises[k]) for k in random.integers(len(noises), size=4)]
         waveforms.append(augmented(sound, random, others))
-    statistics, steps = [], []
-    for waveform in waveforms:
-        try:
-            x = extractor.extract(waveform)
-        except MediaError:
-            x = np.full((1, extractor.spec.dim), np.nan, np.float32)
-        statistics.append(pooled(x))
-        steps.append(len(x))
-    return np.stack(statistics).astype(np.float16), steps
+    statistics, steps = zip(*map(_statistics, waveforms), strict=True)
+    return np.stack(statistics).astype(np.float16), list(steps)
+
+
+def _statistics(waveform: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    """``(2 D,)`` of the speech in a waveform, NaN where there is none, and its steps."""
+    extractor = WhisperBase(speech_only=True)
+    try:
+        x = extractor.extract(waveform)
+    except MediaError:
+        x = np.full((1, extractor.spec.dim), np.nan, np.float32)
+    return pooled(x), len(x)
 
 
 @cache

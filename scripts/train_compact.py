@@ -29,7 +29,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from compact_face_data import CONTEMPT, VotedFaces, load_split
-from compact_voices import CORPORA, HELD_OUT, Voices, load_voices
+from compact_voices import CORPORA, HELD_OUT, Voices, load_sounds, load_voices
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -92,11 +92,13 @@ class Choices:
         known: Share of the weight that is on hearings moved by the statistics of their speaker, so
             that the model fits speakers who are known as well as strangers.
         weights: Of the corpora.
+        sounds: Share of the weight that is on sounds that are no words.
     """
 
     strength: float = 0.1
     hearings: int = HEARINGS
     known: float = 0.8
+    sounds: float = 0.05
     weights: Mapping[str, float] = field(
         default_factory=lambda: {"ravdess": 1.0, "nemo": 1.0, "crema_d": 1.0}
     )
@@ -169,8 +171,13 @@ def known(
     return moved
 
 
-def voice_head(voices: Voices, training: Statistics, choices: Choices) -> StatisticsHead:
-    """The logistic regression of what is heard, classes and corpora balanced."""
+def voice_head(
+    voices: Voices, training: Statistics, choices: Choices, sounds: Floats
+) -> StatisticsHead:
+    """The logistic regression of what is heard, classes and corpora balanced.
+
+    Of sounds that are no words ``(n, 2 D)`` it learns to be unsure: all classes are as probable.
+    """
     parts = []
     for hearing in range(choices.hearings):
         parts.append((strangers(voices, training, hearing), 1 - choices.known))
@@ -190,11 +197,19 @@ def voice_head(voices: Voices, training: Statistics, choices: Choices) -> Statis
             classes = len(_POSSIBLE[corpus])
             weights[of_class] = choices.weights[corpus] * share[of_class] / share[of_class].sum()
             weights[of_class] /= classes
+    unsure = np.full((len(sounds), len(CLASSES)), 1 / len(CLASSES), np.float32)
+    targets = np.concatenate([np.eye(len(CLASSES), dtype=np.float32)[labels], unsure])
+    shares = np.full(len(sounds), choices.sounds / len(sounds))
+    allowed = np.concatenate(
+        [np.stack([possible(corpus) for corpus in corpora]), np.ones_like(unsure, bool)]
+    )
     return logistic_regression(
-        torch.from_numpy(clips),
-        torch.from_numpy(labels),
-        torch.from_numpy(weights / weights.sum()).float(),
-        torch.from_numpy(np.stack([possible(corpus) for corpus in corpora])),
+        torch.from_numpy(np.concatenate([clips, training.normalised(sounds)])),
+        torch.from_numpy(targets),
+        torch.from_numpy(
+            np.concatenate([(1 - choices.sounds) * weights / weights.sum(), shares])
+        ).float(),
+        torch.from_numpy(allowed),
         choices.strength,
     )
 
@@ -206,26 +221,26 @@ def possible(corpus: str) -> NDArray[np.bool_]:
 
 
 def logistic_regression(
-    statistics: Tensor, labels: Tensor, weights: Tensor, allowed: Tensor, strength: float
+    statistics: Tensor, targets: Tensor, weights: Tensor, allowed: Tensor, strength: float
 ) -> StatisticsHead:
     """Solves for a head.
 
     Args:
         statistics: ``(n, 2 D)``.
-        labels: ``(n,)`` indices of CLASSES.
+        targets: ``(n, 7)`` probabilities.
         weights: ``(n,)`` of the losses; their sum is 1.
         allowed: ``(n, 7)`` classes that a clip can be.
         strength: By which half the sum of the squared weights of scaled inputs is multiplied.
     """
     head = StatisticsHead(statistics.shape[1] // 2, len(CLASSES))
-    barred = torch.where(allowed, 0.0, -torch.inf)
+    barred = torch.where(allowed, 0.0, -1e9)  # infinity times a target of 0 is no number
 
     def add_task_loss(penalty: Tensor, outputs: Tensor, places: Tensor) -> Tensor:
-        losses = F.cross_entropy(outputs + barred[places], labels[places], reduction="none")
+        losses = F.cross_entropy(outputs + barred[places], targets[places], reduction="none")
         return penalty + weights[places] @ losses
 
-    everything = torch.arange(len(labels))
-    head.fit(statistics, everything, add_task_loss, 1 / (strength * len(labels)))
+    everything = torch.arange(len(targets))
+    head.fit(statistics, everything, add_task_loss, 1 / (strength * len(targets)))
     return head
 
 
@@ -271,11 +286,11 @@ def finite(clips: NDArray[np.float16]) -> Floats:
     return clips[np.isfinite(clips[:, 0])].astype(np.float32)
 
 
-def without_corpus(voices: Voices, left_out: str, choices: Choices) -> Heard:
+def without_corpus(voices: Voices, left_out: str, choices: Choices, sounds: Floats) -> Heard:
     """What a model of the other corpora says of one."""
     others = voices.at(voices.corpora != left_out)
     training = training_statistics(others)
-    head = voice_head(others, training, choices)
+    head = voice_head(others, training, choices, sounds)
     return Heard.by(head, training, voices.at(voices.corpora == left_out))
 
 
@@ -444,11 +459,11 @@ def mean_of_four(scores: Mapping[str, Any], who: str) -> float:
 # --- everything --------------------------------------------------------------------------------
 
 
-def without_actors(voices: Voices, fold: int, choices: Choices) -> Heard:
+def without_actors(voices: Voices, fold: int, choices: Choices, sounds: Floats) -> Heard:
     """What a model of all others says of the actors of a fold of RAVDESS."""
     others = voices.at(voices.folds != fold)
     training = training_statistics(others)
-    head = voice_head(others, training, choices)
+    head = voice_head(others, training, choices, sounds)
     return Heard.by(head, training, voices.at(voices.folds == fold))
 
 
@@ -516,6 +531,7 @@ class Data:
 
     voices: Voices
     test_voices: Voices
+    sounds: Floats
     faces: VotedFaces
     embeddings: Statistics
     validation: Seen
@@ -534,6 +550,7 @@ class Data:
         return cls(
             voices.at(~held_out),
             voices.at(held_out),
+            load_sounds(folder, work, processes).astype(np.float32),
             faces,
             Statistics.of(still),
             Seen.of(load_split(folder / "faces", "validation")),
@@ -567,7 +584,7 @@ def fit(data: Data, left_out: Mapping[str, Heard], choices: Choices, threshold: 
         return seen_by(faces, data.embeddings, data.validation.embeddings[partners])
 
     unmet = Unmet.of(left_out, random)
-    actors = without_actors(data.voices, DEVELOPMENT, choices)
+    actors = without_actors(data.voices, DEVELOPMENT, choices, data.sounds)
     known_corpus = Unmet.of({"actors": actors}, random)
     chosen = random.permutation(len(unmet.labels))[: len(known_corpus.labels)]  # as many of both
     labels = np.concatenate([unmet.labels[chosen], known_corpus.labels])
@@ -581,7 +598,7 @@ def fit(data: Data, left_out: Mapping[str, Heard], choices: Choices, threshold: 
     )
     model = Linear(config)
     heads = {
-        Modality.ACOUSTIC: (voice_head(data.voices, training, choices), training),
+        Modality.ACOUSTIC: (voice_head(data.voices, training, choices, data.sounds), training),
         Modality.VISUAL: (faces, data.embeddings),
     }
     for modality, (head, statistics) in heads.items():
@@ -641,7 +658,7 @@ def score(fitted: Fitted, data: Data, left_out: Mapping[str, Heard]) -> dict[str
     }
 
 
-def scored_choices(voices: Voices) -> dict[str, Any]:
+def scored_choices(voices: Voices, sounds: Floats) -> dict[str, Any]:
     """What each choice is worth, one changed at a time."""
     chosen = Choices()
     tried = {
@@ -658,7 +675,7 @@ def scored_choices(voices: Voices) -> dict[str, Any]:
     found = {}
     for name, choices in tried.items():
         scores = across_corpora(
-            {corpus: without_corpus(voices, corpus, choices) for corpus in CORPORA}
+            {corpus: without_corpus(voices, corpus, choices, sounds) for corpus in CORPORA}
         )
         found[name] = {who: round(mean_of_four(scores, who), 4) for who in ("strangers", "known")}
         print(name, found[name], flush=True)
@@ -678,10 +695,12 @@ def main() -> None:
     parser.add_argument("--ship", action="store_true", help="copy the model into the package")
     options = parser.parse_args()
     data = Data.read(options.data, options.work, options.processes)
-    left_out = {corpus: without_corpus(data.voices, corpus, Choices()) for corpus in CORPORA}
+    left_out = {
+        corpus: without_corpus(data.voices, corpus, Choices(), data.sounds) for corpus in CORPORA
+    }
     scores: dict[str, Any] = {"corpora left out": across_corpora(left_out)}
     if options.choose:
-        scores["choices"] = scored_choices(data.voices)
+        scores["choices"] = scored_choices(data.voices, data.sounds)
     fitted = fit(data, left_out, Choices(), THRESHOLD)
     specs: dict[Modality, FeatureSpec] = {
         modality: build_extractor(modality, name, **parameters).spec

@@ -1,7 +1,7 @@
 """Puts a model on trial: what it must not answer, and what recordings do to what it answers.
 
-    python scripts/trial_compact.py --ravdess RAVDESS_FOLDER --faces48 FACES48_NPZ \
-        --samples SAMPLES_FOLDER --out docs/results/compact-2/trial.json
+    python scripts/trial_compact.py --ravdess RAVDESS_FOLDER --faces FACES_FOLDER \
+        --samples SAMPLES_FOLDER --out docs/results/compact/trial.json
 
 Parts (``--parts``), each on its own; those of an earlier run stay in the file of --out:
 
@@ -192,10 +192,10 @@ def try_sounds(trial: Trial) -> dict[str, Any]:
 def try_pictures(trial: Trial) -> dict[str, Any]:
     """What is said of pictures without a usable face."""
     options = trial.options
-    faces = some_faces(options.faces48, options.seed) if options.faces48 else []
+    faces = some_faces(options.faces, options.seed) if options.faces else []
     films = first_frames(sorted(options.samples.glob("grid_*"))) if options.samples else []
     made = list(pictures(options.seed, faces, films))
-    _say_what_is_left_out(trial, {"faces48": "real faces", "samples": "films upside down"})
+    _say_what_is_left_out(trial, {"faces": "real faces", "samples": "films upside down"})
     answers = trial.ask([partial(_shown, picture) for _, _, picture in made])
     return _nothing_to_say([(kind, name) for kind, name, _ in made], answers)
 
@@ -429,10 +429,10 @@ def main() -> None:
     )
     parser.add_argument("--model", help="default: the model of the package")
     parser.add_argument("--ravdess", type=Path, help="folder with manifest.csv and audio16k")
-    parser.add_argument("--faces48", type=Path, help="faces48.npz")
+    parser.add_argument("--faces", type=Path, help="folder of faces48.npz")
     parser.add_argument("--samples", type=Path, help="folder of grid_*.mpg and ravdess_*.mp4")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--out", type=Path, default=Path("docs/results/compact-2/trial.json"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results/compact/trial.json"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=1, help="conditions: each Nth clip alone")
     parser.add_argument("--processes", type=int, default=2, help="of one thread each")

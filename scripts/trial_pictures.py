@@ -1,6 +1,6 @@
 """Forty pictures without a usable face, of 14 kinds: drawn, or real faces spoiled.
 
-    python scripts/trial_pictures.py --faces FACES48_NPZ --films VIDEO ... --out FOLDER    # to see
+    python scripts/trial_pictures.py --faces FACES_FOLDER --films VIDEO ... --out FOLDER    # to see
 
 Pictures are ``(360, 640, 3)`` RGB, uint8; those of films have the films' own size. The same seed,
 faces and films give the same pictures.
@@ -247,9 +247,10 @@ def shown(picture: Picture) -> NDArray[np.uint8]:
     return np.broadcast_to(picture, (round(SHOWN_S * FRAME_RATE_HZ), *picture.shape))
 
 
-def some_faces(faces48: Path, seed: int) -> list[NDArray[np.uint8]]:
-    """Test faces of faces48, nine by chance."""
-    images, _ = load_split(faces48, "test")
+def some_faces(folder: Path, seed: int) -> list[NDArray[np.uint8]]:
+    """Test faces on which people agree, nine by chance."""
+    faces = load_split(folder, "test")
+    images = faces.images[faces.majority >= 0]
     return list(np.random.default_rng(seed).permutation(images)[: sum(_FACES)])
 
 
@@ -263,7 +264,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--faces", type=Path, help="faces48.npz")
+    parser.add_argument("--faces", type=Path, help="folder of faces48.npz")
     parser.add_argument("--films", type=Path, nargs="*", default=[], help="videos of people")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)

@@ -19,7 +19,7 @@ from vavl.features.compact_face import CLASSES, crop_template
 from vavl.metrics import uar
 from vavl.types import Modality
 
-UAR_OF_UNSEEN_ACTORS = 0.76
+UAR_OF_UNSEEN_ACTORS = 0.786
 """docs/results/compact.md"""
 OF_RAVDESS = {"calm": "neutral", "fearful": "fear", "surprised": "surprise"}
 
@@ -120,6 +120,14 @@ def test_unseen_actors_are_heard_as_recorded(
 
 @pytest.mark.shared
 def test_the_face_of_the_samples_is_seen(compact: vavl.Recognizer, shared: Path) -> None:
-    expected = {"single_face.mp4": 1.0, "WolfgangLanger_Pexels.mp4": 1.0, "no_face.mp4": 0.0}
     samples = shared / "samples"
-    assert {name: compact.predict(samples / name).face_share for name in expected} == expected
+    for name in ("single_face.mp4", "WolfgangLanger_Pexels.mp4"):
+        assert compact.predict(samples / name).face_share == 1.0
+    with pytest.raises(MediaError, match="no speech in the sound, no face was found"):
+        compact.predict(samples / "no_face.mp4")
+
+
+@pytest.mark.shared
+def test_neutral_speakers_are_not_given_an_emotion(compact: vavl.Recognizer, shared: Path) -> None:
+    films = sorted((shared / "samples").glob("grid_*.mpg"))[::3]
+    assert {compact.predict(film).label for film in films} <= {"neutral", vavl.UNSURE}

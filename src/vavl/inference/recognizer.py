@@ -149,7 +149,7 @@ class Recognizer:
         Sound below -65 dBFS counts as none, and so does a picture without a face. For a model
         whose acoustic features are those of speech alone (``speech_only``), nothing but speech
         counts, at any level: parts are 10 s of speech or end in a pause, and weigh as much as
-        there is speech and face in them; less than 0.3 s of speech counts as none.
+        there is speech and face in them; less than 0.5 s of speech counts as none.
 
         Args:
             path: A sound file, a video file, or a folder of frames.
