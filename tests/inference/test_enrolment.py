@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from voices import babble
 
 import vavl
 from vavl import cli
@@ -17,9 +18,10 @@ from vavl.data.speakers import Moments, SpeakerProfile, towards_training
 from vavl.errors import InputError, MediaError
 from vavl.inference.live import LiveRecognizer, run_stream
 from vavl.inference.sources import file_at_real_time
-from vavl.inference.windows import cut_clip
+from vavl.inference.windows import ClipStreams, WindowCutter, cut_clip
 from vavl.media.audio import read_audio
 from vavl.media.video import video_frames
+from vavl.media.writing import write_wav
 from vavl.types import Modality, TimedPrediction
 
 Film = Callable[..., Path]
@@ -159,7 +161,10 @@ def test_a_stream_gets_to_know_the_person_as_by_clips_of_its_windows(
     whole: dict[str, object] = {"audio": samples}
     if frames:
         whole |= {"frames": np.stack([frame.pixels for frame in frames]), "frame_rate_hz": 25}
-    windows = [window for _, window in cut_clip(fresh.reader.open(**whole), [(2.0, 0.5)])]
+    clip = fresh.reader.open(**whole)
+    assert isinstance(clip, ClipStreams)
+    cutter = WindowCutter(2.0, 0.5, **clip.sides)
+    windows = [window for _, window in cut_clip(clip, [cutter])]
     clips = [
         {m.value: x for m, x in fresh.reader.extract(window).items()}
         for window in windows
@@ -200,9 +205,10 @@ def test_what_a_stream_has_learned_is_used_from_the_next_window_on(
 
 
 def test_the_command_line_streams_with_what_it_learns(
-    film: Film, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = film("clip.wav", audio="pcm_s16le", video=None, seconds=5.0)
+    path = tmp_path / "clip.wav"
+    write_wav(path, babble(5.0))
 
     def streamed(*more: str) -> list[dict[str, Any]]:
         command = ["stream", str(path), "--speed", "1000", "--format", "json", *more]
@@ -222,7 +228,8 @@ def test_from_clips_to_a_profile_to_a_prediction(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    path, out = film("clip.wav", audio="pcm_s16le", video=None), tmp_path / "ann.safetensors"
+    path, out = tmp_path / "clip.wav", tmp_path / "ann.safetensors"
+    write_wav(path, babble(3.0))
     silent = film("silent.mp4", audio=None)
     naming = ["--speaker", "ann", "--out", str(out)]
     assert cli.run(["enrol", str(path), str(tmp_path / "none.wav"), *naming]) == 3

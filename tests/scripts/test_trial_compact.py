@@ -97,4 +97,4 @@ def test_a_run_on_the_bundled_model(
     monkeypatch.setattr(sys, "argv", [*arguments, "--parts", "pictures"])
     trial_compact.main()
     assert set(json.loads(out.read_text())["parts"]) == {"conditions", "pictures"}
-    assert "no --faces48: real faces left out" in capsys.readouterr().out
+    assert "no --faces: real faces left out" in capsys.readouterr().out
