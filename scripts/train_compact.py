@@ -9,8 +9,8 @@ what it sees, and the weighted product of both. Nobody is both heard and seen in
 The actors of fold 0 of RAVDESS and the test split of the faces are held out from everything but the
 last scores. Every choice about voices is made by leaving one corpus out (``--choose`` scores the
 choices, and takes long); temperatures are fitted on voices of the corpus that was left out and on
-validation faces, the weights of both on these and on left out actors of RAVDESS. Writes the model to --out, and with --ship into the
-package.
+validation faces, the weights of both on these and on left out actors of RAVDESS. Writes the model
+to --out, and with --ship into the package.
 """
 
 from __future__ import annotations
