@@ -286,12 +286,27 @@ def finite(clips: NDArray[np.float16]) -> Floats:
     return clips[np.isfinite(clips[:, 0])].astype(np.float32)
 
 
-def without_corpus(voices: Voices, left_out: str, choices: Choices, sounds: Floats) -> Heard:
-    """What a model of the other corpora says of one."""
-    others = voices.at(voices.corpora != left_out)
+def said_of(voices: Voices, left_out: NDArray[np.bool_], choices: Choices, sounds: Floats) -> Heard:
+    """What a model of all other voices says of those that are left out, ``(n,)`` True."""
+    others = voices.at(~left_out)
     training = training_statistics(others)
     head = voice_head(others, training, choices, sounds)
-    return Heard.by(head, training, voices.at(voices.corpora == left_out))
+    return Heard.by(head, training, voices.at(left_out))
+
+
+def of_each_corpus(voices: Voices, choices: Choices, sounds: Floats) -> dict[str, Heard]:
+    """What the model of the other corpora says of each corpus."""
+    return {
+        corpus: said_of(voices, voices.corpora == corpus, choices, sounds) for corpus in CORPORA
+    }
+
+
+def learned_without(corpus: str) -> NDArray[np.bool_]:
+    """``(7,)`` the classes that the other corpora have."""
+    learned: NDArray[np.bool_] = np.any(
+        [possible(other) for other in CORPORA if other != corpus], axis=0
+    )
+    return learned
 
 
 # --- faces -------------------------------------------------------------------------------------
@@ -440,7 +455,7 @@ def across_corpora(left_out: Mapping[str, Heard]) -> dict[str, Any]:
     """Scores of each corpus by the model of the others: the four common classes, and all."""
     scores: dict[str, Any] = {}
     for corpus, heard in left_out.items():
-        learned = np.any([possible(other) for other in CORPORA if other != corpus], axis=0)
+        learned = learned_without(corpus)
         every = np.flatnonzero(learned & possible(corpus))
         scores[corpus] = {"classes": [CLASSES[k] for k in every], **voice_scores(heard, every)}
         if set(COMMON) <= set(every):
@@ -457,14 +472,6 @@ def mean_of_four(scores: Mapping[str, Any], who: str) -> float:
 
 
 # --- everything --------------------------------------------------------------------------------
-
-
-def without_actors(voices: Voices, fold: int, choices: Choices, sounds: Floats) -> Heard:
-    """What a model of all others says of the actors of a fold of RAVDESS."""
-    others = voices.at(voices.folds != fold)
-    training = training_statistics(others)
-    head = voice_head(others, training, choices, sounds)
-    return Heard.by(head, training, voices.at(voices.folds == fold))
 
 
 @dataclass(frozen=True)
@@ -486,7 +493,7 @@ class Unmet:
         for corpus, heard in left_out.items():
             if corpus == "crema_d":
                 continue
-            learned = np.any([possible(other) for other in CORPORA if other != corpus], axis=0)
+            learned = learned_without(corpus)
             usable = np.isfinite(heard.logits[:, 0]) & learned[heard.voices.labels]
             places = np.flatnonzero(usable)
             counts = np.bincount(heard.voices.labels[places], minlength=len(CLASSES))
@@ -584,7 +591,7 @@ def fit(data: Data, left_out: Mapping[str, Heard], choices: Choices, threshold: 
         return seen_by(faces, data.embeddings, data.validation.embeddings[partners])
 
     unmet = Unmet.of(left_out, random)
-    actors = without_actors(data.voices, DEVELOPMENT, choices, data.sounds)
+    actors = said_of(data.voices, data.voices.folds == DEVELOPMENT, choices, data.sounds)
     known_corpus = Unmet.of({"actors": actors}, random)
     chosen = random.permutation(len(unmet.labels))[: len(known_corpus.labels)]  # as many of both
     labels = np.concatenate([unmet.labels[chosen], known_corpus.labels])
@@ -674,9 +681,7 @@ def scored_choices(voices: Voices, sounds: Floats) -> dict[str, Any]:
     }
     found = {}
     for name, choices in tried.items():
-        scores = across_corpora(
-            {corpus: without_corpus(voices, corpus, choices, sounds) for corpus in CORPORA}
-        )
+        scores = across_corpora(of_each_corpus(voices, choices, sounds))
         found[name] = {who: round(mean_of_four(scores, who), 4) for who in ("strangers", "known")}
         print(name, found[name], flush=True)
     return found
@@ -695,9 +700,7 @@ def main() -> None:
     parser.add_argument("--ship", action="store_true", help="copy the model into the package")
     options = parser.parse_args()
     data = Data.read(options.data, options.work, options.processes)
-    left_out = {
-        corpus: without_corpus(data.voices, corpus, Choices(), data.sounds) for corpus in CORPORA
-    }
+    left_out = of_each_corpus(data.voices, Choices(), data.sounds)
     scores: dict[str, Any] = {"corpora left out": across_corpora(left_out)}
     if options.choose:
         scores["choices"] = scored_choices(data.voices, data.sounds)

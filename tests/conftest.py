@@ -59,6 +59,17 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small tensors lose time to threads that wait for one another."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[str]:
     """Address of a small Ray cluster on this machine; ``--engine ray`` uses it meanwhile."""
     ray = pytest.importorskip("ray", reason="needs vavl[ray]")
