@@ -61,7 +61,10 @@ HEARINGS = 3
 PACKAGE = Path(__file__).parents[1] / "src" / "vavl" / "inference" / "assets" / "compact"
 FEATURES: dict[Modality, tuple[str, dict[str, Any]]] = {
     Modality.ACOUSTIC: ("whisper-base", {"speech_only": True}),
-    Modality.VISUAL: ("compact-face", {"readable_only": True, "evidence_only": True}),
+    Modality.VISUAL: (
+        "compact-face",
+        {"readable_only": True, "evidence_only": True, "by_looks": True},
+    ),
 }
 """Extractors and their parameters."""
 THRESHOLD = 0.4

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 if TYPE_CHECKING:
     import torch
@@ -175,6 +175,42 @@ class TimedPrediction:
         object.__setattr__(self, "confidence", max(self.probabilities.values(), default=None))
 
 
+class FaceBox(NamedTuple):
+    """Where a face is at a moment.
+
+    Attributes:
+        time_s: Seconds from the beginning of the clip.
+        box: ``(x0, y0, x1, y1)`` as shares of the width and height of the picture: (0, 0) is the
+            upper left corner, (1, 1) the lower right one. A face may reach beyond.
+    """
+
+    time_s: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Person(TimedPrediction):
+    """A person in the picture, and what the face alone says.
+
+    ``start_s`` and ``end_s`` are when the person was seen first and last, and ``face_share`` is the
+    share of the clip in which the face can be read. Without a face that can be read, or for a model
+    that does not predict from the face alone, the modality is None.
+
+    Attributes:
+        number: From 1 in the order of appearance.
+        is_main: Whether the clip's own prediction is made from this face: of the one whose mouth
+            moves with the voice, where that can be told, else of the most prominent one.
+        track: Where the face is. Up to 0.5 s apart, it moves in a straight line from one to the
+            next; further apart, it is out of sight in between.
+        timeline: Predictions over time, where they were asked for; windows in which it is seen.
+    """
+
+    number: int = 0
+    is_main: bool = False
+    track: tuple[FaceBox, ...] = ()
+    timeline: tuple[TimedPrediction, ...] = ()
+
+
 @dataclass(frozen=True)
 class Prediction:
     """A prediction for one clip.
@@ -191,6 +227,8 @@ class Prediction:
         face_share: Share of the clip in which a face is seen, or None without a picture.
         warnings: What may be wrong with the clip, e.g. silence, no face, several people.
         timeline: Predictions over time, where they were asked for.
+        people: Everybody in the picture, in the order of appearance; with ``people="main"`` those
+            who were the main person at some time.
     """
 
     name: str
@@ -203,6 +241,7 @@ class Prediction:
     face_share: float | None = None
     warnings: tuple[str, ...] = ()
     timeline: tuple[TimedPrediction, ...] = ()
+    people: tuple[Person, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "confidence", max(self.probabilities.values(), default=None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +42,9 @@ class Mean:
     def load(self) -> None:
         pass
 
-    def embed_faces(self, frames: np.ndarray, faces: list[Face]) -> np.ndarray:
+    def embed_faces(self, frames: Sequence[np.ndarray], faces: Sequence[Face]) -> np.ndarray:
         assert len(frames) == len(faces) > 0
-        return frames.mean((1, 2)).astype(np.float32)
+        return np.stack(frames).mean((1, 2)).astype(np.float32)
 
 
 def test_steps_without_a_face_are_nan_and_keep_their_place() -> None:
@@ -100,7 +101,7 @@ def test_what_the_network_cannot_read_is_no_evidence(tmp_path: Path) -> None:
     from PIL import Image
 
     class Blind(Mean):
-        def embed_faces(self, frames: np.ndarray, faces: list[Face]) -> np.ndarray:
+        def embed_faces(self, frames: Sequence[np.ndarray], faces: Sequence[Face]) -> np.ndarray:
             rows = super().embed_faces(frames, faces)
             rows[rows[:, 1] < 100] = np.nan
             return rows

@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from vavl.system.processes import usable_cores
-from vavl.types import UNSURE, Prediction, TimedPrediction
+from vavl.types import UNSURE, Person, Prediction, TimedPrediction
 
 if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction needs none of it
     from vavl.evaluation.scores import Evaluation
@@ -89,27 +89,50 @@ def print_predictions(predictions: Sequence[Prediction], form: Format) -> None:
 def _print_table(predictions: Sequence[Prediction]) -> None:
     rows = []
     for prediction in predictions:
-        ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+        several = len(prediction.people) > 1
         rows.append(
-            {
+            _row(prediction)
+            | {
                 "clip": prediction.name,
-                "emotion": prediction.label or "",
-                "confidence": f"{ranked[0][1]:.2f}" if ranked else "",
-                # A label that is unsure does not name the most probable category.
-                "others": _values(dict(ranked[prediction.label != UNSURE :][:2])),
-                "attributes": _values(prediction.attributes),
+                "person": "all" if several else "",
                 "from": prediction.modality,
                 "notes": "; ".join(prediction.warnings),
             }
         )
+        for person in prediction.people if several else ():
+            seen = f"seen {person.face_share or 0:.0%}, {person.start_s:.1f}-{person.end_s:.1f} s"
+            number = f"{person.number} (main)" if person.is_main else str(person.number)
+            rows.append(
+                _row(person)
+                | {
+                    "clip": "",
+                    "person": number,
+                    "from": person.modality or _NOTHING,
+                    "notes": seen,
+                }
+            )
     table = Table(box=None)
     # What no clip has is no column: terminals are narrow.
-    columns = [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
+    columns = [name for name in _COLUMNS if any(row[name] for row in rows)]
     for name in columns:
-        table.add_column(name, no_wrap=name in ("emotion", "confidence", "from"))
+        table.add_column(name, no_wrap=name in ("person", "emotion", "confidence", "from"))
     for row in rows:
         table.add_row(*(row[name] for name in columns))
     output().print(table)
+
+
+_COLUMNS = ("clip", "person", "emotion", "confidence", "others", "attributes", "from", "notes")
+
+
+def _row(prediction: Prediction | Person) -> dict[str, str]:
+    ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+    return {
+        "emotion": prediction.label or "",
+        "confidence": f"{ranked[0][1]:.2f}" if ranked else "",
+        # A label that is unsure does not name the most probable category.
+        "others": _values(dict(ranked[prediction.label != UNSURE :][:2])),
+        "attributes": _values(prediction.attributes),
+    }
 
 
 def _values(values: Mapping[str, float]) -> str:
@@ -117,21 +140,27 @@ def _values(values: Mapping[str, float]) -> str:
 
 
 def print_timelines(predictions: Sequence[Prediction]) -> None:
-    """Prints what was predicted over time, a line per window."""
-    columns = ("from", "to", "emotion", "confidence", "attributes", "from", "face")
+    """Prints what was predicted over time, a line per window; of several people one table each."""
     for prediction in predictions:
-        table = Table(*columns, box=None)
-        for window in prediction.timeline:
-            table.add_row(
-                f"{window.start_s:.1f} s",
-                f"{window.end_s:.1f} s",
-                window.label or "",
-                _confidence(window),
-                _values(window.attributes),
-                window.modality or _NOTHING,
-                "" if window.face_share is None else f"{window.face_share:.0%}",
-            )
-        output().print(prediction.name, table, sep="\n")
+        _print_timeline(prediction.name, prediction.timeline)
+        for person in prediction.people if len(prediction.people) > 1 else ():
+            _print_timeline(f"{prediction.name}, person {person.number}", person.timeline)
+
+
+def _print_timeline(name: str, timeline: Sequence[TimedPrediction]) -> None:
+    columns = ("from", "to", "emotion", "confidence", "attributes", "from", "face")
+    table = Table(*columns, box=None)
+    for window in timeline:
+        table.add_row(
+            f"{window.start_s:.1f} s",
+            f"{window.end_s:.1f} s",
+            window.label or "",
+            _confidence(window),
+            _values(window.attributes),
+            window.modality or _NOTHING,
+            "" if window.face_share is None else f"{window.face_share:.0%}",
+        )
+    output().print(name, table, sep="\n")
 
 
 def _confidence(window: TimedPrediction) -> str:
@@ -148,18 +177,23 @@ def _print_csv(predictions: Sequence[Prediction]) -> None:
     first = predictions[0]
     writer = csv.writer(sys.stdout, lineterminator="\n")
     named = [*first.probabilities, *first.attributes]
-    about = ["name", "modality", "label", "confidence"]
+    about = ["name", "person", "modality", "label", "confidence"]
     writer.writerow([*about, *named, "duration_s", "face_share", "warnings"])
-    for prediction in predictions:
-        numbers = [prediction.confidence, *prediction.probabilities.values()]
-        numbers += prediction.attributes.values()
-        writer.writerow(
-            [
-                *(prediction.name, prediction.modality, prediction.label),
-                *("" if value is None else f"{value:.6f}" for value in numbers),
-                *(prediction.duration_s, prediction.face_share, "; ".join(prediction.warnings)),
-            ]
-        )
+    for clip in predictions:
+        for row in (clip, *(clip.people if len(clip.people) > 1 else ())):
+            probabilities = [row.probabilities.get(name) for name in first.probabilities]
+            attributes = [row.attributes.get(name) for name in first.attributes]
+            numbers = [row.confidence, *probabilities, *attributes]
+            is_clip = isinstance(row, Prediction)
+            writer.writerow(
+                [
+                    *(clip.name, "" if is_clip else row.number, row.modality, row.label),
+                    *("" if value is None else f"{value:.6f}" for value in numbers),
+                    clip.duration_s if is_clip else row.end_s - row.start_s,
+                    row.face_share,
+                    "; ".join(clip.warnings) if is_clip else "",
+                ]
+            )
 
 
 def window_printer(form: Literal["table", "json"]) -> Callable[[TimedPrediction, float], None]:

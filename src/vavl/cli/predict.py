@@ -24,6 +24,7 @@ def predict(
     same_speaker: bool = False,
     unsure_below: Annotated[float | None, arg(metavar="P")] = None,
     timeline: bool = False,
+    people: Literal["all", "main"] = "all",
     plot: Path | None = None,
     overlay: Path | None = None,
     format: Literal["table", "json", "csv"] = "table",
@@ -58,8 +59,9 @@ def predict(
         unsure_below: With a confidence below it, in [0, 1), the emotion is "unsure"; 0 for never.
             Default: what the model was given, and 0 where it was given none.
         timeline: Predict over time as well, in windows of 2 s every 0.5 s.
+        people: Follow and predict everybody in the picture, or the most prominent person alone.
         plot: Picture of the probabilities over time (PNG, SVG or PDF); for a single clip.
-        overlay: Video with the face and the emotion drawn on it (mp4); for a single clip.
+        overlay: Video with every face and its emotion drawn on it (mp4); for a single clip.
         format: What is printed.
         out: Folder for predictions.jsonl, .csv, .parquet and failures.csv, instead of printing.
         workers: With --out: processes that work at once; 0 works in this process.
@@ -94,6 +96,7 @@ def predict(
             out,
             model=model,
             timeline=timeline,
+            people=people,
             workers=workers,
             device=device,
             speaker=speaker,
@@ -112,14 +115,14 @@ def predict(
     if plot or overlay:
         from vavl.inference.drawing import illustrate
 
-        do = partial(illustrate, recognizer, plot=plot, overlay=overlay, speaker=speaker)
+        do = partial(illustrate, recognizer, plot=plot, overlay=overlay)
     else:
-        do = partial(recognizer.predict_files, timeline=timeline, speaker=speaker)
+        do = partial(recognizer.predict_files, timeline=timeline)
     predictions, failures = [], []
     pairs = ((clip, None) for clip in clips)
     for clip, _ in with_progress(pairs, len(clips), what="predicting", progress=len(clips) > 1):
         try:
-            predictions.append(do(clip))
+            predictions.append(do(clip, speaker=speaker, people=people))
         except (MediaError, InputError) as error:
             failures.append((clip.name, str(error)))
     print_predictions(predictions, format)

@@ -33,9 +33,6 @@ _TEMPLATE = (
 _MOST_SAMPLES_PER_SIDE = 16
 """Bounds the work of a crop when a face is many times larger than it."""
 
-PIXELS_PER_PASS = 1 << 21
-"""Frames become floating point in passes of at most so many pixels (25 MB), at least one frame."""
-
 
 @dataclass(frozen=True, eq=False)
 class Face:
@@ -137,7 +134,7 @@ def similarity_transform(
 
 
 def align(
-    frames: NDArray[np.uint8],
+    frames: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
     faces: Sequence[Face],
     size: int,
     margin: float = 0.0,
@@ -146,10 +143,11 @@ def align(
     """Crops one face out of each frame, turned and scaled so that its landmarks meet the template.
 
     A pixel of the crop is the mean of what it covers in the frame, so that a large face does not
-    alias in a small crop. Beyond the frame, the pixels of its border go on.
+    alias in a small crop. Beyond the frame, the pixels of its border go on. The time does not
+    depend on the size of the frame.
 
     Args:
-        frames: ``(N, H, W, 3)`` uint8.
+        frames: N frames ``(H, W, 3)``, uint8. One with several faces is given several times.
         faces: N faces, the n-th in the n-th frame.
         size: Side of the crops in pixels.
         margin: As in :func:`template`.
@@ -165,7 +163,11 @@ def align(
         >>> align(frames, [face], size=48).shape
         (1, 48, 48, 3)
     """
-    check_frames(frames)
+    if isinstance(frames, np.ndarray):
+        check_frames(frames)
+    else:
+        for frame in frames:
+            check_frames(frame[None])
     if len(faces) != len(frames):
         raise InputError(
             f"faces: expected one for each of the {len(frames)} frames, got {len(faces)}; to crop "
@@ -184,15 +186,12 @@ def align(
             f"{int(scale.argmin())} have no likeness to a face at any angle or size"
         )
     # A pixel of the crop covers 1 / scale of the frame along each side, and a bilinear sample is a
-    # mean over two pixels. Faces are grouped by the number of samples that takes, so that no crop
-    # depends on its neighbours.
+    # mean over two pixels.
     samples = np.ceil(0.5 / scale - 1e-6).clip(1, _MOST_SAMPLES_PER_SIDE).astype(int)
-    per_pass = max(1, PIXELS_PER_PASS // (frames.shape[1] * frames.shape[2]))
-    for count in np.unique(samples):
-        members = np.flatnonzero(samples == count)
-        for start in range(0, len(members), per_pass):
-            chosen = members[start : start + per_pass]
-            crops[chosen] = _warp(frames[chosen], _inverted(forward[chosen]), size, int(count))
+    for crop, frame, backward, count in zip(
+        crops, frames, _inverted(forward), samples.tolist(), strict=True
+    ):
+        crop[:] = _warp(frame, backward, size, count)
     return crops
 
 
@@ -206,22 +205,27 @@ def _inverted(transforms: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _warp(
-    frames: NDArray[np.uint8], backward: NDArray[np.float64], size: int, samples: int
+    frame: NDArray[np.uint8], backward: NDArray[np.float64], size: int, samples: int
 ) -> NDArray[np.uint8]:
-    """Crops by transforms from crop to frame, (N, 2, 3), with samples ** 2 samples a pixel."""
+    """A crop by a transform from crop to frame, (2, 3), with samples ** 2 samples a pixel."""
     import torch
     import torch.nn.functional as F
 
-    height, width = frames.shape[1:3]
     along = (np.arange(size * samples) + 0.5) / samples
-    columns = backward[:, :, 0, None] * along + backward[:, :, 2, None]  # (N, 2, S)
-    rows = backward[:, :, 1, None] * along
-    source = columns[:, :, None, :] + rows[:, :, :, None]  # (N, 2, S, S): x and y in the frame
-    # -1 and 1 are the outer edges of the frame, as grid_sample has them without align_corners.
-    edges = np.array([[[width]], [[height]]])
-    grid = torch.from_numpy(2 * source / edges - 1).float().permute(0, 2, 3, 1)
-    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
+    columns = backward[:, 0, None] * along + backward[:, 2, None]  # (2, S)
+    rows = backward[:, 1, None] * along
+    source = columns[:, None, :] + rows[:, :, None]  # (2, S, S): x and y in the frame
+    # Only what is sampled becomes floating point, with a pixel more for the interpolation. At least
+    # one pixel of the frame is left, whose value goes on beyond the border.
+    end = np.array(frame.shape[1::-1])  # width and height
+    low = np.clip(np.floor(source.min(axis=(1, 2))).astype(int) - 1, 0, end - 1)
+    high = np.clip(np.ceil(source.max(axis=(1, 2))).astype(int) + 1, low + 1, end)
+    region = np.ascontiguousarray(frame[low[1] : high[1], low[0] : high[0]])
+    # -1 and 1 are the outer edges of the region, as grid_sample has them without align_corners.
+    place = (source - low[:, None, None]) / (high - low)[:, None, None]
+    grid = torch.from_numpy(2 * place - 1).float().permute(1, 2, 0)[None]
+    pixels = torch.from_numpy(region).permute(2, 0, 1)[None].float()
     with torch.inference_mode():
-        crops = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-        crops = F.avg_pool2d(crops, samples).round().clamp(0, 255).byte()
-        return crops.permute(0, 2, 3, 1).numpy()
+        crop = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+        crop = F.avg_pool2d(crop, samples).round().clamp(0, 255).byte()
+        return crop[0].permute(1, 2, 0).numpy()

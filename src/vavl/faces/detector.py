@@ -20,7 +20,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from vavl.errors import InputError, all_problems
-from vavl.faces.alignment import PIXELS_PER_PASS, Face
+from vavl.faces.alignment import Face
 from vavl.media.frames import check_frames
 
 
@@ -108,6 +108,9 @@ def pretrained() -> Cascade:
     cascade.load_state_dict(load(weights.read_bytes()))
     return cascade.requires_grad_(False).eval()
 
+
+_PIXELS_PER_PASS = 1 << 21
+"""Frames become floating point in passes of at most so many pixels (25 MB), at least one frame."""
 
 _CELL = 12
 """Side of what the proposal network looks at, in pixels; it looks at every second pixel."""
@@ -236,7 +239,7 @@ class MtcnnDetector:
         check_frames(frames)
         height, width = frames.shape[1:3]
         smallest = self.minimum_face_px or max(_SMALLEST_FACE, min(height, width) / _DEFAULT_SHARE)
-        per_pass = max(1, PIXELS_PER_PASS // (height * width))
+        per_pass = max(1, _PIXELS_PER_PASS // (height * width))
         found: list[list[Face]] = []
         with torch.inference_mode():
             for start in range(0, len(frames), per_pass):

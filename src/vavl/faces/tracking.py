@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vavl.errors import InputError, all_problems
 from vavl.faces.alignment import Face, FaceDetector
+from vavl.faces.looks import CutDetector, Looks
 from vavl.media.frames import VideoFrame
 
 _FARTHEST = 0.6
@@ -89,19 +90,32 @@ MAX_GAP_S = 1.0
 
 @dataclass(frozen=True, eq=False)
 class TrackedFrame:
-    """A frame and the main face in it.
+    """A frame and the faces in it.
 
     Attributes:
         frame: The frame as it was given.
-        face: The main face, or None where it is not seen.
-        track: Number of the person, from 0 in the order of appearance, or None without a face.
-        faces_seen: Number of all faces.
+        faces: By the number of the person, from 0 in the order of appearance.
+        main: Number of the main person, who may be out of sight, or None without one.
     """
 
     frame: VideoFrame
-    face: Face | None
-    track: int | None
-    faces_seen: int
+    faces: Mapping[int, Face]
+    main: int | None
+
+    @property
+    def face(self) -> Face | None:
+        """The main face, or None where it is not seen."""
+        return None if self.main is None else self.faces.get(self.main)
+
+    @property
+    def track(self) -> int | None:
+        """Number of the main person, or None where the face is not seen."""
+        return self.main if self.face is not None else None
+
+    @property
+    def faces_seen(self) -> int:
+        """Number of all faces."""
+        return len(self.faces)
 
 
 class FaceTracker:
@@ -120,6 +134,11 @@ class FaceTracker:
 
     The result depends on past frames and on those up to the next key frame. So a live stream gives
     the same as a file, ``latency_frames`` later.
+
+    With ``by_looks``, each shot is followed as a video of its own: the frames on both sides of a
+    cut are key frames, and nobody is expected where somebody was before it. A face that belongs to
+    nobody by its place is compared with the people seen before, by :class:`vavl.faces.looks.Looks`:
+    who comes back keeps the number.
 
     Args:
         detector: Finds faces in key frames.
@@ -152,6 +171,7 @@ class FaceTracker:
         detect_every: int = DETECT_EVERY,
         max_gap_s: float = MAX_GAP_S,
         main: MainFaceRule | int = "prominent",
+        by_looks: bool = False,
     ) -> None:
         problems = []
         if detect_every < 1:
@@ -165,6 +185,7 @@ class FaceTracker:
             raise InputError(all_problems("FaceTracker", problems))
         self.detector, self.detect_every = detector, detect_every
         self.max_gap_s, self.main = max_gap_s, main
+        self._by_looks = by_looks
         self._begin()
 
     @property
@@ -191,10 +212,14 @@ class FaceTracker:
                 f"frame: expected a time after {newest.time_s:.3f} s, got {frame.time_s:.3f} s; "
                 "call finish() before the first frame of another video"
             )
+        shot: list[TrackedFrame] = []
+        if self._by_looks and self._cuts.is_cut(frame.pixels):
+            shot = self._settle() if self._waiting else []
+            self._begin_shot()
         self._waiting.append(frame)
         if self._key is not None and len(self._waiting) < self.detect_every:
-            return []
-        return self._settle()
+            return shot
+        return shot + self._settle()
 
     def finish(self) -> list[TrackedFrame]:
         """Ends the video; returns the frames that were not settled yet. The tracker is as new."""
@@ -204,10 +229,14 @@ class FaceTracker:
 
     def _begin(self) -> None:
         self._waiting: list[VideoFrame] = []  # since the last key frame
+        self._begin_shot()
+        self._met = 0
+        self._cuts, self._looks = CutDetector(), Looks()
+        self._main: int | None = None
+
+    def _begin_shot(self) -> None:
         self._key: _KeyFrame | None = None
         self._people: dict[int, _Person] = {}  # who is not forgotten
-        self._met = 0
-        self._main: int | None = None
 
     def _settle(self) -> list[TrackedFrame]:
         """Detects in the last frame that waits and places the faces of all that wait."""
@@ -226,15 +255,19 @@ class FaceTracker:
             number: person for number, person in self._people.items() if person.seen_s >= oldest_s
         }
         known = _matched(self._people, faces, frame.time_s)
+        if self._by_looks:
+            known = self._looks.recognise(frame.pixels, faces, known)
         seen: dict[int, Face] = {}
         for index, face in enumerate(faces):
             number = known.get(index, self._met)
-            if index in known:
+            if number in self._people:
                 self._people[number].move(face, frame.time_s)
             else:
                 self._people[number] = _Person(face, frame.time_s)
-                self._met += 1
+                self._met = max(self._met, number + 1)
             seen[number] = face
+        if self._by_looks:
+            self._looks.remember(list(seen))
         self._score(frame, seen)
         self._main = self._choice(frame.time_s, seen)
         return _KeyFrame(frame.time_s, seen, self._main)
@@ -278,19 +311,19 @@ class _KeyFrame:
 
 
 def _placed(frame: VideoFrame, before: _KeyFrame, after: _KeyFrame) -> TrackedFrame:
-    """The main face of a frame between two key frames, both included."""
+    """The faces of a frame between two key frames, both included."""
     if frame.time_s >= after.time_s:
         share = 1.0
     else:
         share = (frame.time_s - before.time_s) / (after.time_s - before.time_s)
     nearest = after if share >= 0.5 else before
-    number = nearest.main
-    face = None if number is None else nearest.faces.get(number)
-    if face is None or number is None:
-        return TrackedFrame(frame, None, None, len(nearest.faces))
-    if number in before.faces and number in after.faces:
-        face = _between(before.faces[number], after.faces[number], share)
-    return TrackedFrame(frame, face, number, len(nearest.faces))
+    faces = {
+        number: _between(before.faces[number], after.faces[number], share)
+        if number in before.faces and number in after.faces
+        else face
+        for number, face in nearest.faces.items()
+    }
+    return TrackedFrame(frame, faces, nearest.main)
 
 
 def _between(before: Face, after: Face, share: float) -> Face:

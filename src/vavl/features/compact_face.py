@@ -161,8 +161,10 @@ def crop_template() -> NDArray[np.float64]:
     return np.array(_TEMPLATE)
 
 
-def crop_faces(frames: NDArray[np.uint8], faces: Sequence[Face]) -> NDArray[np.uint8]:
-    """Crops one face out of each frame: ``(N, H, W, 3)`` RGB to ``(N, 48, 48)`` grey, uint8.
+def crop_faces(
+    frames: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], faces: Sequence[Face]
+) -> NDArray[np.uint8]:
+    """Crops one face out of each frame: N times ``(H, W, 3)`` RGB to ``(N, 48, 48)`` grey, uint8.
 
     Example:
         >>> frame = np.full((1, 90, 120, 3), 128, np.uint8)
@@ -214,8 +216,10 @@ class CompactFaceFeatures:
         """Reads the weights now instead of with the first crops."""
         pretrained()
 
-    def embed_faces(self, frames: NDArray[np.uint8], faces: Sequence[Face]) -> NDArray[np.float32]:
-        """Embeds one face of each frame: ``(N, H, W, 3)`` and N faces to ``(N, 256)``."""
+    def embed_faces(
+        self, frames: Sequence[NDArray[np.uint8]], faces: Sequence[Face]
+    ) -> NDArray[np.float32]:
+        """Embeds one face of each frame: N times ``(H, W, 3)`` and N faces to ``(N, 256)``."""
         return self.embed(crop_faces(frames, faces))
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:

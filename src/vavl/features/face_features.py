@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from vavl.errors import InputError, MediaError
 from vavl.faces.alignment import Face, FaceDetector
 from vavl.faces.detector import MtcnnDetector
 from vavl.faces.tracking import DETECT_EVERY, FaceTracker, MainFaceRule, TrackedFrame
+from vavl.features.compact_face import CompactFaceFeatures
+from vavl.features.mouth import mouth_opening
 from vavl.media.frames import VideoFrame
 from vavl.media.video import video_frames
 from vavl.types import FeatureSpec, Modality
@@ -61,10 +64,13 @@ class FaceEmbedder(Protocol):
     def load(self) -> None:
         """Reads the weights now instead of with the first face."""
 
-    def embed_faces(self, frames: NDArray[np.uint8], faces: list[Face]) -> NDArray[np.float32]:
-        """Embeds one face of each frame: ``(N, H, W, 3)``, N >= 1, and N faces to ``(N, D)``.
+    def embed_faces(
+        self, frames: Sequence[NDArray[np.uint8]], faces: Sequence[Face]
+    ) -> NDArray[np.float32]:
+        """Embeds one face of each frame: N >= 1 times ``(H, W, 3)``, and N faces to ``(N, D)``.
 
-        No row depends on the others. A row of NaN says that this face cannot be read.
+        A frame with several faces is given several times. No row depends on the others. A row of
+        NaN says that this face cannot be read.
         """
 
 
@@ -80,6 +86,11 @@ class FaceStep:
         brightness: Mean of red, green and blue in [0, 1], of the face or, where there is none, of
             the frame.
         flaw: Why the face cannot be used, :data:`SMALL` and so on, or None.
+        person: Number of the person, from 0 in the order of appearance; None without a face.
+        mouth: How wide the mouth is open, see :func:`vavl.features.mouth.mouth_opening`; NaN where
+            nobody asks.
+        frame_size: Width and height of the frame, in whose pixels the face is placed.
+        others: The other faces at this moment, each as a step of its own, where all are asked for.
     """
 
     time_s: float
@@ -88,11 +99,30 @@ class FaceStep:
     faces_seen: int
     brightness: float
     flaw: str | None = None
+    person: int | None = None
+    mouth: float = math.nan
+    frame_size: tuple[int, int] = (1, 1)
+    others: tuple[FaceStep, ...] = ()
 
     @property
     def is_evidence(self) -> bool:
         """Whether there is a face that can be used."""
         return self.face is not None and self.flaw is None
+
+    @property
+    def everybody(self) -> Iterator[FaceStep]:
+        """A step for every face at this moment."""
+        return (step for step in (self, *self.others) if step.person is not None)
+
+    def of(self, person: int) -> FaceStep:
+        """The same moment with this person as the main one, and nobody else."""
+        for step in self.everybody:
+            if step.person == person:
+                return replace(step, others=())
+        nothing = np.full_like(self.features, np.nan)
+        return replace(
+            self, features=nothing, face=None, flaw=None, person=None, mouth=math.nan, others=()
+        )
 
 
 class FaceFeatures:
@@ -107,6 +137,7 @@ class FaceFeatures:
         main: Which of several faces is taken; see there.
         evidence_only: Whether a face that is too small, too dark or without contrast is no
             evidence: its features are NaN.
+        by_looks: Whether cuts are looked for and people known again; see there.
     """
 
     source_field: ClassVar[Literal["video_path"]] = "video_path"
@@ -119,6 +150,7 @@ class FaceFeatures:
         detect_every: int = DETECT_EVERY,
         main: MainFaceRule | int = "prominent",
         evidence_only: bool = False,
+        by_looks: bool = False,
     ) -> None:
         if not 0 < frame_rate_hz <= 120:
             raise InputError(
@@ -129,6 +161,7 @@ class FaceFeatures:
         self.detect_every = detect_every
         self._main: MainFaceRule | int = main
         self._evidence_only = evidence_only
+        self._by_looks = by_looks
         self.stream()  # the tracker checks its arguments
         name = "mtcnn" if detector is None else type(detector).__name__
         self.spec = FeatureSpec(
@@ -144,6 +177,7 @@ class FaceFeatures:
                 "finest_side": FINEST_SIDE,
                 # Only where it is asked for, so that older stores keep their keys.
                 **({"evidence_only": True} if evidence_only else {}),
+                **({"by_looks": True} if by_looks else {}),
             },
             weights_sha256=embedder.weights_sha256,
             source=embedder.source,
@@ -190,20 +224,25 @@ class FaceFeatures:
             path, frame_rate_hz=self.rate_hz, start_s=start_s, end_s=end_s, max_side=FINEST_SIDE
         )
 
-    def steps(self, frames: Iterable[VideoFrame]) -> Iterator[FaceStep]:
+    def steps(self, frames: Iterable[VideoFrame], *, everybody: bool = False) -> Iterator[FaceStep]:
         """Follows the main face through frames of one shape, at :attr:`rate_hz`: a step for each.
 
-        Memory does not grow with their number.
+        With ``everybody``, the other faces as well: :attr:`FaceStep.others`. Memory does not grow
+        with the number of frames.
         """
-        stream = self.stream()
+        stream = self.stream(everybody=everybody)
         for frame in frames:
             yield from stream.update(frame)
         yield from stream.finish()
 
-    def stream(self) -> FaceStream:
+    def stream(self, *, everybody: bool = False) -> FaceStream:
         """A new stream, for frames that come in one after the other."""
-        tracker = FaceTracker(self.detector, self.detect_every, main=self._main)
-        return FaceStream(self.embedder, tracker, evidence_only=self._evidence_only)
+        tracker = FaceTracker(
+            self.detector, self.detect_every, main=self._main, by_looks=self._by_looks
+        )
+        return FaceStream(
+            self.embedder, tracker, evidence_only=self._evidence_only, everybody=everybody
+        )
 
 
 class FaceFeaturesOf:
@@ -236,14 +275,21 @@ class FaceFeaturesOf:
 
 
 class FaceStream:
-    """Embeds the main face of frames as they come in; see :class:`FaceFeatures`."""
+    """Embeds the faces of frames as they come in; see :class:`FaceFeatures`."""
 
     def __init__(
-        self, embedder: FaceEmbedder, tracker: FaceTracker, *, evidence_only: bool = False
+        self,
+        embedder: FaceEmbedder,
+        tracker: FaceTracker,
+        *,
+        evidence_only: bool = False,
+        everybody: bool = False,
     ) -> None:
         self._embedder = embedder
         self._tracker = tracker
         self._evidence_only = evidence_only
+        self._everybody = everybody
+        self._nothing = np.full(embedder.dim, np.nan, np.float32)
 
     @property
     def latency_frames(self) -> int:
@@ -259,40 +305,85 @@ class FaceStream:
         return self._embedded(self._tracker.finish())
 
     def _embedded(self, settled: list[TrackedFrame]) -> list[FaceStep]:
-        flaws = [_flaw(tracked) if self._evidence_only else None for tracked in settled]
-        pairs = zip(settled, flaws, strict=True)
-        shown = [tracked for tracked, flaw in pairs if tracked.face is not None and flaw is None]
-        embeddings: Iterator[NDArray[np.float32]] = iter(())
-        if shown:
-            frames = np.stack([tracked.frame.pixels for tracked in shown])
-            faces = [tracked.face for tracked in shown if tracked.face is not None]
-            embeddings = iter(self._embedder.embed_faces(frames, faces))
+        sights = [self._sights(tracked) for tracked in settled]
+        shown = [sight for found in sights for sight in found if sight.is_shown]
+        # Only where several could speak does it matter whose mouth moves.
+        several = any(len(found) > 1 for found in sights)
+        embedded = iter(self._embed(shown, mouths=several) if shown else ())
         steps = []
-        for tracked, flaw in zip(settled, flaws, strict=True):
-            features = np.full(self._embedder.dim, np.nan, np.float32)
-            if tracked.face is not None and flaw is None:
-                features = next(embeddings)
-                flaw = UNREADABLE if np.isnan(features[0]) else None
-            steps.append(
-                FaceStep(
-                    time_s=tracked.frame.time_s,
-                    features=features,
-                    face=tracked.face,
-                    faces_seen=tracked.faces_seen,
-                    brightness=_brightness(tracked),
-                    flaw=flaw,
-                )
+        for found in sights:
+            main, *others = (
+                sight.step(*(next(embedded) if sight.is_shown else (self._nothing, math.nan)))
+                for sight in found
             )
+            steps.append(replace(main, others=tuple(others)) if others else main)
         return steps
 
+    def _sights(self, tracked: TrackedFrame) -> list[_Sight]:
+        """The main face of a frame, or none, then the others where they are asked for."""
+        numbers = [tracked.track]
+        if self._everybody:
+            numbers += [number for number in tracked.faces if number != tracked.track]
+        sights = []
+        for number in numbers:
+            face = None if number is None else tracked.faces[number]
+            pixels = _shown(tracked.frame.pixels, face)
+            flaw = _flaw(face, pixels) if self._evidence_only and face is not None else None
+            brightness = float(pixels[::4, ::4].mean()) / 255
+            sights.append(_Sight(tracked, number, face, flaw, brightness))
+        return sights
 
-def _flaw(tracked: TrackedFrame) -> str | None:
+    def _embed(
+        self, sights: list[_Sight], *, mouths: bool
+    ) -> Iterator[tuple[NDArray[np.float32], float]]:
+        """The embedding of each face, and how wide its mouth is open; NaN unless asked for."""
+        frames = [sight.tracked.frame.pixels for sight in sights]
+        faces = [sight.face for sight in sights if sight.face is not None]
+        embeddings = self._embedder.embed_faces(frames, faces)
+        openings = np.full(len(faces), np.nan, np.float32)
+        if mouths:
+            is_compact = isinstance(self._embedder, CompactFaceFeatures)
+            seen = embeddings if is_compact else CompactFaceFeatures().embed_faces(frames, faces)
+            openings = mouth_opening(seen)
+        return zip(embeddings, openings.tolist(), strict=True)
+
+
+class _Sight(NamedTuple):
+    """A face in a frame, or a frame without one, before it is embedded."""
+
+    tracked: TrackedFrame
+    number: int | None
+    face: Face | None
+    flaw: str | None
+    brightness: float
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the network is to see it."""
+        return self.face is not None and self.flaw is None
+
+    def step(self, features: NDArray[np.float32], mouth: float) -> FaceStep:
+        """With what the network saw, or NaN."""
+        unreadable = self.is_shown and np.isnan(features[0])
+        height, width = self.tracked.frame.pixels.shape[:2]
+        return FaceStep(
+            time_s=self.tracked.frame.time_s,
+            features=features,
+            face=self.face,
+            faces_seen=self.tracked.faces_seen,
+            brightness=self.brightness,
+            flaw=UNREADABLE if unreadable else self.flaw,
+            person=self.number,
+            mouth=mouth,
+            frame_size=(width, height),
+        )
+
+
+def _flaw(face: Face, shown: NDArray[np.uint8]) -> str | None:
     """What makes a face no evidence, as far as its size and its light say."""
-    if tracked.face is None:
-        return None
-    if face_side(tracked.face) < SMALLEST_FACE:
+    if face_side(face) < SMALLEST_FACE:
         return SMALL
-    grey = _shown(tracked)[::2, ::2].mean(axis=2) / 255
+    grey = shown[::2, ::2].mean(axis=2) / 255
     if grey.mean() < DARKEST_FACE:
         return DARK
     return FLAT if grey.std() < FLATTEST_FACE else None
@@ -304,16 +395,10 @@ def face_side(face: Face) -> float:
     return min(x1 - x0, y1 - y0)
 
 
-def _brightness(tracked: TrackedFrame) -> float:
-    """Mean of all channels in [0, 1], of every fourth pixel of the face or the frame."""
-    return float(_shown(tracked)[::4, ::4].mean()) / 255
-
-
-def _shown(tracked: TrackedFrame) -> NDArray[np.uint8]:
+def _shown(pixels: NDArray[np.uint8], face: Face | None) -> NDArray[np.uint8]:
     """The pixels of the face, or of the frame where there is none."""
-    pixels = tracked.frame.pixels
-    if tracked.face is not None:
-        x0, y0, x1, y1 = (max(0, round(value)) for value in tracked.face.box)
+    if face is not None:
+        x0, y0, x1, y1 = (max(0, round(value)) for value in face.box)
         inside = pixels[y0:y1, x0:x1]
         pixels = inside if inside.size else pixels
     return pixels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,8 +83,10 @@ class EfficientNetB2Affectnet:
             _, _, content = _without_classifier(self._path)
             self._session = open_session(content, str(self._path), torch.get_num_threads())
 
-    def embed_faces(self, frames: NDArray[np.uint8], faces: list[Face]) -> NDArray[np.float32]:
-        """Embeds one face of each frame: ``(N, H, W, 3)`` to ``(N, 1408)``."""
+    def embed_faces(
+        self, frames: Sequence[NDArray[np.uint8]], faces: Sequence[Face]
+    ) -> NDArray[np.float32]:
+        """Embeds one face of each frame: N times ``(H, W, 3)`` to ``(N, 1408)``."""
         self.load()
         crops = align(frames, faces, self._side, self._margin)
         [given] = self._session.get_inputs()
@@ -222,8 +224,10 @@ class ImageEncoder:
         if self._model is None:
             self._model = load_pretrained(self._checkpoint, optional=("pooler.",))
 
-    def embed_faces(self, frames: NDArray[np.uint8], faces: list[Face]) -> NDArray[np.float32]:
-        """Embeds one face of each frame: ``(N, H, W, 3)`` to ``(N, D)``."""
+    def embed_faces(
+        self, frames: Sequence[NDArray[np.uint8]], faces: Sequence[Face]
+    ) -> NDArray[np.float32]:
+        """Embeds one face of each frame: N times ``(H, W, 3)`` to ``(N, D)``."""
         import torch
 
         self.load()

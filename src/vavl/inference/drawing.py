@@ -16,15 +16,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError
-from vavl.features.face_features import FINEST_SIDE, FaceStep
 from vavl.inference.files import ClipFiles
+from vavl.inference.people import LONGEST_STEP_S, People
 from vavl.inference.recognizer import Recognizer
 from vavl.media.container import media_info
 from vavl.media.frames import VideoFrame
 from vavl.media.writing import redraw_video
 from vavl.system.atomic import atomic_write
 from vavl.system.plotting import COLOURS, LINE, SETTINGS
-from vavl.types import UNSURE, Prediction, TimedPrediction
+from vavl.types import UNSURE, FaceBox, Person, Prediction, TimedPrediction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,21 +38,9 @@ _STYLES = ("-", "--", ":", "-.")
 _SETTINGS = {**SETTINGS, "font.size": 10, "lines.markersize": 3.5}
 _MARKED = 40
 """Up to this many windows are marked by points: of a clip of one window there is nothing else."""
-_LONGEST_STEP_S = 0.5
-"""Between faces seen further apart nothing is interpolated."""
+_SHOWN_S = 0.1
+"""For so long a face stays where it was seen last: until the next picture that is looked at."""
 _INK, _PAPER = (255, 255, 255), (20, 26, 36)
-_FRAME = (86, 180, 233)
-
-
-class SeenFace(NamedTuple):
-    """Where the face was at one moment: ``(x0, y0, x1, y1)``, or None without a face.
-
-    The box is in pixels of a frame whose longer side has at most 1280, as
-    :class:`vavl.features.face_features.FaceFeatures` sees it.
-    """
-
-    time_s: float
-    box: tuple[float, float, float, float] | None
 
 
 def illustrate(
@@ -62,17 +50,17 @@ def illustrate(
     plot: Path | None = None,
     overlay: Path | None = None,
     speaker: str | SpeakerProfile | None = None,
+    people: People = "all",
 ) -> Prediction:
     """Predicts a clip over time and draws the pictures that are asked for.
-
-    Of the faces only time and place are kept: memory grows by some 100 bytes a step.
 
     Args:
         recognizer: Who predicts.
         clip: A video file, a sound file or a folder of frames; features cannot be drawn.
         plot: Where to write the plot, see :func:`plot_timeline`. Default: none.
         overlay: Where to write the video, see :func:`draw_overlay`. Default: none.
-        speaker: As for :meth:`vavl.inference.Recognizer.predict`.
+        speaker: As for :meth:`vavl.inference.Recognizer.predict`; likewise ``people``.
+        people: Who is followed, predicted and drawn.
 
     Raises:
         InputError: The clip has features, or for an overlay no picture; or a suffix is unknown.
@@ -94,18 +82,13 @@ def illustrate(
         _check_plot(plot)
     if overlay is not None:
         _check_overlay(clip.media, overlay)
-    faces: list[SeenFace] = []
-
-    def keep(step: FaceStep) -> None:
-        faces.append(SeenFace(step.time_s, step.face.box if step.face else None))
-
     prediction = recognizer.predict(
-        clip.media, name=clip.name, speaker=speaker, timeline=True, on_step=keep
+        clip.media, name=clip.name, speaker=speaker, timeline=True, people=people
     )
     if plot is not None:
         plot_timeline(prediction, plot)
     if overlay is not None:
-        draw_overlay(clip.media, overlay, prediction, faces)
+        draw_overlay(clip.media, overlay, prediction)
     return prediction
 
 
@@ -247,19 +230,18 @@ def _readable(text: str, longest: int = 24) -> str:
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 
-def draw_overlay(
-    source: Path, path: Path, prediction: Prediction, faces: Sequence[SeenFace]
-) -> None:
-    """Writes the video again with the face framed and the emotion written beside it.
+def draw_overlay(source: Path, path: Path, prediction: Prediction) -> None:
+    """Writes the video again with every face framed and the emotion written beside it.
 
-    Each frame shows the prediction of the window with the nearest centre. The file appears when it
-    is complete; for times, sound and size see :func:`vavl.media.writing.redraw_video`.
+    Each frame shows the prediction of the window with the nearest centre: beside the main person
+    that of the clip, beside the others that of their faces. Where several are seen, their numbers
+    stand before it. The file appears when it is complete; for times, sound and size see
+    :func:`vavl.media.writing.redraw_video`.
 
     Args:
         source: Video file, or folder of frames (25 a second).
         path: Where to write; ends in ``.mp4``.
-        prediction: Of this video, with its timeline.
-        faces: In the order of time; without any, only the text is drawn.
+        prediction: Of this video, with its timeline; without people, only the text is drawn.
 
     Raises:
         InputError: The source has no picture or is the file to write, the path has another ending,
@@ -267,63 +249,107 @@ def draw_overlay(
         MediaError: The source cannot be read, or the file cannot be written.
     """
     _check_overlay(source, path)
-    drawing = Overlay(_with_timeline(prediction), faces)
+    drawing = Overlay(_with_timeline(prediction), prediction.people)
     with atomic_write(path) as temporary:
         redraw_video(source, temporary, drawing.draw)
 
 
 class Overlay:
-    """What is drawn on the frames of a video, by a timeline and the faces in the order of time.
+    """What is drawn on the frames of a video, by its timeline and the people in it.
 
-    Example:
-        >>> window = TimedPrediction(0.0, 2.0, None, None, {}, {})
-        >>> Overlay([window], [SeenFace(0.0, (0, 0, 8, 8)), SeenFace(0.1, (4, 0, 12, 8))]).box(0.05)
-        (2.0, 0.0, 10.0, 8.0)
+    Args:
+        timeline: Predictions of the clip, at least one; shown beside the main person.
+        people: Everybody who is framed, with their own timelines.
     """
 
-    def __init__(self, timeline: Sequence[TimedPrediction], faces: Sequence[SeenFace]) -> None:
-        self._centres_s = [(window.start_s + window.end_s) / 2 for window in timeline]
-        self._texts = [_text(window) for window in timeline]
-        self._times_s = [face.time_s for face in faces]
-        self._boxes = [face.box for face in faces]
-
-    def text(self, time_s: float) -> str:
-        """Text of the window whose centre is nearest; empty where it was predicted from nothing."""
-        after = bisect_left(self._centres_s, time_s)
-        nearby = range(max(0, after - 1), min(after + 1, len(self._centres_s)))
-        return self._texts[min(nearby, key=lambda n: abs(self._centres_s[n] - time_s))]
-
-    def box(self, time_s: float) -> tuple[float, float, float, float] | None:
-        """The face at a time, between two moments in which it was seen on the way there."""
-        if not self._boxes:
-            return None
-        after = min(bisect_left(self._times_s, time_s), len(self._boxes) - 1)
-        before = max(0, after - 1)
-        span_s = self._times_s[after] - self._times_s[before]
-        share = min(1.0, (time_s - self._times_s[before]) / span_s) if span_s else 1.0
-        first, last = self._boxes[before], self._boxes[after]
-        if first is None or last is None or share < 0 or span_s > _LONGEST_STEP_S:
-            return first if share < 0.5 else last
-        x0, y0, x1, y1 = ((1 - share) * a + share * b for a, b in zip(first, last, strict=True))
-        return x0, y0, x1, y1
+    def __init__(self, timeline: Sequence[TimedPrediction], people: Sequence[Person] = ()) -> None:
+        self._clip = _Texts(timeline)
+        self._people = [
+            _Drawn(
+                _Texts(timeline if person.is_main else person.timeline),
+                f"{person.number}: " if len(people) > 1 else "",
+                _colour(person.number - 1),
+                person.track,
+            )
+            for person in people
+        ]
 
     def draw(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """The ``(H, W, 3)`` pixels of a frame with box and text; the frame is left as it is."""
+        """The ``(H, W, 3)`` pixels of a frame with boxes and text; the frame is left as it is."""
         picture = Image.fromarray(frame.pixels)
         height, width = frame.pixels.shape[:2]
         draw = ImageDraw.Draw(picture)
-        corner = (0.0, 0.0)
-        box = self.box(frame.time_s)
-        if box is not None:
-            scale = max(1.0, max(width, height) / FINEST_SIDE)
-            x0, y0, x1, y1 = (value * scale for value in box)
+        nobody = True
+        for person in self._people:
+            box = box_at(person.track, frame.time_s)
+            if box is None:
+                continue
+            nobody = False
+            x0, y0, x1, y1 = (v * size for v, size in zip(box, (width, height) * 2, strict=True))
             if x1 > x0 and y1 > y0:
-                draw.rectangle((x0, y0, x1, y1), outline=_FRAME, width=max(2, height // 200))
-            corner = (x0, y0)
-        text = self.text(frame.time_s)
-        if text:
-            _write(draw, text, corner, (width, height))
+                draw.rectangle((x0, y0, x1, y1), outline=person.colour, width=max(2, height // 200))
+            text = person.texts.at(frame.time_s)
+            if text or person.name:
+                _write(draw, person.name + text, (x0, y0), (width, height))
+        if nobody and (text := self._clip.at(frame.time_s)):
+            _write(draw, text, (0.0, 0.0), (width, height))
         return np.asarray(picture)
+
+
+class _Drawn(NamedTuple):
+    """A person as drawn."""
+
+    texts: _Texts
+    name: str
+    colour: str
+    track: Sequence[FaceBox]
+
+
+class _Texts:
+    """What is written at a time: the text of the window whose centre is nearest."""
+
+    def __init__(self, timeline: Sequence[TimedPrediction]) -> None:
+        self._centres_s = [(window.start_s + window.end_s) / 2 for window in timeline]
+        self._texts = [_text(window) for window in timeline]
+
+    def at(self, time_s: float) -> str:
+        """Empty where the window was predicted from nothing, or there is none."""
+        after = bisect_left(self._centres_s, time_s)
+        nearby = range(max(0, after - 1), min(after + 1, len(self._centres_s)))
+        nearest = min(nearby, key=lambda n: abs(self._centres_s[n] - time_s), default=None)
+        return "" if nearest is None else self._texts[nearest]
+
+
+def box_at(track: Sequence[FaceBox], time_s: float) -> tuple[float, float, float, float] | None:
+    """Where a face is at a time, in shares of the picture; None where it is out of sight.
+
+    Example:
+        >>> track = [FaceBox(0.0, (0, 0, 0.2, 0.2)), FaceBox(0.4, (0.2, 0, 0.4, 0.2))]
+        >>> box_at(track, 0.1)
+        (0.05, 0.0, 0.25, 0.2)
+        >>> box_at(track, 0.8) is None
+        True
+    """
+    after = bisect_left(track, time_s, key=lambda place: place.time_s)
+    before = track[after - 1] if after else None
+    if after == len(track):
+        # A face is on show until the next picture.
+        return before.box if before and time_s - before.time_s < _SHOWN_S else None
+    following = track[after]
+    if before is None or following.time_s - before.time_s > LONGEST_STEP_S:
+        if following.time_s <= time_s:
+            return following.box
+        return before.box if before and time_s - before.time_s < _SHOWN_S else None
+    share = (time_s - before.time_s) / (following.time_s - before.time_s)
+    x0, y0, x1, y1 = (
+        round(a + share * (b - a), 6) for a, b in zip(before.box, following.box, strict=True)
+    )
+    return x0, y0, x1, y1
+
+
+def _colour(number: int) -> str:
+    """Of the n-th person; those of the plots, one after the other."""
+    return COLOURS[number % len(COLOURS)]
 
 
 def _said(prediction: Prediction | TimedPrediction) -> str:

@@ -16,6 +16,7 @@ from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError, StoreError
 from vavl.inference.files import ClipFiles
 from vavl.inference.loading import COMPACT, load, model_folder, model_sha256
+from vavl.inference.people import People
 from vavl.inference.recognizer import Recognizer
 from vavl.system.atomic import atomic_write, write_csv
 from vavl.system.processes import Failure, run_job, with_progress
@@ -69,12 +70,14 @@ class _PredictionJob:
         model: str | None,
         *,
         timeline: bool,
+        people: People,
         device: str,
         speaker: SpeakerProfile | None,
         unsure_below: float | None,
     ) -> None:
         self.model = model
         self.timeline = timeline
+        self.people = people
         self.device = device
         self.speaker = speaker
         self.unsure_below = unsure_below
@@ -93,7 +96,9 @@ class _PredictionJob:
             recognizer.profile_of(self.speaker)
 
     def __call__(self, clip: ClipFiles) -> Prediction:
-        return self.recognizer().predict_files(clip, timeline=self.timeline, speaker=self.speaker)
+        return self.recognizer().predict_files(
+            clip, timeline=self.timeline, speaker=self.speaker, people=self.people
+        )
 
 
 class _AdaptingJob:
@@ -149,6 +154,7 @@ def predict_many(
     *,
     model: str | None = None,
     timeline: bool = False,
+    people: People = "all",
     workers: int = 0,
     device: str = "cpu",
     speaker: SpeakerProfile | None = None,
@@ -160,8 +166,8 @@ def predict_many(
 
     It writes ``predictions.jsonl`` (everything about each clip, or why it failed; a line as soon as
     the clip is done), and at the end ``predictions.csv`` and ``predictions.parquet`` (a row per
-    clip) and ``failures.csv``. A clip that was done before, failed or not, is not done again unless
-    its files have changed.
+    clip), ``people.csv`` and ``people.parquet`` (a row per person in it) and ``failures.csv``. A
+    clip that was done before, failed or not, is not done again unless its files have changed.
 
     With ``same_speaker``, the clips are read twice: first the person is got to know by all of them,
     then each is predicted with that profile, which is kept as ``speaker.safetensors``. What was
@@ -174,6 +180,7 @@ def predict_many(
         out: Folder, made if needed.
         model: What :func:`vavl.inference.load` takes; None is the model of the package.
         timeline: Whether to predict over time as well.
+        people: Who is followed and predicted: ``"all"`` or ``"main"``.
         workers: Processes, each with one thread; 0 works in this process.
         device: Where the model runs.
         speaker: Profile of the one person in all clips, if there is one.
@@ -197,6 +204,8 @@ def predict_many(
     records = folder / RECORDS_FILE
     weights = model_sha256(model_folder(model))
     kind: dict[str, Any] = {"model": model or COMPACT, "sha256": weights, "timeline": timeline}
+    if people != "all":
+        kind["people"] = people
     if speaker is not None:
         kind["speaker"] = speaker.key
     if same_speaker:
@@ -206,7 +215,12 @@ def predict_many(
     known = _read_records(records, kind)
     todo = [clip for clip in clips if known.get(_key(clip), {}).get("files") != _state(clip)]
     job = _PredictionJob(
-        model, timeline=timeline, device=device, speaker=speaker, unsure_below=unsure_below
+        model,
+        timeline=timeline,
+        people=people,
+        device=device,
+        speaker=speaker,
+        unsure_below=unsure_below,
     )
     if same_speaker and todo:
         profile = folder / PROFILE_FILE
@@ -287,29 +301,58 @@ def _read_records(path: Path, kind: dict[str, Any]) -> dict[str, dict[str, Any]]
 
 
 def _write_tables(folder: Path, records: Sequence[dict[str, Any]]) -> None:
-    """``predictions.csv``, ``predictions.parquet`` and ``failures.csv``."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows = [_row(record) for record in records if "prediction" in record]
-    columns = list(rows[0]) if rows else ["clip"]
-    write_csv(folder / "predictions.csv", columns, [list(row.values()) for row in rows])
-    with atomic_write(folder / "predictions.parquet") as file:
-        pq.write_table(pa.table({name: [row[name] for row in rows] for name in columns}), file)
+    """``predictions`` and ``people`` as CSV and Parquet, and ``failures.csv``."""
+    predicted = [record for record in records if "prediction" in record]
+    _write_table(folder, "predictions", [_clip_row(record) for record in predicted])
+    people = [
+        _person_row(record["clip"], person)
+        for record in predicted
+        for person in record["prediction"]["people"]
+    ]
+    _write_table(folder, "people", people)
     failures = [[record["clip"], record["error"]] for record in records if "error" in record]
     write_csv(folder / "failures.csv", ["clip", "reason"], failures)
 
 
-def _row(record: dict[str, Any]) -> dict[str, Any]:
+def _write_table(folder: Path, name: str, rows: Sequence[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = list(dict.fromkeys(column for row in rows for column in row)) or ["clip"]
+    table = {column: [row.get(column) for row in rows] for column in columns}
+    write_csv(folder / f"{name}.csv", columns, list(zip(*table.values(), strict=True)))
+    with atomic_write(folder / f"{name}.parquet") as file:
+        pq.write_table(pa.table(table), file)
+
+
+def _clip_row(record: dict[str, Any]) -> dict[str, Any]:
     prediction = record["prediction"]
     return {
         "clip": record["clip"],
+        **_emotion(prediction),
+        "duration_s": prediction["duration_s"],
+        "face_share": prediction["face_share"],
+        "warnings": "; ".join(prediction["warnings"]),
+    }
+
+
+def _person_row(clip: str, person: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "clip": clip,
+        "person": person["number"],
+        "is_main": person["is_main"],
+        "start_s": person["start_s"],
+        "end_s": person["end_s"],
+        "face_share": person["face_share"],
+        **_emotion(person),
+    }
+
+
+def _emotion(prediction: dict[str, Any]) -> dict[str, Any]:
+    return {
         "modality": prediction["modality"],
         "label": prediction["label"],
         "confidence": max(prediction["probabilities"].values(), default=None),
         **prediction["probabilities"],
         **prediction["attributes"],
-        "duration_s": prediction["duration_s"],
-        "face_share": prediction["face_share"],
-        "warnings": "; ".join(prediction["warnings"]),
     }

@@ -23,8 +23,6 @@ _RARE = 0.5
 """Share of the steps with a face below which a warning is given."""
 _FLAWED = 0.2
 """Share of the steps with a face that cannot be used, above which a warning is given."""
-_CROWD = 0.2
-"""Share of the steps with several faces above which a warning is given."""
 
 
 class Quality:
@@ -39,7 +37,7 @@ class Quality:
         self._has_audio = False
         self._sound, self._speech = _Level(), _Level()
         self._clipped = 0
-        self._steps = self._faces = self._crowded = 0
+        self._steps = self._faces = 0
         self._brightness = 0.0
         self._flaws: Counter[str] = Counter()
         self._side = 0.0  # sum over faces that are too small, in pixels
@@ -62,7 +60,6 @@ class Quality:
     def _count_step(self, step: FaceStep) -> FaceStep:
         self._steps += 1
         self._faces += step.is_evidence
-        self._crowded += step.faces_seen > 1
         self._brightness += step.brightness
         if step.flaw is not None:
             self._flaws[step.flaw] += 1
@@ -111,8 +108,6 @@ class Quality:
                 found.append("no face was found")
             elif 0 < self._faces < _RARE * self._steps:
                 found.append(f"a face in only {self._faces / self._steps:.0%} of the picture")
-            if self._crowded > _CROWD * self._steps:
-                found.append("several people: the most prominent one is taken")
             if self._brightness < _DARK * self._steps:
                 found.append("the picture is very dark")
         return found

@@ -139,10 +139,12 @@ class Reader:
         frame_rate_hz: float = FRAME_RATE_HZ,
         acoustic: NDArray[np.floating] | Path | str | None = None,
         visual: NDArray[np.floating] | Path | str | None = None,
+        everybody: bool = False,
     ) -> ClipStreams | FeatureArrays:
         """Opens what is given of one clip, as features where features are given.
 
-        Arguments and errors are those of :meth:`vavl.Recognizer.predict`.
+        With ``everybody``, the other faces as well as the main one. The other arguments and errors
+        are those of :meth:`vavl.Recognizer.predict`.
         """
         if acoustic is not None or visual is not None:
             if audio is not None or frames is not None:
@@ -154,7 +156,7 @@ class Reader:
         if path is not None:
             if audio is not None or frames is not None:
                 raise InputError("path, audio, frames: expected a file or arrays, got both")
-            return self._open_media(Path(path))
+            return self._open_media(Path(path), everybody=everybody)
         if audio is None and frames is None:
             raise InputError(
                 "path, audio, frames, acoustic, visual: expected at least one of them, got none"
@@ -167,9 +169,10 @@ class Reader:
             return ClipStreams(blocks)
         faces = self.visual_extractor
         pictures = array_frames(frames, frame_rate_hz, frame_rate_hz=faces.rate_hz)
-        return ClipStreams(blocks, faces.steps(pictures), 1 / faces.rate_hz)
+        steps = faces.steps(pictures, everybody=everybody)
+        return ClipStreams(blocks, steps, 1 / faces.rate_hz)
 
-    def _open_media(self, path: Path) -> ClipStreams:
+    def _open_media(self, path: Path, *, everybody: bool) -> ClipStreams:
         """A sound file, a video file, or a folder of frames."""
         if not self.accepts_video:
             self.require(Modality.ACOUSTIC)
@@ -179,7 +182,8 @@ class Reader:
         audio = self._heard(audio_blocks(path)) if has_sound and self.accepts_audio else None
         if has_picture and self.accepts_video:
             faces = self.visual_extractor
-            return ClipStreams(audio, faces.steps(faces.frames(path)), 1 / faces.rate_hz)
+            steps = faces.steps(faces.frames(path), everybody=everybody)
+            return ClipStreams(audio, steps, 1 / faces.rate_hz)
         if audio is None:
             found = [
                 name for name, there in (("sound", has_sound), ("a picture", has_picture)) if there

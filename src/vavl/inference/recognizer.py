@@ -8,15 +8,15 @@ Each step is called by the one above it, and none calls back::
       Recognizer.predict_window
         Reader.extract              window -> features
         Recognizer._predict_features    features -> model -> prediction of the window
-      _mean                         predictions of the windows -> prediction of the clip
+      mean                          predictions of the windows -> prediction of the clip
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -25,11 +25,13 @@ from torch import Tensor
 
 from vavl.data.speakers import SpeakerProfile, towards_training
 from vavl.errors import InputError, MediaError
-from vavl.features.face_features import FaceStep
+from vavl.inference.averaging import mean, most_probable
 from vavl.inference.exported import ExportedModel
 from vavl.inference.files import ClipFiles
+from vavl.inference.people import Crowd, People
 from vavl.inference.quality import Quality
 from vavl.inference.reader import FRAME_RATE_HZ, FeatureArrays, Reader
+from vavl.inference.speaker import SpeakerFinder
 from vavl.inference.windows import (
     HOP_S,
     WINDOW_S,
@@ -40,7 +42,7 @@ from vavl.inference.windows import (
     cut_clip,
 )
 from vavl.media.audio import SAMPLING_RATE_HZ
-from vavl.models.base import EmotionModel
+from vavl.models.base import EmotionModel, ModelOutput
 from vavl.models.pretrained import Calibration
 from vavl.system.device import usable_device
 from vavl.system.memory import release_memory
@@ -48,6 +50,7 @@ from vavl.types import (
     UNSURE,
     FeatureSpec,
     Modality,
+    Person,
     Prediction,
     TimedPrediction,
     what_it_takes,
@@ -56,7 +59,7 @@ from vavl.types import (
 Clip = Path | str | ClipFiles | Mapping[str, Any]
 """A file or folder of frames, the files of a clip, or what ``predict`` takes, by its names."""
 
-_Predicted = TypeVar("_Predicted", Prediction, TimedPrediction)
+_Predicted = TypeVar("_Predicted", Prediction, TimedPrediction, Person)
 
 
 class Recognizer:
@@ -137,7 +140,7 @@ class Recognizer:
         name: str | None = None,
         speaker: str | SpeakerProfile | None = None,
         timeline: bool = False,
-        on_step: Callable[[FaceStep], None] | None = None,
+        people: People = "all",
     ) -> Prediction:
         """Predicts from whatever is given of one clip.
 
@@ -151,6 +154,10 @@ class Recognizer:
         counts, at any level: parts are 10 s of speech or end in a pause, and weigh as much as
         there is speech and face in them; less than 0.5 s of speech counts as none.
 
+        Of several people, sound and face are put together for the one whose mouth moves with the
+        voice, part by part and window by window; where that cannot be told, for the most prominent
+        one. What the face of each says is in ``people`` of the prediction.
+
         Args:
             path: A sound file, a video file, or a folder of frames.
             audio: Instead of a file: ``(N,)`` samples, full scale [-1, 1].
@@ -163,7 +170,7 @@ class Recognizer:
             name: What the prediction is called; by default the file's name.
             speaker: Who is heard and seen: a name that was given to :meth:`adapt`, or a profile.
             timeline: Whether to predict over time as well; not for features.
-            on_step: Called with each face as it is found, e.g. to draw it.
+            people: ``"all"``, or ``"main"`` to follow and predict the most prominent person alone.
 
         Returns:
             Label, confidence, probabilities, attributes in [0, 1], and the modality they come from.
@@ -173,6 +180,8 @@ class Recognizer:
                 who is not known or whose profile was made with other extractors.
             MediaError: A file is missing or cannot be read, or there is neither sound nor a face.
         """
+        if people not in get_args(People):
+            raise InputError(f"people: expected 'all' or 'main', got {people!r}")
         given = next((str(p) for p in (path, acoustic, visual) if isinstance(p, (str, Path))), "")
         name = name or Path(given).name
         profile = None if speaker is None else self.profile_of(speaker)
@@ -184,9 +193,10 @@ class Recognizer:
             frame_rate_hz=frame_rate_hz,
             acoustic=acoustic,
             visual=visual,
+            everybody=people == "all",
         )
         if isinstance(clip, ClipStreams):
-            return self._labelled(self._predict_streams(clip, name, profile, timeline, on_step))
+            return self._labelled(self._predict_streams(clip, name, profile, timeline))
         if timeline:
             raise InputError("timeline: expected sound or pictures, got features alone")
         duration_s = self.reader.duration_s(clip)
@@ -196,7 +206,7 @@ class Recognizer:
                 f"acoustic, visual: expected {self._needs}, which this model takes, got "
                 f"{' and '.join(clip)} features alone"
             )
-        return self._labelled(_mean([whole], name, duration_s))
+        return self._labelled(_of_clip(whole, name, duration_s))
 
     def adapt(self, clips: Iterable[Clip], *, speaker: str) -> SpeakerProfile:
         """Gets to know a person from clips of them, without labels.
@@ -269,6 +279,7 @@ class Recognizer:
         *,
         timeline: bool = False,
         speaker: str | SpeakerProfile | None = None,
+        people: People = "all",
     ) -> Prediction:
         """Predicts from the files of one clip, as :func:`vavl.inference.group_files` made it."""
         return self.predict(
@@ -278,6 +289,7 @@ class Recognizer:
             name=clip.name,
             timeline=timeline,
             speaker=speaker,
+            people=people,
         )
 
     def predict_window(
@@ -299,38 +311,57 @@ class Recognizer:
         return replace(found, face_share=window.face_share)
 
     def _predict_streams(
-        self,
-        clip: ClipStreams,
-        name: str,
-        profile: SpeakerProfile | None,
-        timeline: bool,
-        on_step: Callable[[FaceStep], None] | None,
+        self, clip: ClipStreams, name: str, profile: SpeakerProfile | None, timeline: bool
     ) -> Prediction:
         """Predicts from sound and picture as they come in."""
         quality = Quality(speech_only=self.reader.speech_only)
-        clip = quality.watch(clip)
-        if on_step is not None and clip.steps is not None:
-            clip = replace(clip, steps=_told(clip.steps, on_step))
+        crowd, finder = Crowd(clip.step_s), SpeakerFinder(clip.step_s)
+        clip = finder.watch(crowd.watch(quality.watch(clip)))
         cutters: list[Cutter] = [self.reader.part_cutter(clip)]
         if timeline:
             cutters.append(WindowCutter(WINDOW_S, HOP_S, **clip.sides))
         predictions: list[list[TimedPrediction]] = [[], []]
         weights = []  # of the parts
         for way, window in cut_clip(clip, cutters):
-            found = self.predict_window(window, profile)
+            talker = finder.speaker(window)
+            main = window if talker is None else window.of(talker)
+            found = self.predict_window(main, profile)
             predictions[way].append(found)
-            if not way and found.modality is not None:
-                weights.append(window.evidence_s(clip.step_s) if self.reader.speech_only else 1.0)
+            faces = self._predict_faces(window)
+            if way:
+                crowd.add_window(faces)
+                continue
+            crowd.add_part(window, main, told=talker is not None, found=faces)
+            if found.modality is not None:
+                weights.append(main.evidence_s(clip.step_s) if self.reader.speech_only else 1.0)
         parts = [part for part in predictions[0] if part.modality is not None]
         if not parts:
             why = ", ".join(quality.warnings) or "the clip has less than the model takes"
             raise MediaError(f"{name}: nothing to go by: {why}; expected {self._needs}")
         return replace(
-            _mean(parts, name, duration_s=cutters[0].end_s, weights=weights),
+            _of_clip(mean(parts, weights), name, duration_s=cutters[0].end_s),
             face_share=quality.face_share,
-            warnings=quality.warnings,
+            warnings=(*quality.warnings, *crowd.warnings),
             timeline=tuple(predictions[1]),
+            people=tuple(self._labelled(person) for person in crowd.people),
         )
+
+    def _predict_faces(self, window: Window) -> dict[int, TimedPrediction]:
+        """What the face of each person in a window says, by the number of the person."""
+        seen: dict[int, NDArray[np.float32]] = {}
+        for person in window.people:
+            alone = window.of(person)
+            if alone.face_share:
+                seen[person] = np.stack([step.features for step in alone.steps])
+        if not seen:
+            return {}
+        batch = torch.from_numpy(np.stack(list(seen.values()))).to(self.device)
+        with torch.inference_mode():
+            out = self.model(visual=batch, visual_mask=~batch.isnan().all(-1))
+        return {
+            person: self._read(out, row, window.start_s, window.end_s)
+            for row, person in enumerate(seen)
+        }
 
     def _predict_features(
         self,
@@ -340,15 +371,19 @@ class Recognizer:
         profile: SpeakerProfile | None,
     ) -> TimedPrediction:
         """Predicts from the features of a span; of no modality where the model lacks something."""
-        source: Modality | None = None
-        if features:
-            inputs = self._inputs(features, profile)
-            with torch.inference_mode():
-                out = self.model(**inputs)
-            source = out.modality[0]
+        if not features:
+            return TimedPrediction(start_s, end_s, None, None, {}, {})
+        inputs = self._inputs(features, profile)
+        with torch.inference_mode():
+            out = self.model(**inputs)
+        return self._read(out, 0, start_s, end_s)
+
+    def _read(self, out: ModelOutput, row: int, start_s: float, end_s: float) -> TimedPrediction:
+        """What the model says of a clip of its batch; of no modality where it says nothing."""
+        source = out.modality[row]
         if source is None:
             return TimedPrediction(start_s, end_s, None, None, {}, {})
-        values = out.prediction[0].float().cpu()
+        values = out.prediction[row].float().cpu()
         split = len(self.categories)
         logits = values[:split] / self.calibration.temperatures.get(source, 1.0)
         probabilities = dict(zip(self.categories, logits.softmax(0).tolist(), strict=True))
@@ -357,7 +392,7 @@ class Recognizer:
             start_s,
             end_s,
             modality=source,
-            label=_most_probable(probabilities),
+            label=most_probable(probabilities),
             probabilities=probabilities,
             attributes=dict(zip(self.attributes, attributes, strict=True)),
         )
@@ -417,40 +452,14 @@ class Recognizer:
         return what_it_takes(self.model.config.predictions)
 
 
-def _mean(
-    parts: Sequence[TimedPrediction],
-    name: str,
-    duration_s: float | None,
-    weights: Sequence[float] = (1.0,),
-) -> Prediction:
-    """The weighted mean of the predictions for one part of a clip or more."""
-    shares: dict[Modality, float] = dict.fromkeys(Modality, 0.0)
-    for part, weight in zip(parts, weights, strict=True):
-        if part.modality is not None:
-            shares[part.modality] += weight
-    probabilities = _means([part.probabilities for part in parts], weights)
+def _of_clip(whole: TimedPrediction, name: str, duration_s: float | None) -> Prediction:
+    """What was predicted for the whole of a clip, as its prediction."""
+    assert whole.modality is not None
     return Prediction(
         name=name,
-        modality=max(Modality, key=shares.__getitem__),
-        label=_most_probable(probabilities),
-        probabilities=probabilities,
-        attributes=_means([part.attributes for part in parts], weights),
+        modality=whole.modality,
+        label=whole.label,
+        probabilities=whole.probabilities,
+        attributes=whole.attributes,
         duration_s=duration_s,
     )
-
-
-def _means(parts: Sequence[Mapping[str, float]], weights: Sequence[float]) -> dict[str, float]:
-    return {
-        key: float(np.average([part[key] for part in parts], weights=weights)) for key in parts[0]
-    }
-
-
-def _most_probable(probabilities: Mapping[str, float]) -> str | None:
-    """The most probable category; None without categories."""
-    return max(probabilities, key=probabilities.__getitem__, default=None)
-
-
-def _told(steps: Iterator[FaceStep], on_step: Callable[[FaceStep], None]) -> Iterator[FaceStep]:
-    for step in steps:
-        on_step(step)
-        yield step

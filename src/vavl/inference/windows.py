@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,16 @@ class Window:
         """Share of the steps with a face that can be read, or None without a picture."""
         faces = [step.is_evidence for step in self.steps]
         return sum(faces) / len(faces) if faces else None
+
+    @property
+    def people(self) -> tuple[int, ...]:
+        """Numbers of the people who are seen, in the order of appearance."""
+        seen = {face.person for step in self.steps for face in step.everybody}
+        return tuple(sorted(number for number in seen if number is not None))
+
+    def of(self, person: int) -> Window:
+        """The same span with one person as the main one, and nobody else."""
+        return replace(self, steps=tuple(step.of(person) for step in self.steps))
 
     def evidence_s(self, step_s: float) -> float:
         """Seconds of speech, and of steps with a face, which are ``step_s`` apart."""
@@ -277,7 +287,8 @@ class PartCutter(Cutter):
             steps.append(self._steps.popleft())
         self._forget(stop / SAMPLING_RATE_HZ)
         speaks = bool(is_speech.any())
-        if self._start is None and (speaks or any(step.is_evidence for step in steps)):
+        seen = any(face.is_evidence for step in steps for face in step.everybody)
+        if self._start is None and (speaks or seen):
             self._start = self._frame
         self._frame += 1
         if self._start is None:
