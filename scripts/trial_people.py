@@ -34,7 +34,7 @@ from vavl.faces.detector import MtcnnDetector
 from vavl.inference.drawing import box_at
 from vavl.media.audio import read_audio
 from vavl.media.video import video_frames
-from vavl.types import FaceBox, Person
+from vavl.types import Person
 
 WIDTH, HEIGHT, RATE_HZ = 360, 288, 25
 SECONDS = 2.96

@@ -12,13 +12,14 @@ import pytest
 
 import vavl
 from vavl.errors import InputError, MediaError
-from vavl.inference import ClipFiles
-from vavl.inference.drawing import Overlay, SeenFace, draw_overlay, illustrate, plot_timeline
+from vavl.inference import ClipFiles, drawing
+from vavl.inference.drawing import Overlay, box_at, draw_overlay, illustrate, plot_timeline
 from vavl.media.audio import read_audio
 from vavl.media.container import media_info
+from vavl.media.frames import VideoFrame
 from vavl.media.video import video_frames
 from vavl.system.plotting import LINE
-from vavl.types import UNSURE, Modality, Prediction, TimedPrediction
+from vavl.types import UNSURE, FaceBox, Modality, Person, Prediction, TimedPrediction
 
 
 def clip(path: Path) -> ClipFiles:
@@ -68,7 +69,7 @@ def test_overlay_keeps_the_sound_where_it_is(film, tmp_path, name, codec, kept) 
     if codec not in av.codecs_available:
         pytest.skip(f"this PyAV cannot make {codec}")
     path, overlay = _with_click(tmp_path / name, codec), tmp_path / "out" / "overlay.mp4"
-    draw_overlay(path, overlay, said(window(0, "sad")), [])
+    draw_overlay(path, overlay, said(window(0, "sad")))
     with av.open(str(overlay)) as file:
         assert file.streams.audio[0].codec_context.name == kept
         assert file.streams.audio[0].codec_context.channels == 2
@@ -102,7 +103,7 @@ def test_overlay_keeps_uneven_times_and_pads_odd_sizes(film, tmp_path) -> None:
     times = [0.0, 0.04, 0.1, 0.5, 0.51, 1.3]
     path = film("film.mkv", times=times, size=(95, 63), audio=None, video="ffv1")
     overlay = tmp_path / "overlay.mp4"
-    draw_overlay(path, overlay, said(window(0, None)), [])
+    draw_overlay(path, overlay, said(window(0, None)))
     frames = list(video_frames(overlay))
     assert [f.time_s for f in frames] == pytest.approx(times, abs=2e-3)
     assert frames[0].pixels.shape == (64, 96, 3)
@@ -122,18 +123,51 @@ def test_overlay_of_a_folder_has_its_pictures(recognizer, tmp_path) -> None:
     assert media_info(overlay).duration_s == pytest.approx(0.2, abs=0.01)
 
 
-def test_text_is_that_of_the_nearest_window_and_the_box_moves_between_steps() -> None:
-    faces = [SeenFace(0.0, (0, 0, 8, 8)), SeenFace(0.08, (4, 4, 12, 12)), SeenFace(0.16, None)]
-    overlay = Overlay([window(0, "sad"), window(0.5, None), window(1, "happy")], faces)
-    assert [overlay.text(t) for t in (0, 1.2, 1.3, 1.7, 1.8, 9)] == [
-        *("sad 80%", "sad 80%", "", "", "happy 80%", "happy 80%")
-    ]
-    assert overlay.box(-1) == overlay.box(0) == (0, 0, 8, 8)
-    assert overlay.box(0.04) == pytest.approx((2, 2, 10, 10))
-    assert overlay.box(0.1) == (4, 4, 12, 12)
-    assert overlay.box(0.14) is None
-    assert overlay.box(5) is None
-    assert Overlay([window(0, "sad")], []).box(1) is None
+def test_a_box_moves_between_the_places_of_a_track_and_is_gone_in_between() -> None:
+    track = [FaceBox(t, (x, 0.0, x + 0.2, 0.4)) for t, x in ((1.0, 0.0), (1.4, 0.4), (3.0, 0.6))]
+    assert box_at(track, 1.0) == (0.0, 0.0, 0.2, 0.4)
+    assert box_at(track, 1.1) == pytest.approx((0.1, 0.0, 0.3, 0.4))
+    assert box_at(track, 1.45) == track[1].box, "until the next picture"
+    assert box_at(track, 3.0) == track[2].box
+    assert [box_at(track, t) for t in (0.9, 1.6, 2.9, 3.2)] == [None] * 4
+    assert box_at([], 1.0) is None
+
+
+def drawn(overlay: Overlay, time_s: float) -> np.ndarray:
+    """The pixels of a black frame that are drawn on."""
+    return overlay.draw(VideoFrame(time_s, np.zeros((200, 300, 3), np.uint8))).any(axis=2)
+
+
+def test_everybody_is_framed_with_a_text_of_their_own(monkeypatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(drawing, "_write", lambda draw, text, *place: written.append(text))
+    clip = [window(0, "sad"), window(0.5, None), window(1, "happy")]
+    places = ((0.1, 0.2, 0.3, 0.6), (0.6, 0.2, 0.8, 0.6))
+    one, two = (
+        Person(
+            *(0.0, 3.0, Modality.VISUAL, "sad", {"sad": 0.8}, {}),
+            number=number,
+            is_main=number == 2,
+            track=tuple(FaceBox(t / 2, box) for t in range(7)),
+            timeline=(window(0, "happy"),),
+        )
+        for number, box in enumerate(places, start=1)
+    )
+    framed = drawn(Overlay(clip, [one, two]), 1.9)
+    assert framed[40, 30:90].all(), "the upper edge of the first box"
+    assert framed[40:120, 180].all(), "the left edge of the second one"
+    assert not framed[60:100, 100:170].any()
+    assert written == ["1: happy 80%", "2: happy 80%"]
+    written.clear()
+    drawn(Overlay(clip, [replace(two, number=1)]), 1.0)
+    assert written == ["sad 80%"], "no number alone; the main one says what the clip says"
+    written.clear()
+    drawn(Overlay(clip, [one, two]), 1.5)
+    assert written == ["1: happy 80%", "2: "], "nothing to say"
+    written.clear()
+    assert not drawn(Overlay(clip, [one]), 9.0).any()
+    drawn(Overlay(clip, []), 0.5)
+    assert written == ["happy 80%", "sad 80%"], "without a face it stands in the corner"
 
 
 @pytest.mark.parametrize("suffix", ["svg", "pdf", "png", "SVG"])
@@ -146,9 +180,12 @@ def test_plot_is_written_in_every_known_form(tmp_path, suffix) -> None:
         assert all(part in text for part in ("clip: sad 80%, from the face", "happy", "67%"))
 
 
-def test_unsure_is_written_and_stands_on_grey(tmp_path) -> None:
+def test_unsure_is_written_and_stands_on_grey(tmp_path, monkeypatch) -> None:
     unsure = TimedPrediction(0.5, 2.5, Modality.VISUAL, UNSURE, {"sad": 0.4, "happy": 0.3}, {})
-    assert Overlay([unsure], []).text(1.5) == "unsure"
+    written: list[str] = []
+    monkeypatch.setattr(drawing, "_write", lambda draw, text, *place: written.append(text))
+    drawn(Overlay([unsure]), 1.5)
+    assert written == ["unsure"]
     plots = {}
     for middle in (unsure, window(0.5, "happy")):
         prediction = replace(said(window(0, "sad"), middle, window(1, "happy")), label=middle.label)
@@ -198,5 +235,5 @@ def test_a_film_cut_off_leaves_no_overlay(film, tmp_path) -> None:
     path = film("film.mkv", audio=None, video="ffv1", seconds=2)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(MediaError, match=r"film\.mkv"):
-        draw_overlay(path, tmp_path / "o.mp4", said(window(0, "sad")), [])
+        draw_overlay(path, tmp_path / "o.mp4", said(window(0, "sad")))
     assert [p.name for p in tmp_path.iterdir()] == ["film.mkv"]

@@ -19,9 +19,9 @@ from vavl.faces.alignment import Face, align
 _SIDE, _MARGIN = 8, 0.6
 """Pixels of a look, and what it shows around the face: hair and some of what lies behind."""
 _ALIKE = 0.24
-"""Root mean square difference of two looks, in their standard deviations, up to which they are those
-of one person. Of 13 people in the samples, the two most alike differ by 0.24, half a clip apart one
-differs from himself by up to 0.1, and one who throws her head about by 0.29."""
+"""Root mean square difference of two looks, in their standard deviations, up to which they are of
+one person. Of 13 people in films, the two most alike differ by 0.24; half a clip apart most differ
+from themselves by up to 0.1, and one who moves her head much by 0.29."""
 _NEWS = 0.08
 """A look that differs by more than this from those known of the person is kept as well."""
 _LOOKS_KEPT, _PEOPLE_KEPT = 12, 100
