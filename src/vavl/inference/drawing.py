@@ -18,7 +18,7 @@ from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError
 from vavl.features.face_features import FINEST_SIDE, FaceStep
 from vavl.inference.files import ClipFiles
-from vavl.inference.recognizer import Recognizer
+from vavl.inference.recognizer import Recognizer, Segments
 from vavl.media.container import media_info
 from vavl.media.frames import VideoFrame
 from vavl.media.writing import redraw_video
@@ -62,6 +62,7 @@ def illustrate(
     plot: Path | None = None,
     overlay: Path | None = None,
     speaker: str | SpeakerProfile | None = None,
+    segments: Segments = False,
 ) -> Prediction:
     """Predicts a clip over time and draws the pictures that are asked for.
 
@@ -72,7 +73,8 @@ def illustrate(
         clip: A video file, a sound file or a folder of frames; features cannot be drawn.
         plot: Where to write the plot, see :func:`plot_timeline`. Default: none.
         overlay: Where to write the video, see :func:`draw_overlay`. Default: none.
-        speaker: As for :meth:`vavl.inference.Recognizer.predict`.
+        speaker: As for :meth:`vavl.inference.Recognizer.predict`; likewise ``segments``.
+        segments: Likewise, or a folder as for :meth:`vavl.inference.Recognizer.predict_files`.
 
     Raises:
         InputError: The clip has features, or for an overlay no picture; or a suffix is unknown.
@@ -99,8 +101,8 @@ def illustrate(
     def keep(step: FaceStep) -> None:
         faces.append(SeenFace(step.time_s, step.face.box if step.face else None))
 
-    prediction = recognizer.predict(
-        clip.media, name=clip.name, speaker=speaker, timeline=True, on_step=keep
+    prediction = recognizer.predict_files(
+        clip, speaker=speaker, timeline=True, segments=segments, on_step=keep
     )
     if plot is not None:
         plot_timeline(prediction, plot)

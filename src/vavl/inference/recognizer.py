@@ -4,11 +4,11 @@ Each step is called by the one above it, and none calls back::
 
     Recognizer.predict
       Reader.open                   a file, arrays or features -> streams of sound and picture
-      cut_clip                      streams -> windows
+      cut_clip                      streams -> windows: parts, of the timeline, sentences
       Recognizer.predict_window
         Reader.extract              window -> features
         Recognizer._predict_features    features -> model -> prediction of the window
-      _mean                         predictions of the windows -> prediction of the clip
+      _mean                         predictions of windows -> prediction of clip, segment, speaker
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -27,9 +27,11 @@ from vavl.data.speakers import SpeakerProfile, towards_training
 from vavl.errors import InputError, MediaError
 from vavl.features.face_features import FaceStep
 from vavl.inference.exported import ExportedModel
-from vavl.inference.files import ClipFiles
+from vavl.inference.files import ClipFiles, turns_file
 from vavl.inference.quality import Quality
 from vavl.inference.reader import FRAME_RATE_HZ, FeatureArrays, Reader
+from vavl.inference.sentences import SentenceCutter, SpanCutter
+from vavl.inference.turns import Turn, check_turns, read_turns
 from vavl.inference.windows import (
     HOP_S,
     WINDOW_S,
@@ -49,6 +51,7 @@ from vavl.types import (
     FeatureSpec,
     Modality,
     Prediction,
+    Segment,
     TimedPrediction,
     what_it_takes,
 )
@@ -56,7 +59,18 @@ from vavl.types import (
 Clip = Path | str | ClipFiles | Mapping[str, Any]
 """A file or folder of frames, the files of a clip, or what ``predict`` takes, by its names."""
 
+Segments = bool | Path | str | Sequence[Turn | tuple[Any, ...]]
+"""Whether to predict by sentence, or the spans to predict, or a file of them."""
+
 _Predicted = TypeVar("_Predicted", Prediction, TimedPrediction)
+
+
+class _Found(NamedTuple):
+    """What was predicted from a window, how much that weighs, and which span it is a part of."""
+
+    prediction: TimedPrediction
+    weight: float
+    span: int
 
 
 class Recognizer:
@@ -137,6 +151,9 @@ class Recognizer:
         name: str | None = None,
         speaker: str | SpeakerProfile | None = None,
         timeline: bool = False,
+        segments: Segments = False,
+        start_s: float | None = None,
+        end_s: float | None = None,
         on_step: Callable[[FaceStep], None] | None = None,
     ) -> Prediction:
         """Predicts from whatever is given of one clip.
@@ -151,6 +168,12 @@ class Recognizer:
         counts, at any level: parts are 10 s of speech or end in a pause, and weigh as much as
         there is speech and face in them; less than 0.5 s of speech counts as none.
 
+        Segments are sentences: they begin and end with speech, a pause of about half a second ends
+        one, and they last at most 10 s. Given ones may overlap and last as long as they like. Each
+        is predicted as a clip of its own; where there is neither face nor speech enough, its
+        modality is None. Given ones outside the clip are left out, and a warning counts them; what
+        goes beyond the clip is cut off.
+
         Args:
             path: A sound file, a video file, or a folder of frames.
             audio: Instead of a file: ``(N,)`` samples, full scale [-1, 1].
@@ -163,19 +186,28 @@ class Recognizer:
             name: What the prediction is called; by default the file's name.
             speaker: Who is heard and seen: a name that was given to :meth:`adapt`, or a profile.
             timeline: Whether to predict over time as well; not for features.
+            segments: Whether to predict sentence by sentence as well; not for features. Or which
+                spans: turns ``(start_s, end_s[, speaker[, text]])`` in seconds, e.g.
+                :class:`vavl.inference.turns.Turn`, or a file of them that another tool has written,
+                see :func:`vavl.inference.turns.read_turns`.
+            start_s: Second of the file where to begin; nothing before it counts. All times, given
+                and returned, are those of the whole file.
+            end_s: Second of the file before which to stop. Default: the end.
             on_step: Called with each face as it is found, e.g. to draw it.
 
         Returns:
             Label, confidence, probabilities, attributes in [0, 1], and the modality they come from.
 
         Raises:
-            InputError: Nothing is given, two sources for one modality, wrong shapes, or a speaker
-                who is not known or whose profile was made with other extractors.
+            InputError: Nothing is given, two sources for one modality, wrong shapes, times that
+                make no sense, or a speaker who is not known or whose profile was made with other
+                extractors.
             MediaError: A file is missing or cannot be read, or there is neither sound nor a face.
         """
         given = next((str(p) for p in (path, acoustic, visual) if isinstance(p, (str, Path))), "")
         name = name or Path(given).name
         profile = None if speaker is None else self.profile_of(speaker)
+        turns = self._turns(segments, recording=Path(given or name).stem)
         clip = self.reader.open(
             path,
             audio=audio,
@@ -184,11 +216,24 @@ class Recognizer:
             frame_rate_hz=frame_rate_hz,
             acoustic=acoustic,
             visual=visual,
+            start_s=start_s,
+            end_s=end_s,
+            voice=segments is True,
         )
         if isinstance(clip, ClipStreams):
-            return self._labelled(self._predict_streams(clip, name, profile, timeline, on_step))
-        if timeline:
-            raise InputError("timeline: expected sound or pictures, got features alone")
+            cutters: dict[str, Cutter] = {"parts": self.reader.part_cutter(clip)}
+            if timeline:
+                cutters["timeline"] = WindowCutter(WINDOW_S, HOP_S, **clip.sides)
+            if turns is not None:
+                spans_s = [(t.start_s - clip.start_s, t.end_s - clip.start_s) for t in turns]
+                cutters["segments"] = SpanCutter(spans_s, **clip.sides)
+            elif segments:
+                cutters["segments"] = SentenceCutter(**clip.sides)
+            return self._labelled(
+                self._predict_streams(clip, name, profile, cutters, turns, on_step)
+            )
+        if timeline or segments:
+            raise InputError("timeline, segments: expected sound or pictures, got features alone")
         duration_s = self.reader.duration_s(clip)
         whole = self._predict_features(clip, 0.0, duration_s or 0.0, profile)
         if whole.modality is None:
@@ -196,7 +241,7 @@ class Recognizer:
                 f"acoustic, visual: expected {self._needs}, which this model takes, got "
                 f"{' and '.join(clip)} features alone"
             )
-        return self._labelled(_mean([whole], name, duration_s))
+        return self._labelled(_mean([_Found(whole, 1.0, 0)], name, duration_s))
 
     def adapt(self, clips: Iterable[Clip], *, speaker: str) -> SpeakerProfile:
         """Gets to know a person from clips of them, without labels.
@@ -268,16 +313,30 @@ class Recognizer:
         clip: ClipFiles,
         *,
         timeline: bool = False,
+        segments: Segments = False,
+        start_s: float | None = None,
+        end_s: float | None = None,
         speaker: str | SpeakerProfile | None = None,
+        on_step: Callable[[FaceStep], None] | None = None,
     ) -> Prediction:
-        """Predicts from the files of one clip, as :func:`vavl.inference.group_files` made it."""
+        """Predicts from the files of one clip, as :func:`vavl.inference.group_files` made it.
+
+        Arguments are those of :meth:`predict`; ``segments`` may also be a folder, in which the file
+        of the clip bears its name.
+        """
+        if isinstance(segments, (str, Path)):
+            segments = turns_file(Path(segments), clip)
         return self.predict(
             clip.media,
             acoustic=clip.acoustic,
             visual=clip.visual,
             name=clip.name,
             timeline=timeline,
+            segments=segments,
+            start_s=start_s,
+            end_s=end_s,
             speaker=speaker,
+            on_step=on_step,
         )
 
     def predict_window(
@@ -298,12 +357,28 @@ class Recognizer:
         release_memory()  # a file or a stream may go on for hours
         return replace(found, face_share=window.face_share)
 
+    def _turns(self, segments: Segments, recording: str) -> list[Turn] | None:
+        """Given segments in the order of time; None where none are given."""
+        if isinstance(segments, bool):
+            if segments and not self.reader.accepts_audio:
+                raise InputError(
+                    "segments: expected a model that hears, so that sentences can be found, got "
+                    "one that does not; give the segments"
+                )
+            return None
+        if isinstance(segments, (str, Path)):
+            turns = read_turns(segments, recording)
+        else:
+            turns = check_turns(segments)
+        return sorted(turns, key=lambda turn: (turn.start_s, turn.end_s))
+
     def _predict_streams(
         self,
         clip: ClipStreams,
         name: str,
         profile: SpeakerProfile | None,
-        timeline: bool,
+        cutters: Mapping[str, Cutter],
+        turns: Sequence[Turn] | None,
         on_step: Callable[[FaceStep], None] | None,
     ) -> Prediction:
         """Predicts from sound and picture as they come in."""
@@ -311,25 +386,93 @@ class Recognizer:
         clip = quality.watch(clip)
         if on_step is not None and clip.steps is not None:
             clip = replace(clip, steps=_told(clip.steps, on_step))
-        cutters: list[Cutter] = [self.reader.part_cutter(clip)]
-        if timeline:
-            cutters.append(WindowCutter(WINDOW_S, HOP_S, **clip.sides))
-        predictions: list[list[TimedPrediction]] = [[], []]
-        weights = []  # of the parts
-        for way, window in cut_clip(clip, cutters):
-            found = self.predict_window(window, profile)
-            predictions[way].append(found)
-            if not way and found.modality is not None:
-                weights.append(window.evidence_s(clip.step_s) if self.reader.speech_only else 1.0)
-        parts = [part for part in predictions[0] if part.modality is not None]
+        ways = list(cutters)
+        found: dict[str, list[_Found]] = {way: [] for way in ways}
+        for number, window in cut_clip(clip, list(cutters.values())):
+            # All sound counts alike, unless it is speech alone; sentences may hold little of it.
+            by_speech = self.reader.speech_only or ways[number] == "segments"
+            found[ways[number]].append(
+                _Found(
+                    self.predict_window(window, profile),
+                    window.evidence_s(clip.step_s) if by_speech else 1.0,
+                    window.span,
+                )
+            )
+        parts = [part for part in found["parts"] if part.prediction.modality is not None]
+        length_s = cutters["parts"].end_s
         if not parts:
             why = ", ".join(quality.warnings) or "the clip has less than the model takes"
+            why = why if length_s else "there is nothing between start_s and end_s"
             raise MediaError(f"{name}: nothing to go by: {why}; expected {self._needs}")
-        return replace(
-            _mean(parts, name, duration_s=cutters[0].end_s, weights=weights),
+        prediction = replace(
+            _mean(parts, name, length_s),
             face_share=quality.face_share,
             warnings=quality.warnings,
-            timeline=tuple(predictions[1]),
+            timeline=tuple(window.prediction for window in found.get("timeline", [])),
+        )
+        if "segments" not in cutters:
+            return prediction
+        return self._with_segments(prediction, found["segments"], turns, clip.start_s)
+
+    def _with_segments(
+        self,
+        prediction: Prediction,
+        found: Iterable[_Found],
+        turns: Sequence[Turn] | None,
+        start_s: float,
+    ) -> Prediction:
+        """Puts the windows of each sentence or turn together, and those of each speaker."""
+        spans: dict[int, list[_Found]] = {}
+        for window in found:
+            spans.setdefault(window.span, []).append(window)
+        segments: list[Segment] = []
+        of_speaker: dict[str, list[_Found]] = {}
+        for number, windows in sorted(spans.items()):
+            first, last = windows[0].prediction, windows[-1].prediction
+            turn = Turn(first.start_s, last.end_s) if turns is None else turns[number]
+            segment = Segment(
+                max(turn.start_s, start_s),
+                last.end_s if turns is None else min(turn.end_s, last.end_s),
+                None,
+                None,
+                {},
+                {},
+                face_share=_face_share([window.prediction for window in windows]),
+                speaker=turn.speaker,
+                text=turn.text,
+            )
+            parts = [window for window in windows if window.prediction.modality is not None]
+            if parts:
+                whole = self._labelled(_mean(parts, "", None))
+                segment = replace(
+                    segment,
+                    modality=whole.modality,
+                    label=whole.label,
+                    probabilities=whole.probabilities,
+                    attributes=whole.attributes,
+                )
+            segments.append(segment)
+            if turn.speaker is not None:
+                of_speaker.setdefault(turn.speaker, []).extend(parts)
+        lengths_s: dict[str | None, float] = dict.fromkeys(of_speaker, 0.0)
+        for segment in segments:
+            if segment.speaker is not None:
+                lengths_s[segment.speaker] += segment.end_s - segment.start_s
+        warnings = list(prediction.warnings)
+        if turns is None and not segments:
+            warnings.append("no segments: there is no speech")
+        if turns is not None and len(segments) < len(turns):
+            left_out = len(turns) - len(segments)
+            warnings.append(f"{left_out} of {len(turns)} segments lie outside the clip")
+        return replace(
+            prediction,
+            warnings=tuple(warnings),
+            segments=tuple(segments),
+            speakers={
+                speaker: self._labelled(_mean(parts, speaker, lengths_s[speaker]))
+                for speaker, parts in of_speaker.items()
+                if parts
+            },
         )
 
     def _predict_features(
@@ -417,13 +560,9 @@ class Recognizer:
         return what_it_takes(self.model.config.predictions)
 
 
-def _mean(
-    parts: Sequence[TimedPrediction],
-    name: str,
-    duration_s: float | None,
-    weights: Sequence[float] = (1.0,),
-) -> Prediction:
-    """The weighted mean of the predictions for one part of a clip or more."""
+def _mean(found: Sequence[_Found], name: str, duration_s: float | None) -> Prediction:
+    """The weighted mean of the predictions for one window or more, each of some modality."""
+    parts, weights = [one.prediction for one in found], [one.weight for one in found]
     shares: dict[Modality, float] = dict.fromkeys(Modality, 0.0)
     for part, weight in zip(parts, weights, strict=True):
         if part.modality is not None:
@@ -437,6 +576,13 @@ def _mean(
         attributes=_means([part.attributes for part in parts], weights),
         duration_s=duration_s,
     )
+
+
+def _face_share(windows: Iterable[TimedPrediction]) -> float | None:
+    """Of consecutive windows."""
+    seen = [(w.face_share, w.end_s - w.start_s) for w in windows if w.face_share is not None]
+    length_s = sum(length for _, length in seen)
+    return sum(share * length for share, length in seen) / length_s if length_s else None
 
 
 def _means(parts: Sequence[Mapping[str, float]], weights: Sequence[float]) -> dict[str, float]:
