@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from vavl.system.processes import usable_cores
 from vavl.types import UNSURE, Prediction, TimedPrediction
@@ -29,7 +31,7 @@ if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction
     from vavl.training.loop import EpochCallback
     from vavl.training.run_folder import FoldDirectory
 
-Format = Literal["table", "json", "csv"]
+Format = Literal["table", "json", "csv", "srt", "vtt", "rttm"]
 
 _NOTHING = "nothing to go by"
 _UNBROKEN = 10_000
@@ -81,9 +83,38 @@ class TrainingDisplay:
         return after_epoch
 
 
-def print_predictions(predictions: Sequence[Prediction], form: Format) -> None:
-    """Prints predictions to the standard output."""
-    {"table": _print_table, "json": _print_json, "csv": _print_csv}[form](predictions)
+def print_predictions(
+    predictions: Sequence[Prediction],
+    form: Format,
+    *,
+    timeline: bool = False,
+    segments: bool = False,
+) -> None:
+    """Prints predictions to the standard output.
+
+    Args:
+        predictions: One for each clip.
+        form: A table or JSON of all; CSV with a row per clip or segment; or the segments alone in
+            a format of :mod:`vavl.inference.captions`.
+        timeline: Whether a table of windows follows, where the form is a table.
+        segments: Whether segments were asked for.
+    """
+    if form == "table":
+        _print_table(predictions)
+        if timeline:
+            print_timelines(predictions)
+        if segments:
+            print_segments(predictions)
+    elif form == "json":
+        _print_json(predictions)
+    elif form == "csv":
+        (_print_segments_csv if segments else _print_csv)(predictions)
+    else:
+        from vavl.inference.captions import captions
+
+        for prediction in predictions:
+            recording = Path(prediction.name).stem
+            sys.stdout.write(captions(prediction.segments, form, recording))
 
 
 def _print_table(predictions: Sequence[Prediction]) -> None:
@@ -134,7 +165,50 @@ def print_timelines(predictions: Sequence[Prediction]) -> None:
         output().print(prediction.name, table, sep="\n")
 
 
-def _confidence(window: TimedPrediction) -> str:
+def print_segments(predictions: Sequence[Prediction]) -> None:
+    """Prints what was predicted by sentence or given span, and by speaker."""
+    for prediction in predictions:
+        spans = [
+            {
+                "start": f"{segment.start_s:.2f} s",
+                "end": f"{segment.end_s:.2f} s",
+                "speaker": segment.speaker or "",
+                "emotion": segment.label or "",
+                "confidence": _confidence(segment),
+                "attributes": _values(segment.attributes),
+                "from": segment.modality or _NOTHING,
+                "text": (segment.text or "").replace("\n", " "),
+            }
+            for segment in prediction.segments
+        ]
+        speakers = [
+            {
+                "speaker": name,
+                "emotion": whole.label or "",
+                "confidence": _confidence(whole),
+                "attributes": _values(whole.attributes),
+                "from": whole.modality,
+                "length": f"{whole.duration_s or 0:.1f} s",
+            }
+            for name, whole in prediction.speakers.items()
+        ]
+        output().print(Text(prediction.name), _table(spans), sep="\n")
+        if speakers:
+            output().print(_table(speakers))
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> Table:
+    """What no row has is no column; words of others are shown as they are."""
+    table = Table(box=None)
+    columns = [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
+    for name in columns:
+        table.add_column(name, no_wrap=name not in ("text", "attributes"))
+    for row in rows:
+        table.add_row(*(Text(row[name]) for name in columns))
+    return table
+
+
+def _confidence(window: TimedPrediction | Prediction) -> str:
     return "" if window.confidence is None else f"{window.confidence:.3f}"
 
 
@@ -160,6 +234,28 @@ def _print_csv(predictions: Sequence[Prediction]) -> None:
                 *(prediction.duration_s, prediction.face_share, "; ".join(prediction.warnings)),
             ]
         )
+
+
+def _print_segments_csv(predictions: Sequence[Prediction]) -> None:
+    if not predictions:
+        return
+    first = predictions[0]
+    about = ["name", "start_s", "end_s", "speaker", "text", "modality", "label", "confidence"]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow([*about, *first.probabilities, *first.attributes, "face_share"])
+    for prediction in predictions:
+        for segment in prediction.segments:
+            numbers = [segment.confidence]
+            numbers += [segment.probabilities.get(name) for name in first.probabilities]
+            numbers += [segment.attributes.get(name) for name in first.attributes]
+            writer.writerow(
+                [
+                    *(prediction.name, f"{segment.start_s:.3f}", f"{segment.end_s:.3f}"),
+                    *(segment.speaker, segment.text, segment.modality, segment.label),
+                    *("" if value is None else f"{value:.6f}" for value in numbers),
+                    segment.face_share,
+                ]
+            )
 
 
 def window_printer(form: Literal["table", "json"]) -> Callable[[TimedPrediction, float], None]:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vavl.data.speakers import SpeakerProfile
-from vavl.errors import InputError, StoreError
-from vavl.inference.files import ClipFiles
+from vavl.errors import InputError, MediaError, StoreError
+from vavl.inference.captions import CaptionFormat, captions
+from vavl.inference.files import ClipFiles, turns_file
 from vavl.inference.loading import COMPACT, load, model_folder, model_sha256
 from vavl.inference.recognizer import Recognizer
 from vavl.system.atomic import atomic_write, write_csv
 from vavl.system.processes import Failure, run_job, with_progress
-from vavl.types import Prediction
+from vavl.types import Prediction, Segment
 
 RECORDS_FILE = "predictions.jsonl"
 """One line for each clip that was tried; a second run goes on from it."""
@@ -68,13 +69,13 @@ class _PredictionJob:
         self,
         model: str | None,
         *,
-        timeline: bool,
         device: str,
         speaker: SpeakerProfile | None,
         unsure_below: float | None,
+        **asked: Any,
     ) -> None:
         self.model = model
-        self.timeline = timeline
+        self.asked = asked
         self.device = device
         self.speaker = speaker
         self.unsure_below = unsure_below
@@ -93,7 +94,7 @@ class _PredictionJob:
             recognizer.profile_of(self.speaker)
 
     def __call__(self, clip: ClipFiles) -> Prediction:
-        return self.recognizer().predict_files(clip, timeline=self.timeline, speaker=self.speaker)
+        return self.recognizer().predict_files(clip, speaker=self.speaker, **self.asked)
 
 
 class _AdaptingJob:
@@ -149,6 +150,10 @@ def predict_many(
     *,
     model: str | None = None,
     timeline: bool = False,
+    segments: bool | Path | str = False,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    captions_as: CaptionFormat | None = None,
     workers: int = 0,
     device: str = "cpu",
     speaker: SpeakerProfile | None = None,
@@ -161,7 +166,8 @@ def predict_many(
     It writes ``predictions.jsonl`` (everything about each clip, or why it failed; a line as soon as
     the clip is done), and at the end ``predictions.csv`` and ``predictions.parquet`` (a row per
     clip) and ``failures.csv``. A clip that was done before, failed or not, is not done again unless
-    its files have changed.
+    its files have changed. With segments there are also ``segments.csv`` and ``.parquet`` (a row
+    per segment), and ``speakers.csv`` and ``.parquet`` (a row per speaker of a clip).
 
     With ``same_speaker``, the clips are read twice: first the person is got to know by all of them,
     then each is predicted with that profile, which is kept as ``speaker.safetensors``. What was
@@ -174,6 +180,12 @@ def predict_many(
         out: Folder, made if needed.
         model: What :func:`vavl.inference.load` takes; None is the model of the package.
         timeline: Whether to predict over time as well.
+        segments: Whether to predict by sentence as well; or a file of turns for all clips, or a
+            folder with one for each: NAME.srt, .vtt, .rttm or .csv for the clip NAME.
+        start_s: As for :meth:`vavl.Recognizer.predict`; likewise ``end_s``.
+        end_s: Likewise.
+        captions_as: Also writes the segments of each clip into a file of this format, in a folder
+            of its name. Needs ``segments``.
         workers: Processes, each with one thread; 0 works in this process.
         device: Where the model runs.
         speaker: Profile of the one person in all clips, if there is one.
@@ -183,13 +195,15 @@ def predict_many(
         progress: Whether to show a progress bar on standard error.
 
     Raises:
-        InputError: A negative number of workers, a threshold that is none, or both a profile and
-            ``same_speaker``.
+        InputError: A negative number of workers, a threshold that is none, captions without
+            segments, or both a profile and ``same_speaker``.
         StoreError: The folder holds predictions of another model or kind.
         VavlError: A worker died, or the model cannot be loaded.
     """
     if workers < 0:
         raise InputError(f"workers: expected 0 or more, got {workers}")
+    if captions_as is not None and not segments:
+        raise InputError("captions_as: expected segments with it, got none")
     if same_speaker and speaker is not None:
         raise InputError("speaker, same_speaker: expected one of them, got both")
     folder = Path(out)
@@ -203,10 +217,21 @@ def predict_many(
         kind["same_speaker"] = _digest(clips)
     if unsure_below is not None:
         kind["unsure_below"] = unsure_below
+    if segments:
+        kind["segments"] = segments if segments is True else str(segments)
+    kind |= {n: s for n, s in (("start_s", start_s), ("end_s", end_s)) if s is not None}
+    states = {_key(clip): _state(clip, segments) for clip in clips}
     known = _read_records(records, kind)
-    todo = [clip for clip in clips if known.get(_key(clip), {}).get("files") != _state(clip)]
+    todo = [clip for clip in clips if known.get(_key(clip), {}).get("files") != states[_key(clip)]]
     job = _PredictionJob(
-        model, timeline=timeline, device=device, speaker=speaker, unsure_below=unsure_below
+        model,
+        device=device,
+        speaker=speaker,
+        unsure_below=unsure_below,
+        timeline=timeline,
+        segments=segments,
+        start_s=start_s,
+        end_s=end_s,
     )
     if same_speaker and todo:
         profile = folder / PROFILE_FILE
@@ -220,7 +245,7 @@ def predict_many(
     results = run_job(todo, job, workers)
     with records.open("a", encoding="utf-8") as file, closing(results):
         for clip, result in with_progress(results, len(todo), what="predicting", progress=progress):
-            record: dict[str, Any] = {"clip": _key(clip), "files": _state(clip)}
+            record: dict[str, Any] = {"clip": _key(clip), "files": states[_key(clip)]}
             if isinstance(result, Failure):
                 record["error"] = str(result)
             else:
@@ -231,6 +256,10 @@ def predict_many(
             known[_key(clip)] = record
     asked = [known[_key(clip)] for clip in clips]
     _write_tables(folder, asked)
+    if segments:
+        _write_segments(folder, asked)
+    if captions_as is not None:
+        _write_captions(folder / captions_as, asked, captions_as)
     failed = {record["clip"]: record["error"] for record in asked if "error" in record}
     return BatchReport(len(asked) - len(failed), failed, skipped=len(clips) - len(todo))
 
@@ -240,10 +269,15 @@ def _key(clip: ClipFiles) -> str:
     return str(clip.media or clip.acoustic or clip.visual)
 
 
-def _state(clip: ClipFiles) -> list[list[Any]]:
+def _state(clip: ClipFiles, segments: bool | Path | str = False) -> list[list[Any]]:
     """Size and time of each file, which change with its content; nothing of one that is missing."""
+    paths = [clip.media, clip.acoustic, clip.visual]
+    if not isinstance(segments, bool):
+        paths.append(None)
+        with suppress(InputError, MediaError):  # predicting the clip says why there is none
+            paths[-1] = turns_file(Path(segments), clip)
     state: list[list[int]] = []
-    for path in (clip.media, clip.acoustic, clip.visual):
+    for path in paths:
         state.append([])
         if path is not None:
             with suppress(OSError):
@@ -288,28 +322,77 @@ def _read_records(path: Path, kind: dict[str, Any]) -> dict[str, dict[str, Any]]
 
 def _write_tables(folder: Path, records: Sequence[dict[str, Any]]) -> None:
     """``predictions.csv``, ``predictions.parquet`` and ``failures.csv``."""
+    rows = [_row(record) for record in records if "prediction" in record]
+    _write_table(folder / "predictions", rows, ["clip"])
+    failures = [[record["clip"], record["error"]] for record in records if "error" in record]
+    write_csv(folder / "failures.csv", ["clip", "reason"], failures)
+
+
+def _write_segments(folder: Path, records: Sequence[dict[str, Any]]) -> None:
+    """``segments`` and ``speakers``, each as CSV and parquet."""
+    segments: list[dict[str, Any]] = []
+    speakers: list[dict[str, Any]] = []
+    for record in records:
+        prediction = record.get("prediction", {"segments": [], "speakers": {}})
+        for segment in prediction["segments"]:
+            span = {name: segment[name] for name in ("start_s", "end_s", "speaker", "text")}
+            found = _found(segment, prediction) | {"face_share": segment["face_share"]}
+            segments.append({"clip": record["clip"], **span, **found})
+        for speaker, whole in prediction["speakers"].items():
+            found = _found(whole, prediction) | {"duration_s": whole["duration_s"]}
+            speakers.append({"clip": record["clip"], "speaker": speaker, **found})
+    _write_table(folder / "segments", segments, ["clip", "start_s", "end_s"])
+    _write_table(folder / "speakers", speakers, ["clip", "speaker"])
+
+
+def _write_captions(folder: Path, records: Sequence[dict[str, Any]], form: CaptionFormat) -> None:
+    """A file for each clip; of several clips of one name, the later ones have a number."""
+    taken: set[str] = set()
+    for record in records:
+        if "prediction" not in record:
+            continue
+        recording = name = Path(record["clip"]).stem
+        number = 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{recording}-{number}"
+        taken.add(name.casefold())
+        found = [
+            Segment(**{key: value for key, value in segment.items() if key != "confidence"})
+            for segment in record["prediction"]["segments"]
+        ]
+        with atomic_write(folder / f"{name}.{form}") as file:
+            file.write_text(captions(found, form, recording), encoding="utf-8")
+
+
+def _write_table(path: Path, rows: Sequence[dict[str, Any]], least: Sequence[str]) -> None:
+    """A table as CSV and as parquet; of one without rows the columns are those it has at least."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = [_row(record) for record in records if "prediction" in record]
-    columns = list(rows[0]) if rows else ["clip"]
-    write_csv(folder / "predictions.csv", columns, [list(row.values()) for row in rows])
-    with atomic_write(folder / "predictions.parquet") as file:
+    columns = list(rows[0]) if rows else list(least)
+    write_csv(path.with_suffix(".csv"), columns, [list(row.values()) for row in rows])
+    with atomic_write(path.with_suffix(".parquet")) as file:
         pq.write_table(pa.table({name: [row[name] for row in rows] for name in columns}), file)
-    failures = [[record["clip"], record["error"]] for record in records if "error" in record]
-    write_csv(folder / "failures.csv", ["clip", "reason"], failures)
 
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:
     prediction = record["prediction"]
     return {
         "clip": record["clip"],
-        "modality": prediction["modality"],
-        "label": prediction["label"],
-        "confidence": max(prediction["probabilities"].values(), default=None),
-        **prediction["probabilities"],
-        **prediction["attributes"],
+        **_found(prediction, prediction),
         "duration_s": prediction["duration_s"],
         "face_share": prediction["face_share"],
         "warnings": "; ".join(prediction["warnings"]),
+    }
+
+
+def _found(part: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
+    """What is predicted of a part of a clip, in the columns of the whole."""
+    return {
+        "modality": part["modality"],
+        "label": part["label"],
+        "confidence": max(part["probabilities"].values(), default=None),
+        **{name: part["probabilities"].get(name) for name in whole["probabilities"]},
+        **{name: part["attributes"].get(name) for name in whole["attributes"]},
     }
