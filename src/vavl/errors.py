@@ -32,6 +32,10 @@ class MediaError(VavlError):
     """A media or array file is missing, unreadable, empty or not what its name says."""
 
 
+class EmptySpanError(MediaError):
+    """Nothing of a track lies in the span that was asked for."""
+
+
 class StoreError(VavlError):
     """A feature store, a shard, a checkpoint or a run directory cannot be used as asked."""
 

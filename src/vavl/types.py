@@ -212,6 +212,19 @@ class Person(TimedPrediction):
 
 
 @dataclass(frozen=True)
+class Segment(TimedPrediction):
+    """A prediction for a sentence, or for a span that somebody else has marked.
+
+    Attributes:
+        speaker: Who speaks, where the one who marked the span says so.
+        text: What is said, likewise.
+    """
+
+    speaker: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
 class Prediction:
     """A prediction for one clip.
 
@@ -223,12 +236,16 @@ class Prediction:
         confidence: As in :class:`TimedPrediction`; of the mean over the parts of a long clip.
         probabilities: Category to probability, summing to 1; empty without categories.
         attributes: Attribute to value in [0, 1]; empty without attributes.
-        duration_s: Length of the clip in seconds, or None where it is not known.
+        duration_s: Length in seconds of the clip, or of the span that was asked for; None where it
+            is not known.
         face_share: Share of the clip in which a face is seen, or None without a picture.
         warnings: What may be wrong with the clip, e.g. silence, no face, several people.
         timeline: Predictions over time, where they were asked for.
         people: Everybody in the picture, in the order of appearance; with ``people="main"`` those
             who were the main person at some time.
+        segments: Predictions by sentence or by given span, where they were asked for.
+        speakers: By name a prediction for each speaker whom the segments name: the mean over the
+            speaker's segments, weighted by the seconds of speech and of a face in them.
     """
 
     name: str
@@ -242,6 +259,8 @@ class Prediction:
     warnings: tuple[str, ...] = ()
     timeline: tuple[TimedPrediction, ...] = ()
     people: tuple[Person, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    speakers: dict[str, Prediction] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "confidence", max(self.probabilities.values(), default=None))

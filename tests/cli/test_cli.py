@@ -11,8 +11,10 @@ import sys
 from inspect import signature
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny import TinyCorpus
+from voices import babble
 
 from vavl import cli
 from vavl.config.experiment import to_toml
@@ -262,3 +264,32 @@ def test_a_stored_configuration_can_be_trained_again(
     second = ["--runs-dir", str(tmp_path / "second"), "--folds", "fold-0"]
     assert cli.run(["train", str(path), *second]) == 0
     assert (tmp_path / "second" / "tiny" / "fold-0" / "model.safetensors").is_file()
+
+
+def test_segments_of_a_clip_and_of_a_folder(
+    tmp_path: Path, write_wav, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound = np.concatenate([np.pad(babble(1.5, seed=seed), 8_000) for seed in (0, 1)])
+    clip = str(write_wav(sound, "clips/talk.wav"))
+    assert cli.run(["predict", clip, "--format", "vtt", "--start", "0:02", "--end", "5.0"]) == 0
+    head, _, times, cue = capsys.readouterr().out.splitlines()
+    assert (head, cue[0]) == ("WEBVTT", "[")
+    start, _, end = times.partition(" --> ")
+    assert "00:00:02.8" < start < "00:00:03.1" < "00:00:04.4" < end < "00:00:04.8"
+    (tmp_path / "talk.srt").write_text("1\n00:00:00,400 --> 00:00:02,100\nAnn: Hello\n")
+    given = ["predict", clip, "--segments-from", str(tmp_path / "talk.srt")]
+    assert cli.run([*given, "--format", "json"]) == 0
+    [found] = json.loads(capsys.readouterr().out)
+    assert list(found["speakers"]) == ["Ann"]
+    assert found["segments"][0]["text"] == "Hello"
+    assert cli.run([*given, "--out", str(tmp_path / "out"), "--format", "srt"]) == 0
+    assert "Ann: [" in (tmp_path / "out" / "srt" / "talk.srt").read_text()
+    capsys.readouterr()
+    for arguments, message in (
+        ([clip, clip + "x", "--format", "srt"], "--format srt: expected a single clip"),
+        ([clip, "--start", "1:99"], "--start: expected seconds or 1:02:03.5, got '1:99'"),
+        ([clip, "--timeline", "--format", "rttm"], "--timeline: expected --format table or json"),
+        ([clip, "--plot", "a.png", "--end", "1"], "--plot, --overlay: expected no --start"),
+    ):
+        assert cli.run(["predict", *arguments]) == 2
+        assert message in capsys.readouterr().err

@@ -18,7 +18,7 @@ from vavl.cli.display import (
 )
 from vavl.evaluation.scores import evaluate_tables
 from vavl.evaluation.wording import number
-from vavl.types import UNSURE, Modality, Prediction, TimedPrediction
+from vavl.types import UNSURE, Modality, Prediction, Segment, TimedPrediction
 
 
 def test_in_a_file_every_clip_has_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,6 +63,39 @@ def test_unsure_is_shown_with_its_confidence_and_what_it_may_be(
     assert "2.0s unsure 0.450 acoustic" in _words(capsys)
     window_printer("json")(windows[0], 0.1)
     assert json.loads(capsys.readouterr().out)["confidence"] == 0.45
+
+
+def test_segments_and_speakers_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    found = (Modality.ACOUSTIC, "happy", {"happy": 0.7, "sad": 0.3}, {})
+    said = Segment(0.5, 2.0, *found, face_share=0.5, speaker="[bold]", text="one\ntwo")
+    silent = Segment(3.0, 3.2, None, None, {}, {})
+    speaker = Prediction("[bold]", *found, duration_s=1.5)
+    clip = Prediction("talk.wav", *found, segments=(said, silent), speakers={"[bold]": speaker})
+    print_predictions([clip], "table", segments=True)
+    shown = _words(capsys)
+    assert "0.50 s 2.00 s [bold] happy 0.700 acoustic one two" in shown
+    assert "3.00 s 3.20 s nothing to go by" in shown
+    assert "[bold] happy 0.700 acoustic 1.5 s" in shown
+    print_predictions([clip], "json", segments=True)
+    [record] = json.loads(capsys.readouterr().out)
+    assert record["segments"][0]["speaker"] == "[bold]"
+    assert record["segments"][0]["probabilities"] == found[2]
+    assert record["speakers"]["[bold]"]["label"] == "happy"
+    print_predictions([clip, clip], "csv", segments=True)
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(rows) == 4
+    assert (rows[0]["start_s"], rows[0]["text"], rows[0]["happy"]) == (
+        "0.500",
+        "one\ntwo",
+        "0.700000",
+    )
+    assert (rows[1]["label"], rows[1]["confidence"], rows[1]["happy"]) == ("", "", "")
+    print_predictions([clip], "srt", segments=True)
+    assert "00:00:00,500 --> 00:00:02,000" in capsys.readouterr().out
+    print_predictions([clip, clip], "rttm", segments=True)
+    assert capsys.readouterr().out.count("SPEAKER talk 1 0.500 1.500 <NA> happy [bold]") == 2
+    print_predictions([Prediction("empty", *found)], "table", segments=True)
+    assert "empty" in _words(capsys)
 
 
 def _words(capsys: pytest.CaptureFixture[str]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
+from voices import babble
 
 import vavl
 from vavl.errors import InputError, MediaError, StoreError
@@ -230,3 +231,73 @@ def test_folders_are_searched_and_frames_are_one_clip(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(MediaError, match="no media in this folder"):
         find_files([tmp_path / "empty"])
+
+
+def test_segments_have_tables_and_files_of_their_own(
+    clips: list[ClipFiles], model: str, tmp_path: Path
+) -> None:
+    turns, out = tmp_path / "turns", tmp_path / "out"
+    turns.mkdir()
+    some = clips[:3]
+    (turns / "clip 000.csv").write_text("start,end,speaker,text\n0,0.2,Ann,Hello\n0.1,0.5,Bob,\n")
+    (turns / "clip 001.vtt").write_text("WEBVTT\n\n00:00.000 --> 00:00.050\n<v Ann>Hm\n")  # short
+    options = {"model": model, "segments": turns, "progress": False}
+    report = predict_many(some, out, **options)
+    assert report.failed == {
+        str(some[2].media): f"MediaError: {turns}: no clip 002.* in this folder; expected "
+        ".srt, .vtt, .rttm, .csv"
+    }
+    rows = read(out / "segments.csv")
+    assert pq.read_table(out / "segments.parquet").num_rows == len(rows) == 3
+    about = [(row["start_s"], row["end_s"], row["speaker"], row["text"]) for row in rows]
+    assert about == [
+        ("0.0", "0.2", "Ann", "Hello"),
+        ("0.1", "0.5", "Bob", ""),
+        ("0.0", "0.05", "Ann", "Hm"),
+    ]
+    recognizer = vavl.load(model)
+    expected = recognizer.predict(some[0].media, segments=turns / "clip 000.csv")
+    for row, segment in zip(rows, expected.segments, strict=False):
+        assert row["clip"] == str(some[0].media)
+        assert row["label"] == segment.label
+        for name, value in segment.probabilities.items():
+            assert float(row[name]) == pytest.approx(value, abs=1e-5)
+    assert (rows[2]["modality"], rows[2]["label"], rows[2]["angry"]) == ("", "", "")
+    speakers = read(out / "speakers.csv")
+    assert [(row["speaker"], row["duration_s"]) for row in speakers] == [
+        ("Ann", "0.2"),
+        ("Bob", "0.4"),
+    ]
+
+    # Only the clip whose turns have changed is done again; subtitles are made of what is there.
+    (turns / "clip 001.vtt").write_text("WEBVTT\n\n00:00.000 --> 00:00.400\n<v Ann>Hm\n")
+    (turns / "clip 002.csv").write_text("start,end\n0,0.4\n")
+    again = predict_many(some, out, **options, captions_as="vtt")
+    assert (again.skipped, again.predicted) == (1, 3)
+    assert sorted(path.name for path in (out / "vtt").iterdir()) == [
+        "clip 000.vtt",
+        "clip 001.vtt",
+        "clip 002.vtt",
+    ]
+    assert "<v Ann>[" in (out / "vtt" / "clip 000.vtt").read_text()
+    # Other segments, or another span, are other predictions.
+    for other in ({"segments": False}, {"segments": True}, {"start_s": 0.1}, {"end_s": 0.4}):
+        with pytest.raises(StoreError, match="holds other predictions"):
+            predict_many(some, out, **(options | other))
+    with pytest.raises(InputError, match="captions_as: expected segments"):
+        predict_many(some, out, model=model, captions_as="srt", progress=False)
+
+
+def test_sentences_of_many_clips_by_workers(model: str, tmp_path: Path, write_wav) -> None:
+    voice = np.pad(babble(1.5), 8_000)
+    folders = [tmp_path / "a", tmp_path / "B"]
+    paths = [write_wav(voice, folder / "talk.wav") for folder in folders]
+    some = group_files(find_files(paths))
+    options = {"model": model, "segments": True, "captions_as": "rttm", "progress": False}
+    assert predict_many(some, tmp_path / "out", workers=2, **options).predicted == 2
+    assert len(read(tmp_path / "out" / "segments.csv")) == 2
+    # Two clips of one name.
+    first, second = (tmp_path / "out" / "rttm" / f"{name}.rttm" for name in ("talk", "talk-2"))
+    assert first.read_text() == second.read_text()
+    assert first.read_text().startswith("SPEAKER talk 1 0.")
+    assert predict_many(some, tmp_path / "out", **options).skipped == 2

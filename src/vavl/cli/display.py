@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from vavl.system.processes import usable_cores
 from vavl.types import UNSURE, Person, Prediction, TimedPrediction
@@ -29,11 +31,14 @@ if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction
     from vavl.training.loop import EpochCallback
     from vavl.training.run_folder import FoldDirectory
 
-Format = Literal["table", "json", "csv"]
+Format = Literal["table", "json", "csv", "srt", "vtt", "rttm"]
 
 _NOTHING = "nothing to go by"
 _UNBROKEN = 10_000
 """Columns of a console that never breaks a line of ours."""
+
+_UNBROKEN_COLUMNS = ("from", "to", "person", "speaker", "emotion", "confidence")
+"""Columns of tables whose cells stay on one line."""
 
 _SCORES_ACROSS = 4
 """As many columns of scores as fit a terminal of 80 characters; the rest are another table."""
@@ -81,50 +86,68 @@ class TrainingDisplay:
         return after_epoch
 
 
-def print_predictions(predictions: Sequence[Prediction], form: Format) -> None:
-    """Prints predictions to the standard output."""
-    {"table": _print_table, "json": _print_json, "csv": _print_csv}[form](predictions)
+def print_predictions(
+    predictions: Sequence[Prediction],
+    form: Format,
+    *,
+    timeline: bool = False,
+    segments: bool = False,
+) -> None:
+    """Prints predictions to the standard output.
+
+    Args:
+        predictions: One for each clip.
+        form: A table or JSON of all; CSV with a row per clip or segment; or the segments alone in
+            a format of :mod:`vavl.inference.captions`.
+        timeline: Whether a table of windows follows, where the form is a table.
+        segments: Whether segments were asked for.
+    """
+    if form == "table":
+        _print_table(predictions)
+        if timeline:
+            print_timelines(predictions)
+        if segments:
+            print_segments(predictions)
+    elif form == "json":
+        _print_json(predictions)
+    elif form == "csv":
+        (_print_segments_csv if segments else _print_csv)(predictions)
+    else:
+        from vavl.inference.captions import captions
+
+        for prediction in predictions:
+            recording = Path(prediction.name).stem
+            sys.stdout.write(captions(prediction.segments, form, recording))
 
 
 def _print_table(predictions: Sequence[Prediction]) -> None:
     rows = []
-    for prediction in predictions:
-        several = len(prediction.people) > 1
+    for clip in predictions:
+        several = len(clip.people) > 1
         rows.append(
-            _row(prediction)
-            | {
-                "clip": prediction.name,
+            {
+                "clip": clip.name,
                 "person": "all" if several else "",
-                "from": prediction.modality,
-                "notes": "; ".join(prediction.warnings),
+                **_emotion(clip),
+                "from": clip.modality,
+                "notes": "; ".join(clip.warnings),
             }
         )
-        for person in prediction.people if several else ():
+        for person in clip.people if several else ():
             seen = f"seen {person.face_share or 0:.0%}, {person.start_s:.1f}-{person.end_s:.1f} s"
-            number = f"{person.number} (main)" if person.is_main else str(person.number)
             rows.append(
-                _row(person)
-                | {
+                {
                     "clip": "",
-                    "person": number,
+                    "person": f"{person.number} (main)" if person.is_main else str(person.number),
+                    **_emotion(person),
                     "from": person.modality or _NOTHING,
                     "notes": seen,
                 }
             )
-    table = Table(box=None)
-    # What no clip has is no column: terminals are narrow.
-    columns = [name for name in _COLUMNS if any(row[name] for row in rows)]
-    for name in columns:
-        table.add_column(name, no_wrap=name in ("person", "emotion", "confidence", "from"))
-    for row in rows:
-        table.add_row(*(row[name] for name in columns))
-    output().print(table)
+    output().print(_table(rows))
 
 
-_COLUMNS = ("clip", "person", "emotion", "confidence", "others", "attributes", "from", "notes")
-
-
-def _row(prediction: Prediction | Person) -> dict[str, str]:
+def _emotion(prediction: Prediction | Person) -> dict[str, str]:
     ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
     return {
         "emotion": prediction.label or "",
@@ -163,7 +186,50 @@ def _print_timeline(name: str, timeline: Sequence[TimedPrediction]) -> None:
     output().print(name, table, sep="\n")
 
 
-def _confidence(window: TimedPrediction) -> str:
+def print_segments(predictions: Sequence[Prediction]) -> None:
+    """Prints what was predicted by sentence or given span, and by speaker."""
+    for prediction in predictions:
+        spans = [
+            {
+                "start": f"{segment.start_s:.2f} s",
+                "end": f"{segment.end_s:.2f} s",
+                "speaker": segment.speaker or "",
+                "emotion": segment.label or "",
+                "confidence": _confidence(segment),
+                "attributes": _values(segment.attributes),
+                "from": segment.modality or _NOTHING,
+                "text": (segment.text or "").replace("\n", " "),
+            }
+            for segment in prediction.segments
+        ]
+        speakers = [
+            {
+                "speaker": name,
+                "emotion": whole.label or "",
+                "confidence": _confidence(whole),
+                "attributes": _values(whole.attributes),
+                "from": whole.modality,
+                "length": f"{whole.duration_s or 0:.1f} s",
+            }
+            for name, whole in prediction.speakers.items()
+        ]
+        output().print(Text(prediction.name), _table(spans), sep="\n")
+        if speakers:
+            output().print(_table(speakers))
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> Table:
+    """What no row has is no column; words of others are shown as they are."""
+    table = Table(box=None)
+    columns = [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
+    for name in columns:
+        table.add_column(name, no_wrap=name in _UNBROKEN_COLUMNS)
+    for row in rows:
+        table.add_row(*(Text(row[name]) for name in columns))
+    return table
+
+
+def _confidence(window: TimedPrediction | Prediction) -> str:
     return "" if window.confidence is None else f"{window.confidence:.3f}"
 
 
@@ -180,18 +246,42 @@ def _print_csv(predictions: Sequence[Prediction]) -> None:
     about = ["name", "person", "modality", "label", "confidence"]
     writer.writerow([*about, *named, "duration_s", "face_share", "warnings"])
     for clip in predictions:
-        for row in (clip, *(clip.people if len(clip.people) > 1 else ())):
+        rows: list[Prediction | Person] = [clip, *(clip.people if len(clip.people) > 1 else ())]
+        for row in rows:
             probabilities = [row.probabilities.get(name) for name in first.probabilities]
             attributes = [row.attributes.get(name) for name in first.attributes]
             numbers = [row.confidence, *probabilities, *attributes]
-            is_clip = isinstance(row, Prediction)
+            if isinstance(row, Prediction):
+                number, length_s, warnings = "", row.duration_s, "; ".join(row.warnings)
+            else:
+                number, length_s, warnings = str(row.number), row.end_s - row.start_s, ""
             writer.writerow(
                 [
-                    *(clip.name, "" if is_clip else row.number, row.modality, row.label),
+                    *(clip.name, number, row.modality, row.label),
                     *("" if value is None else f"{value:.6f}" for value in numbers),
-                    clip.duration_s if is_clip else row.end_s - row.start_s,
-                    row.face_share,
-                    "; ".join(clip.warnings) if is_clip else "",
+                    *(length_s, row.face_share, warnings),
+                ]
+            )
+
+
+def _print_segments_csv(predictions: Sequence[Prediction]) -> None:
+    if not predictions:
+        return
+    first = predictions[0]
+    about = ["name", "start_s", "end_s", "speaker", "text", "modality", "label", "confidence"]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow([*about, *first.probabilities, *first.attributes, "face_share"])
+    for prediction in predictions:
+        for segment in prediction.segments:
+            numbers = [segment.confidence]
+            numbers += [segment.probabilities.get(name) for name in first.probabilities]
+            numbers += [segment.attributes.get(name) for name in first.attributes]
+            writer.writerow(
+                [
+                    *(prediction.name, f"{segment.start_s:.3f}", f"{segment.end_s:.3f}"),
+                    *(segment.speaker, segment.text, segment.modality, segment.label),
+                    *("" if value is None else f"{value:.6f}" for value in numbers),
+                    segment.face_share,
                 ]
             )
 

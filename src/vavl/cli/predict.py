@@ -25,9 +25,13 @@ def predict(
     unsure_below: Annotated[float | None, arg(metavar="P")] = None,
     timeline: bool = False,
     people: Literal["all", "main"] = "all",
+    segments: bool = False,
+    segments_from: Path | None = None,
+    start: Annotated[str | None, arg(metavar="TIME")] = None,
+    end: Annotated[str | None, arg(metavar="TIME")] = None,
     plot: Path | None = None,
     overlay: Path | None = None,
-    format: Literal["table", "json", "csv"] = "table",
+    format: Literal["table", "json", "csv", "srt", "vtt", "rttm"] = "table",
     out: Path | None = None,
     workers: int = 0,
     device: str = "cpu",
@@ -60,25 +64,37 @@ def predict(
             Default: what the model was given, and 0 where it was given none.
         timeline: Predict over time as well, in windows of 2 s every 0.5 s.
         people: Follow and predict everybody in the picture, or the most prominent person alone.
+        segments: Predict sentence by sentence as well: speech between two pauses.
+        segments_from: Predict the spans of a transcript or a diarisation of another tool, and its
+            speakers: a file that ends in .srt, .vtt, .rttm or .csv (start_s,end_s,speaker,text), or
+            a folder with such a file NAME.rttm for each clip NAME.
+        start: Where to begin, in seconds or as 1:02:03.5; times shown are those of the whole file.
+        end: Where to stop, likewise.
         plot: Picture of the probabilities over time (PNG, SVG or PDF); for a single clip.
         overlay: Video with every face and its emotion drawn on it (mp4); for a single clip.
-        format: What is printed.
+        format: What is printed. With segments, csv has a row for each of them. srt, vtt and rttm
+            are made of segments; with --out, they are written as well, into a file for each clip.
         out: Folder for predictions.jsonl, .csv, .parquet and failures.csv, instead of printing.
         workers: With --out: processes that work at once; 0 works in this process.
         device: auto, cpu, cuda, cuda:1, mps.
     """
-    from vavl.cli.display import print_predictions, print_timelines
+    from vavl.cli.display import print_predictions
     from vavl.data.speakers import SpeakerProfile
     from vavl.inference import load, predict_many
+    from vavl.inference.captions import CAPTION_FORMATS
     from vavl.inference.many import get_to_know
     from vavl.system.processes import with_progress
 
     if out is None and workers:
         raise InputError("--workers: expected --out with it, got none")
-    if out is not None and format != "table":
+    captions_as = next((form for form in CAPTION_FORMATS if form == format), None)
+    if out is not None and format != "table" and captions_as is None:
         raise InputError("--format: expected no --out with it, where all tables are written")
-    if timeline and format == "csv":
-        raise InputError("--timeline: expected --format table or json, or --out; got csv")
+    if timeline and out is None and format not in ("table", "json"):
+        raise InputError(f"--timeline: expected --format table or json, or --out; got {format}")
+    start_s, end_s = _time_s("--start", start), _time_s("--end", end)
+    if (plot or overlay) and (start or end):
+        raise InputError("--plot, --overlay: expected no --start or --end, got a span")
     if same_speaker and profile is not None:
         raise InputError(
             "--same-speaker, --profile: expected one of them, got both; a profile already says who "
@@ -89,6 +105,12 @@ def predict(
         raise InputError(
             f"--plot, --overlay: expected a single clip and no --out, got {len(clips)} clips"
         )
+    if format in ("srt", "vtt") and out is None and len(clips) > 1:
+        raise InputError(
+            f"--format {format}: expected a single clip, or --out for a file for each, got "
+            f"{len(clips)} clips"
+        )
+    wanted = segments_from or segments or captions_as is not None
     speaker = None if profile is None else SpeakerProfile.load(profile)
     if out is not None:
         report = predict_many(
@@ -97,6 +119,10 @@ def predict(
             model=model,
             timeline=timeline,
             people=people,
+            segments=wanted,
+            captions_as=captions_as,
+            start_s=start_s,
+            end_s=end_s,
             workers=workers,
             device=device,
             speaker=speaker,
@@ -117,17 +143,15 @@ def predict(
 
         do = partial(illustrate, recognizer, plot=plot, overlay=overlay)
     else:
-        do = partial(recognizer.predict_files, timeline=timeline)
+        do = partial(recognizer.predict_files, timeline=timeline, start_s=start_s, end_s=end_s)
     predictions, failures = [], []
     pairs = ((clip, None) for clip in clips)
     for clip, _ in with_progress(pairs, len(clips), what="predicting", progress=len(clips) > 1):
         try:
-            predictions.append(do(clip, speaker=speaker, people=people))
+            predictions.append(do(clip, speaker=speaker, people=people, segments=wanted))
         except (MediaError, InputError) as error:
             failures.append((clip.name, str(error)))
-    print_predictions(predictions, format)
-    if timeline and format == "table":
-        print_timelines(predictions)
+    print_predictions(predictions, format, timeline=timeline, segments=bool(wanted))
     return _ended(failures)
 
 
@@ -137,6 +161,15 @@ def _clips(paths: tuple[Path, ...]) -> list[ClipFiles]:
     if not paths:
         raise InputError("PATHS: expected at least one file or folder, got none")
     return group_files(find_files(paths))
+
+
+def _time_s(option: str, text: str | None) -> float | None:
+    from vavl.inference.turns import clock_s
+
+    try:
+        return None if text is None else clock_s(text)
+    except ValueError:
+        raise InputError(f"{option}: expected seconds or 1:02:03.5, got {text!r}") from None
 
 
 def _ended(failures: list[tuple[str, str]]) -> int:

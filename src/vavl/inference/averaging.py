@@ -10,22 +10,23 @@ import numpy as np
 from vavl.types import Modality, TimedPrediction
 
 
-def mean(parts: Sequence[TimedPrediction], weights: Sequence[float]) -> TimedPrediction:
+def mean(weighted: Sequence[tuple[TimedPrediction, float]]) -> TimedPrediction:
     """The mean of predictions that were made from something, from the first to the last.
 
     Its modality is the one that weighs most; its label is the most probable one, however unsure.
 
     Args:
-        parts: At least one, each of a modality.
-        weights: Of each; their sum is above 0.
+        weighted: At least one prediction, each of a modality, and its weight; the sum of the
+            weights is above 0.
 
     Example:
         >>> sad, glad = ({"sad": p, "happy": 1 - p} for p in (0.75, 0.25))
-        >>> parts = [TimedPrediction(0, 10, Modality.VISUAL, "sad", sad, {})]
-        >>> parts += [TimedPrediction(10, 12, Modality.VISUAL, "happy", glad, {})]
-        >>> mean(parts, [10, 2]).probabilities["sad"].__round__(2)
+        >>> first = TimedPrediction(0, 10, Modality.VISUAL, "sad", sad, {})
+        >>> last = TimedPrediction(10, 12, Modality.VISUAL, "happy", glad, {})
+        >>> round(mean([(first, 10), (last, 2)]).probabilities["sad"], 2)
         0.67
     """
+    parts, weights = [part for part, _ in weighted], [weight for _, weight in weighted]
     shares = dict.fromkeys(Modality, 0.0)
     for part, weight in zip(parts, weights, strict=True):
         if part.modality is not None:

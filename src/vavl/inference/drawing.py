@@ -18,7 +18,7 @@ from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError
 from vavl.inference.files import ClipFiles
 from vavl.inference.people import LONGEST_STEP_S, People
-from vavl.inference.recognizer import Recognizer
+from vavl.inference.recognizer import Recognizer, Segments
 from vavl.media.container import media_info
 from vavl.media.frames import VideoFrame
 from vavl.media.writing import redraw_video
@@ -51,6 +51,7 @@ def illustrate(
     overlay: Path | None = None,
     speaker: str | SpeakerProfile | None = None,
     people: People = "all",
+    segments: Segments = False,
 ) -> Prediction:
     """Predicts a clip over time and draws the pictures that are asked for.
 
@@ -61,6 +62,7 @@ def illustrate(
         overlay: Where to write the video, see :func:`draw_overlay`. Default: none.
         speaker: As for :meth:`vavl.inference.Recognizer.predict`; likewise ``people``.
         people: Who is followed, predicted and drawn.
+        segments: Likewise, or a folder as for :meth:`vavl.inference.Recognizer.predict_files`.
 
     Raises:
         InputError: The clip has features, or for an overlay no picture; or a suffix is unknown.
@@ -82,8 +84,8 @@ def illustrate(
         _check_plot(plot)
     if overlay is not None:
         _check_overlay(clip.media, overlay)
-    prediction = recognizer.predict(
-        clip.media, name=clip.name, speaker=speaker, timeline=True, people=people
+    prediction = recognizer.predict_files(
+        clip, speaker=speaker, timeline=True, people=people, segments=segments
     )
     if plot is not None:
         plot_timeline(prediction, plot)

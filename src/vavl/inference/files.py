@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vavl.errors import InputError, MediaError
+from vavl.inference.turns import TURN_SUFFIXES
 from vavl.media.files import AUDIO_SUFFIXES, PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from vavl.types import STREAMS
 
@@ -89,6 +90,33 @@ def _clip(path: Path) -> Path:
     if _holds_features(path):
         return path.with_name(Path(path.stem).stem)
     return path if path.is_dir() else path.with_suffix("")
+
+
+def turns_file(source: Path, clip: ClipFiles) -> Path:
+    """The file with the turns of a clip: ``source`` itself, or the one of its name in that folder.
+
+    Raises:
+        MediaError: The folder has none for the clip.
+        InputError: It has several.
+
+    Example:
+        >>> turns_file(Path("talk.rttm"), ClipFiles("talk")).name
+        'talk.rttm'
+    """
+    if not source.is_dir():
+        return source
+    name = Path(clip.name).name if clip.media is None else clip.media.stem
+    paths = [path for suffix in TURN_SUFFIXES if (path := source / (name + suffix)).is_file()]
+    if not paths:
+        raise MediaError(
+            f"{source}: no {name}.* in this folder; expected {', '.join(TURN_SUFFIXES)}"
+        )
+    if len(paths) > 1:
+        raise InputError(
+            f"{source}: expected one file for clip {name!r}, got "
+            f"{' and '.join(path.name for path in paths)}"
+        )
+    return paths[0]
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:

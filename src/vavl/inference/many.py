@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vavl.data.speakers import SpeakerProfile
-from vavl.errors import InputError, StoreError
-from vavl.inference.files import ClipFiles
+from vavl.errors import InputError, MediaError, StoreError
+from vavl.inference.captions import CaptionFormat
+from vavl.inference.files import ClipFiles, turns_file
 from vavl.inference.loading import COMPACT, load, model_folder, model_sha256
 from vavl.inference.people import People
 from vavl.inference.recognizer import Recognizer
-from vavl.system.atomic import atomic_write, write_csv
+from vavl.inference.tables import write_captions, write_tables
 from vavl.system.processes import Failure, run_job, with_progress
 from vavl.types import Prediction
 
@@ -69,15 +70,13 @@ class _PredictionJob:
         self,
         model: str | None,
         *,
-        timeline: bool,
-        people: People,
         device: str,
         speaker: SpeakerProfile | None,
         unsure_below: float | None,
+        **asked: Any,
     ) -> None:
         self.model = model
-        self.timeline = timeline
-        self.people = people
+        self.asked = asked
         self.device = device
         self.speaker = speaker
         self.unsure_below = unsure_below
@@ -96,9 +95,7 @@ class _PredictionJob:
             recognizer.profile_of(self.speaker)
 
     def __call__(self, clip: ClipFiles) -> Prediction:
-        return self.recognizer().predict_files(
-            clip, timeline=self.timeline, speaker=self.speaker, people=self.people
-        )
+        return self.recognizer().predict_files(clip, speaker=self.speaker, **self.asked)
 
 
 class _AdaptingJob:
@@ -155,6 +152,10 @@ def predict_many(
     model: str | None = None,
     timeline: bool = False,
     people: People = "all",
+    segments: bool | Path | str = False,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    captions_as: CaptionFormat | None = None,
     workers: int = 0,
     device: str = "cpu",
     speaker: SpeakerProfile | None = None,
@@ -167,7 +168,9 @@ def predict_many(
     It writes ``predictions.jsonl`` (everything about each clip, or why it failed; a line as soon as
     the clip is done), and at the end ``predictions.csv`` and ``predictions.parquet`` (a row per
     clip), ``people.csv`` and ``people.parquet`` (a row per person in it) and ``failures.csv``. A
-    clip that was done before, failed or not, is not done again unless its files have changed.
+    clip that was done before, failed or not, is not done again unless its files have changed. With
+    segments there are also ``segments.csv`` and ``.parquet`` (a row per segment), and
+    ``speakers.csv`` and ``.parquet`` (a row per speaker of a clip).
 
     With ``same_speaker``, the clips are read twice: first the person is got to know by all of them,
     then each is predicted with that profile, which is kept as ``speaker.safetensors``. What was
@@ -181,6 +184,12 @@ def predict_many(
         model: What :func:`vavl.inference.load` takes; None is the model of the package.
         timeline: Whether to predict over time as well.
         people: Who is followed and predicted: ``"all"`` or ``"main"``.
+        segments: Whether to predict by sentence as well; or a file of turns for all clips, or a
+            folder with one for each: NAME.srt, .vtt, .rttm or .csv for the clip NAME.
+        start_s: As for :meth:`vavl.Recognizer.predict`; likewise ``end_s``.
+        end_s: Likewise.
+        captions_as: Also writes the segments of each clip into a file of this format, in a folder
+            of its name. Needs ``segments``.
         workers: Processes, each with one thread; 0 works in this process.
         device: Where the model runs.
         speaker: Profile of the one person in all clips, if there is one.
@@ -190,13 +199,15 @@ def predict_many(
         progress: Whether to show a progress bar on standard error.
 
     Raises:
-        InputError: A negative number of workers, a threshold that is none, or both a profile and
-            ``same_speaker``.
+        InputError: A negative number of workers, a threshold that is none, captions without
+            segments, or both a profile and ``same_speaker``.
         StoreError: The folder holds predictions of another model or kind.
         VavlError: A worker died, or the model cannot be loaded.
     """
     if workers < 0:
         raise InputError(f"workers: expected 0 or more, got {workers}")
+    if captions_as is not None and not segments:
+        raise InputError("captions_as: expected segments with it, got none")
     if same_speaker and speaker is not None:
         raise InputError("speaker, same_speaker: expected one of them, got both")
     folder = Path(out)
@@ -212,15 +223,22 @@ def predict_many(
         kind["same_speaker"] = _digest(clips)
     if unsure_below is not None:
         kind["unsure_below"] = unsure_below
+    if segments:
+        kind["segments"] = segments if segments is True else str(segments)
+    kind |= {n: s for n, s in (("start_s", start_s), ("end_s", end_s)) if s is not None}
+    states = {_key(clip): _state(clip, segments) for clip in clips}
     known = _read_records(records, kind)
-    todo = [clip for clip in clips if known.get(_key(clip), {}).get("files") != _state(clip)]
+    todo = [clip for clip in clips if known.get(_key(clip), {}).get("files") != states[_key(clip)]]
     job = _PredictionJob(
         model,
-        timeline=timeline,
-        people=people,
         device=device,
         speaker=speaker,
         unsure_below=unsure_below,
+        timeline=timeline,
+        people=people,
+        segments=segments,
+        start_s=start_s,
+        end_s=end_s,
     )
     if same_speaker and todo:
         profile = folder / PROFILE_FILE
@@ -234,7 +252,7 @@ def predict_many(
     results = run_job(todo, job, workers)
     with records.open("a", encoding="utf-8") as file, closing(results):
         for clip, result in with_progress(results, len(todo), what="predicting", progress=progress):
-            record: dict[str, Any] = {"clip": _key(clip), "files": _state(clip)}
+            record: dict[str, Any] = {"clip": _key(clip), "files": states[_key(clip)]}
             if isinstance(result, Failure):
                 record["error"] = str(result)
             else:
@@ -244,7 +262,9 @@ def predict_many(
             _append(file, record)
             known[_key(clip)] = record
     asked = [known[_key(clip)] for clip in clips]
-    _write_tables(folder, asked)
+    write_tables(folder, asked, segments=bool(segments))
+    if captions_as is not None:
+        write_captions(folder / captions_as, asked, captions_as)
     failed = {record["clip"]: record["error"] for record in asked if "error" in record}
     return BatchReport(len(asked) - len(failed), failed, skipped=len(clips) - len(todo))
 
@@ -254,10 +274,15 @@ def _key(clip: ClipFiles) -> str:
     return str(clip.media or clip.acoustic or clip.visual)
 
 
-def _state(clip: ClipFiles) -> list[list[Any]]:
+def _state(clip: ClipFiles, segments: bool | Path | str = False) -> list[list[Any]]:
     """Size and time of each file, which change with its content; nothing of one that is missing."""
+    paths = [clip.media, clip.acoustic, clip.visual]
+    if not isinstance(segments, bool):
+        paths.append(None)
+        with suppress(InputError, MediaError):  # predicting the clip says why there is none
+            paths[-1] = turns_file(Path(segments), clip)
     state: list[list[int]] = []
-    for path in (clip.media, clip.acoustic, clip.visual):
+    for path in paths:
         state.append([])
         if path is not None:
             with suppress(OSError):
@@ -298,61 +323,3 @@ def _read_records(path: Path, kind: dict[str, Any]) -> dict[str, dict[str, Any]]
             "Choose another --out, or delete this folder."
         )
     return records
-
-
-def _write_tables(folder: Path, records: Sequence[dict[str, Any]]) -> None:
-    """``predictions`` and ``people`` as CSV and Parquet, and ``failures.csv``."""
-    predicted = [record for record in records if "prediction" in record]
-    _write_table(folder, "predictions", [_clip_row(record) for record in predicted])
-    people = [
-        _person_row(record["clip"], person)
-        for record in predicted
-        for person in record["prediction"]["people"]
-    ]
-    _write_table(folder, "people", people)
-    failures = [[record["clip"], record["error"]] for record in records if "error" in record]
-    write_csv(folder / "failures.csv", ["clip", "reason"], failures)
-
-
-def _write_table(folder: Path, name: str, rows: Sequence[dict[str, Any]]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = list(dict.fromkeys(column for row in rows for column in row)) or ["clip"]
-    table = {column: [row.get(column) for row in rows] for column in columns}
-    write_csv(folder / f"{name}.csv", columns, list(zip(*table.values(), strict=True)))
-    with atomic_write(folder / f"{name}.parquet") as file:
-        pq.write_table(pa.table(table), file)
-
-
-def _clip_row(record: dict[str, Any]) -> dict[str, Any]:
-    prediction = record["prediction"]
-    return {
-        "clip": record["clip"],
-        **_emotion(prediction),
-        "duration_s": prediction["duration_s"],
-        "face_share": prediction["face_share"],
-        "warnings": "; ".join(prediction["warnings"]),
-    }
-
-
-def _person_row(clip: str, person: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "clip": clip,
-        "person": person["number"],
-        "is_main": person["is_main"],
-        "start_s": person["start_s"],
-        "end_s": person["end_s"],
-        "face_share": person["face_share"],
-        **_emotion(person),
-    }
-
-
-def _emotion(prediction: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "modality": prediction["modality"],
-        "label": prediction["label"],
-        "confidence": max(prediction["probabilities"].values(), default=None),
-        **prediction["probabilities"],
-        **prediction["attributes"],
-    }

@@ -93,7 +93,7 @@ class Crowd:
             parts = [part for part in self._parts[person] if part[0].modality is not None]
             whole = TimedPrediction(0.0, 0.0, None, None, {}, {})
             if parts:
-                whole = mean([part for part, _ in parts], [weight for _, weight in parts])
+                whole = mean(parts)
             people.append(
                 Person(
                     start_s=track.boxes[0].time_s,

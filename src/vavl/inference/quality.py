@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
@@ -45,10 +46,10 @@ class Quality:
     def watch(self, clip: ClipStreams) -> ClipStreams:
         """The same clip; all that is read of it is counted."""
         self._has_audio = clip.audio is not None
-        return ClipStreams(
-            None if clip.audio is None else map(self._count_sound, clip.audio),
-            None if clip.steps is None else map(self._count_step, clip.steps),
-            clip.step_s,
+        return replace(
+            clip,
+            audio=None if clip.audio is None else map(self._count_sound, clip.audio),
+            steps=None if clip.steps is None else map(self._count_step, clip.steps),
         )
 
     def _count_sound(self, heard: Heard) -> Heard:

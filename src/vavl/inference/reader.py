@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.errors import InputError, MediaError
+from vavl.errors import EmptySpanError, InputError, MediaError
 from vavl.features.arrays import read_array
 from vavl.features.face_features import FaceFeatures
 from vavl.features.registry import rebuild_extractor
 from vavl.features.waveform import WaveformExtractor
 from vavl.inference.windows import (
+    LEAST_SPEECH_S,
     LONGEST_S,
     ClipStreams,
     Cutter,
@@ -29,11 +34,13 @@ from vavl.media.audio import (
     level_dbfs,
     resample,
 )
-from vavl.media.container import media_info
+from vavl.media.container import checked_span, media_info
 from vavl.media.frames import array_frames
 from vavl.media.speech import AllSound, Heard, SpeechDetector
 from vavl.models.pretrained import FEATURES_FILE
 from vavl.types import FeatureSpec, Modality
+
+_Item = TypeVar("_Item")
 
 FeatureArrays = dict[Modality, NDArray[np.floating]]
 """``(T, D)`` of each modality that there is; a row of NaN is a step without any."""
@@ -41,10 +48,8 @@ FeatureArrays = dict[Modality, NDArray[np.floating]]
 FRAME_RATE_HZ = 25.0
 """Of pictures in an array, unless another rate is given."""
 
-LEAST_SPEECH_S = 0.5
-"""Less speech says nothing."""
 _SHORTEST_SOUND_S = 0.1
-"""Nor does sound shorter than this, where speech is not looked for."""
+"""Sound shorter than this says nothing, where speech is not looked for."""
 _SAMPLES_PER_BLOCK = SAMPLING_RATE_HZ
 """Arrays are handed on in pieces of a second, as files are."""
 
@@ -76,9 +81,15 @@ class Reader:
         spec = self.specs.get(Modality.ACOUSTIC)
         return spec is not None and bool(spec.parameters.get("speech_only"))
 
-    def listener(self) -> SpeechDetector | AllSound:
-        """Tells which samples of a sound count, as it comes in."""
-        return SpeechDetector() if self.speech_only else AllSound()
+    def listener(self, *, voice: bool = False) -> SpeechDetector | AllSound:
+        """Tells which samples of a sound are speech, as it comes in.
+
+        Args:
+            voice: Whether somebody asks for it where all sound counts.
+        """
+        if self.speech_only:
+            return SpeechDetector()
+        return SpeechDetector(as_it_came=True) if voice else AllSound()
 
     def part_cutter(self, clip: ClipStreams) -> Cutter:
         """Cuts a clip into parts that are predicted as clips of their own."""
@@ -139,14 +150,23 @@ class Reader:
         frame_rate_hz: float = FRAME_RATE_HZ,
         acoustic: NDArray[np.floating] | Path | str | None = None,
         visual: NDArray[np.floating] | Path | str | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        voice: bool = False,
         everybody: bool = False,
     ) -> ClipStreams | FeatureArrays:
         """Opens what is given of one clip, as features where features are given.
 
-        With ``everybody``, the other faces as well as the main one. The other arguments and errors
-        are those of :meth:`vavl.Recognizer.predict`.
+        Arguments and errors are those of :meth:`vavl.Recognizer.predict`; with ``voice``, speech is
+        told from other sound also where all sound counts, and with ``everybody`` the other faces
+        come with the main one.
         """
+        start, end = checked_span(start_s, end_s)
         if acoustic is not None or visual is not None:
+            if start or end < math.inf:
+                raise InputError(
+                    "start_s, end_s: expected sound or pictures, got features, which have no times"
+                )
             if audio is not None or frames is not None:
                 raise InputError(
                     "acoustic, visual: expected features alone or with a sound file, got also "
@@ -156,7 +176,7 @@ class Reader:
         if path is not None:
             if audio is not None or frames is not None:
                 raise InputError("path, audio, frames: expected a file or arrays, got both")
-            return self._open_media(Path(path), everybody=everybody)
+            return self._open_media(Path(path), start, end, voice=voice, everybody=everybody)
         if audio is None and frames is None:
             raise InputError(
                 "path, audio, frames, acoustic, visual: expected at least one of them, got none"
@@ -164,26 +184,34 @@ class Reader:
         blocks = None
         if audio is not None:
             self.require(Modality.ACOUSTIC)
-            blocks = self._heard(_blocks(_checked_samples(audio), sampling_rate_hz))
+            samples = _checked_samples(audio)
+            blocks = self._heard(_blocks(samples, sampling_rate_hz, start, end), voice)
         if frames is None:
-            return ClipStreams(blocks)
+            return ClipStreams(blocks, start_s=start)
         faces = self.visual_extractor
-        pictures = array_frames(frames, frame_rate_hz, frame_rate_hz=faces.rate_hz)
+        pictures = array_frames(
+            frames, frame_rate_hz, frame_rate_hz=faces.rate_hz, start_s=start, end_s=end
+        )
         steps = faces.steps(pictures, everybody=everybody)
-        return ClipStreams(blocks, steps, 1 / faces.rate_hz)
+        return _either(ClipStreams(blocks, steps, 1 / faces.rate_hz, start_s=start))
 
-    def _open_media(self, path: Path, *, everybody: bool) -> ClipStreams:
+    def _open_media(
+        self, path: Path, start_s: float, end_s: float, *, voice: bool, everybody: bool
+    ) -> ClipStreams:
         """A sound file, a video file, or a folder of frames."""
         if not self.accepts_video:
             self.require(Modality.ACOUSTIC)
         info = None if path.is_dir() else media_info(path)
         has_sound = info is not None and info.has_audio
         has_picture = info is None or info.has_video
-        audio = self._heard(audio_blocks(path)) if has_sound and self.accepts_audio else None
+        span = {"start_s": start_s, "end_s": None if end_s == math.inf else end_s}
+        audio = None
+        if has_sound and self.accepts_audio:
+            audio = self._heard(audio_blocks(path, **span), voice)
         if has_picture and self.accepts_video:
             faces = self.visual_extractor
-            steps = faces.steps(faces.frames(path), everybody=everybody)
-            return ClipStreams(audio, steps, 1 / faces.rate_hz)
+            steps = faces.steps(faces.frames(path, **span), everybody=everybody)
+            return _either(ClipStreams(audio, steps, 1 / faces.rate_hz, start_s))
         if audio is None:
             found = [
                 name for name, there in (("sound", has_sound), ("a picture", has_picture)) if there
@@ -192,10 +220,10 @@ class Reader:
                 f"{path}: there is {' and '.join(found) or 'neither sound nor a picture'}, and "
                 "nothing that this model can use"
             )
-        return ClipStreams(audio)
+        return ClipStreams(audio, start_s=start_s)
 
-    def _heard(self, blocks: Iterator[NDArray[np.float32]]) -> Iterator[Heard]:
-        listener = self.listener()
+    def _heard(self, blocks: Iterator[NDArray[np.float32]], voice: bool) -> Iterator[Heard]:
+        listener = self.listener(voice=voice)
         for block in blocks:
             yield listener.add(block)
         yield listener.finish()
@@ -220,7 +248,7 @@ class Reader:
     def extract(self, window: Window) -> FeatureArrays:
         """Features of a window: of its sound if that says anything, of its face where one is."""
         found: FeatureArrays = {}
-        sound = window.speech
+        sound = window.speech if self.speech_only else window.waveform
         least_s = LEAST_SPEECH_S if self.speech_only else _SHORTEST_SOUND_S
         # Speech may be as quiet as it likes.
         loud_enough = self.speech_only or level_dbfs(sound) >= SILENCE_DBFS
@@ -256,7 +284,28 @@ def _checked_samples(audio: NDArray[np.floating]) -> NDArray[np.float32]:
     return samples.astype(np.float32, copy=False)
 
 
-def _blocks(samples: NDArray[np.float32], sampling_rate_hz: int) -> Iterator[NDArray[np.float32]]:
-    resampled = resample(samples, sampling_rate_hz)
+def _either(clip: ClipStreams) -> ClipStreams:
+    """The same clip, in which one of sound and picture may have nothing in the span asked for."""
+    if clip.audio is None or clip.steps is None:
+        return clip
+    return replace(clip, audio=_if_any(clip.audio), steps=_if_any(clip.steps))
+
+
+def _if_any(items: Iterator[_Item]) -> Iterator[_Item]:
+    with suppress(EmptySpanError):
+        yield from items
+
+
+def _blocks(
+    samples: NDArray[np.float32], sampling_rate_hz: int, start_s: float, end_s: float
+) -> Iterator[NDArray[np.float32]]:
+    length_s = len(samples) / sampling_rate_hz
+    first, stop = (round(min(s, length_s) * sampling_rate_hz) for s in (start_s, end_s))
+    if first == stop:
+        raise EmptySpanError(
+            f"audio: nothing lies between start_s={start_s:g} and end_s={end_s:g}; the sound is "
+            f"{length_s:.3f} s long"
+        )
+    resampled = resample(samples[first:stop], sampling_rate_hz)
     for start in range(0, len(resampled), _SAMPLES_PER_BLOCK):
         yield resampled[start : start + _SAMPLES_PER_BLOCK]

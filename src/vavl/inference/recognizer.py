@@ -4,16 +4,16 @@ Each step is called by the one above it, and none calls back::
 
     Recognizer.predict
       Reader.open                   a file, arrays or features -> streams of sound and picture
-      cut_clip                      streams -> windows
+      cut_clip                      streams -> windows: parts, of the timeline, sentences
       Recognizer.predict_window
         Reader.extract              window -> features
         Recognizer._predict_features    features -> model -> prediction of the window
-      mean                          predictions of the windows -> prediction of the clip
+      mean                          predictions of windows -> prediction of clip, segment, speaker
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -27,11 +27,14 @@ from vavl.data.speakers import SpeakerProfile, towards_training
 from vavl.errors import InputError, MediaError
 from vavl.inference.averaging import mean, most_probable
 from vavl.inference.exported import ExportedModel
-from vavl.inference.files import ClipFiles
+from vavl.inference.files import ClipFiles, turns_file
 from vavl.inference.people import Crowd, People
 from vavl.inference.quality import Quality
 from vavl.inference.reader import FRAME_RATE_HZ, FeatureArrays, Reader
+from vavl.inference.segments import SegmentParts
+from vavl.inference.sentences import SentenceCutter, SpanCutter
 from vavl.inference.speaker import SpeakerFinder
+from vavl.inference.turns import Turn, check_turns, read_turns
 from vavl.inference.windows import (
     HOP_S,
     WINDOW_S,
@@ -52,6 +55,7 @@ from vavl.types import (
     Modality,
     Person,
     Prediction,
+    Segment,
     TimedPrediction,
     what_it_takes,
 )
@@ -59,7 +63,10 @@ from vavl.types import (
 Clip = Path | str | ClipFiles | Mapping[str, Any]
 """A file or folder of frames, the files of a clip, or what ``predict`` takes, by its names."""
 
-_Predicted = TypeVar("_Predicted", Prediction, TimedPrediction, Person)
+Segments = bool | Path | str | Sequence[Turn | tuple[Any, ...]]
+"""Whether to predict by sentence, or the spans to predict, or a file of them."""
+
+_Predicted = TypeVar("_Predicted", Prediction, TimedPrediction, Person, Segment)
 
 
 class Recognizer:
@@ -141,6 +148,9 @@ class Recognizer:
         speaker: str | SpeakerProfile | None = None,
         timeline: bool = False,
         people: People = "all",
+        segments: Segments = False,
+        start_s: float | None = None,
+        end_s: float | None = None,
     ) -> Prediction:
         """Predicts from whatever is given of one clip.
 
@@ -157,6 +167,11 @@ class Recognizer:
         Of several people, sound and face are put together for the one whose mouth moves with the
         voice, part by part and window by window; where that cannot be told, for the most prominent
         one. What the face of each says is in ``people`` of the prediction.
+        Segments are sentences: they begin and end with speech, a pause of about half a second ends
+        one, and they last at most 10 s. Given ones may overlap and last as long as they like. Each
+        is predicted as a clip of its own; where there is neither face nor speech enough, its
+        modality is None. Given ones outside the clip are left out, and a warning counts them; what
+        goes beyond the clip is cut off.
 
         Args:
             path: A sound file, a video file, or a folder of frames.
@@ -171,13 +186,21 @@ class Recognizer:
             speaker: Who is heard and seen: a name that was given to :meth:`adapt`, or a profile.
             timeline: Whether to predict over time as well; not for features.
             people: ``"all"``, or ``"main"`` to follow and predict the most prominent person alone.
+            segments: Whether to predict sentence by sentence as well; not for features. Or which
+                spans: turns ``(start_s, end_s[, speaker[, text]])`` in seconds, e.g.
+                :class:`vavl.inference.turns.Turn`, or a file of them that another tool has written,
+                see :func:`vavl.inference.turns.read_turns`.
+            start_s: Second of the file where to begin; nothing before it counts. All times, given
+                and returned, are those of the whole file.
+            end_s: Second of the file before which to stop. Default: the end.
 
         Returns:
             Label, confidence, probabilities, attributes in [0, 1], and the modality they come from.
 
         Raises:
-            InputError: Nothing is given, two sources for one modality, wrong shapes, or a speaker
-                who is not known or whose profile was made with other extractors.
+            InputError: Nothing is given, two sources for one modality, wrong shapes, times that
+                make no sense, or a speaker who is not known or whose profile was made with other
+                extractors.
             MediaError: A file is missing or cannot be read, or there is neither sound nor a face.
         """
         if people not in get_args(People):
@@ -185,6 +208,7 @@ class Recognizer:
         given = next((str(p) for p in (path, acoustic, visual) if isinstance(p, (str, Path))), "")
         name = name or Path(given).name
         profile = None if speaker is None else self.profile_of(speaker)
+        turns = self._turns(segments, recording=Path(given or name).stem)
         clip = self.reader.open(
             path,
             audio=audio,
@@ -194,11 +218,22 @@ class Recognizer:
             acoustic=acoustic,
             visual=visual,
             everybody=people == "all",
+            start_s=start_s,
+            end_s=end_s,
+            voice=segments is True,
         )
         if isinstance(clip, ClipStreams):
-            return self._labelled(self._predict_streams(clip, name, profile, timeline))
-        if timeline:
-            raise InputError("timeline: expected sound or pictures, got features alone")
+            cutters: dict[str, Cutter] = {"parts": self.reader.part_cutter(clip)}
+            if timeline:
+                cutters["timeline"] = WindowCutter(WINDOW_S, HOP_S, **clip.sides)
+            if turns is not None:
+                spans_s = [(t.start_s - clip.start_s, t.end_s - clip.start_s) for t in turns]
+                cutters["segments"] = SpanCutter(spans_s, **clip.sides)
+            elif segments:
+                cutters["segments"] = SentenceCutter(**clip.sides)
+            return self._labelled(self._predict_streams(clip, name, profile, cutters, turns))
+        if timeline or segments:
+            raise InputError("timeline, segments: expected sound or pictures, got features alone")
         duration_s = self.reader.duration_s(clip)
         whole = self._predict_features(clip, 0.0, duration_s or 0.0, profile)
         if whole.modality is None:
@@ -278,16 +313,28 @@ class Recognizer:
         clip: ClipFiles,
         *,
         timeline: bool = False,
+        segments: Segments = False,
+        start_s: float | None = None,
+        end_s: float | None = None,
         speaker: str | SpeakerProfile | None = None,
         people: People = "all",
     ) -> Prediction:
-        """Predicts from the files of one clip, as :func:`vavl.inference.group_files` made it."""
+        """Predicts from the files of one clip, as :func:`vavl.inference.group_files` made it.
+
+        Arguments are those of :meth:`predict`; ``segments`` may also be a folder, in which the file
+        of the clip bears its name.
+        """
+        if isinstance(segments, (str, Path)):
+            segments = turns_file(Path(segments), clip)
         return self.predict(
             clip.media,
             acoustic=clip.acoustic,
             visual=clip.visual,
             name=clip.name,
             timeline=timeline,
+            segments=segments,
+            start_s=start_s,
+            end_s=end_s,
             speaker=speaker,
             people=people,
         )
@@ -310,57 +357,87 @@ class Recognizer:
         release_memory()  # a file or a stream may go on for hours
         return replace(found, face_share=window.face_share)
 
+    def _turns(self, segments: Segments, recording: str) -> list[Turn] | None:
+        """Given segments in the order of time; None where none are given."""
+        if isinstance(segments, bool):
+            if segments and not self.reader.accepts_audio:
+                raise InputError(
+                    "segments: expected a model that hears, so that sentences can be found, got "
+                    "one that does not; give the segments"
+                )
+            return None
+        if isinstance(segments, (str, Path)):
+            turns = read_turns(segments, recording)
+        else:
+            turns = check_turns(segments)
+        return sorted(turns, key=lambda turn: (turn.start_s, turn.end_s))
+
     def _predict_streams(
-        self, clip: ClipStreams, name: str, profile: SpeakerProfile | None, timeline: bool
+        self,
+        clip: ClipStreams,
+        name: str,
+        profile: SpeakerProfile | None,
+        cutters: Mapping[str, Cutter],
+        turns: Sequence[Turn] | None,
     ) -> Prediction:
         """Predicts from sound and picture as they come in."""
         quality = Quality(speech_only=self.reader.speech_only)
         crowd, finder = Crowd(clip.step_s), SpeakerFinder(clip.step_s)
+        spoken = SegmentParts(turns, clip.start_s)
         clip = finder.watch(crowd.watch(quality.watch(clip)))
-        cutters: list[Cutter] = [self.reader.part_cutter(clip)]
-        if timeline:
-            cutters.append(WindowCutter(WINDOW_S, HOP_S, **clip.sides))
-        predictions: list[list[TimedPrediction]] = [[], []]
-        weights = []  # of the parts
-        for way, window in cut_clip(clip, cutters):
+        ways = list(cutters)
+        timeline: list[TimedPrediction] = []
+        parts: list[tuple[TimedPrediction, float]] = []
+        for number, window in cut_clip(clip, list(cutters.values())):
             talker = finder.speaker(window)
             main = window if talker is None else window.of(talker)
             found = self.predict_window(main, profile)
-            predictions[way].append(found)
-            faces = self._predict_faces(window)
-            if way:
-                crowd.add_window(faces)
-                continue
-            crowd.add_part(window, main, told=talker is not None, found=faces)
-            if found.modality is not None:
-                weights.append(main.evidence_s(clip.step_s) if self.reader.speech_only else 1.0)
-        parts = [part for part in predictions[0] if part.modality is not None]
+            evidence_s = main.evidence_s(clip.step_s)
+            if ways[number] == "segments":
+                spoken.add(window.span, found, evidence_s)
+            elif ways[number] == "timeline":
+                timeline.append(found)
+                crowd.add_window(self._predict_faces(window))
+            else:
+                faces = self._predict_faces(window)
+                crowd.add_part(window, main, told=talker is not None, found=faces)
+                if found.modality is not None:
+                    # All sound counts alike, unless it is speech alone.
+                    parts.append((found, evidence_s if self.reader.speech_only else 1.0))
+        length_s = cutters["parts"].end_s
         if not parts:
             why = ", ".join(quality.warnings) or "the clip has less than the model takes"
+            why = why if length_s else "there is nothing between start_s and end_s"
             raise MediaError(f"{name}: nothing to go by: {why}; expected {self._needs}")
+        missing = spoken.warnings if "segments" in cutters else ()
         return replace(
-            _of_clip(mean(parts, weights), name, duration_s=cutters[0].end_s),
+            _of_clip(mean(parts), name, length_s),
             face_share=quality.face_share,
-            warnings=(*quality.warnings, *crowd.warnings),
-            timeline=tuple(predictions[1]),
+            warnings=(*quality.warnings, *crowd.warnings, *missing),
+            timeline=tuple(timeline),
             people=tuple(self._labelled(person) for person in crowd.people),
+            segments=tuple(self._labelled(segment) for segment in spoken.segments),
+            speakers={
+                speaker: self._labelled(_of_clip(whole, speaker, spoken.length_s(speaker)))
+                for speaker, whole in spoken.speakers.items()
+            },
         )
 
     def _predict_faces(self, window: Window) -> dict[int, TimedPrediction]:
         """What the face of each person in a window says, by the number of the person."""
-        seen: dict[int, NDArray[np.float32]] = {}
-        for person in window.people:
-            alone = window.of(person)
-            if alone.face_share:
-                seen[person] = np.stack([step.features for step in alone.steps])
+        alone = {person: window.of(person) for person in window.people}
+        seen = {person: view for person, view in alone.items() if view.face_share}
         if not seen:
             return {}
-        batch = torch.from_numpy(np.stack(list(seen.values()))).to(self.device)
+        features = [np.stack([step.features for step in view.steps]) for view in seen.values()]
+        batch = torch.from_numpy(np.stack(features)).to(self.device)
         with torch.inference_mode():
             out = self.model(visual=batch, visual_mask=~batch.isnan().all(-1))
         return {
-            person: self._read(out, row, window.start_s, window.end_s)
-            for row, person in enumerate(seen)
+            person: replace(
+                self._read(out, row, window.start_s, window.end_s), face_share=view.face_share
+            )
+            for row, (person, view) in enumerate(seen.items())
         }
 
     def _predict_features(

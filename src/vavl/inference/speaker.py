@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict, deque
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,7 @@ class SpeakerFinder:
         self._step_s = step_s
         self._levels: deque[float] = deque(maxlen=round(_KEPT_S * SAMPLING_RATE_HZ / _HOP))
         self._heard = 0  # levels that have come in
+        self._start_s = 0.0  # of the sound
         self._rest = np.zeros(0, np.float32)
         self._steps: deque[FaceStep] = deque(maxlen=max(1, round(_KEPT_S / max(step_s, 1e-3))))
 
@@ -55,7 +57,8 @@ class SpeakerFinder:
         """The same clip; what is read of it is remembered for a while."""
         if clip.audio is None or clip.steps is None:
             return clip
-        return ClipStreams(map(self._hear, clip.audio), map(self._see, clip.steps), clip.step_s)
+        self._start_s = clip.start_s
+        return replace(clip, audio=map(self._hear, clip.audio), steps=map(self._see, clip.steps))
 
     def _hear(self, heard: Heard) -> Heard:
         samples = np.concatenate([self._rest, heard.samples])
@@ -101,8 +104,8 @@ class SpeakerFinder:
     def _level(self, time_s: float) -> float:
         """Root mean square of the voice around a time; NaN before and after the sound."""
         first = self._heard - len(self._levels)
-        centre = time_s * SAMPLING_RATE_HZ / _HOP - 1 - first  # a frame is two hops long
-        low, high = centre - _AROUND, centre + _AROUND
+        centre = (time_s - self._start_s) * SAMPLING_RATE_HZ / _HOP - 1  # a frame is two hops long
+        low, high = centre - first - _AROUND, centre - first + _AROUND
         span = range(max(0, round(low)), min(len(self._levels), round(high)))
         return math.sqrt(sum(self._levels[k] for k in span) / len(span)) if span else math.nan
 

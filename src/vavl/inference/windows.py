@@ -18,6 +18,8 @@ from vavl.media.speech import FRAME, Heard
 
 LONGEST_S = 10.0
 """Longer clips are predicted in consecutive parts of so many seconds, and the parts averaged."""
+LEAST_SPEECH_S = 0.5
+"""Less speech says nothing."""
 WINDOW_S = 2.0
 """Length of a window of the timeline."""
 HOP_S = 0.5
@@ -42,13 +44,15 @@ class ClipStreams:
 
     Attributes:
         audio: Blocks of samples at 16 kHz, with which of them are speech, or None.
-        steps: What is seen, or None.
+        steps: What is seen, at the times of the file, or None.
         step_s: From one step to the next.
+        start_s: Second of the file at which the sound begins.
     """
 
     audio: Iterator[Heard] | None
     steps: Iterator[FaceStep] | None = None
     step_s: float = 0.0
+    start_s: float = 0.0
 
     @property
     def sides(self) -> dict[str, bool]:
@@ -67,6 +71,8 @@ class Window:
             only its speech was kept.
         steps: What was seen, empty where the picture ends earlier or there is none.
         is_speech: ``(N,)``, True where the samples are speech; None says that all are.
+        span: Number of the sentence or given span that it is a part of, where it is one of those
+            (:mod:`vavl.inference.sentences`).
     """
 
     start_s: float
@@ -74,6 +80,11 @@ class Window:
     waveform: NDArray[np.float32]
     steps: tuple[FaceStep, ...]
     is_speech: NDArray[np.bool_] | None = None
+    span: int = 0
+
+    def later(self, by_s: float) -> Window:
+        """The same, later by some seconds; the steps keep their times."""
+        return replace(self, start_s=self.start_s + by_s, end_s=self.end_s + by_s) if by_s else self
 
     @property
     def speech(self) -> NDArray[np.float32]:
@@ -186,6 +197,12 @@ class Cutter(ABC):
             position += len(block.samples)
         return Heard.joined(parts)
 
+    def _cut(self, start_s: float, end_s: float) -> Window:
+        """What has come in of a span of time."""
+        heard = self._heard(*(round(time_s * SAMPLING_RATE_HZ) for time_s in (start_s, end_s)))
+        steps = (s for s in self._steps if start_s - _CLOSE_S <= s.time_s < end_s - _CLOSE_S)
+        return Window(start_s, end_s, heard.samples, tuple(steps), heard.is_speech)
+
     def _forget(self, before_s: float) -> None:
         while self._steps and self._steps[0].time_s < before_s - _CLOSE_S:
             self._steps.popleft()
@@ -239,11 +256,6 @@ class WindowCutter(Cutter):
         if self.end_s <= covered_s + _CLOSE_S:
             return []
         return [self._cut(max(0.0, self.end_s - self.length_s), self.end_s)]
-
-    def _cut(self, start_s: float, end_s: float) -> Window:
-        heard = self._heard(*(round(time_s * SAMPLING_RATE_HZ) for time_s in (start_s, end_s)))
-        steps = (s for s in self._steps if start_s - _CLOSE_S <= s.time_s < end_s - _CLOSE_S)
-        return Window(start_s, end_s, heard.samples, tuple(steps), heard.is_speech)
 
 
 class PartCutter(Cutter):
@@ -318,7 +330,8 @@ class PartCutter(Cutter):
 def cut_clip(clip: ClipStreams, cutters: Sequence[Cutter]) -> Iterator[tuple[int, Window]]:
     """Reads sound and picture of a clip side by side and cuts them in one or several ways.
 
-    Yields the number of the cutter, counted from 0, and its next window.
+    Yields the number of the cutter, counted from 0, and its next window. Cutters count from where
+    the clip begins; times of what is yielded are those of the file.
     """
     first = cutters[0]  # all of them have got the same
     audio, steps = clip.audio, clip.steps
@@ -336,8 +349,9 @@ def cut_clip(clip: ClipStreams, cutters: Sequence[Cutter]) -> Iterator[tuple[int
                 steps = None
                 complete = [cutter.end_video() for cutter in cutters]
             else:
+                step = replace(step, time_s=step.time_s - clip.start_s) if clip.start_s else step
                 complete = [cutter.add_steps([step], clip.step_s) for cutter in cutters]
         for way, windows in enumerate(complete):
-            yield from ((way, window) for window in windows)
+            yield from ((way, window.later(clip.start_s)) for window in windows)
     for way, cutter in enumerate(cutters):
-        yield from ((way, window) for window in cutter.finish())
+        yield from ((way, window.later(clip.start_s)) for window in cutter.finish())

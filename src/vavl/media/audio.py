@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.errors import InputError, MediaError
+from vavl.errors import EmptySpanError, InputError, MediaError
 from vavl.media.container import (
     audio_track,
     check_length,
@@ -95,7 +95,7 @@ def audio_blocks(
     if position == 0:
         raise MediaError(f"{path}: the audio track is empty")
     if empty:
-        raise MediaError(
+        raise EmptySpanError(
             f"{path}: nothing lies between start_s={start_s} and end_s={end_s}; "
             f"the audio track is {position / SAMPLING_RATE_HZ:.3f} s long"
         )

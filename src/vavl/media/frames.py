@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.errors import InputError, MediaError, all_problems
+from vavl.errors import EmptySpanError, InputError, MediaError, all_problems
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame as Decoded
@@ -65,7 +65,12 @@ def check_frames(frames: NDArray[np.uint8]) -> None:
 
 
 def array_frames(
-    frames: NDArray[np.uint8], source_rate_hz: float, *, frame_rate_hz: float | None = None
+    frames: NDArray[np.uint8],
+    source_rate_hz: float,
+    *,
+    frame_rate_hz: float | None = None,
+    start_s: float = 0.0,
+    end_s: float = math.inf,
 ) -> Iterator[VideoFrame]:
     """Streams pictures in memory as :func:`vavl.media.video.video_frames` streams a file.
 
@@ -73,9 +78,12 @@ def array_frames(
         frames: ``(N, H, W, 3)`` RGB, uint8; the frames that are returned are views of them.
         source_rate_hz: Pictures a second; the first is at 0 s.
         frame_rate_hz: Frames a second to return. Default: all.
+        start_s: First second to return.
+        end_s: Second to stop before.
 
     Raises:
         InputError: The array is of another kind, or a rate makes no sense.
+        EmptySpanError: Nothing lies between ``start_s`` and ``end_s``.
 
     Example:
         >>> frames = np.zeros((6, 4, 4, 3), np.uint8)
@@ -89,7 +97,7 @@ def array_frames(
         Shot(number / source_rate_hz, (number + 1) / source_rate_hz, partial(np.asarray, pixels))
         for number, pixels in enumerate(frames)
     )
-    return sampled(shots, "frames", frame_rate_hz)
+    return sampled(shots, "frames", frame_rate_hz, start_s, end_s)
 
 
 def sampled(
@@ -131,7 +139,7 @@ def sampled(
         if shot.stop_s >= end_s:
             break  # the rest of the file need not be intact
     if empty and length_s:
-        raise MediaError(
+        raise EmptySpanError(
             f"{name}: nothing lies between start_s={start_s:g} and end_s={end_s:g}; the picture "
             f"ends at {length_s:.3f} s"
         )

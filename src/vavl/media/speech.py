@@ -53,7 +53,8 @@ class Heard(NamedTuple):
     """Samples that are settled.
 
     Attributes:
-        samples: ``(n,)`` at 16 kHz; from a detector without a constant or drifting voltage.
+        samples: ``(n,)`` at 16 kHz; from a detector, unless told otherwise, without a constant or
+            drifting voltage.
         is_speech: ``(n,)``, True where they are speech.
         is_clipped: ``(n,)``, True where the sound came in at full scale.
     """
@@ -104,6 +105,10 @@ class SpeechDetector:
     before and after. A sample is settled at most 0.32 s after it came in. How the sound is cut into
     blocks makes no difference, to the bit.
 
+    Args:
+        as_it_came: Whether samples are handed on as they came in, with their constant or drifting
+            voltage.
+
     Example:
         >>> detector = SpeechDetector()
         >>> first = detector.add(np.zeros(16_000, np.float32))
@@ -114,7 +119,8 @@ class SpeechDetector:
 
     latency_s = (_AHEAD + 1) * FRAME / SAMPLING_RATE_HZ
 
-    def __init__(self) -> None:
+    def __init__(self, *, as_it_came: bool = False) -> None:
+        self._as_it_came = as_it_came
         self._listeners = (_Network(), _SlowedNetwork())
         self._rest = np.zeros(0, np.float32)  # less than a frame
         self._last: tuple[float, float] | None = None  # sample before, and what became of it
@@ -179,10 +185,8 @@ class SpeechDetector:
         if ready <= 0:
             return _NOTHING
         verdicts = _tidied(np.array(self._verdicts))
-        samples, is_clipped = (
-            np.concatenate(self._passed[:ready]),
-            _is_clipped(self._frames[:ready]),
-        )
+        frames = self._frames if self._as_it_came else self._passed
+        samples, is_clipped = np.concatenate(frames[:ready]), _is_clipped(self._frames[:ready])
         del self._passed[:ready], self._frames[:ready], self._verdicts[:ready]
         return Heard(samples, np.repeat(verdicts, FRAME), is_clipped.ravel())
 
