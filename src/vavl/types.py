@@ -190,6 +190,7 @@ class Prediction:
         duration_s: Length of the clip in seconds, or None where it is not known.
         face_share: Share of the clip in which a face is seen, or None without a picture.
         warnings: What may be wrong with the clip, e.g. silence, no face, several people.
+        audio_track: Number, from 1, of the track of sound that was heard, where there are several.
         timeline: Predictions over time, where they were asked for.
     """
 
@@ -202,6 +203,7 @@ class Prediction:
     duration_s: float | None = None
     face_share: float | None = None
     warnings: tuple[str, ...] = ()
+    audio_track: int | None = None
     timeline: tuple[TimedPrediction, ...] = ()
 
     def __post_init__(self) -> None:

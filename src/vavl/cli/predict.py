@@ -14,6 +14,7 @@ from vavl.errors import EXIT_OK, EXIT_PARTIAL, InputError, MediaError
 
 if TYPE_CHECKING:
     from vavl.inference import ClipFiles
+    from vavl.inference.reader import Reading
 
 
 def predict(
@@ -24,6 +25,8 @@ def predict(
     same_speaker: bool = False,
     unsure_below: Annotated[float | None, arg(metavar="P")] = None,
     timeline: bool = False,
+    audio_track: Annotated[str | None, arg(metavar="N|LANGUAGE")] = None,
+    face: Literal["found", "upright", "given"] = "found",
     plot: Path | None = None,
     overlay: Path | None = None,
     format: Literal["table", "json", "csv"] = "table",
@@ -58,6 +61,11 @@ def predict(
         unsure_below: With a confidence below it, in [0, 1), the emotion is "unsure"; 0 for never.
             Default: what the model was given, and 0 where it was given none.
         timeline: Predict over time as well, in windows of 2 s every 0.5 s.
+        audio_track: Which of several tracks of sound is heard: its number, from 1, or its language,
+            e.g. eng or en. Default: the one with speech, named in the notes.
+        face: found: look for faces, in pictures on their side or upside down too; upright: in
+            those the right way up alone; given: each picture is a face already, cropped closely or
+            loosely.
         plot: Picture of the probabilities over time (PNG, SVG or PDF); for a single clip.
         overlay: Video with the face and the emotion drawn on it (mp4); for a single clip.
         format: What is printed.
@@ -69,6 +77,7 @@ def predict(
     from vavl.data.speakers import SpeakerProfile
     from vavl.inference import load, predict_many
     from vavl.inference.many import get_to_know
+    from vavl.media.tracks import check_asked
     from vavl.system.processes import with_progress
 
     if out is None and workers:
@@ -82,6 +91,7 @@ def predict(
             "--same-speaker, --profile: expected one of them, got both; a profile already says who "
             "it is"
         )
+    reading: Reading = {"audio_track": check_asked(audio_track), "face": face}
     clips = _clips(paths)
     if (plot or overlay) and (len(clips) > 1 or out):
         raise InputError(
@@ -99,6 +109,7 @@ def predict(
             speaker=speaker,
             same_speaker=same_speaker,
             unsure_below=unsure_below,
+            **reading,
         )
         print(f"{report.summary()} -> {out}")
         if report.failed:
@@ -108,13 +119,13 @@ def predict(
     if speaker is not None:
         recognizer.profile_of(speaker)  # or an error, before any clip
     if same_speaker:
-        speaker = get_to_know(clips, lambda: recognizer, progress=len(clips) > 1)
+        speaker = get_to_know(clips, lambda: recognizer, progress=len(clips) > 1, **reading)
     if plot or overlay:
         from vavl.inference.drawing import illustrate
 
-        do = partial(illustrate, recognizer, plot=plot, overlay=overlay, speaker=speaker)
+        do = partial(illustrate, recognizer, plot=plot, overlay=overlay, speaker=speaker, **reading)
     else:
-        do = partial(recognizer.predict_files, timeline=timeline, speaker=speaker)
+        do = partial(recognizer.predict_files, timeline=timeline, speaker=speaker, **reading)
     predictions, failures = [], []
     pairs = ((clip, None) for clip in clips)
     for clip, _ in with_progress(pairs, len(clips), what="predicting", progress=len(clips) > 1):

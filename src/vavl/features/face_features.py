@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from vavl.errors import InputError, MediaError
 from vavl.faces.alignment import Face, FaceDetector
 from vavl.faces.detector import MtcnnDetector
+from vavl.faces.given import GivenFaces
 from vavl.faces.tracking import DETECT_EVERY, FaceTracker, MainFaceRule, TrackedFrame
+from vavl.faces.turning import AnyWayUp
+from vavl.features.compact_face import CROP_SIZE, crop_template
 from vavl.media.frames import VideoFrame
 from vavl.media.video import video_frames
 from vavl.types import FeatureSpec, Modality
@@ -24,6 +27,10 @@ FACE_RATE_HZ = 12.5
 
 FINEST_SIDE = 1280
 """Longer frames are shrunk to this side: a face that needs more pixels is too small to use."""
+
+
+FaceSource = Literal["found", "upright", "given"]
+"""Where faces are: looked for any way up, looked for upright alone, or each picture is one."""
 
 
 SMALLEST_FACE = 20.0
@@ -190,19 +197,26 @@ class FaceFeatures:
             path, frame_rate_hz=self.rate_hz, start_s=start_s, end_s=end_s, max_side=FINEST_SIDE
         )
 
-    def steps(self, frames: Iterable[VideoFrame]) -> Iterator[FaceStep]:
+    def steps(
+        self, frames: Iterable[VideoFrame], *, face: FaceSource = "upright"
+    ) -> Iterator[FaceStep]:
         """Follows the main face through frames of one shape, at :attr:`rate_hz`: a step for each.
 
         Memory does not grow with their number.
         """
-        stream = self.stream()
+        stream = self.stream(face)
         for frame in frames:
             yield from stream.update(frame)
         yield from stream.finish()
 
-    def stream(self) -> FaceStream:
+    def stream(self, face: FaceSource = "upright") -> FaceStream:
         """A new stream, for frames that come in one after the other."""
-        tracker = FaceTracker(self.detector, self.detect_every, main=self._main)
+        detector = self.detector
+        if face == "found":
+            detector = AnyWayUp(detector)
+        elif face == "given":
+            detector = GivenFaces(detector, crop_template() / CROP_SIZE)
+        tracker = FaceTracker(detector, self.detect_every, main=self._main)
         return FaceStream(self.embedder, tracker, evidence_only=self._evidence_only)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError
 from vavl.features.face_features import FINEST_SIDE, FaceStep
 from vavl.inference.files import ClipFiles
+from vavl.inference.reader import Reading
 from vavl.inference.recognizer import Recognizer
 from vavl.media.container import media_info
 from vavl.media.frames import VideoFrame
@@ -62,6 +63,7 @@ def illustrate(
     plot: Path | None = None,
     overlay: Path | None = None,
     speaker: str | SpeakerProfile | None = None,
+    **reading: Unpack[Reading],
 ) -> Prediction:
     """Predicts a clip over time and draws the pictures that are asked for.
 
@@ -72,7 +74,8 @@ def illustrate(
         clip: A video file, a sound file or a folder of frames; features cannot be drawn.
         plot: Where to write the plot, see :func:`plot_timeline`. Default: none.
         overlay: Where to write the video, see :func:`draw_overlay`. Default: none.
-        speaker: As for :meth:`vavl.inference.Recognizer.predict`.
+        speaker: As for :meth:`vavl.inference.Recognizer.predict`; likewise ``reading``, which is
+            ``audio_track`` and ``face``.
 
     Raises:
         InputError: The clip has features, or for an overlay no picture; or a suffix is unknown.
@@ -100,7 +103,7 @@ def illustrate(
         faces.append(SeenFace(step.time_s, step.face.box if step.face else None))
 
     prediction = recognizer.predict(
-        clip.media, name=clip.name, speaker=speaker, timeline=True, on_step=keep
+        clip.media, name=clip.name, speaker=speaker, timeline=True, on_step=keep, **reading
     )
     if plot is not None:
         plot_timeline(prediction, plot)
@@ -269,7 +272,7 @@ def draw_overlay(
     _check_overlay(source, path)
     drawing = Overlay(_with_timeline(prediction), faces)
     with atomic_write(path) as temporary:
-        redraw_video(source, temporary, drawing.draw)
+        redraw_video(source, temporary, drawing.draw, prediction.audio_track)
 
 
 class Overlay:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, Unpack
 
 from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError, StoreError
 from vavl.inference.files import ClipFiles
 from vavl.inference.loading import COMPACT, load, model_folder, model_sha256
+from vavl.inference.reader import Reading
 from vavl.inference.recognizer import Recognizer
 from vavl.system.atomic import atomic_write, write_csv
 from vavl.system.processes import Failure, run_job, with_progress
@@ -72,12 +73,14 @@ class _PredictionJob:
         device: str,
         speaker: SpeakerProfile | None,
         unsure_below: float | None,
+        reading: Reading,
     ) -> None:
         self.model = model
         self.timeline = timeline
         self.device = device
         self.speaker = speaker
         self.unsure_below = unsure_below
+        self.reading = reading
         self._recognizer: Recognizer | None = None
 
     def recognizer(self) -> Recognizer:
@@ -93,14 +96,17 @@ class _PredictionJob:
             recognizer.profile_of(self.speaker)
 
     def __call__(self, clip: ClipFiles) -> Prediction:
-        return self.recognizer().predict_files(clip, timeline=self.timeline, speaker=self.speaker)
+        return self.recognizer().predict_files(
+            clip, timeline=self.timeline, speaker=self.speaker, **self.reading
+        )
 
 
 class _AdaptingJob:
     """Gets to know the person in one clip after another; arguments as for :func:`get_to_know`."""
 
-    def __init__(self, recognizer: Callable[[], Recognizer]) -> None:
+    def __init__(self, recognizer: Callable[[], Recognizer], reading: Reading) -> None:
         self.recognizer = recognizer
+        self.reading = reading
 
     def load(self) -> None:
         """Loads the model in the process where it runs."""
@@ -108,7 +114,7 @@ class _AdaptingJob:
 
     def __call__(self, clip: ClipFiles) -> SpeakerProfile:
         recognizer = self.recognizer()
-        profile = recognizer.adapt([clip], speaker=_PERSON)
+        profile = recognizer.adapt([clip], speaker=_PERSON, **self.reading)
         del recognizer.speakers[_PERSON]  # each clip by itself: they are put together later
         return recognizer.profile_of(profile)  # a clip that does not fit the model harms no other
 
@@ -119,6 +125,7 @@ def get_to_know(
     *,
     workers: int = 0,
     progress: bool = True,
+    **reading: Unpack[Reading],
 ) -> SpeakerProfile:
     """The profile of the one person in all clips that can be read, without labels.
 
@@ -130,9 +137,10 @@ def get_to_know(
         recognizer: Gives the recogniser; called in each process that works.
         workers: As for :func:`predict_many`.
         progress: Whether to show a progress bar on standard error.
+        reading: As for :meth:`vavl.Recognizer.adapt`.
     """
     profile, read = SpeakerProfile(_PERSON), 0
-    with closing(run_job(clips, _AdaptingJob(recognizer), workers)) as results:
+    with closing(run_job(clips, _AdaptingJob(recognizer, reading), workers)) as results:
         for _, found in with_progress(
             results, len(clips), what="getting to know the person", progress=progress
         ):
@@ -155,6 +163,7 @@ def predict_many(
     same_speaker: bool = False,
     unsure_below: float | None = None,
     progress: bool = True,
+    **reading: Unpack[Reading],
 ) -> BatchReport:
     """Predicts many clips into a folder; the same call goes on where it was interrupted.
 
@@ -181,6 +190,7 @@ def predict_many(
             of these clips, without labels.
         unsure_below: As for :func:`vavl.load`.
         progress: Whether to show a progress bar on standard error.
+        reading: ``audio_track`` and ``face``, as for :meth:`vavl.Recognizer.predict`.
 
     Raises:
         InputError: A negative number of workers, a threshold that is none, or both a profile and
@@ -203,10 +213,16 @@ def predict_many(
         kind["same_speaker"] = _digest(clips)
     if unsure_below is not None:
         kind["unsure_below"] = unsure_below
+    kind |= _asked(reading)
     known = _read_records(records, kind)
     todo = [clip for clip in clips if known.get(_key(clip), {}).get("files") != _state(clip)]
     job = _PredictionJob(
-        model, timeline=timeline, device=device, speaker=speaker, unsure_below=unsure_below
+        model,
+        timeline=timeline,
+        device=device,
+        speaker=speaker,
+        unsure_below=unsure_below,
+        reading=reading,
     )
     if same_speaker and todo:
         profile = folder / PROFILE_FILE
@@ -214,7 +230,9 @@ def predict_many(
         if known and profile.is_file():
             job.speaker = SpeakerProfile.load(profile)
         else:
-            job.speaker = get_to_know(clips, job.recognizer, workers=workers, progress=progress)
+            job.speaker = get_to_know(
+                clips, job.recognizer, workers=workers, progress=progress, **reading
+            )
             if job.speaker.moments:
                 job.speaker.save(profile)
     results = run_job(todo, job, workers)
@@ -233,6 +251,12 @@ def predict_many(
     _write_tables(folder, asked)
     failed = {record["clip"]: record["error"] for record in asked if "error" in record}
     return BatchReport(len(asked) - len(failed), failed, skipped=len(clips) - len(todo))
+
+
+def _asked(reading: Reading) -> dict[str, Any]:
+    """What differs from the default, so that older folders keep their kind."""
+    usual: Reading = {"audio_track": None, "face": "found"}
+    return {name: value for name, value in reading.items() if value != usual.get(name)}
 
 
 def _key(clip: ClipFiles) -> str:

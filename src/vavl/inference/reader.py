@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import InputError, MediaError
 from vavl.features.arrays import read_array
-from vavl.features.face_features import FaceFeatures
+from vavl.features.face_features import FaceFeatures, FaceSource
 from vavl.features.registry import rebuild_extractor
 from vavl.features.waveform import WaveformExtractor
 from vavl.inference.windows import (
@@ -32,11 +34,20 @@ from vavl.media.audio import (
 from vavl.media.container import media_info
 from vavl.media.frames import array_frames
 from vavl.media.speech import AllSound, Heard, SpeechDetector
+from vavl.media.tracks import check_asked, choose_audio_track
 from vavl.models.pretrained import FEATURES_FILE
 from vavl.types import FeatureSpec, Modality
 
 FeatureArrays = dict[Modality, NDArray[np.floating]]
 """``(T, D)`` of each modality that there is; a row of NaN is a step without any."""
+
+
+class Reading(TypedDict, total=False):
+    """How a clip is read; see :meth:`vavl.Recognizer.predict`."""
+
+    audio_track: int | str | None
+    face: FaceSource
+
 
 FRAME_RATE_HZ = 25.0
 """Of pictures in an array, unless another rate is given."""
@@ -139,22 +150,31 @@ class Reader:
         frame_rate_hz: float = FRAME_RATE_HZ,
         acoustic: NDArray[np.floating] | Path | str | None = None,
         visual: NDArray[np.floating] | Path | str | None = None,
+        audio_track: int | str | None = None,
+        face: FaceSource = "found",
     ) -> ClipStreams | FeatureArrays:
         """Opens what is given of one clip, as features where features are given.
 
         Arguments and errors are those of :meth:`vavl.Recognizer.predict`.
         """
+        audio_track = check_asked(audio_track)
+        if audio_track is not None and path is None:
+            raise InputError(
+                f"audio_track: expected a file with it, got track {audio_track!r} and no file"
+            )
+        if face not in get_args(FaceSource):
+            raise InputError(f"face: expected one of {get_args(FaceSource)}, got {face!r}")
         if acoustic is not None or visual is not None:
             if audio is not None or frames is not None:
                 raise InputError(
                     "acoustic, visual: expected features alone or with a sound file, got also "
                     "audio or frames"
                 )
-            return self._open_features(path, acoustic, visual)
+            return self._open_features(path, acoustic, visual, audio_track)
         if path is not None:
             if audio is not None or frames is not None:
                 raise InputError("path, audio, frames: expected a file or arrays, got both")
-            return self._open_media(Path(path))
+            return self._open_media(Path(path), audio_track, face)
         if audio is None and frames is None:
             raise InputError(
                 "path, audio, frames, acoustic, visual: expected at least one of them, got none"
@@ -167,20 +187,31 @@ class Reader:
             return ClipStreams(blocks)
         faces = self.visual_extractor
         pictures = array_frames(frames, frame_rate_hz, frame_rate_hz=faces.rate_hz)
-        return ClipStreams(blocks, faces.steps(pictures), 1 / faces.rate_hz)
+        return ClipStreams(blocks, faces.steps(pictures, face=face), 1 / faces.rate_hz)
 
-    def _open_media(self, path: Path) -> ClipStreams:
+    def _open_media(
+        self, path: Path, audio_track: int | str | None, face: FaceSource
+    ) -> ClipStreams:
         """A sound file, a video file, or a folder of frames."""
-        if not self.accepts_video:
+        if not self.accepts_video or audio_track is not None:
             self.require(Modality.ACOUSTIC)
         info = None if path.is_dir() else media_info(path)
         has_sound = info is not None and info.has_audio
         has_picture = info is None or info.has_video
-        audio = self._heard(audio_blocks(path)) if has_sound and self.accepts_audio else None
+        tracks = () if info is None else info.audio_tracks
+        clip = ClipStreams(None)
+        if self.accepts_audio and (has_sound or audio_track is not None):
+            number, note = choose_audio_track(path, tracks, audio_track)
+            clip = ClipStreams(
+                self._heard(audio_blocks(path, track=number)),
+                audio_track=number if len(tracks) > 1 else None,
+                notes=() if note is None else (note,),
+            )
         if has_picture and self.accepts_video:
             faces = self.visual_extractor
-            return ClipStreams(audio, faces.steps(faces.frames(path)), 1 / faces.rate_hz)
-        if audio is None:
+            steps = faces.steps(faces.frames(path), face=face)
+            return replace(clip, steps=steps, step_s=1 / faces.rate_hz)
+        if clip.audio is None:
             found = [
                 name for name, there in (("sound", has_sound), ("a picture", has_picture)) if there
             ]
@@ -188,7 +219,7 @@ class Reader:
                 f"{path}: there is {' and '.join(found) or 'neither sound nor a picture'}, and "
                 "nothing that this model can use"
             )
-        return ClipStreams(audio)
+        return clip
 
     def _heard(self, blocks: Iterator[NDArray[np.float32]]) -> Iterator[Heard]:
         listener = self.listener()
@@ -201,12 +232,16 @@ class Reader:
         path: Path | str | None,
         acoustic: NDArray[np.floating] | Path | str | None,
         visual: NDArray[np.floating] | Path | str | None,
+        audio_track: int | str | None,
     ) -> FeatureArrays:
         if path is not None and acoustic is not None:
             raise InputError("path, acoustic: expected one source of sound, got both")
         found: FeatureArrays = {}
         if path is not None:
-            found[Modality.ACOUSTIC] = self.acoustic_extractor.extract_file(path)
+            extractor = self.acoustic_extractor
+            path = Path(path)
+            track = choose_audio_track(path, media_info(path).audio_tracks, audio_track).number
+            found[Modality.ACOUSTIC] = extractor.extract_file(path, track=track)
         elif acoustic is not None:
             found[Modality.ACOUSTIC] = _array(acoustic)
         if visual is not None:

@@ -44,11 +44,15 @@ class ClipStreams:
         audio: Blocks of samples at 16 kHz, with which of them are speech, or None.
         steps: What is seen, or None.
         step_s: From one step to the next.
+        audio_track: Number of the track of sound, where there are several.
+        notes: What was chosen when the clip was opened, in words.
     """
 
     audio: Iterator[Heard] | None
     steps: Iterator[FaceStep] | None = None
     step_s: float = 0.0
+    audio_track: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def sides(self) -> dict[str, bool]:
