@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from vavl.faces.alignment import Face, FaceDetector
 from vavl.media.frames import check_frames
 
-_MARGIN = 0.3
+_MARGIN = 0.15
 """Added around the picture, on each side, as a share of it: the detector wants to see a head."""
 
 

@@ -34,7 +34,7 @@ from vavl.media.audio import (
 from vavl.media.container import media_info
 from vavl.media.frames import array_frames
 from vavl.media.speech import AllSound, Heard, SpeechDetector
-from vavl.media.tracks import check_asked, choose_audio_track
+from vavl.media.tracks import check_asked, choose_audio_track, choose_channels
 from vavl.models.pretrained import FEATURES_FILE
 from vavl.types import FeatureSpec, Modality
 
@@ -201,11 +201,12 @@ class Reader:
         tracks = () if info is None else info.audio_tracks
         clip = ClipStreams(None)
         if self.accepts_audio and (has_sound or audio_track is not None):
-            number, note = choose_audio_track(path, tracks, audio_track)
+            number, track_note = choose_audio_track(path, tracks, audio_track)
+            channels, channels_note = choose_channels(path, tracks[number - 1])
             clip = ClipStreams(
-                self._heard(audio_blocks(path, track=number)),
+                self._heard(audio_blocks(path, track=number, channels=channels)),
                 audio_track=number if len(tracks) > 1 else None,
-                notes=() if note is None else (note,),
+                notes=tuple(note for note in (track_note, channels_note) if note is not None),
             )
         if has_picture and self.accepts_video:
             faces = self.visual_extractor
