@@ -168,7 +168,8 @@ def _given(**clip: Any) -> dict[str, Any]:
 
 
 def _shown(picture: NDArray[np.uint8]) -> dict[str, Any]:
-    return {"frames": shown(picture), "frame_rate_hz": FRAME_RATE_HZ}
+    # Upright alone: faces upside down are here to be refused, not to be turned back.
+    return {"frames": shown(picture), "frame_rate_hz": FRAME_RATE_HZ, "face": "upright"}
 
 
 def batched(answers: Sequence[Answer], size: int) -> list[Sequence[Answer]]:

@@ -240,6 +240,7 @@ class Prediction:
             is not known.
         face_share: Share of the clip in which a face is seen, or None without a picture.
         warnings: What may be wrong with the clip, e.g. silence, no face, several people.
+        audio_track: Number, from 1, of the track of sound that was heard, where there are several.
         timeline: Predictions over time, where they were asked for.
         people: Everybody in the picture, in the order of appearance; with ``people="main"`` those
             who were the main person at some time.
@@ -257,6 +258,7 @@ class Prediction:
     duration_s: float | None = None
     face_share: float | None = None
     warnings: tuple[str, ...] = ()
+    audio_track: int | None = None
     timeline: tuple[TimedPrediction, ...] = ()
     people: tuple[Person, ...] = ()
     segments: tuple[Segment, ...] = ()

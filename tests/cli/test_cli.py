@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sound_tracks import Track, write_tracks
 from tiny import TinyCorpus
 from voices import babble
 
@@ -179,10 +180,30 @@ def test_predict_from_any_subset_of_modalities(
     assert "both" in captured.out
 
 
+def test_the_track_that_is_asked_for_is_heard(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    voices = [Track(babble(1.0, pitch_hz=hz), tag) for hz, tag in ((110, "deu"), (220, "eng"))]
+    film = write_tracks(tmp_path / "film.mka", voices)
+    found = {}
+    for asked in ([], ["--audio-track", "1"], ["--audio-track", "en"]):
+        arguments = ["predict", str(film), "--model", str(trained), "--format", "json", *asked]
+        assert cli.run(arguments) == 0
+        [prediction] = json.loads(capsys.readouterr().out)
+        found[" ".join(asked)] = prediction
+    by_itself, first, english = found.values()
+    assert [p["audio_track"] for p in found.values()] == [1, 1, 2]
+    assert by_itself["warnings"][0].startswith("2 audio tracks: took 1 (deu), the first of 2 with")
+    assert by_itself["probabilities"] == first["probabilities"] != english["probabilities"]
+    assert cli.run(["predict", str(film), "--model", str(trained), "--audio-track", "fra"]) == 3
+    assert "there are 1 (deu), 2 (eng)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["train", "none.toml"], "expected a TOML file"),
+        (["predict", "a.wav", "--audio-track", "0"], "audio_track: expected a number from 1"),
         (["train", "none.toml", "--epoks", "3"], "--epochs, --training.epochs"),
         (["train", "--set", "epochs=3", "none.toml", "--folds", "f"], "found none at none.toml"),
         (["evaluate", "nowhere"], "expected a folder written by `vavl train`"),

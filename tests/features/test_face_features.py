@@ -21,6 +21,7 @@ from vavl.features.face_features import (
     SMALLEST_FACE,
     UNREADABLE,
     FaceFeatures,
+    FaceSource,
 )
 from vavl.features.image_encoder import ImageEncoder
 from vavl.features.registry import build_extractor, extractor_names, rebuild_extractor
@@ -34,6 +35,13 @@ class Bright:
         landmarks = (template(32) + 4).astype(np.float32)
         face = Face((4, 4, 36, 36), 0.9, landmarks)
         return [[face] if frame.mean() > 100 else [] for frame in frames]
+
+
+class Nobody:
+    """Finds no face."""
+
+    def detect(self, frames: np.ndarray) -> list[list[Face]]:
+        return [[] for _ in frames]
 
 
 class Mean:
@@ -219,3 +227,34 @@ def test_what_is_no_image_model_is_named(vit: Path, tmp_path: Path) -> None:
         FaceFeatures(Mean(), Bright(), main="tallest")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="frame_rate_hz"):
         FaceFeatures(Mean(), Bright(), frame_rate_hz=0)
+
+
+def test_a_given_face_is_the_whole_picture_and_still_must_show_something() -> None:
+    features = FaceFeatures(Mean(), Nobody(), frame_rate_hz=10, evidence_only=True)
+    generator = np.random.default_rng(0)
+    faces = generator.integers(60, 200, (6, 48, 48, 3), np.uint8)
+    (upright, given) = (
+        list(features.steps(array_frames(faces, 10), face=face)) for face in ("upright", "given")
+    )
+    assert [step.face for step in upright] == [None] * 6
+    assert all(step.is_evidence and step.faces_seen == 1 for step in given)
+    assert given[0].face is not None
+    assert given[0].face.box == (0, 0, 48, 48)
+    np.testing.assert_allclose(given[0].features, faces[0].mean((0, 1)), rtol=1e-5)
+    for pictures, flaw in (
+        (faces[:1, :18, :18], SMALL),
+        (faces[:1] // 20, DARK),
+        (np.full_like(faces[:1], 120), FLAT),
+    ):
+        (step,) = features.steps(array_frames(pictures, 10), face="given")
+        assert step.flaw == flaw
+
+
+@pytest.mark.parametrize("face", ["upright", "found"])
+def test_faces_are_the_same_whether_other_directions_are_tried(face: FaceSource) -> None:
+    frames = np.zeros((20, 40, 40, 3), np.uint8)
+    frames[5:10] = 200
+    features = FaceFeatures(Mean(), Bright(), frame_rate_hz=10, detect_every=1)
+    steps = list(features.steps(array_frames(frames, 10), face=face))
+    assert [k for k, step in enumerate(steps) if step.face] == list(range(5, 10))
+    assert all(step.face is None or step.face.quarter_turns == 0 for step in steps)

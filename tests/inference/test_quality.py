@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from vavl.faces.alignment import Face
@@ -92,3 +94,15 @@ def test_sound_that_is_no_evidence_is_named() -> None:
     assert warnings(sound(1e-4, 1.5)) == ("the speech is very quiet (-83 dBFS)",)
     assert warnings(sound(0.1, 1.5, clipped=0.02)) == ("the sound is clipped",)
     assert warnings(sound(0.1, 1.5, clipped=0.005)) == ()
+
+
+def test_what_was_chosen_comes_first_and_a_turned_picture_is_named() -> None:
+    quality = Quality()
+    face = replace(FACE, quarter_turns=3)
+    clip = ClipStreams(
+        None, iter([step(k, face, faces=1) for k in range(4)]), 1.0, notes=("b", "a")
+    )
+    assert len(list(quality.watch(clip).steps or ())) == 4
+    turned = "the picture is turned by 90 degrees counterclockwise: the face is turned back"
+    assert quality.warnings == ("b", "a", "no sound", turned)
+    assert quality.face_share == 1

@@ -264,6 +264,23 @@ def test_a_constant_voltage_has_no_level() -> None:
     assert level_dbfs(np.zeros(0, np.float32)) == -np.inf
 
 
+@pytest.mark.parametrize("channels", [3, 6, 8, 9, 33, 64])
+@pytest.mark.parametrize("rate_hz", [16_000, 44_100])
+def test_a_voice_in_one_of_many_channels_is_heard(write_wav, channels: int, rate_hz: int) -> None:
+    sound = np.zeros((rate_hz // 2, channels), np.float32)
+    sound[:, channels - 1] = tone(440, 0.5, rate_hz)
+    read = read_audio(write_wav(sound, sampling_rate_hz=rate_hz))
+    alone = read_audio(write_wav(sound[:, channels - 1], sampling_rate_hz=rate_hz))
+    np.testing.assert_allclose(channels * read, alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [65, 255, 1000])
+def test_more_channels_than_ffmpeg_decodes(write_wav, channels: int) -> None:
+    path = write_wav(np.zeros((800, channels), np.float32))
+    with pytest.raises(MediaError, match=r"clip\.wav: the audio track has .* channels.*at most 64"):
+        read_audio(path)
+
+
 def test_channels_that_cancel_are_not_mixed(write_wav, noise) -> None:
     sound = noise(0.5)
     twisted = np.stack([0.5 * sound, -0.45 * sound], axis=1)

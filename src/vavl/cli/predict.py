@@ -14,6 +14,7 @@ from vavl.errors import EXIT_OK, EXIT_PARTIAL, InputError, MediaError
 
 if TYPE_CHECKING:
     from vavl.inference import ClipFiles
+    from vavl.inference.reader import Reading
 
 
 def predict(
@@ -29,6 +30,8 @@ def predict(
     segments_from: Path | None = None,
     start: Annotated[str | None, arg(metavar="TIME")] = None,
     end: Annotated[str | None, arg(metavar="TIME")] = None,
+    audio_track: Annotated[str | None, arg(metavar="N|LANGUAGE")] = None,
+    face: Literal["found", "upright", "given"] = "found",
     plot: Path | None = None,
     overlay: Path | None = None,
     format: Literal["table", "json", "csv", "srt", "vtt", "rttm"] = "table",
@@ -70,6 +73,11 @@ def predict(
             a folder with such a file NAME.rttm for each clip NAME.
         start: Where to begin, in seconds or as 1:02:03.5; times shown are those of the whole file.
         end: Where to stop, likewise.
+        audio_track: Which of several tracks of sound is heard: its number, from 1, or its language,
+            e.g. eng or en. Default: the one with speech, named in the notes.
+        face: found: look for faces, in pictures on their side or upside down too; upright: in
+            those the right way up alone; given: each picture is a face already, cropped closely or
+            loosely.
         plot: Picture of the probabilities over time (PNG, SVG or PDF); for a single clip.
         overlay: Video with every face and its emotion drawn on it (mp4); for a single clip.
         format: What is printed. With segments, csv has a row for each of them. srt, vtt and rttm
@@ -83,6 +91,7 @@ def predict(
     from vavl.inference import load, predict_many
     from vavl.inference.captions import CAPTION_FORMATS
     from vavl.inference.many import get_to_know
+    from vavl.media.tracks import check_asked
     from vavl.system.processes import with_progress
 
     if out is None and workers:
@@ -100,6 +109,13 @@ def predict(
             "--same-speaker, --profile: expected one of them, got both; a profile already says who "
             "it is"
         )
+    reading: Reading = {
+        "start_s": start_s,
+        "end_s": end_s,
+        "audio_track": check_asked(audio_track),
+        "face": face,
+        "people": people,
+    }
     clips = _clips(paths)
     if (plot or overlay) and (len(clips) > 1 or out):
         raise InputError(
@@ -118,16 +134,14 @@ def predict(
             out,
             model=model,
             timeline=timeline,
-            people=people,
             segments=wanted,
             captions_as=captions_as,
-            start_s=start_s,
-            end_s=end_s,
             workers=workers,
             device=device,
             speaker=speaker,
             same_speaker=same_speaker,
             unsure_below=unsure_below,
+            **reading,
         )
         print(f"{report.summary()} -> {out}")
         if report.failed:
@@ -137,18 +151,18 @@ def predict(
     if speaker is not None:
         recognizer.profile_of(speaker)  # or an error, before any clip
     if same_speaker:
-        speaker = get_to_know(clips, lambda: recognizer, progress=len(clips) > 1)
+        speaker = get_to_know(clips, lambda: recognizer, progress=len(clips) > 1, **reading)
     if plot or overlay:
         from vavl.inference.drawing import illustrate
 
         do = partial(illustrate, recognizer, plot=plot, overlay=overlay)
     else:
-        do = partial(recognizer.predict_files, timeline=timeline, start_s=start_s, end_s=end_s)
+        do = partial(recognizer.predict_files, timeline=timeline)
     predictions, failures = [], []
     pairs = ((clip, None) for clip in clips)
     for clip, _ in with_progress(pairs, len(clips), what="predicting", progress=len(clips) > 1):
         try:
-            predictions.append(do(clip, speaker=speaker, people=people, segments=wanted))
+            predictions.append(do(clip, speaker=speaker, segments=wanted, **reading))
         except (MediaError, InputError) as error:
             failures.append((clip.name, str(error)))
     print_predictions(predictions, format, timeline=timeline, segments=bool(wanted))

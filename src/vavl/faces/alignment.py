@@ -42,11 +42,14 @@ class Face:
         box: ``(x0, y0, x1, y1)`` in pixels; it reaches beyond the frame where the face does.
         score: Confidence of the detector, in [0, 1].
         landmarks: ``(5, 2)`` x and y in pixels, in the order of :data:`LANDMARKS`.
+        quarter_turns: By how many the frame must be turned, counterclockwise, until the face is
+            upright, where it lies on its side or stands upside down.
     """
 
     box: tuple[float, float, float, float]
     score: float
     landmarks: NDArray[np.float32]
+    quarter_turns: int = 0
 
 
 class FaceDetector(Protocol):

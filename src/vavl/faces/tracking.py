@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -334,4 +334,9 @@ def _between(before: Face, after: Face, share: float) -> Face:
     )
     landmarks = (1 - share) * before.landmarks + share * after.landmarks
     score = (1 - share) * before.score + share * after.score
-    return Face((x0, y0, x1, y1), score, landmarks.astype(np.float32))
+    return replace(
+        after if share >= 0.5 else before,
+        box=(x0, y0, x1, y1),
+        score=score,
+        landmarks=landmarks.astype(np.float32),
+    )

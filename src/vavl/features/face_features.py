@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from vavl.errors import InputError, MediaError
 from vavl.faces.alignment import Face, FaceDetector
 from vavl.faces.detector import MtcnnDetector
+from vavl.faces.given import GivenFaces
 from vavl.faces.tracking import DETECT_EVERY, FaceTracker, MainFaceRule, TrackedFrame
-from vavl.features.compact_face import CompactFaceFeatures
+from vavl.faces.turning import AnyWayUp
+from vavl.features.compact_face import CROP_SIZE, CompactFaceFeatures, crop_template
 from vavl.features.mouth import mouth_opening
 from vavl.media.frames import VideoFrame
 from vavl.media.video import video_frames
@@ -27,6 +29,13 @@ FACE_RATE_HZ = 12.5
 
 FINEST_SIDE = 1280
 """Longer frames are shrunk to this side: a face that needs more pixels is too small to use."""
+
+
+FaceSource = Literal["found", "upright", "given"]
+"""Where faces are: looked for any way up, looked for upright alone, or each picture is one."""
+
+People = Literal["all", "main"]
+"""Who of those in the picture is followed: everybody, or the main person alone."""
 
 
 SMALLEST_FACE = 20.0
@@ -224,24 +233,36 @@ class FaceFeatures:
             path, frame_rate_hz=self.rate_hz, start_s=start_s, end_s=end_s, max_side=FINEST_SIDE
         )
 
-    def steps(self, frames: Iterable[VideoFrame], *, everybody: bool = False) -> Iterator[FaceStep]:
+    def steps(
+        self,
+        frames: Iterable[VideoFrame],
+        *,
+        face: FaceSource = "upright",
+        people: People = "main",
+    ) -> Iterator[FaceStep]:
         """Follows the main face through frames of one shape, at :attr:`rate_hz`: a step for each.
 
-        With ``everybody``, the other faces as well: :attr:`FaceStep.others`. Memory does not grow
-        with the number of frames.
+        With all people, the other faces as well: :attr:`FaceStep.others`. Memory does not grow with
+        the number of frames.
         """
-        stream = self.stream(everybody=everybody)
+        stream = self.stream(face, people)
         for frame in frames:
             yield from stream.update(frame)
         yield from stream.finish()
 
-    def stream(self, *, everybody: bool = False) -> FaceStream:
+    def stream(self, face: FaceSource = "upright", people: People = "main") -> FaceStream:
         """A new stream, for frames that come in one after the other."""
-        tracker = FaceTracker(
-            self.detector, self.detect_every, main=self._main, by_looks=self._by_looks
-        )
+        detector = self.detector
+        if face == "found":
+            detector = AnyWayUp(detector)
+        elif face == "given":
+            detector = GivenFaces(detector, crop_template() / CROP_SIZE)
+        tracker = FaceTracker(detector, self.detect_every, main=self._main, by_looks=self._by_looks)
         return FaceStream(
-            self.embedder, tracker, evidence_only=self._evidence_only, everybody=everybody
+            self.embedder,
+            tracker,
+            evidence_only=self._evidence_only,
+            everybody=people == "all",
         )
 
 

@@ -231,13 +231,18 @@ class WaveformExtractor(ABC):
         path: str | PathLike[str],
         start_s: float | None = None,
         end_s: float | None = None,
+        *,
+        track: int | None = None,
     ) -> NDArray[np.float32]:
-        """Features ``(T, D)`` of a sound or video file, or of a part of it."""
+        """Features ``(T, D)`` of a sound or video file, or of a part of it.
+
+        Arguments are those of :func:`vavl.media.audio.read_audio`.
+        """
         cap_s = self.conditioning.max_duration_s
         if cap_s is not None:
             capped_s = (start_s or 0.0) + cap_s
             end_s = capped_s if end_s is None else min(end_s, capped_s)
-        return self.extract(read_audio(path, start_s=start_s, end_s=end_s))
+        return self.extract(read_audio(path, start_s=start_s, end_s=end_s, track=track))
 
     def extract(
         self,

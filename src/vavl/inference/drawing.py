@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError
 from vavl.inference.files import ClipFiles
-from vavl.inference.people import LONGEST_STEP_S, People
+from vavl.inference.people import LONGEST_STEP_S
+from vavl.inference.reader import Reading
 from vavl.inference.recognizer import Recognizer, Segments
 from vavl.media.container import media_info
 from vavl.media.frames import VideoFrame
@@ -50,8 +51,8 @@ def illustrate(
     plot: Path | None = None,
     overlay: Path | None = None,
     speaker: str | SpeakerProfile | None = None,
-    people: People = "all",
     segments: Segments = False,
+    **reading: Unpack[Reading],
 ) -> Prediction:
     """Predicts a clip over time and draws the pictures that are asked for.
 
@@ -60,9 +61,9 @@ def illustrate(
         clip: A video file, a sound file or a folder of frames; features cannot be drawn.
         plot: Where to write the plot, see :func:`plot_timeline`. Default: none.
         overlay: Where to write the video, see :func:`draw_overlay`. Default: none.
-        speaker: As for :meth:`vavl.inference.Recognizer.predict`; likewise ``people``.
-        people: Who is followed, predicted and drawn.
+        speaker: As for :meth:`vavl.inference.Recognizer.predict`.
         segments: Likewise, or a folder as for :meth:`vavl.inference.Recognizer.predict_files`.
+        reading: Likewise; what is drawn is the whole clip.
 
     Raises:
         InputError: The clip has features, or for an overlay no picture; or a suffix is unknown.
@@ -85,7 +86,7 @@ def illustrate(
     if overlay is not None:
         _check_overlay(clip.media, overlay)
     prediction = recognizer.predict_files(
-        clip, speaker=speaker, timeline=True, people=people, segments=segments
+        clip, speaker=speaker, timeline=True, segments=segments, **reading
     )
     if plot is not None:
         plot_timeline(prediction, plot)
@@ -253,7 +254,7 @@ def draw_overlay(source: Path, path: Path, prediction: Prediction) -> None:
     _check_overlay(source, path)
     drawing = Overlay(_with_timeline(prediction), prediction.people)
     with atomic_write(path) as temporary:
-        redraw_video(source, temporary, drawing.draw)
+        redraw_video(source, temporary, drawing.draw, prediction.audio_track)
 
 
 class Overlay:

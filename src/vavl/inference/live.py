@@ -88,7 +88,7 @@ class LiveRecognizer:
             self._latency_s = self._listener.latency_s
         if video:
             extractor = recognizer.reader.visual_extractor
-            self._stream = extractor.stream()
+            self._stream = extractor.stream("found")
             self._sampler = _Sampler(extractor.rate_hz)
             self._step_s = 1 / extractor.rate_hz
             faces_s = self._stream.latency_frames * self._step_s

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, Unpack
 
 from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError, MediaError, StoreError
 from vavl.inference.captions import CaptionFormat
 from vavl.inference.files import ClipFiles, turns_file
 from vavl.inference.loading import COMPACT, load, model_folder, model_sha256
-from vavl.inference.people import People
+from vavl.inference.reader import Reading
 from vavl.inference.recognizer import Recognizer
 from vavl.inference.tables import write_captions, write_tables
 from vavl.system.processes import Failure, run_job, with_progress
@@ -73,13 +73,17 @@ class _PredictionJob:
         device: str,
         speaker: SpeakerProfile | None,
         unsure_below: float | None,
-        **asked: Any,
+        timeline: bool,
+        segments: bool | Path | str,
+        reading: Reading,
     ) -> None:
         self.model = model
-        self.asked = asked
+        self.timeline = timeline
+        self.segments = segments
         self.device = device
         self.speaker = speaker
         self.unsure_below = unsure_below
+        self.reading = reading
         self._recognizer: Recognizer | None = None
 
     def recognizer(self) -> Recognizer:
@@ -95,14 +99,21 @@ class _PredictionJob:
             recognizer.profile_of(self.speaker)
 
     def __call__(self, clip: ClipFiles) -> Prediction:
-        return self.recognizer().predict_files(clip, speaker=self.speaker, **self.asked)
+        return self.recognizer().predict_files(
+            clip,
+            timeline=self.timeline,
+            segments=self.segments,
+            speaker=self.speaker,
+            **self.reading,
+        )
 
 
 class _AdaptingJob:
     """Gets to know the person in one clip after another; arguments as for :func:`get_to_know`."""
 
-    def __init__(self, recognizer: Callable[[], Recognizer]) -> None:
+    def __init__(self, recognizer: Callable[[], Recognizer], reading: Reading) -> None:
         self.recognizer = recognizer
+        self.reading = reading
 
     def load(self) -> None:
         """Loads the model in the process where it runs."""
@@ -110,7 +121,7 @@ class _AdaptingJob:
 
     def __call__(self, clip: ClipFiles) -> SpeakerProfile:
         recognizer = self.recognizer()
-        profile = recognizer.adapt([clip], speaker=_PERSON)
+        profile = recognizer.adapt([clip], speaker=_PERSON, **self.reading)
         del recognizer.speakers[_PERSON]  # each clip by itself: they are put together later
         return recognizer.profile_of(profile)  # a clip that does not fit the model harms no other
 
@@ -121,6 +132,7 @@ def get_to_know(
     *,
     workers: int = 0,
     progress: bool = True,
+    **reading: Unpack[Reading],
 ) -> SpeakerProfile:
     """The profile of the one person in all clips that can be read, without labels.
 
@@ -132,9 +144,10 @@ def get_to_know(
         recognizer: Gives the recogniser; called in each process that works.
         workers: As for :func:`predict_many`.
         progress: Whether to show a progress bar on standard error.
+        reading: As for :meth:`vavl.Recognizer.adapt`.
     """
     profile, read = SpeakerProfile(_PERSON), 0
-    with closing(run_job(clips, _AdaptingJob(recognizer), workers)) as results:
+    with closing(run_job(clips, _AdaptingJob(recognizer, reading), workers)) as results:
         for _, found in with_progress(
             results, len(clips), what="getting to know the person", progress=progress
         ):
@@ -151,10 +164,7 @@ def predict_many(
     *,
     model: str | None = None,
     timeline: bool = False,
-    people: People = "all",
     segments: bool | Path | str = False,
-    start_s: float | None = None,
-    end_s: float | None = None,
     captions_as: CaptionFormat | None = None,
     workers: int = 0,
     device: str = "cpu",
@@ -162,6 +172,7 @@ def predict_many(
     same_speaker: bool = False,
     unsure_below: float | None = None,
     progress: bool = True,
+    **reading: Unpack[Reading],
 ) -> BatchReport:
     """Predicts many clips into a folder; the same call goes on where it was interrupted.
 
@@ -183,11 +194,8 @@ def predict_many(
         out: Folder, made if needed.
         model: What :func:`vavl.inference.load` takes; None is the model of the package.
         timeline: Whether to predict over time as well.
-        people: Who is followed and predicted: ``"all"`` or ``"main"``.
         segments: Whether to predict by sentence as well; or a file of turns for all clips, or a
             folder with one for each: NAME.srt, .vtt, .rttm or .csv for the clip NAME.
-        start_s: As for :meth:`vavl.Recognizer.predict`; likewise ``end_s``.
-        end_s: Likewise.
         captions_as: Also writes the segments of each clip into a file of this format, in a folder
             of its name. Needs ``segments``.
         workers: Processes, each with one thread; 0 works in this process.
@@ -197,6 +205,8 @@ def predict_many(
             of these clips, without labels.
         unsure_below: As for :func:`vavl.load`.
         progress: Whether to show a progress bar on standard error.
+        reading: ``start_s``, ``end_s``, ``audio_track``, ``face`` and ``people``, as for
+            :meth:`vavl.Recognizer.predict`.
 
     Raises:
         InputError: A negative number of workers, a threshold that is none, captions without
@@ -215,8 +225,6 @@ def predict_many(
     records = folder / RECORDS_FILE
     weights = model_sha256(model_folder(model))
     kind: dict[str, Any] = {"model": model or COMPACT, "sha256": weights, "timeline": timeline}
-    if people != "all":
-        kind["people"] = people
     if speaker is not None:
         kind["speaker"] = speaker.key
     if same_speaker:
@@ -225,7 +233,7 @@ def predict_many(
         kind["unsure_below"] = unsure_below
     if segments:
         kind["segments"] = segments if segments is True else str(segments)
-    kind |= {n: s for n, s in (("start_s", start_s), ("end_s", end_s)) if s is not None}
+    kind |= _asked(reading)
     states = {_key(clip): _state(clip, segments) for clip in clips}
     known = _read_records(records, kind)
     todo = [clip for clip in clips if known.get(_key(clip), {}).get("files") != states[_key(clip)]]
@@ -235,10 +243,8 @@ def predict_many(
         speaker=speaker,
         unsure_below=unsure_below,
         timeline=timeline,
-        people=people,
         segments=segments,
-        start_s=start_s,
-        end_s=end_s,
+        reading=reading,
     )
     if same_speaker and todo:
         profile = folder / PROFILE_FILE
@@ -246,7 +252,9 @@ def predict_many(
         if known and profile.is_file():
             job.speaker = SpeakerProfile.load(profile)
         else:
-            job.speaker = get_to_know(clips, job.recognizer, workers=workers, progress=progress)
+            job.speaker = get_to_know(
+                clips, job.recognizer, workers=workers, progress=progress, **reading
+            )
             if job.speaker.moments:
                 job.speaker.save(profile)
     results = run_job(todo, job, workers)
@@ -267,6 +275,18 @@ def predict_many(
         write_captions(folder / captions_as, asked, captions_as)
     failed = {record["clip"]: record["error"] for record in asked if "error" in record}
     return BatchReport(len(asked) - len(failed), failed, skipped=len(clips) - len(todo))
+
+
+def _asked(reading: Reading) -> dict[str, Any]:
+    """What differs from the default, so that older folders keep their kind."""
+    usual: Reading = {
+        "start_s": None,
+        "end_s": None,
+        "audio_track": None,
+        "face": "found",
+        "people": "all",
+    }
+    return {name: value for name, value in reading.items() if value != usual.get(name)}
 
 
 def _key(clip: ClipFiles) -> str:

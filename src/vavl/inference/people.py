@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import replace
 from functools import cached_property
-from typing import Literal
 
 from vavl.features.face_features import FaceStep
 from vavl.inference.averaging import mean
 from vavl.inference.windows import ClipStreams, Window
 from vavl.types import FaceBox, Person, TimedPrediction
-
-People = Literal["all", "main"]
-"""Who of those in the picture is followed and predicted."""
 
 _PASSING_S, _PASSING = 0.45, 0.2
 """Who is seen for less than this time and less than this share of the picture is left out: found in

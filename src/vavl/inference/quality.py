@@ -26,6 +26,10 @@ _FLAWED = 0.2
 """Share of the steps with a face that cannot be used, above which a warning is given."""
 
 
+_TURNED = {1: "90 degrees clockwise", 2: "180 degrees", 3: "90 degrees counterclockwise"}
+"""By the quarter turns, counterclockwise, that undo it."""
+
+
 class Quality:
     """Counts, while a clip is read, what may be wrong with it.
 
@@ -36,16 +40,19 @@ class Quality:
     def __init__(self, *, speech_only: bool = False) -> None:
         self._speech_only = speech_only
         self._has_audio = False
+        self._notes: tuple[str, ...] = ()
         self._sound, self._speech = _Level(), _Level()
         self._clipped = 0
         self._steps = self._faces = 0
         self._brightness = 0.0
         self._flaws: Counter[str] = Counter()
         self._side = 0.0  # sum over faces that are too small, in pixels
+        self._turns: Counter[int] = Counter()
 
     def watch(self, clip: ClipStreams) -> ClipStreams:
         """The same clip; all that is read of it is counted."""
         self._has_audio = clip.audio is not None
+        self._notes = clip.notes
         return replace(
             clip,
             audio=None if clip.audio is None else map(self._count_sound, clip.audio),
@@ -62,6 +69,8 @@ class Quality:
         self._steps += 1
         self._faces += step.is_evidence
         self._brightness += step.brightness
+        if step.face is not None and step.face.quarter_turns:
+            self._turns[step.face.quarter_turns] += 1
         if step.flaw is not None:
             self._flaws[step.flaw] += 1
         if step.flaw == SMALL and step.face is not None:
@@ -76,7 +85,7 @@ class Quality:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What may be wrong, one short sentence each."""
-        return (*self._sound_warnings(), *self._face_warnings())
+        return (*self._notes, *self._sound_warnings(), *self._face_warnings())
 
     def _sound_warnings(self) -> list[str]:
         if not self._has_audio:
@@ -105,6 +114,9 @@ class Quality:
                 for flaw, steps in self._flaws.items()
                 if steps > _FLAWED * (self._faces + self._flaws.total())
             ]
+            if self._turns:
+                turned = _TURNED[self._turns.most_common(1)[0][0]]
+                found.append(f"the picture is turned by {turned}: the face is turned back")
             if not self._faces and not self._flaws:
                 found.append("no face was found")
             elif 0 < self._faces < _RARE * self._steps:

@@ -8,14 +8,14 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import EmptySpanError, InputError, MediaError
 from vavl.features.arrays import read_array
-from vavl.features.face_features import FaceFeatures
+from vavl.features.face_features import FaceFeatures, FaceSource, People
 from vavl.features.registry import rebuild_extractor
 from vavl.features.waveform import WaveformExtractor
 from vavl.inference.windows import (
@@ -37,6 +37,7 @@ from vavl.media.audio import (
 from vavl.media.container import checked_span, media_info
 from vavl.media.frames import array_frames
 from vavl.media.speech import AllSound, Heard, SpeechDetector
+from vavl.media.tracks import check_asked, choose_audio_track, choose_channels
 from vavl.models.pretrained import FEATURES_FILE
 from vavl.types import FeatureSpec, Modality
 
@@ -44,6 +45,17 @@ _Item = TypeVar("_Item")
 
 FeatureArrays = dict[Modality, NDArray[np.floating]]
 """``(T, D)`` of each modality that there is; a row of NaN is a step without any."""
+
+
+class Reading(TypedDict, total=False):
+    """How a clip is read; see :meth:`vavl.Recognizer.predict`."""
+
+    start_s: float | None
+    end_s: float | None
+    audio_track: int | str | None
+    face: FaceSource
+    people: People
+
 
 FRAME_RATE_HZ = 25.0
 """Of pictures in an array, unless another rate is given."""
@@ -152,16 +164,25 @@ class Reader:
         visual: NDArray[np.floating] | Path | str | None = None,
         start_s: float | None = None,
         end_s: float | None = None,
+        audio_track: int | str | None = None,
+        face: FaceSource = "found",
+        people: People = "main",
         voice: bool = False,
-        everybody: bool = False,
     ) -> ClipStreams | FeatureArrays:
         """Opens what is given of one clip, as features where features are given.
 
         Arguments and errors are those of :meth:`vavl.Recognizer.predict`; with ``voice``, speech is
-        told from other sound also where all sound counts, and with ``everybody`` the other faces
-        come with the main one.
+        told from other sound also where all sound counts. By default the main face alone is seen.
         """
         start, end = checked_span(start_s, end_s)
+        audio_track = check_asked(audio_track)
+        if audio_track is not None and path is None:
+            raise InputError(
+                f"audio_track: expected a file with it, got track {audio_track!r} and no file"
+            )
+        for name, value, known in (("face", face, FaceSource), ("people", people, People)):
+            if value not in get_args(known):
+                raise InputError(f"{name}: expected one of {get_args(known)}, got {value!r}")
         if acoustic is not None or visual is not None:
             if start or end < math.inf:
                 raise InputError(
@@ -172,11 +193,11 @@ class Reader:
                     "acoustic, visual: expected features alone or with a sound file, got also "
                     "audio or frames"
                 )
-            return self._open_features(path, acoustic, visual)
+            return self._open_features(path, acoustic, visual, audio_track)
         if path is not None:
             if audio is not None or frames is not None:
                 raise InputError("path, audio, frames: expected a file or arrays, got both")
-            return self._open_media(Path(path), start, end, voice=voice, everybody=everybody)
+            return self._open_media(Path(path), start, end, audio_track, face, people, voice=voice)
         if audio is None and frames is None:
             raise InputError(
                 "path, audio, frames, acoustic, visual: expected at least one of them, got none"
@@ -192,27 +213,44 @@ class Reader:
         pictures = array_frames(
             frames, frame_rate_hz, frame_rate_hz=faces.rate_hz, start_s=start, end_s=end
         )
-        steps = faces.steps(pictures, everybody=everybody)
+        steps = faces.steps(pictures, face=face, people=people)
         return _either(ClipStreams(blocks, steps, 1 / faces.rate_hz, start_s=start))
 
     def _open_media(
-        self, path: Path, start_s: float, end_s: float, *, voice: bool, everybody: bool
+        self,
+        path: Path,
+        start_s: float,
+        end_s: float,
+        audio_track: int | str | None,
+        face: FaceSource,
+        people: People,
+        *,
+        voice: bool,
     ) -> ClipStreams:
         """A sound file, a video file, or a folder of frames."""
-        if not self.accepts_video:
+        if not self.accepts_video or audio_track is not None:
             self.require(Modality.ACOUSTIC)
         info = None if path.is_dir() else media_info(path)
         has_sound = info is not None and info.has_audio
         has_picture = info is None or info.has_video
         span = {"start_s": start_s, "end_s": None if end_s == math.inf else end_s}
-        audio = None
-        if has_sound and self.accepts_audio:
-            audio = self._heard(audio_blocks(path, **span), voice)
+        tracks = () if info is None else info.audio_tracks
+        clip = ClipStreams(None, start_s=start_s)
+        if self.accepts_audio and (has_sound or audio_track is not None):
+            number, track_note = choose_audio_track(path, tracks, audio_track)
+            channels, channels_note = choose_channels(path, tracks[number - 1])
+            blocks = audio_blocks(path, track=number, channels=channels, **span)
+            clip = replace(
+                clip,
+                audio=self._heard(blocks, voice),
+                audio_track=number if len(tracks) > 1 else None,
+                notes=tuple(note for note in (track_note, channels_note) if note is not None),
+            )
         if has_picture and self.accepts_video:
             faces = self.visual_extractor
-            steps = faces.steps(faces.frames(path, **span), everybody=everybody)
-            return _either(ClipStreams(audio, steps, 1 / faces.rate_hz, start_s))
-        if audio is None:
+            steps = faces.steps(faces.frames(path, **span), face=face, people=people)
+            return _either(replace(clip, steps=steps, step_s=1 / faces.rate_hz))
+        if clip.audio is None:
             found = [
                 name for name, there in (("sound", has_sound), ("a picture", has_picture)) if there
             ]
@@ -220,7 +258,7 @@ class Reader:
                 f"{path}: there is {' and '.join(found) or 'neither sound nor a picture'}, and "
                 "nothing that this model can use"
             )
-        return ClipStreams(audio, start_s=start_s)
+        return clip
 
     def _heard(self, blocks: Iterator[NDArray[np.float32]], voice: bool) -> Iterator[Heard]:
         listener = self.listener(voice=voice)
@@ -233,12 +271,16 @@ class Reader:
         path: Path | str | None,
         acoustic: NDArray[np.floating] | Path | str | None,
         visual: NDArray[np.floating] | Path | str | None,
+        audio_track: int | str | None,
     ) -> FeatureArrays:
         if path is not None and acoustic is not None:
             raise InputError("path, acoustic: expected one source of sound, got both")
         found: FeatureArrays = {}
         if path is not None:
-            found[Modality.ACOUSTIC] = self.acoustic_extractor.extract_file(path)
+            extractor = self.acoustic_extractor
+            path = Path(path)
+            track = choose_audio_track(path, media_info(path).audio_tracks, audio_track).number
+            found[Modality.ACOUSTIC] = extractor.extract_file(path, track=track)
         elif acoustic is not None:
             found[Modality.ACOUSTIC] = _array(acoustic)
         if visual is not None:

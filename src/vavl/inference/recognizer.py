@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -25,12 +25,13 @@ from torch import Tensor
 
 from vavl.data.speakers import SpeakerProfile, towards_training
 from vavl.errors import InputError, MediaError
+from vavl.features.face_features import FaceSource, People
 from vavl.inference.averaging import mean, most_probable
 from vavl.inference.exported import ExportedModel
 from vavl.inference.files import ClipFiles, turns_file
-from vavl.inference.people import Crowd, People
+from vavl.inference.people import Crowd
 from vavl.inference.quality import Quality
-from vavl.inference.reader import FRAME_RATE_HZ, FeatureArrays, Reader
+from vavl.inference.reader import FRAME_RATE_HZ, FeatureArrays, Reader, Reading
 from vavl.inference.segments import SegmentParts
 from vavl.inference.sentences import SentenceCutter, SpanCutter
 from vavl.inference.speaker import SpeakerFinder
@@ -144,6 +145,8 @@ class Recognizer:
         frame_rate_hz: float = FRAME_RATE_HZ,
         acoustic: NDArray[np.floating] | Path | str | None = None,
         visual: NDArray[np.floating] | Path | str | None = None,
+        audio_track: int | str | None = None,
+        face: FaceSource = "found",
         name: str | None = None,
         speaker: str | SpeakerProfile | None = None,
         timeline: bool = False,
@@ -182,6 +185,12 @@ class Recognizer:
             acoustic: ``(T, acoustic_dim)`` acoustic features, or a ``.npy`` file of them.
             visual: ``(T, visual_dim)`` visual features, or a ``.npy`` file of them; a row of NaN is
                 a step without a face.
+            audio_track: Which of several tracks of sound in a file is heard: its number, from 1, or
+                its language (``"eng"``, ``"en"``). Default: the one with speech, see
+                :func:`vavl.media.tracks.choose_audio_track`.
+            face: ``"found"``: faces are looked for, in pictures on their side or upside down too;
+                ``"upright"``: in those the right way up alone; ``"given"``: each picture is a face
+                already, cropped closely or loosely.
             name: What the prediction is called; by default the file's name.
             speaker: Who is heard and seen: a name that was given to :meth:`adapt`, or a profile.
             timeline: Whether to predict over time as well; not for features.
@@ -203,8 +212,6 @@ class Recognizer:
                 extractors.
             MediaError: A file is missing or cannot be read, or there is neither sound nor a face.
         """
-        if people not in get_args(People):
-            raise InputError(f"people: expected 'all' or 'main', got {people!r}")
         given = next((str(p) for p in (path, acoustic, visual) if isinstance(p, (str, Path))), "")
         name = name or Path(given).name
         profile = None if speaker is None else self.profile_of(speaker)
@@ -217,9 +224,11 @@ class Recognizer:
             frame_rate_hz=frame_rate_hz,
             acoustic=acoustic,
             visual=visual,
-            everybody=people == "all",
             start_s=start_s,
             end_s=end_s,
+            audio_track=audio_track,
+            face=face,
+            people=people,
             voice=segments is True,
         )
         if isinstance(clip, ClipStreams):
@@ -243,7 +252,9 @@ class Recognizer:
             )
         return self._labelled(_of_clip(whole, name, duration_s))
 
-    def adapt(self, clips: Iterable[Clip], *, speaker: str) -> SpeakerProfile:
+    def adapt(
+        self, clips: Iterable[Clip], *, speaker: str, **reading: Unpack[Reading]
+    ) -> SpeakerProfile:
         """Gets to know a person from clips of them, without labels.
 
         Running statistics of the person's features are kept in :attr:`speakers`; clips of a further
@@ -256,6 +267,7 @@ class Recognizer:
                 ``{"audio": samples, "sampling_rate_hz": 48_000}``. One of more than 10 s counts
                 as several.
             speaker: Name of the person.
+            reading: ``audio_track`` and ``face`` of all clips, as in :meth:`predict`.
 
         Returns:
             The profile, also to be saved: ``SpeakerProfile.save`` and ``SpeakerProfile.load``.
@@ -276,7 +288,7 @@ class Recognizer:
         number = 0
         for number, clip in enumerate(clips, start=1):
             before = profile
-            for features in self._features_of(clip):
+            for features in self._features_of(clip, reading):
                 if features:
                     profile = profile.with_clip(features, self.features)
                 release_memory()  # a file may go on for hours
@@ -314,10 +326,8 @@ class Recognizer:
         *,
         timeline: bool = False,
         segments: Segments = False,
-        start_s: float | None = None,
-        end_s: float | None = None,
         speaker: str | SpeakerProfile | None = None,
-        people: People = "all",
+        **reading: Unpack[Reading],
     ) -> Prediction:
         """Predicts from the files of one clip, as :func:`vavl.inference.group_files` made it.
 
@@ -333,10 +343,8 @@ class Recognizer:
             name=clip.name,
             timeline=timeline,
             segments=segments,
-            start_s=start_s,
-            end_s=end_s,
             speaker=speaker,
-            people=people,
+            **reading,
         )
 
     def predict_window(
@@ -414,6 +422,7 @@ class Recognizer:
             _of_clip(mean(parts), name, length_s),
             face_share=quality.face_share,
             warnings=(*quality.warnings, *crowd.warnings, *missing),
+            audio_track=clip.audio_track,
             timeline=tuple(timeline),
             people=tuple(self._labelled(person) for person in crowd.people),
             segments=tuple(self._labelled(segment) for segment in spoken.segments),
@@ -511,11 +520,12 @@ class Recognizer:
             return sequence
         return towards_training(sequence, known, self.model.normalisation(modality).moments())
 
-    def _features_of(self, clip: Clip) -> Iterator[FeatureArrays]:
+    def _features_of(self, clip: Clip, reading: Reading) -> Iterator[FeatureArrays]:
         """Features of each part of a clip that counts as a clip by itself."""
         if isinstance(clip, ClipFiles):
             clip = {"path": clip.media, "acoustic": clip.acoustic, "visual": clip.visual}
-        opened = self.reader.open(**clip if isinstance(clip, Mapping) else {"path": clip})
+        given = clip if isinstance(clip, Mapping) else {"path": clip}
+        opened = self.reader.open(**{**reading, **given})
         if isinstance(opened, ClipStreams):
             for _, window in cut_clip(opened, [self.reader.part_cutter(opened)]):
                 yield self.reader.extract(window)

@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 from vavl.errors import InputError, MediaError
 from vavl.features.face_features import FINEST_SIDE
 from vavl.media.audio import SAMPLING_RATE_HZ, audio_blocks, resample_blocks
-from vavl.media.container import media_info
+from vavl.media.container import AudioTrackInfo, media_info
 from vavl.media.devices import device_pictures, device_sound, open_device
 from vavl.media.frames import VideoFrame, check_frame_rate
+from vavl.media.tracks import choose_audio_track, choose_channels
 from vavl.media.video import video_frames
 
 if TYPE_CHECKING:
@@ -104,17 +105,25 @@ def file_at_real_time(
         audio = False
     else:
         info = media_info(path)
+        tracks = info.audio_tracks if audio else ()
         audio, video = audio and info.has_audio, video and info.has_video
     if not audio and not video:
         raise MediaError(f"{path}: neither sound nor a picture to read")
-    sides = [*([_file_sound(path)] if audio else []), *([_file_picture(path)] if video else [])]
+    sides = [
+        *([_file_sound(path, tracks)] if audio else []),
+        *([_file_picture(path)] if video else []),
+    ]
     return LiveSource(audio, video, _paced(heapq.merge(*sides, key=lambda timed: timed[0]), speed))
 
 
-def _file_sound(path: Path) -> Iterator[tuple[float, Event]]:
+def _file_sound(path: Path, tracks: Sequence[AudioTrackInfo]) -> Iterator[tuple[float, Event]]:
     """Blocks, and when the last sample of each has been played."""
+    track, track_note = choose_audio_track(path, tracks)
+    channels, channels_note = choose_channels(path, tracks[track - 1])
+    for note in filter(None, (track_note, channels_note)):
+        _log.warning("%s: %s", path, note)
     total, size = 0, round(_BLOCK_S * SAMPLING_RATE_HZ)
-    for samples in audio_blocks(path):
+    for samples in audio_blocks(path, track=track, channels=channels):
         for start in range(0, len(samples), size):
             block = samples[start : start + size]
             total += len(block)

@@ -47,12 +47,16 @@ class ClipStreams:
         steps: What is seen, at the times of the file, or None.
         step_s: From one step to the next.
         start_s: Second of the file at which the sound begins.
+        audio_track: Number of the track of sound, where there are several.
+        notes: What was chosen when the clip was opened, in words.
     """
 
     audio: Iterator[Heard] | None
     steps: Iterator[FaceStep] | None = None
     step_s: float = 0.0
     start_s: float = 0.0
+    audio_track: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def sides(self) -> dict[str, bool]:

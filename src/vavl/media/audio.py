@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SAMPLING_RATE_HZ = 16_000
 """The rate that every acoustic extractor of vavl expects."""
+_MOST_CHANNELS = 64
+"""FFmpeg resamples no more of them at a time."""
 SILENCE_DBFS = -65.0
 """Sound whose level lies below counts as silence, where nothing says that there is speech in it."""
 
@@ -36,18 +38,26 @@ which they cancel: 10 dB less than each of two that are equally loud."""
 
 
 def read_audio(
-    path: str | PathLike[str], *, start_s: float | None = None, end_s: float | None = None
+    path: str | PathLike[str],
+    *,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    track: int | None = None,
+    channels: Sequence[int] | None = None,
 ) -> NDArray[np.float32]:
-    """Reads the first audio track of a sound or video file: mono, at 16 kHz.
+    """Reads an audio track of a sound or video file: mono, at 16 kHz.
 
     Args:
         path: File in any format FFmpeg reads.
-        start_s: First second to return. Default: 0, the beginning of the track; or of the picture,
-            if that starts earlier: the time between is silence.
+        start_s: First second to return. Default: 0, the beginning of the track; or of the picture
+            or another track, if that starts earlier: the time between is silence.
         end_s: Second to stop before; a time beyond the end means the end. Default: the end.
+        track: Its number from 1, see :class:`vavl.media.container.AudioTrackInfo`. Default: the
+            first that can be decoded.
+        channels: Those that are mixed, counted from 0. Default: all.
 
     Returns:
-        ``(N,)`` samples, the mean of the channels; the louder one for the blocks in which they
+        ``(N,)`` samples, the mean of the channels; the loudest one for the blocks in which they
         cancel, as where one is wired the wrong way round. Full scale is [-1, 1], which a lossy
         codec or the resampler may overshoot slightly.
 
@@ -66,11 +76,17 @@ def read_audio(
         >>> read_audio(path).shape, read_audio(path, start_s=0.25, end_s=0.5).shape
         ((16000,), (4000,))
     """
-    return np.concatenate(list(audio_blocks(path, start_s=start_s, end_s=end_s)))
+    blocks = audio_blocks(path, start_s=start_s, end_s=end_s, track=track, channels=channels)
+    return np.concatenate(list(blocks))
 
 
 def audio_blocks(
-    path: str | PathLike[str], *, start_s: float | None = None, end_s: float | None = None
+    path: str | PathLike[str],
+    *,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    track: int | None = None,
+    channels: Sequence[int] | None = None,
 ) -> Iterator[NDArray[np.float32]]:
     """Streams what :func:`read_audio` returns, in blocks of at least one sample.
 
@@ -82,7 +98,7 @@ def audio_blocks(
     stop = None if math.isinf(end) else round(end * SAMPLING_RATE_HZ)
     position = 0  # of the next block, in samples from the beginning of the track
     empty = True
-    for block in _decoded(Path(path)):
+    for block in _decoded(Path(path), track, channels):
         chosen = block[max(first - position, 0) : None if stop is None else max(stop - position, 0)]
         position += len(block)
         if len(chosen):
@@ -134,7 +150,7 @@ def resample_blocks(
     """
     import av
 
-    resampler = av.AudioResampler(format="fltp", rate=SAMPLING_RATE_HZ)
+    resampler = new_resampler()
     for block in blocks:
         form = "s16" if block.dtype == np.int16 else "fltp"
         samples: NDArray[Any] = np.ascontiguousarray(block[None])
@@ -161,14 +177,20 @@ def decibels(power: float) -> float:
     return 10 * math.log10(power) if power > 0 else -math.inf
 
 
-def _decoded(path: Path) -> Iterator[NDArray[np.float32]]:
+def _decoded(
+    path: Path, number: int | None, channels: Sequence[int] | None
+) -> Iterator[NDArray[np.float32]]:
     """Mono blocks of the whole track; raises at the end if the track breaks off early."""
-    import av
-
     with opened(path) as container:
-        stream = required(path, audio_track(container), "audio")
+        stream = required(path, audio_track(container, number), "audio")
+        # FFmpeg counts none where there are more than it could ever decode.
+        if not 0 < stream.codec_context.channels <= _MOST_CHANNELS:
+            raise MediaError(
+                f"{path}: the audio track has {stream.codec_context.channels or 'too many'} "
+                f"channels, or none; expected at most {_MOST_CHANNELS}: mix them before"
+            )
         silence = round(track_start_s(path, container, stream) * SAMPLING_RATE_HZ)
-        resampler = av.AudioResampler(format="fltp", rate=SAMPLING_RATE_HZ)
+        resampler = new_resampler()
         decoded_s = 0.0
         for frame in container.decode(stream):
             if silence:  # in front of the first samples, so that a track without any stays empty
@@ -177,18 +199,35 @@ def _decoded(path: Path) -> Iterator[NDArray[np.float32]]:
             decoded_s += frame.samples / frame.sample_rate
             # Time stamps of a damaged file may go backwards, which the resampler would act upon.
             frame.pts = None
-            yield from resampled_blocks(resampler, frame)
-        yield from resampled_blocks(resampler, None)
+            yield from resampled_blocks(resampler, frame, channels)
+        yield from resampled_blocks(resampler, None, channels)
         check_length(path, stream, container, decoded_s)
 
 
+def new_resampler() -> AudioResampler:
+    """For :func:`resampled_blocks`: to 16 kHz, with all channels."""
+    import av
+
+    # Interleaved: PyAV reads beyond its list of planes where there are more than seven.
+    return av.AudioResampler(format="flt", rate=SAMPLING_RATE_HZ)
+
+
 def resampled_blocks(
-    resampler: AudioResampler, frame: object | None
+    resampler: AudioResampler, frame: object | None, channels: Sequence[int] | None = None
 ) -> Iterator[NDArray[np.float32]]:
     """Resamples a decoded frame and mixes it to mono; None flushes the resampler."""
+    for block in resampled_channels(resampler, frame):
+        yield _mixed(block if channels is None else block[list(channels)])
+
+
+def resampled_channels(
+    resampler: AudioResampler, frame: object | None
+) -> Iterator[NDArray[np.float32]]:
+    """Resamples a decoded frame: blocks ``(C, n)``; None flushes the resampler."""
     for resampled in resampler.resample(frame):  # type: ignore[arg-type]
         if resampled.samples:
-            yield _mixed(resampled.to_ndarray())
+            samples = resampled.to_ndarray().astype(np.float32, copy=False)
+            yield samples.reshape(resampled.samples, -1).T
 
 
 def _mixed(channels: NDArray[Any]) -> NDArray[np.float32]:

@@ -34,21 +34,61 @@ _ESTIMATED_DURATION = frozenset({"mp3", "aac", "amr", "ac3", "ogg"})
 """Formats without a length in the header: FFmpeg estimates it from the size of the file."""
 
 
+_LONGEST_TITLE = 40
+
+_ASIDE = ("comment", "visual_impaired", "hearing_impaired", "descriptions", "karaoke")
+"""Dispositions of tracks that speak about the film, or beside it: theirs is not its own voice."""
+
+
+@dataclass(frozen=True)
+class AudioTrackInfo:
+    """A track of sound, by the header of its file; None where that does not say.
+
+    Attributes:
+        number: From 1, as players count them; FFmpeg's ``a:N`` is one less.
+        language: Tag of the track, e.g. ``"eng"``.
+        title: Of the track, cut after 40 characters.
+        channels: How many there are.
+        sampling_rate_hz: As stored.
+        is_default: Whether players take it where nobody chooses.
+        is_aside: Whether it is commentary, or a description for those who do not see or hear.
+        is_known: Whether FFmpeg knows a decoder for it.
+
+    Example:
+        >>> str(AudioTrackInfo(2, "eng", "Director")), str(AudioTrackInfo(3))
+        ("2 (eng, 'Director')", '3')
+    """
+
+    number: int
+    language: str | None = None
+    title: str | None = None
+    channels: int | None = None
+    sampling_rate_hz: int | None = None
+    is_default: bool = False
+    is_aside: bool = False
+    is_known: bool = True
+
+    def __str__(self) -> str:
+        about = [*filter(None, [self.language]), *(repr(t) for t in [self.title] if t)]
+        return f"{self.number} ({', '.join(about)})" if about else str(self.number)
+
+
 @dataclass(frozen=True)
 class MediaInfo:
     """Tracks and times of a media file, by its header; None where there is no such track.
 
-    Times are those of the timeline that sound and picture share: 0 is where the earlier of the
-    first audio and the first video track starts.
+    Times are those of the timeline that sound and picture share: 0 is where the earliest of the
+    tracks of sound and the first of pictures starts.
 
     Attributes:
         duration_s: Length of the longest track, or None where the header does not say. Formats
             without a total (MP3, raw AAC, Ogg) give an estimate.
-        audio_start_s: When the sound starts.
+        audio_start_s: When the sound starts: that of the first track that can be decoded.
         video_start_s: When the picture starts.
-        sampling_rate_hz: Of the sound as stored.
+        sampling_rate_hz: Of that sound as stored.
         width: Of the picture as stored, in pixels, before it is turned; likewise ``height``.
         frame_rate_hz: Mean number of pictures a second, or None where it is not known.
+        audio_tracks: All tracks of sound.
     """
 
     duration_s: float | None
@@ -58,6 +98,7 @@ class MediaInfo:
     width: int | None = None
     height: int | None = None
     frame_rate_hz: float | None = None
+    audio_tracks: tuple[AudioTrackInfo, ...] = ()
 
     @property
     def has_audio(self) -> bool:
@@ -75,7 +116,7 @@ def media_info(path: str | PathLike[str]) -> MediaInfo:
 
     Raises:
         MediaError: The file is missing, empty, not media or damaged, or FFmpeg knows no decoder for
-            a track.
+            the picture or for any track of sound.
 
     Example:
         >>> import tempfile, wave
@@ -83,9 +124,11 @@ def media_info(path: str | PathLike[str]) -> MediaInfo:
         >>> with wave.open(path, "wb") as file:
         ...     file.setparams((1, 2, 8000, 0, "NONE", ""))
         ...     file.writeframes(bytes(2 * 8000))
-        >>> media_info(path)  # doctest: +NORMALIZE_WHITESPACE
-        MediaInfo(duration_s=1.0, audio_start_s=0.0, video_start_s=None, sampling_rate_hz=8000,
-                  width=None, height=None, frame_rate_hz=None)
+        >>> info = media_info(path)
+        >>> info.duration_s, info.audio_start_s, info.video_start_s, info.sampling_rate_hz
+        (1.0, 0.0, None, 8000)
+        >>> [(track.number, track.channels) for track in info.audio_tracks]
+        [(1, 1)]
     """
     path = Path(path)
     with opened(path) as container:
@@ -97,6 +140,10 @@ def media_info(path: str | PathLike[str]) -> MediaInfo:
                 info,
                 audio_start_s=track_start_s(path, container, audio),
                 sampling_rate_hz=required(path, audio, "audio").codec_context.sample_rate,
+                audio_tracks=tuple(
+                    _described(number, track)
+                    for number, track in enumerate(container.streams.audio, start=1)
+                ),
             )
         if video:
             picture = required(path, video, "video").codec_context
@@ -138,9 +185,13 @@ def opened(path: Path) -> Iterator[InputContainer]:
         yield container
 
 
-def audio_track(container: InputContainer) -> AudioStream | None:
-    """The first audio track."""
-    return next(iter(container.streams.audio), None)
+def audio_track(container: InputContainer, number: int | None = None) -> AudioStream | None:
+    """The audio track of a number, from 1; by default the first that can be decoded, or else is."""
+    tracks = container.streams.audio
+    if number is not None:
+        return tracks[number - 1] if 1 <= number <= len(tracks) else None
+    known = (track for track in tracks if track.codec_context is not None)
+    return next(known, next(iter(tracks), None))
 
 
 def video_track(container: InputContainer) -> VideoStream | None:
@@ -166,27 +217,63 @@ def required(path: Path, track: Track | None, kind: str) -> Track:
 
 
 def zero_s(container: InputContainer) -> float:
-    """The time stamp, in seconds, where the earlier of the audio and video track starts."""
-    tracks = (audio_track(container), video_track(container))
-    return min((_first_stamp_s(track) for track in tracks if track), default=0.0)
+    """The time stamp, in seconds, where the earliest of the audio and video tracks starts.
+
+    Further audio tracks count whichever is chosen, so that the times of the picture do not depend
+    on the choice; one that starts impossibly early counts for nothing.
+    """
+    firsts = [track for track in (audio_track(container), video_track(container)) if track]
+    zero = min(filter(_is_stamped, map(_first_stamp_s, firsts)), default=0.0)
+    others = filter(_is_stamped, map(_first_stamp_s, container.streams.audio))
+    return min([zero, *(stamp for stamp in others if zero - stamp <= LONGEST_GAP_S)])
 
 
 def track_start_s(path: Path, container: InputContainer, track: AudioStream | VideoStream) -> float:
     """When a track starts on the timeline of the file, in seconds from :func:`zero_s`."""
-    start_s = _first_stamp_s(track) - zero_s(container)
-    if start_s > LONGEST_GAP_S:
+    stamp_s = _first_stamp_s(track)
+    start_s = stamp_s - zero_s(container) if _is_stamped(stamp_s) else 0.0
+    if abs(start_s) > LONGEST_GAP_S:
         raise MediaError(
-            f"{path}: the {track.type} track starts {start_s:.0f} s after the other, expected at "
+            f"{path}: the {track.type} track starts {abs(start_s):.0f} s "
+            f"{'after' if start_s > 0 else 'before'} the other, expected at "
             f"most {LONGEST_GAP_S:.0f} s: its time stamps are damaged"
         )
     return start_s
 
 
 def _first_stamp_s(track: AudioStream | VideoStream) -> float:
+    """Infinite where the header does not say."""
     if track.start_time is None or track.time_base is None:
-        return 0.0
+        return math.inf
     # Before zero lies the run-in of a codec, which is decoded but not presented.
     return max(0.0, float(track.start_time * track.time_base))
+
+
+def _is_stamped(stamp_s: float) -> bool:
+    return stamp_s < math.inf
+
+
+def _described(number: int, track: AudioStream) -> AudioTrackInfo:
+    from av.stream import Disposition
+
+    context = track.codec_context
+    language = _readable(track.metadata.get("language"))
+    return AudioTrackInfo(
+        number,
+        language=None if language in ("und", "unknown") else language,
+        title=_readable(track.metadata.get("title")),
+        channels=(context.channels or None) if context else None,
+        sampling_rate_hz=(context.sample_rate or None) if context else None,
+        is_default=bool(track.disposition & Disposition.default),
+        is_aside=any(track.disposition & Disposition[name] for name in _ASIDE),
+        is_known=context is not None,
+    )
+
+
+def _readable(text: str | None) -> str | None:
+    """Text of a header without what could move a cursor, and not too long; None for nothing."""
+    clean = "".join(letter if letter.isprintable() else " " for letter in text or "").strip()
+    return (clean if len(clean) <= _LONGEST_TITLE else f"{clean[: _LONGEST_TITLE - 1]}…") or None
 
 
 def checked_span(start_s: float | None, end_s: float | None) -> tuple[float, float]:

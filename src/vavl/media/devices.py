@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.media.audio import SAMPLING_RATE_HZ, resampled_blocks
+from vavl.media.audio import new_resampler, resampled_blocks
 from vavl.media.container import media_errors
 from vavl.media.frames import RgbConverter
 
@@ -39,9 +39,7 @@ def open_device(name: str, system: str) -> InputContainer:
 
 def device_sound(device: InputContainer) -> Generator[NDArray[np.float32], None, None]:
     """Mono blocks ``(n,)`` at 16 kHz as they come in; closes the device at the end."""
-    import av
-
-    resampler = av.AudioResampler(format="fltp", rate=SAMPLING_RATE_HZ)
+    resampler = new_resampler()
     with device, media_errors(f"{device.name} breaks off"):
         for frame in device.decode(audio=0):
             frame.pts = None  # samples are counted; the clock of the device does not matter

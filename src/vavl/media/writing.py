@@ -85,7 +85,7 @@ def write_mp4(
         output.mux(track.encode(None))
 
 
-def redraw_video(source: Path, path: Path, draw: Draw) -> None:
+def redraw_video(source: Path, path: Path, draw: Draw, sound: int | None = None) -> None:
     """Writes a video again with something drawn on its frames, as MP4.
 
     Every frame stays at its time, whether the frame rate is constant or not, upright and with
@@ -96,6 +96,7 @@ def redraw_video(source: Path, path: Path, draw: Draw) -> None:
         source: Video file, or folder of frames (25 a second).
         path: File to write; MediaError if that fails.
         draw: Makes the pixels of each frame, in the order of time; all of one size.
+        sound: Number of the audio track that is kept. Default: the first that can be decoded.
     """
     import av
 
@@ -103,7 +104,7 @@ def redraw_video(source: Path, path: Path, draw: Draw) -> None:
         with av.open(str(path), "w", format="mp4") as output:
             tracks = [_redrawn_pictures(source, output, draw)]
             if not source.is_dir():
-                tracks.append(_same_sound(source, output))
+                tracks.append(_same_sound(source, output, sound))
             # The merge takes the first packet of each track before it yields any, so that all
             # tracks are there when the header is written; then it follows the track that is behind.
             for _, packet in merge(*tracks, key=lambda timed: timed[0]):
@@ -247,10 +248,10 @@ def _even(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
-def _same_sound(source: Path, output: OutputContainer) -> Iterator[TimedPacket]:
+def _same_sound(source: Path, output: OutputContainer, number: int | None) -> Iterator[TimedPacket]:
     """Adds the sound of a file, if it has any; yields its packets."""
     with opened(source) as container:
-        track = audio_track(container)
+        track = audio_track(container, number)
         if track is None or track.codec_context is None:
             return
         copied = track.codec_context.name.removesuffix("float") in _COPIED_SOUND
