@@ -321,7 +321,7 @@ def test_an_extractor_is_sent_without_its_weights(noise) -> None:
 def test_devices(noise) -> None:
     for name in ("cuda:99", "nonsense"):
         with pytest.raises(InputError, match=f"device: '{name}' cannot be used here"):
-            WhisperBase(device=name)
+            WhisperBase(device=name).load()
     if torch.accelerator.is_available():
         clips = [noise(1), noise(0.4), noise(31)]
         there = WhisperBase(device="auto").extract_many(clips)

@@ -63,7 +63,7 @@ def predict(
         format: What is printed.
         out: Folder for predictions.jsonl, .csv, .parquet and failures.csv, instead of printing.
         workers: With --out: processes that work at once; 0 works in this process.
-        device: auto, cpu, cuda, cuda:1, mps.
+        device: Where all networks run: auto, cpu, cuda, cuda:1, mps. The workers share it.
     """
     from vavl.cli.display import print_predictions, print_timelines
     from vavl.data.speakers import SpeakerProfile

@@ -17,6 +17,7 @@ from vavl.faces.detector import MtcnnDetector
 from vavl.faces.tracking import DETECT_EVERY, FaceTracker, MainFaceRule, TrackedFrame
 from vavl.media.frames import VideoFrame
 from vavl.media.video import video_frames
+from vavl.system.device import usable_device
 from vavl.types import FeatureSpec, Modality
 
 FACE_RATE_HZ = 12.5
@@ -100,13 +101,14 @@ class FaceFeatures:
 
     Args:
         embedder: Turns faces into vectors.
-        detector: Finds faces. Default: MTCNN with the weights of the package.
+        detector: Finds faces. Default: MTCNN with the weights of the package, on the device.
         frame_rate_hz: Steps per second, whatever the frame rate of the video.
         detect_every: Steps from one detection to the next; see
             :class:`vavl.faces.tracking.FaceTracker`.
         main: Which of several faces is taken; see there.
         evidence_only: Whether a face that is too small, too dark or without contrast is no
             evidence: its features are NaN.
+        device: Where the default detector runs; it does not enter the store's key.
     """
 
     source_field: ClassVar[Literal["video_path"]] = "video_path"
@@ -119,13 +121,15 @@ class FaceFeatures:
         detect_every: int = DETECT_EVERY,
         main: MainFaceRule | int = "prominent",
         evidence_only: bool = False,
+        device: str = "cpu",
     ) -> None:
         if not 0 < frame_rate_hz <= 120:
             raise InputError(
                 f"frame_rate_hz: expected more than 0 and at most 120, got {frame_rate_hz}"
             )
         self.embedder = embedder
-        self.detector = MtcnnDetector() if detector is None else detector
+        self.device = device
+        self.detector = MtcnnDetector(device=device) if detector is None else detector
         self.detect_every = detect_every
         self._main: MainFaceRule | int = main
         self._evidence_only = evidence_only
@@ -156,7 +160,12 @@ class FaceFeatures:
         return self.spec.frame_rate_hz
 
     def load(self) -> None:
-        """Reads the weights of the embedder now instead of with the first face."""
+        """Reads the weights of the embedder now instead of with the first face.
+
+        Raises:
+            InputError: They cannot be had, or the device cannot be used here.
+        """
+        usable_device(self.device)
         self.embedder.load()
 
     def extract_file(
@@ -209,6 +218,8 @@ class FaceFeatures:
 class FaceFeaturesOf:
     """Builds :class:`FaceFeatures` around one kind of network, from the parameters of both by name.
 
+    A network that takes a ``device`` gets that of the detector.
+
     Args:
         network: Makes the embedder from its own parameters.
 
@@ -224,7 +235,8 @@ class FaceFeaturesOf:
         options = dict(inspect.signature(FaceFeatures).parameters)
         del options["embedder"], options["detector"]
         self._options = tuple(options)
-        own = inspect.signature(network).parameters
+        own = dict(inspect.signature(network).parameters)
+        self._network_has_device = own.pop("device", None) is not None
         self.__signature__ = inspect.Signature(
             [p.replace(kind=p.KEYWORD_ONLY) for p in (*own.values(), *options.values())]
         )
@@ -232,6 +244,8 @@ class FaceFeaturesOf:
     def __call__(self, **parameters: Any) -> FaceFeatures:
         """Builds the extractor."""
         options = {name: parameters.pop(name) for name in self._options if name in parameters}
+        if self._network_has_device and "device" in options:
+            parameters["device"] = options["device"]
         return FaceFeatures(self._network(**parameters), **options)
 
 

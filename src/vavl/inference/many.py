@@ -175,7 +175,7 @@ def predict_many(
         model: What :func:`vavl.inference.load` takes; None is the model of the package.
         timeline: Whether to predict over time as well.
         workers: Processes, each with one thread; 0 works in this process.
-        device: Where the model runs.
+        device: Where the model and the networks of its features run. The processes share it.
         speaker: Profile of the one person in all clips, if there is one.
         same_speaker: Whether all clips are of one person, of whom there is no profile: it is made
             of these clips, without labels.
