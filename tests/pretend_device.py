@@ -64,6 +64,10 @@ class _Mode(TorchDispatchMode):
         super().__init__()
         self.operations = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # it would be imported, for seconds, to be told to do nothing
+
     def __torch_dispatch__(self, operation, types, arguments=(), options=None):
         return _run(operation, arguments, options or {}, self)
 

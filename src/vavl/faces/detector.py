@@ -10,7 +10,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 import numpy as np
@@ -270,7 +270,7 @@ class MtcnnDetector:
         shrink = min(1.0, _OUTPUT_SIDE / smallest)
         if shrink < 1:
             size = max(1, round(height * shrink)), max(1, round(width * shrink))
-            pixels = F.interpolate(pixels, size, mode="area")
+            pixels = _shrunk(pixels, size)
         candidates, landmarks = self._cascade(pixels, smallest * shrink)
         # Each axis by its own factor: the size of the shrunken frames is rounded.
         factor = torch.tensor([width / pixels.shape[3], height / pixels.shape[2]])
@@ -347,7 +347,7 @@ class MtcnnDetector:
             size = round(frames.shape[2] * scale), round(frames.shape[3] * scale)
             if min(size) < _CELL:
                 return
-            before, last = last, F.interpolate(before, size, mode="area")
+            before, last = last, _shrunk(before, size)
             yield last
             scale *= self.pyramid_factor
 
@@ -387,10 +387,7 @@ def _crops(frames: Tensor, candidates: _Candidates, side: int) -> Tensor:
 
 
 def _crops_by_products(frames: Tensor, candidates: _Candidates, side: int) -> Tensor:
-    """The same in few large steps, for an accelerator, which takes as long for a small one.
-
-    A pixel of a crop is the mean of those it covers: along each side a product with their shares.
-    """
+    """The same in few large steps, for an accelerator, which takes as long for a small one."""
     height, width = frames.shape[2:]
     crops = frames.new_empty(len(candidates.frame), 3, side, side)
     for number in set(candidates.frame.tolist()):
@@ -398,9 +395,28 @@ def _crops_by_products(frames: Tensor, candidates: _Candidates, side: int) -> Te
         for part in members.split(_CROPS_PER_PASS):
             x0, y0, x1, y1 = candidates.box[part].long().to(frames.device).unbind(dim=1)
             rows, columns = _shares(y0, y1, side, height), _shares(x0, x1, side, width)
-            shrunk = torch.einsum("ksh,chw->kcsw", rows, frames[number])
-            crops[part.to(frames.device)] = torch.einsum("kcsw,ktw->kcst", shrunk, columns)
+            narrow = torch.einsum("ksh,chw->kcsw", rows, frames[number])
+            crops[part.to(frames.device)] = torch.einsum("kcsw,ktw->kcst", narrow, columns)
     return crops
+
+
+def _shrunk(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Frames (N, 3, H, W) of a smaller size; a pixel is the mean of those it covers."""
+    if frames.device == CPU:
+        return F.interpolate(frames, size, mode="area")
+    # Not every accelerator has that for sizes that do not divide each other.
+    rows, columns = (
+        _shares_of_all(cells, length, frames.device)
+        for cells, length in zip(size, frames.shape[2:], strict=True)
+    )
+    return rows @ frames @ columns.T
+
+
+@lru_cache(maxsize=64)
+def _shares_of_all(cells: int, length: int, device: torch.device) -> Tensor:
+    """What pixels of a line count for in the means over cells of all of it: (cells, length)."""
+    low = torch.zeros(1, dtype=torch.int64, device=device)
+    return _shares(low, low + length, cells, length)[0]
 
 
 def _shares(low: Tensor, high: Tensor, cells: int, length: int) -> Tensor:

@@ -1,9 +1,10 @@
 """The extractors by name: the one place that maps a name to a class and its parameters.
 
 To add one, write a class whose arguments are its parameters and that has a ``name``, and list it
-below. A speech encoder derives from :class:`vavl.features.waveform.WaveformExtractor`. A network
-that embeds faces has the members of :class:`vavl.features.face_features.FaceEmbedder`. An extractor
-of your own, outside the package, is made known by :func:`register_extractor`.
+below. One with a network also takes the name of a ``device``. A speech encoder derives from
+:class:`vavl.features.waveform.WaveformExtractor`. A network that embeds faces has the members of
+:class:`vavl.features.face_features.FaceEmbedder`. An extractor of your own, outside the package, is
+made known by :func:`register_extractor`.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ def register_extractor(modality: Modality | str, name: str, builder: Builder) ->
     Args:
         modality: ``acoustic`` or ``visual``.
         name: The same as ``spec.extractor``, without a colon; not one of the package.
-        builder: The class, or a function that makes an extractor; its parameters have names. For a
+        builder: The class, or a function that makes an extractor; its parameters have names, and
+            one called ``device`` gets that of :func:`build_extractor`. For a
             network that embeds faces: :class:`vavl.features.face_features.FaceFeaturesOf` it.
 
     Raises:
