@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="with clips of sound")
     parser.add_argument("--clips", type=int, default=100, help="at most, evenly spread")
-    parser.add_argument("--precisions", nargs="+", default=["bfloat16", "float16"])
+    parser.add_argument("--precisions", nargs="+", default=["bfloat16"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()

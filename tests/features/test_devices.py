@@ -208,13 +208,8 @@ def test_onnx_files_run_on_cuda_where_there_is_a_provider(
     monkeypatch.setattr(vavl_onnx, "read_graph", lambda *_: None)
     with caplog.at_level(logging.WARNING):
         session = vavl_onnx.open_session(b"", "net.onnx", 1, device and torch.device(device))
-    found = [
-        p if isinstance(p, str) else (p[0].removesuffix("ExecutionProvider"), p[1]["device_id"])
-        for p in session.given
-    ]
-    assert [
-        p.removesuffix("ExecutionProvider") if isinstance(p, str) else p for p in found
-    ] == given
+    found = [(p, None) if isinstance(p, str) else (p[0], p[1]["device_id"]) for p in session.given]
+    assert [(name.removesuffix("ExecutionProvider"), number) for name, number in found] == given
     assert bool(caplog.records) == warned
 
 

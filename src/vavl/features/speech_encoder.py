@@ -57,8 +57,8 @@ _WHISPER_STRIDE = 2 * _WHISPER_HOP
 """Samples per output frame: mel hop times the stride of the second convolution."""
 
 LONGEST_S = 300.0
-"""Longer clips are refused by encoders over the waveform, unless they are taken in windows: five
-minutes take about 6 GB."""
+"""Longer clips are refused by encoders over the waveform, unless they are taken in windows: a
+second takes about 22 MB with the sizes of wav2vec 2.0, so this takes 7 GB."""
 CONTEXT_S = 2.0
 """What a window sees on either side of what is kept of it: more than all convolutions together."""
 
