@@ -8,8 +8,9 @@ of it at import time, because it reaches for what is not here:
   they read audio files and print tables, which no step of the training does.
 - ``Wav2Vec2Model.from_pretrained`` (a download, moved to a GPU) gives a stand-in that hands the
   features of the batch on. What the encoder itself costs is timed apart.
-- ``torch.cuda.amp``: without a GPU its autocast and its scaler do nothing, so steps are in single
-  precision, as ours are.
+- On a GPU, forward passes and losses are in the half precision of its training (autocast). On the
+  CPU that does nothing there, so steps are in single precision, as ours are. Its scaler scales
+  nothing anywhere.
 """
 
 from __future__ import annotations
@@ -68,9 +69,13 @@ class Published:
     Args:
         checkout: Folder of ``ilucasgoncalves/VAVL``.
         categories: How many are told apart.
+        device: Where it trains; its own is the first GPU.
     """
 
-    def __init__(self, checkout: Path, categories: int = 6) -> None:
+    def __init__(
+        self, checkout: Path, categories: int = 6, device: torch.device | str = "cpu"
+    ) -> None:
+        self.device = torch.device(device)
         source = checkout / "VAVL"
         if not (source / "net" / "modelWrapper.py").is_file():
             raise SystemExit(f"{checkout}: expected a checkout of ilucasgoncalves/VAVL")
@@ -82,7 +87,7 @@ class Published:
             code: Any = importlib.import_module("net.modelWrapper")
             code.Wav2Vec2Model = GivenFeatures
             arguments = types.SimpleNamespace(  # run_cremad.sh
-                device="cpu",
+                device=self.device,
                 model_type="wav2vec2-large-robust",
                 label_type="categorical",
                 label_learning="hard-label",
@@ -113,15 +118,23 @@ class Published:
         everywhere = torch.ones(len(acoustic), 1)  # of the waveform, for the encoder alone
         model.set_train()
         for mode, inputs in (("visual", (None, visual)), ("acoustic", (acoustic, None))):
-            said, target, rebuilt = model.feed_forward(
-                *inputs, mode=mode, attention_mask=everywhere
-            )
-            loss = losses.CE_category(said, targets) + 2 * losses.MSE_loss(rebuilt, target)
+            with self._autocast():
+                said, target, rebuilt = model.feed_forward(
+                    *inputs, mode=mode, attention_mask=everywhere
+                )
+                loss = losses.CE_category(said, targets) + 2 * losses.MSE_loss(rebuilt, target)
             model.backprop(loss, mode)
-        *_, said = model.feed_forward(acoustic, visual, mode="weights", attention_mask=everywhere)
-        loss = losses.CE_category(said, targets)
+        with self._autocast():
+            *_, said = model.feed_forward(
+                acoustic, visual, mode="weights", attention_mask=everywhere
+            )
+            loss = losses.CE_category(said, targets)
         losses.calc_acc(said, targets)
         model.backprop(loss, "weights")
+
+    def _autocast(self) -> torch.autocast:
+        on_gpu = self.device.type == "cuda"
+        return torch.autocast(self.device.type, torch.float16 if on_gpu else None, enabled=on_gpu)
 
 
 def speech_encoder() -> nn.Module:

@@ -6,6 +6,7 @@ python benchmarks/train_step.py --preset small --repeats 7
 from __future__ import annotations
 
 import argparse
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
@@ -31,10 +32,16 @@ def make_batch(clips: int, steps: tuple[int, int], dims: tuple[int, int]) -> Bat
     )
 
 
-def take_steps(objective: Objective, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
-    """All steps of the objective's schedule on one batch."""
+def take_steps(
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    precision: AbstractContextManager[object] | None = None,
+) -> None:
+    """All steps of the objective's schedule on one batch; losses in a precision, e.g. autocast."""
     for step in objective.steps:
-        losses = objective(batch, step)
+        with precision or nullcontext():
+            losses = objective(batch, step)
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()

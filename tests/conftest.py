@@ -58,6 +58,16 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def cuda() -> str:
+    """A GPU of NVIDIA; tests that use it carry the marker ``cuda``."""
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU of NVIDIA")
+    return "cuda"
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Small tensors lose time to threads that wait for one another."""

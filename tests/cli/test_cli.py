@@ -213,6 +213,12 @@ def test_the_track_that_is_asked_for_is_heard(
         (["predict", "a.wav", "--format", "csv", "--timeline"], "--format table or json"),
         (["extract", "m", "--out", "s", "--visual", "arrays", "--speed", "2"], "--speed: expected"),
         (["extract", "m", "--out", "s", "--acoustic", "a", "--partition", "p"], "--partition: exp"),
+        (
+            ["extract", "m", "--out", "s", "--acoustic", "a", "--gpus", "1"],
+            "--gpus: expected --eng",
+        ),
+        (["extract", "m", "--out", "s", "--visual", "a", "--window-s", "9"], "--window-s: expect"),
+        (["predict", "a.wav", "--device", "cuda:99"], "device: 'cuda:99' cannot be used here"),
         (["predict", "a.npy", "--model", "x"], "NAME.acoustic.npy or NAME.visual.npy"),
         (["extract", "m.parquet", "--out", "s"], "expected at least one extractor"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pretend_device import NAME, pretend_device
 
+from vavl.data.corpora.synthetic_drawing import draw_look, film
 from vavl.errors import InputError
+from vavl.faces import detector
 from vavl.faces.alignment import Face, FaceDetector, align, template
 from vavl.faces.detector import MtcnnDetector, non_maximum_suppression
 
@@ -208,3 +212,55 @@ def test_a_turned_face_is_aligned_upright(portrait: np.ndarray) -> None:
     crop = align(turned[None], [face], 224, margin=0.4)
     again = MtcnnDetector(minimum_face_px=60).detect(crop)[0][0]
     np.testing.assert_allclose(again.landmarks, template(224, margin=0.4), atol=8)
+
+
+# On other devices
+
+
+@pytest.fixture(scope="module")
+def drawn() -> np.ndarray:
+    """Two frames with two drawn faces each, one of which the edge cuts."""
+    generator = np.random.default_rng(1)
+    frames = np.full((2, 240, 320, 3), 128, np.uint8)
+    for frame, female in zip(frames, (False, True), strict=True):
+        [face] = film(generator, draw_look(generator, female=female), np.zeros((1, 17)))
+        frame[60:220, 10:170], frame[40:200, 210:] = face, face[:, :110]
+    return frames
+
+
+def assert_same_faces(found: list[list[Face]], expected: list[list[Face]], pixels: float) -> None:
+    assert [len(faces) for faces in found] == [len(faces) for faces in expected]
+    for ours, theirs in zip(chain(*found), chain(*expected), strict=True):
+        np.testing.assert_allclose(ours.box, theirs.box, atol=pixels)
+        np.testing.assert_allclose(ours.landmarks, theirs.landmarks, atol=pixels)
+        assert ours.score == pytest.approx(theirs.score, abs=1e-3)
+
+
+def test_on_another_device_the_faces_are_the_same(drawn: np.ndarray) -> None:
+    expected = MtcnnDetector().detect(drawn)
+    assert [len(faces) for faces in expected] == [2, 2]
+    with pretend_device() as mode:
+        found = MtcnnDetector(device=NAME).detect(drawn)
+        assert MtcnnDetector(device=NAME).detect(drawn[:, :30, :30] * 0) == [[], []]
+    assert mode.operations > 200
+    assert_same_faces(found, expected, pixels=1e-3)
+
+
+@pytest.mark.cuda
+def test_on_a_gpu_the_faces_are_the_same(drawn: np.ndarray, cuda: str) -> None:
+    assert_same_faces(MtcnnDetector(device=cuda).detect(drawn), MtcnnDetector().detect(drawn), 0.05)
+
+
+@pytest.mark.parametrize("side", [24, 48])
+def test_crops_by_products_are_those_of_area_interpolation(side: int) -> None:
+    generator = np.random.default_rng(0)
+    frames = torch.from_numpy(generator.uniform(0, 255, (2, 3, 90, 130)).astype(np.float32))
+    corner = generator.integers(-20, 80, (300, 2))  # many of them reach beyond the frame
+    corner[:, 0] += 30
+    size = generator.integers(1, 120, (300, 1))
+    boxes = torch.from_numpy(np.concatenate([corner, corner + size], axis=1)).float()
+    boxes = boxes[(boxes[:, 2:] > 0).all(dim=1)]
+    candidates = detector._Candidates(torch.arange(len(boxes)) % 2, boxes, torch.ones(len(boxes)))
+    expected = detector._crops(frames, candidates, side)
+    found = detector._crops_by_products(frames, candidates, side)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)

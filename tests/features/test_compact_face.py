@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vavl.errors import InputError
 from vavl.faces.alignment import Face
+from vavl.features import compact_face
 from vavl.features.compact_face import (
     NONE_ABOVE,
     NOTICE,
@@ -89,7 +90,7 @@ def test_folding_the_normalisation_changes_nothing() -> None:
 
 
 def test_the_notice_is_given_once(caplog: pytest.LogCaptureFixture) -> None:
-    pretrained.cache_clear()
+    compact_face._pretrained.cache_clear()
     with caplog.at_level(logging.WARNING):
         CompactFaceFeatures().load()
         CompactFaceFeatures().embed(random_crops(1))

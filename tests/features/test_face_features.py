@@ -176,27 +176,6 @@ def test_it_is_rebuilt_from_its_description_and_sent_to_other_processes() -> Non
     assert pickle.loads(pickle.dumps(features)).spec.key == features.spec.key
 
 
-@pytest.fixture(scope="session")
-def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny vision transformer with random weights, as transformers saves it."""
-    import torch
-    from transformers import ViTConfig, ViTImageProcessor, ViTModel
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("vit")
-    config = ViTConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=8,
-        image_size=32,
-        patch_size=16,
-    )
-    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
-    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
-    return folder
-
-
 def test_an_image_model_of_transformers(vit: Path) -> None:
     import torch
     from transformers import ViTModel

@@ -28,6 +28,8 @@ from vavl.data.manifest import Manifest, Utterance
 from vavl.data.store import FeatureStore
 from vavl.errors import EXIT_OK, InputError, StoreError
 from vavl.features.extract import ExtractionReport, extract
+from vavl.features.ray import actors_that_fit, gpu_share
+from vavl.features.registry import build_extractor
 
 
 def ray_extract(manifest: Manifest, extractor: Any, out: Path | str) -> ExtractionReport:
@@ -103,6 +105,8 @@ from pathlib import Path
 import ray
 from extraction import MANY, LoggingExtractor, make_manifest
 from vavl.features.extract import ExtractionReport, extract
+from vavl.features.ray import actors_that_fit, gpu_share
+from vavl.features.registry import build_extractor
 
 folder = Path(sys.argv[1])
 ray.init(sys.argv[2], log_to_driver=False)
@@ -168,3 +172,45 @@ def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
         ray_extract(manifest, LoggingExtractor(tmp_path / "log"), tmp_path / "store")
     with pytest.raises(InputError, match="engine: expected 'local' or 'ray', got 'spark'"):
         extract(manifest, LoggingExtractor(tmp_path / "log"), tmp_path, engine="spark")
+
+
+MACHINES = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 2.0, "GPU": 2.0}, {"CPU": 64.0}]
+
+
+def test_gpus_are_asked_for_where_the_extractor_is_for_one() -> None:
+    assert gpu_share(MACHINES, "cpu", 0.5) == 0
+    assert gpu_share(MACHINES, "cuda", 0.5) == gpu_share(MACHINES, "auto", 0.5) == 0.5
+    assert gpu_share(MACHINES[2:], "auto", 0.5) == 0
+    for device in ("cuda:1", "mps"):
+        with pytest.raises(InputError, match="device: expected cpu, cuda or auto on Ray"):
+            gpu_share(MACHINES, device, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("threads", "gpus", "room"),
+    [(1, 0.0, 74), (4, 0.0, 18), (1, 0.25, 4 + 2), (1, 0.3, 3 + 2), (1, 1.0, 3), (2, 0.1, 4 + 1)],
+)
+def test_actors_have_room_where_cpus_and_gpus_are(threads: int, gpus: float, room: int) -> None:
+    assert actors_that_fit(MACHINES, threads, gpus) == room
+
+
+def test_without_a_gpu_in_the_cluster_it_says_so() -> None:
+    with pytest.raises(InputError, match="a machine with a GPU and 1 CPUs"):
+        actors_that_fit(MACHINES[2:], 1, 0.5)
+    with pytest.raises(InputError, match="threads: expected at most 64"):
+        actors_that_fit(MACHINES, 65)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_on_a_cluster_without_gpus_auto_is_the_cpu(tmp_path: Path, write_wav, noise) -> None:
+    write_wav(noise(0.3), "a.wav")
+    manifest = Manifest([Utterance("a", "test", "ann", audio_path="a.wav")], root=tmp_path)
+    there = build_extractor("acoustic", "whisper-base", device="auto")
+    assert ray_extract(manifest, there, tmp_path / "ray").failed == {}
+    here = build_extractor("acoustic", "whisper-base")
+    extract(manifest, here, tmp_path / "here", progress=False)
+    stores = [FeatureStore.open(tmp_path / name) for name in ("ray", "here")]
+    np.testing.assert_allclose(*(store.read("a") for store in stores), atol=1e-2)
+    gpu = build_extractor("acoustic", "whisper-base", device="cuda")
+    with pytest.raises(InputError, match="device: expected cpu, or a machine with a GPU"):
+        ray_extract(manifest, gpu, tmp_path / "gpu")

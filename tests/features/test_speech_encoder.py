@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vavl.errors import InputError
+from vavl.errors import InputError, MediaError
+from vavl.features import speech_encoder
+from vavl.features.registry import build_extractor, rebuild_extractor
 from vavl.features.speech_encoder import SpeechEncoder, Wav2Vec2LargeRobust12
 from vavl.types import FeatureSpec
 
@@ -139,6 +141,77 @@ def test_whisper_takes_longer_clips_in_windows(tiny_encoder: TinyEncoder, noise)
     np.testing.assert_allclose(encoder.extract(samples), np.concatenate(expected), atol=1e-6)
     # A rest that is shorter than a frame makes no frame of its own.
     assert encoder.extract(samples[:32_100]).shape == (100, 16)
+
+
+@pytest.mark.parametrize("size", [3 * 16_000 + 1, 85_199, 85_200, 85_201, 16_000 * 5])
+def test_in_windows_what_has_a_local_context_is_that_of_the_whole(
+    tiny_encoder: TinyEncoder, noise, size: int
+) -> None:
+    folder = str(tiny_encoder("Wav2Vec2Model", feat_extract_norm="layer", conv_bias=True))
+    samples = noise(6)[:size]
+    whole = SpeechEncoder(folder, layer=0).extract(samples)
+    windows = SpeechEncoder(folder, layer=0, window_s=1.37).extract(samples)
+    np.testing.assert_allclose(windows, whole, atol=1e-5)
+
+
+def test_a_window_is_all_that_an_encoder_is_given(
+    tiny_encoder: TinyEncoder, noise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = SpeechEncoder(str(tiny_encoder("Wav2Vec2Model")), window_s=2)
+    encoder.load()
+    forward, sizes = encoder._hidden_states._forward, []
+
+    def noted(layers, inputs, precision):
+        sizes.append(inputs.shape[1])
+        return forward(layers, inputs, precision)
+
+    monkeypatch.setattr(encoder._hidden_states, "_forward", noted)
+    samples = noise(20)
+    features = encoder.extract(samples)
+    assert features.shape == (1 + (len(samples) - 400) // 320, 16)
+    assert len(sizes) == 10
+    assert max(sizes) <= 6 * 16_000 + 400  # two seconds, and two on either side
+    # Attention sees its window alone, so these are other features, by another key.
+    whole = SpeechEncoder(str(tiny_encoder("Wav2Vec2Model")))
+    assert not np.allclose(features, whole.extract(samples), atol=1e-4)
+    assert encoder.spec.key != whole.spec.key
+    assert rebuild_extractor(encoder.spec).spec == encoder.spec
+    short = noise(2)
+    np.testing.assert_array_equal(encoder.extract(short), whole.extract(short))
+
+
+def test_what_is_too_long_to_be_attended_to_at_once_is_refused(
+    tiny_encoder: TinyEncoder, noise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speech_encoder, "LONGEST_S", 3.0)
+    folder = str(tiny_encoder("Wav2Vec2Model"))
+    assert len(SpeechEncoder(folder).extract(noise(3))) == 149
+    with pytest.raises(MediaError, match=r"4 s of sound: expected at most 3 s.*--window-s"):
+        SpeechEncoder(folder).extract(noise(4))
+    assert len(SpeechEncoder(folder, window_s=3).extract(noise(4))) == 199
+    for window_s in (0.5, 3.1, float("nan")):
+        with pytest.raises(InputError, match="window_s: expected 1 to 3 seconds"):
+            SpeechEncoder(folder, window_s=window_s)
+    with pytest.raises(InputError, match=r"window_s: expected none for .*windows of 30 s"):
+        SpeechEncoder(str(tiny_encoder("WhisperModel")), window_s=2)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_is_near_single_and_has_a_key_of_its_own(
+    tiny_encoder: TinyEncoder, noise, precision: str
+) -> None:
+    for name in (f"hf:{tiny_encoder('Wav2Vec2Model')}", "whisper-base"):
+        single = build_extractor("acoustic", name, layer=2)
+        half = build_extractor("acoustic", name, layer=2, precision=precision)
+        expected, features = (extractor.extract(noise(0.5)) for extractor in (single, half))
+        assert features.dtype == np.float32
+        error = np.sqrt(np.square(features - expected).mean() / np.square(expected).mean())
+        assert 1e-6 < error < 0.02
+        assert half.spec.parameters["precision"] == precision
+        assert rebuild_extractor(half.spec).spec == half.spec != single.spec
+        assert "precision" not in single.spec.parameters
+        with pytest.raises(InputError, match="precision: expected one of"):
+            build_extractor("acoustic", name, precision="float8")
 
 
 @pytest.mark.parametrize(

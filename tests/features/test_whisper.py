@@ -321,7 +321,7 @@ def test_an_extractor_is_sent_without_its_weights(noise) -> None:
 def test_devices(noise) -> None:
     for name in ("cuda:99", "nonsense"):
         with pytest.raises(InputError, match=f"device: '{name}' cannot be used here"):
-            WhisperBase(device=name)
+            WhisperBase(device=name).load()
     if torch.accelerator.is_available():
         clips = [noise(1), noise(0.4), noise(31)]
         there = WhisperBase(device="auto").extract_many(clips)
@@ -338,9 +338,14 @@ def test_by_the_command_line(write_wav, noise, tmp_path: Path) -> None:
     Manifest(clips, root=tmp_path).save(tmp_path / "manifest.parquet")
     command = ["extract", str(tmp_path / "manifest.parquet"), "--out"]
     options = ["--acoustic", "whisper-base", "--layer", "3", "--layer", "4"]
-    assert cli.run([*command, str(tmp_path / "stores"), *options]) == 0
+    assert cli.run([*command, str(tmp_path / "stores"), *options, "--device", "cpu"]) == 0
     store = FeatureStore.open(tmp_path / "stores" / "acoustic")
     assert store.spec == build_extractor("acoustic", "whisper-base", layer=(3, 4)).spec
     expected = WhisperBase(layer=(3, 4)).extract(noise(1.5, seed=1))
     np.testing.assert_allclose(store.read("1"), expected, rtol=1e-3, atol=1e-3)
+    half = ["--acoustic", "whisper-base", "--layer", "0", "--precision", "bfloat16"]
+    assert cli.run([*command, str(tmp_path / "half"), *half]) == 0
+    spec = FeatureStore.open(tmp_path / "half" / "acoustic").spec
+    assert spec == build_extractor("acoustic", "whisper-base", layer=0, precision="bfloat16").spec
+    assert cli.run([*command, str(tmp_path / "none"), *options, "--device", "cuda:99"]) == 2
     assert len(store.read("0")) == 50

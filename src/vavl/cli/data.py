@@ -75,9 +75,13 @@ def extract(
     speed: float = 1.0,
     silence_db: float | None = None,
     speech_only: bool = False,
+    window_s: float | None = None,
+    precision: Literal["float32", "bfloat16", "float16"] = "float32",
+    device: str = "cpu",
     engine: Literal["local", "ray"] = "local",
     workers: int = 0,
     threads: int | None = None,
+    gpus: float | None = None,
     clips_per_shard: int | None = None,
 ) -> int:
     """Extract features into stores; run again to resume, or to mend a damaged store.
@@ -102,11 +106,18 @@ def extract(
         silence_db: Leave out what is quieter than the loudest moment of a clip by more than this,
             e.g. 30: pauses, and the silence before and after.
         speech_only: Take nothing but the speech of a clip, joined; a clip without any fails.
+        window_s: Take what is longer in windows of so many seconds, with an hf: speech encoder that
+            otherwise attends to whole clips, and refuses those of more than 5 minutes.
+        precision: Of the products of a speech encoder; faster on a GPU and less exact.
+        device: Where the networks run: auto, cpu, cuda, cuda:1, mps. The features are the same, up
+            to rounding.
         engine: local, or ray: on the cluster that RAY_ADDRESS names, or else on this machine
             (needs vavl[ray]).
-        workers: Worker processes; 0 works in this process. With ray the actors; 0 is as many as
+        workers: Worker processes; 0 works in this process. They read sound for a speech encoder
+            on an accelerator, and do everything otherwise. With ray the actors; 0 is as many as
             the cluster has room for.
         threads: CPU threads of this process; with ray of each actor, by default 1.
+        gpus: With ray and a GPU: what each actor gets of one, by default 0.25.
         clips_per_shard: Clips per file; what is lost at most when a process is killed.
     """
     from vavl.data.manifest import Manifest
@@ -123,6 +134,8 @@ def extract(
         "speed": None if speed == 1 else speed,
         "silence_db": silence_db,
         "speech_only": speech_only or None,
+        "window_s": window_s,
+        "precision": None if precision == "float32" else precision,
     }
     # Only what was asked for: an extractor that lacks the parameter then says so.
     sound = {name: value for name, value in asked.items() if value is not None}
@@ -139,7 +152,9 @@ def extract(
         import torch
 
         torch.set_num_threads(threads)
-    limits = {"threads": threads, "clips_per_shard": clips_per_shard}
+    if gpus is not None and engine == "local":
+        raise InputError("--gpus: expected --engine ray with it, got local")
+    limits = {"threads": threads, "gpus": gpus, "clips_per_shard": clips_per_shard}
     given: dict[str, Any] = {name: n for name, n in limits.items() if n is not None}
     table = Manifest.load(manifest)
     if partition is not None:
@@ -149,7 +164,7 @@ def extract(
         if name is None:
             continue
         parameters = sound if modality is Modality.ACOUSTIC else {}
-        extractor = build_extractor(modality, name, **parameters)
+        extractor = build_extractor(modality, name, device=device, **parameters)
         store = posixpath.join(out, modality)
         report = run_extraction(table, extractor, store, engine=engine, workers=workers, **given)
         failed += len(report.failed)

@@ -84,7 +84,7 @@ def predict(
             are made of segments; with --out, they are written as well, into a file for each clip.
         out: Folder for predictions.jsonl, .csv, .parquet and failures.csv, instead of printing.
         workers: With --out: processes that work at once; 0 works in this process.
-        device: auto, cpu, cuda, cuda:1, mps.
+        device: Where all networks run: auto, cpu, cuda, cuda:1, mps. The workers share it.
     """
     from vavl.cli.display import print_predictions
     from vavl.data.speakers import SpeakerProfile

@@ -6,10 +6,11 @@ convolutional networks", arXiv 1604.02878.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 import numpy as np
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from vavl.errors import InputError, all_problems
 from vavl.faces.alignment import Face
 from vavl.media.frames import check_frames
+from vavl.system.device import CPU, inference, usable_device
 
 
 class _ProposalNet(nn.Module):
@@ -100,9 +102,15 @@ def _flattened(x: Tensor) -> Tensor:
     return x.permute(0, 3, 2, 1).flatten(1)
 
 
-@cache
-def pretrained() -> Cascade:
+def pretrained(device: torch.device = CPU) -> Cascade:
     """The networks with the weights of the package, ready for inference; read once."""
+    return _pretrained(device)
+
+
+@cache
+def _pretrained(device: torch.device) -> Cascade:
+    if device != CPU:
+        return copy.deepcopy(pretrained()).to(device)
     weights = resources.files("vavl.faces") / "assets" / "mtcnn.safetensors"
     cascade = Cascade()
     cascade.load_state_dict(load(weights.read_bytes()))
@@ -165,7 +173,11 @@ def non_maximum_suppression(
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Boxes of all frames of a batch: frame (K,) int64, box (K, 4) in pixels, score (K,)."""
+    """Boxes of all frames of a batch: frame (K,) int64, box (K, 4) in pixels, score (K,).
+
+    They are on the CPU wherever the networks run: to choose among a few boxes takes many small
+    steps, each of which an accelerator would have to be waited for.
+    """
 
     frame: Tensor
     box: Tensor
@@ -204,9 +216,12 @@ class MtcnnDetector:
             video samples, a face half hidden by a hand scores 0.94 and more, cartoon lettering up
             to 0.87; with 0.7, as in the original, the lettering passes.
         pyramid_factor: Size of a pyramid level relative to the one before, in (0, 1).
+        device: Where the networks run: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"mps"`` or
+            ``"auto"``. It is sought with the first frames, where these are.
 
     Raises:
-        InputError: An argument is out of its range.
+        InputError: An argument is out of its range; with the first frames, that the device cannot
+            be used.
 
     Example:
         >>> MtcnnDetector().detect(np.zeros((2, 90, 160, 3), np.uint8))
@@ -218,6 +233,7 @@ class MtcnnDetector:
         minimum_face_px: float | None = None,
         thresholds: tuple[float, float, float] = (0.6, 0.7, 0.9),
         pyramid_factor: float = 0.709,
+        device: str = "cpu",
     ) -> None:
         problems = []
         if minimum_face_px is not None and not _CELL <= minimum_face_px < math.inf:
@@ -233,6 +249,7 @@ class MtcnnDetector:
         self.minimum_face_px = minimum_face_px
         self.thresholds = thresholds
         self.pyramid_factor = pyramid_factor
+        self.device = device
 
     def detect(self, frames: NDArray[np.uint8]) -> list[list[Face]]:
         """Finds the faces of each of ``(N, H, W, 3)`` RGB frames, the highest score first."""
@@ -240,27 +257,29 @@ class MtcnnDetector:
         height, width = frames.shape[1:3]
         smallest = self.minimum_face_px or max(_SMALLEST_FACE, min(height, width) / _DEFAULT_SHARE)
         per_pass = max(1, _PIXELS_PER_PASS // (height * width))
+        device = usable_device(self.device)
         found: list[list[Face]] = []
-        with torch.inference_mode():
+        with inference(device):
             for start in range(0, len(frames), per_pass):
-                found += self._detect(frames[start : start + per_pass], smallest)
+                # A copy, since torch takes neither read-only nor flipped arrays.
+                part = torch.from_numpy(np.array(frames[start : start + per_pass], order="C"))
+                found += self._detect(part.to(device), smallest)
         return found
 
-    def _detect(self, frames: NDArray[np.uint8], smallest: float) -> list[list[Face]]:
-        height, width = frames.shape[1:3]
-        # A copy, since torch takes neither read-only nor flipped arrays.
-        pixels = torch.from_numpy(np.array(frames, order="C"))
+    def _detect(self, pixels: Tensor, smallest: float) -> list[list[Face]]:
+        """Faces of each of (N, H, W, 3) frames, on the device where the networks run."""
+        height, width = pixels.shape[1:3]
         pixels = pixels.permute(0, 3, 1, 2).contiguous().float()
         shrink = min(1.0, _OUTPUT_SIDE / smallest)
         if shrink < 1:
             size = max(1, round(height * shrink)), max(1, round(width * shrink))
-            pixels = F.interpolate(pixels, size, mode="area")
+            pixels = _shrunk(pixels, size)
         candidates, landmarks = self._cascade(pixels, smallest * shrink)
         # Each axis by its own factor: the size of the shrunken frames is rounded.
         factor = torch.tensor([width / pixels.shape[3], height / pixels.shape[2]])
         boxes = (candidates.box * factor.repeat(2)).tolist()
         points = (landmarks * factor).numpy()
-        found: list[list[Face]] = [[] for _ in frames]
+        found: list[list[Face]] = [[] for _ in pixels]
         for row in candidates.score.argsort(descending=True, stable=True).tolist():
             face = Face(tuple(boxes[row]), candidates.score[row].item(), points[row].copy())
             found[int(candidates.frame[row])].append(face)
@@ -268,7 +287,7 @@ class MtcnnDetector:
 
     def _cascade(self, frames: Tensor, smallest: float) -> tuple[_Candidates, Tensor]:
         """Faces of (N, 3, H, W) frames in 0..255, and their landmarks (K, 5, 2)."""
-        networks = pretrained()
+        networks = pretrained(frames.device)
         candidates = self._propose(frames, smallest)
 
         candidates = _squared(candidates, frames)
@@ -295,18 +314,20 @@ class MtcnnDetector:
 
     def _propose(self, frames: Tensor, smallest: float) -> _Candidates:
         """Boxes that the proposal network finds at any level of the pyramid."""
-        network, threshold = pretrained().pnet, self.thresholds[0]
+        network, threshold = pretrained(frames.device).pnet, self.thresholds[0]
         none = _Candidates(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), torch.zeros(0))
         found, offsets = [none], [torch.zeros(0, 4)]
-        for level in self._pyramid(frames, smallest):
-            score, offset = network(level)
+        # All levels, before the first is waited for.
+        outputs = [(level.shape, network(level)) for level in self._pyramid(frames, smallest)]
+        for shape, output in outputs:
+            score, offset = (value.cpu() for value in output)
             index = (score >= threshold).nonzero()  # (K, 3): frame, row, column
             frame, row, column = index.unbind(dim=1)
             corner = torch.stack([column, row], dim=1) * _CELL_STRIDE
             # From pixels of the level to pixels of the frame.
-            factor = torch.tensor(
-                [frames.shape[3] / level.shape[3], frames.shape[2] / level.shape[2]]
-            ).repeat(2)
+            factor = torch.tensor([frames.shape[3] / shape[3], frames.shape[2] / shape[2]]).repeat(
+                2
+            )
             box = torch.cat([corner, corner + _CELL], dim=1) * factor
             candidates = _Candidates(frame, box, score[frame, row, column])
             kept = candidates.distinct(0.5)
@@ -329,7 +350,7 @@ class MtcnnDetector:
             size = round(frames.shape[2] * scale), round(frames.shape[3] * scale)
             if min(size) < _CELL:
                 return
-            before, last = last, F.interpolate(before, size, mode="area")
+            before, last = last, _shrunk(before, size)
             yield last
             scale *= self.pyramid_factor
 
@@ -354,6 +375,8 @@ def _squared(candidates: _Candidates, frames: Tensor) -> _Candidates:
 
 def _crops(frames: Tensor, candidates: _Candidates, side: int) -> Tensor:
     """Crops (K, 3, side, side) of boxes of whole pixels; pixels beyond the frame are black."""
+    if frames.device != CPU:
+        return _crops_by_products(frames, candidates, side)
     crops = torch.empty(len(candidates.frame), 3, side, side)
     height, width = frames.shape[2:]
     places = zip(candidates.frame.tolist(), candidates.box.int().tolist(), strict=True)
@@ -366,8 +389,52 @@ def _crops(frames: Tensor, candidates: _Candidates, side: int) -> Tensor:
     return crops
 
 
+def _crops_by_products(frames: Tensor, candidates: _Candidates, side: int) -> Tensor:
+    """The same in few large steps, for an accelerator, which takes as long for a small one."""
+    height, width = frames.shape[2:]
+    crops = frames.new_empty(len(candidates.frame), 3, side, side)
+    for number in set(candidates.frame.tolist()):
+        members = (candidates.frame == number).nonzero()[:, 0]
+        for part in members.split(_CROPS_PER_PASS):
+            x0, y0, x1, y1 = candidates.box[part].long().to(frames.device).unbind(dim=1)
+            rows, columns = _shares(y0, y1, side, height), _shares(x0, x1, side, width)
+            narrow = torch.einsum("ksh,chw->kcsw", rows, frames[number])
+            crops[part.to(frames.device)] = torch.einsum("kcsw,ktw->kcst", narrow, columns)
+    return crops
+
+
+def _shrunk(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Frames (N, 3, H, W) of a smaller size; a pixel is the mean of those it covers."""
+    if frames.device == CPU:
+        return F.interpolate(frames, size, mode="area")
+    # Not every accelerator has that for sizes that do not divide each other.
+    rows, columns = (
+        _shares_of_all(cells, length, frames.device)
+        for cells, length in zip(size, frames.shape[2:], strict=True)
+    )
+    return rows @ frames @ columns.T
+
+
+@lru_cache(maxsize=64)
+def _shares_of_all(cells: int, length: int, device: torch.device) -> Tensor:
+    """What pixels of a line count for in the means over cells of all of it: (cells, length)."""
+    low = torch.zeros(1, dtype=torch.int64, device=device)
+    return _shares(low, low + length, cells, length)[0]
+
+
+def _shares(low: Tensor, high: Tensor, cells: int, length: int) -> Tensor:
+    """What pixels of a line count for in the means over cells of spans (K,): (K, cells, length)."""
+    cell = torch.arange(cells + 1, device=low.device)
+    size = (high - low)[:, None]
+    first = low[:, None] + cell[:-1] * size // cells
+    stop = low[:, None] - (-cell[1:] * size // cells)  # rounded up: cells may share a pixel
+    place = torch.arange(length, device=low.device)
+    inside = (first[..., None] <= place) & (place < stop[..., None])
+    return inside / (stop - first)[..., None]
+
+
 def _in_passes(network: nn.Module, crops: Tensor) -> list[Tensor]:
-    """Output of a network for each crop, in passes that bound the memory."""
+    """Output of a network for each crop, on the CPU, in passes that bound the memory."""
     starts = range(0, max(1, len(crops)), _CROPS_PER_PASS)
     parts = [network(crops[start : start + _CROPS_PER_PASS]) for start in starts]
-    return [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
+    return [torch.cat(outputs).cpu() for outputs in zip(*parts, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,17 @@ from vavl.data.store import StoreWriter, as_half
 from vavl.errors import InputError
 from vavl.features.arrays import ArrayFeatures
 from vavl.features.registry import Extractor
-from vavl.features.waveform import corpus_statistics
-from vavl.media.audio import audio_blocks
-from vavl.system.processes import Failure, run_job, with_progress
+from vavl.features.waveform import WaveformExtractor, corpus_statistics
+from vavl.media.audio import SAMPLING_RATE_HZ, audio_blocks
+from vavl.system.device import CPU, usable_device
+from vavl.system.processes import Failure, one_line, run_job, with_progress
 
 CLIPS_PER_SHARD = 64
 """A killed job loses at most so many."""
+GPUS = 0.25
+"""What an actor on Ray gets of a GPU, by default: four share one."""
+_BATCH_S = 60.0
+"""Seconds of sound that a device is given at once."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,93 @@ class ClipExtraction:
 
     def __call__(self, clip: Utterance) -> NDArray[np.float16]:
         """Features ``(T, D)`` of a clip, as they go into a store."""
+        features = self.extractor.extract_file(*self.place(clip))
+        return self.stored(clip, features)
+
+    def place(self, clip: Utterance) -> tuple[Path, float | None, float | None]:
+        """The file of a clip, and from when until when it lasts."""
         path = self.root / getattr(clip, self.extractor.source_field)
-        features = self.extractor.extract_file(path, clip.start_s, clip.end_s)
+        return path, clip.start_s, clip.end_s
+
+    def stored(self, clip: Utterance, features: NDArray[np.float32]) -> NDArray[np.float16]:
+        """Features as they go into a store."""
         return as_half(clip.utterance_id, features, self.extractor.spec.dim)
+
+    def run(
+        self, clips: Sequence[Utterance], workers: int = 0
+    ) -> Generator[tuple[Utterance, NDArray[np.float16] | Failure], None, None]:
+        """Extracts clips; yields each with its features, or why there are none, in their order.
+
+        Each of the processes does everything, with the device if there is one: of pictures, far
+        more is decoded than a network is given. Sound is small: for an encoder on an accelerator,
+        the processes read it, and this process alone has the device, and computes in batches.
+        """
+        encoder = self.extractor
+        if isinstance(encoder, WaveformExtractor) and usable_device(encoder.device) != CPU:
+            yield from BatchExtraction(self, encoder).run(clips, workers)
+        else:
+            yield from run_job(clips, self, workers)
+
+
+@dataclass(frozen=True)
+class BatchExtraction:
+    """Reads clips of sound in any number of processes, and computes their features in this one."""
+
+    job: ClipExtraction
+    extractor: WaveformExtractor
+
+    def run(
+        self, clips: Sequence[Utterance], workers: int
+    ) -> Generator[tuple[Utterance, NDArray[np.float16] | Failure], None, None]:
+        """As :meth:`ClipExtraction.run`."""
+        if clips:
+            self.job.load()
+        batch: list[tuple[Utterance, NDArray[np.float32] | Failure]] = []
+        samples = 0
+        with closing(run_job(clips, _Reading(self.job, self.extractor), workers)) as readings:
+            for clip, read in readings:
+                size = 0 if isinstance(read, Failure) else len(read)
+                if samples + size > _BATCH_S * SAMPLING_RATE_HZ:
+                    yield from self._computed(batch)
+                    batch, samples = [], 0
+                batch.append((clip, read))
+                samples += size
+        yield from self._computed(batch)
+
+    def _computed(
+        self, batch: list[tuple[Utterance, NDArray[np.float32] | Failure]]
+    ) -> Iterator[tuple[Utterance, NDArray[np.float16] | Failure]]:
+        """Features of clips that were read; one that fails harms no other."""
+        sounds = [read for _, read in batch if not isinstance(read, Failure)]
+        try:
+            together = iter(self.extractor.features_of(sounds))
+        except Exception:  # of which clip is not known, or there are too many for the memory
+            together = None
+        for clip, read in batch:
+            if isinstance(read, Failure):
+                yield clip, read
+                continue
+            outcome: NDArray[np.float16] | Failure
+            try:
+                features = next(together) if together else self.extractor.features_of([read])[0]
+                outcome = self.job.stored(clip, features)
+            except Exception as error:
+                outcome = one_line(error)
+            yield clip, outcome
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Reads the sound of a clip; a job for processes that feed a device."""
+
+    job: ClipExtraction
+    extractor: WaveformExtractor
+
+    def load(self) -> None:
+        """Nothing: the weights stay where the device is."""
+
+    def __call__(self, clip: Utterance) -> NDArray[np.float32]:
+        return self.extractor.read_file(*self.job.place(clip))
 
 
 def extract(
@@ -101,6 +190,7 @@ def extract(
     engine: Literal["local", "ray"] = "local",
     workers: int = 0,
     threads: int = 1,
+    gpus: float = GPUS,
     progress: bool = True,
     clips_per_shard: int = CLIPS_PER_SHARD,
 ) -> ExtractionReport:
@@ -109,6 +199,10 @@ def extract(
     Clips are taken in the order of their ids, so that the shards of two runs are the same. A clip
     that fails is recorded, and the job goes on. The same call resumes a run that was interrupted:
     clips in the store are skipped, failed clips tried again, and damaged shards redone.
+
+    The networks run on the device of the extractor. On an accelerator, an encoder of sound has it
+    in this process alone, which takes clips in batches, and the worker processes read ahead; of
+    pictures, each worker does everything, and they share the device.
 
     Args:
         manifest: Utterance table. Utterances without the extractor's medium are only counted.
@@ -123,14 +217,16 @@ def extract(
             process, with the threads that torch uses; where ``workers`` > 0, a script must keep its
             calls under ``if __name__ == "__main__":``. In Ray, 0 is as many as there is room for.
         threads: CPU threads of each actor in Ray.
+        gpus: What each actor in Ray gets of a GPU, more than 0 and at most 1, where the extractor
+            is for one.
         progress: Whether to show a progress bar on standard error.
         clips_per_shard: Clips per file of the store; each process that writes loses at most so
             many when it is killed.
 
     Raises:
         StoreError: ``out`` holds features of another extractor.
-        InputError: No utterance has the medium, the extractor's weights cannot be loaded, or Ray is
-            not installed.
+        InputError: No utterance has the medium, the extractor's weights cannot be loaded, its
+            device cannot be used here, or Ray is not installed.
         VavlError: A worker process died.
 
     Example:
@@ -152,6 +248,8 @@ def extract(
         raise InputError(f"workers: expected 0 or more, got {workers}")
     if threads < 1:
         raise InputError(f"threads: expected 1 or more, got {threads}")
+    if not 0 < gpus <= 1:
+        raise InputError(f"gpus: expected a share of a GPU, above 0 and at most 1, got {gpus}")
     if engine not in ("local", "ray"):
         raise InputError(f"engine: expected 'local' or 'ray', got {engine!r}")
     medium = extractor.source_field
@@ -173,8 +271,16 @@ def extract(
         if engine == "ray":
             from vavl.features.ray import extract_on_ray
 
-            key = extractor.spec.key
-            outcomes = extract_on_ray(writer, todo, job, key, workers=workers, threads=threads)
+            outcomes = extract_on_ray(
+                writer,
+                todo,
+                job,
+                extractor.spec.key,
+                workers=workers,
+                threads=threads,
+                device=getattr(extractor, "device", "cpu"),
+                gpus=gpus,
+            )
         else:
             outcomes = _local(writer, todo, job, workers)
         with closing(outcomes):
@@ -220,7 +326,7 @@ def _local(
     writer: StoreWriter, clips: list[Utterance], job: ClipExtraction, workers: int
 ) -> Generator[tuple[str, Failure | None], None, None]:
     """Extracts on this machine; this process writes."""
-    with closing(run_job(clips, job, workers)) as outcomes:  # stops at once, whatever happens here
+    with closing(job.run(clips, workers)) as outcomes:  # stops at once, whatever happens here
         for clip, outcome in outcomes:
             if isinstance(outcome, Failure):
                 yield clip.utterance_id, outcome

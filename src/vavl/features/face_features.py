@@ -22,6 +22,7 @@ from vavl.features.compact_face import CROP_SIZE, CompactFaceFeatures, crop_temp
 from vavl.features.mouth import mouth_opening
 from vavl.media.frames import VideoFrame
 from vavl.media.video import video_frames
+from vavl.system.device import usable_device
 from vavl.types import FeatureSpec, Modality
 
 FACE_RATE_HZ = 12.5
@@ -139,7 +140,7 @@ class FaceFeatures:
 
     Args:
         embedder: Turns faces into vectors.
-        detector: Finds faces. Default: MTCNN with the weights of the package.
+        detector: Finds faces. Default: MTCNN with the weights of the package, on the device.
         frame_rate_hz: Steps per second, whatever the frame rate of the video.
         detect_every: Steps from one detection to the next; see
             :class:`vavl.faces.tracking.FaceTracker`.
@@ -147,6 +148,7 @@ class FaceFeatures:
         evidence_only: Whether a face that is too small, too dark or without contrast is no
             evidence: its features are NaN.
         by_looks: Whether cuts are looked for and people known again; see there.
+        device: Where the default detector runs; it does not enter the store's key.
     """
 
     source_field: ClassVar[Literal["video_path"]] = "video_path"
@@ -160,13 +162,15 @@ class FaceFeatures:
         main: MainFaceRule | int = "prominent",
         evidence_only: bool = False,
         by_looks: bool = False,
+        device: str = "cpu",
     ) -> None:
         if not 0 < frame_rate_hz <= 120:
             raise InputError(
                 f"frame_rate_hz: expected more than 0 and at most 120, got {frame_rate_hz}"
             )
         self.embedder = embedder
-        self.detector = MtcnnDetector() if detector is None else detector
+        self.device = device
+        self.detector = MtcnnDetector(device=device) if detector is None else detector
         self.detect_every = detect_every
         self._main: MainFaceRule | int = main
         self._evidence_only = evidence_only
@@ -199,7 +203,12 @@ class FaceFeatures:
         return self.spec.frame_rate_hz
 
     def load(self) -> None:
-        """Reads the weights of the embedder now instead of with the first face."""
+        """Reads the weights of the embedder now instead of with the first face.
+
+        Raises:
+            InputError: They cannot be had, or the device cannot be used here.
+        """
+        usable_device(self.device)
         self.embedder.load()
 
     def extract_file(
@@ -263,11 +272,14 @@ class FaceFeatures:
             tracker,
             evidence_only=self._evidence_only,
             everybody=people == "all",
+            device=self.device,
         )
 
 
 class FaceFeaturesOf:
     """Builds :class:`FaceFeatures` around one kind of network, from the parameters of both by name.
+
+    A network that takes a ``device`` gets that of the detector.
 
     Args:
         network: Makes the embedder from its own parameters.
@@ -284,7 +296,8 @@ class FaceFeaturesOf:
         options = dict(inspect.signature(FaceFeatures).parameters)
         del options["embedder"], options["detector"]
         self._options = tuple(options)
-        own = inspect.signature(network).parameters
+        own = dict(inspect.signature(network).parameters)
+        self._network_has_device = own.pop("device", None) is not None
         self.__signature__ = inspect.Signature(
             [p.replace(kind=p.KEYWORD_ONLY) for p in (*own.values(), *options.values())]
         )
@@ -292,6 +305,8 @@ class FaceFeaturesOf:
     def __call__(self, **parameters: Any) -> FaceFeatures:
         """Builds the extractor."""
         options = {name: parameters.pop(name) for name in self._options if name in parameters}
+        if self._network_has_device and "device" in options:
+            parameters["device"] = options["device"]
         return FaceFeatures(self._network(**parameters), **options)
 
 
@@ -305,11 +320,13 @@ class FaceStream:
         *,
         evidence_only: bool = False,
         everybody: bool = False,
+        device: str = "cpu",
     ) -> None:
         self._embedder = embedder
         self._tracker = tracker
         self._evidence_only = evidence_only
         self._everybody = everybody
+        self._device = device
         self._nothing = np.full(embedder.dim, np.nan, np.float32)
 
     @property
@@ -363,8 +380,9 @@ class FaceStream:
         embeddings = self._embedder.embed_faces(frames, faces)
         openings = np.full(len(faces), np.nan, np.float32)
         if mouths:
-            is_compact = isinstance(self._embedder, CompactFaceFeatures)
-            seen = embeddings if is_compact else CompactFaceFeatures().embed_faces(frames, faces)
+            seen = embeddings
+            if not isinstance(self._embedder, CompactFaceFeatures):
+                seen = CompactFaceFeatures(device=self._device).embed_faces(frames, faces)
             openings = mouth_opening(seen)
         return zip(embeddings, openings.tolist(), strict=True)
 

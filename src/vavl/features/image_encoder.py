@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vavl.errors import InputError
 from vavl.faces.alignment import Face, align
 from vavl.features.weights import Checkpoint, find_checkpoint, find_file, load_pretrained
+from vavl.system.device import inference, usable_device
 from vavl.system.onnx import onnx_extra, open_session, read_graph
 
 DIM = 1408
@@ -50,6 +51,8 @@ class EfficientNetB2Affectnet:
         sha256: What the file's SHA-256 must be, in hexadecimal. Default: no demand on a file that
             is given, and :data:`PUBLISHED_SHA256` for the download.
         margin: Space around the face on each side, as a share of the crop's side.
+        device: Where the network runs: ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"auto"``. Without
+            the CUDA provider of onnxruntime it runs on the CPU, and a warning is logged.
 
     Raises:
         InputError: The file cannot be had or has another interface, or the extra is not installed.
@@ -60,13 +63,18 @@ class EfficientNetB2Affectnet:
     dim = DIM
 
     def __init__(
-        self, source: str | None = None, sha256: str | None = None, margin: float = 0.0
+        self,
+        source: str | None = None,
+        sha256: str | None = None,
+        margin: float = 0.0,
+        device: str = "cpu",
     ) -> None:
         if source is None:
             sha256 = sha256 or PUBLISHED_SHA256
         self._path, self.weights_sha256 = find_file(source or PUBLISHED_URL, sha256)
         self.source = None if source is None else str(self._path)
         self._margin = margin
+        self.device = device
         self._side, self._per_pass, _ = _without_classifier(self._path)
         self._session: Any = None
 
@@ -81,7 +89,9 @@ class EfficientNetB2Affectnet:
             import torch
 
             _, _, content = _without_classifier(self._path)
-            self._session = open_session(content, str(self._path), torch.get_num_threads())
+            self._session = open_session(
+                content, str(self._path), torch.get_num_threads(), usable_device(self.device)
+            )
 
     def embed_faces(
         self, frames: Sequence[NDArray[np.uint8]], faces: Sequence[Face]
@@ -159,6 +169,8 @@ class ImageEncoder:
         revision: Branch, tag or commit on the hub.
         margin: Space around the face on each side, as a share of the crop's side.
         pooling: ``"mean"`` over all positions, or ``"first"``: the class token of a transformer.
+        device: Where the network runs: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"mps"`` or
+            ``"auto"``. It does not enter the store's key.
 
     Raises:
         InputError: The source cannot be had, or is no image model.
@@ -172,6 +184,7 @@ class ImageEncoder:
         revision: str | None = None,
         margin: float = 0.2,
         pooling: Pooling = "mean",
+        device: str = "cpu",
     ) -> None:
         if pooling not in ("mean", "first"):
             raise InputError(f"pooling: expected 'mean' or 'first', got {pooling!r}")
@@ -188,6 +201,7 @@ class ImageEncoder:
             )
         self._margin = margin
         self._pooling = pooling
+        self.device = device
         config = self._checkpoint.config
         widths = config.get("hidden_sizes")
         found = widths[-1] if isinstance(widths, list) and widths else config.get("hidden_size")
@@ -222,7 +236,8 @@ class ImageEncoder:
     def load(self) -> None:
         """Reads the weights now instead of with the first face."""
         if self._model is None:
-            self._model = load_pretrained(self._checkpoint, optional=("pooler.",))
+            model = load_pretrained(self._checkpoint, optional=("pooler.",))
+            self._model = model.to(usable_device(self.device))
 
     def embed_faces(
         self, frames: Sequence[NDArray[np.uint8]], faces: Sequence[Face]
@@ -231,15 +246,16 @@ class ImageEncoder:
         import torch
 
         self.load()
+        device = self._model.device
         crops = align(frames, faces, self._size, self._margin)
         parts = []
         for pixels in normalised_pixels(crops, self._mean, self._std):
-            with torch.inference_mode():
-                hidden = self._model(torch.from_numpy(pixels)).last_hidden_state
+            with inference(device):
+                hidden = self._model(torch.from_numpy(pixels).to(device)).last_hidden_state
             if hidden.ndim == 4:  # of a convolutional model: (n, D, h, w)
                 hidden = hidden.flatten(2).transpose(1, 2)
             pooled = hidden[:, 0] if self._pooling == "first" else hidden.mean(1)
-            parts.append(pooled.numpy())
+            parts.append(pooled.cpu().numpy())
         return np.concatenate(parts)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -8,9 +8,9 @@ one, so that a clip which kills every process costs no other clip. Needs the ext
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ from vavl.errors import InputError, StoreError, VavlError
 from vavl.system.processes import THREAD_SETTINGS, Failure, Job, one_line, run_one
 from vavl.system.ray import machine_resources, ray_cluster
 
-_Job: TypeAlias = Job[Utterance, NDArray[np.float16]]
 _Outcome: TypeAlias = NDArray[np.float16] | Failure
 """Features of a clip, or why there are none."""
 _Failures: TypeAlias = dict[str, Failure | None]
@@ -35,6 +34,13 @@ _MOST_FAILED_STARTS = 3
 _DEADLY = Failure("the process that extracts this clip dies at it every time")
 
 
+class _Job(Job[Utterance, NDArray[np.float16]], Protocol):
+    """Extracts clips one by one, or several as is best on the device."""
+
+    def run(self, clips: Sequence[Utterance]) -> Iterable[tuple[Utterance, _Outcome]]:
+        """Extracts several, in their order."""
+
+
 def extract_on_ray(
     writer: StoreWriter,
     clips: Sequence[Utterance],
@@ -43,6 +49,8 @@ def extract_on_ray(
     *,
     workers: int,
     threads: int,
+    device: str,
+    gpus: float,
 ) -> Generator[tuple[str, Failure | None], None, None]:
     """Extracts clips on a Ray cluster, into the store of a writer.
 
@@ -53,6 +61,8 @@ def extract_on_ray(
         key: Of the features.
         workers: Number of actors; 0 takes as many as the cluster has room for.
         threads: CPU threads of each.
+        device: ``"cpu"``, ``"cuda"``, or ``"auto"`` for GPUs if the cluster has any.
+        gpus: What each gets of a GPU, if it gets any.
 
     Yields:
         Utterance id, and its failure or None; in no particular order.
@@ -70,9 +80,11 @@ def extract_on_ray(
         for start in range(0, len(clips), size)
     ]
     with ray_cluster("util") as ray:
-        room = _room(ray, threads)
+        machines = machine_resources(ray)
+        gpus = gpu_share(machines, device, gpus)
+        room = actors_that_fit(machines, threads, gpus)
         store = _Store(writer.folder, key)
-        actors = _Actors(ray, job, store, threads)
+        actors = _Actors(ray, job, store, threads, gpus)
         try:
             for _ in range(min(workers or room, len(shards))):
                 actors.start()
@@ -83,16 +95,47 @@ def extract_on_ray(
             actors.end()
 
 
-def _room(ray: Any, threads: int) -> int:
-    """How many actors the cluster has room for."""
-    cpus = [int(machine.get("CPU", 0)) for machine in machine_resources(ray)]
-    room = sum(count // threads for count in cpus)
-    if not room:
+def gpu_share(machines: Sequence[Mapping[str, float]], device: str, gpus: float) -> float:
+    """What each actor gets of a GPU: nothing for the CPU, and none where there are none.
+
+    Raises:
+        InputError: A device that Ray cannot give: it numbers the GPUs itself.
+    """
+    if device not in ("cpu", "cuda", "auto"):
+        raise InputError(f"device: expected cpu, cuda or auto on Ray, got {device!r}")
+    if device == "auto" and not any(machine.get("GPU") for machine in machines):
+        return 0.0
+    return 0.0 if device == "cpu" else gpus
+
+
+def actors_that_fit(
+    machines: Sequence[Mapping[str, float]], threads: int, gpus: float = 0.0
+) -> int:
+    """How many actors a cluster has room for, each with CPU threads and a share of a GPU.
+
+    Raises:
+        InputError: Not for one.
+
+    Example:
+        >>> actors_that_fit([{"CPU": 8, "GPU": 1}, {"CPU": 64}], threads=1, gpus=0.25)
+        4
+    """
+    cpus = [int(machine.get("CPU", 0)) for machine in machines]
+    if not any(count >= threads for count in cpus):
         raise InputError(
             f"threads: expected at most {max(cpus, default=0)}, the CPUs of the largest machine, "
             f"got {threads}"
         )
-    return room
+    fitting = [count // threads for count in cpus]
+    if gpus:
+        each = int(1 / gpus + 1e-9)  # an actor gets no parts of two
+        of_gpus = [each * int(machine.get("GPU", 0)) for machine in machines]
+        fitting = [min(pair) for pair in zip(fitting, of_gpus, strict=True)]
+    if not sum(fitting):
+        raise InputError(
+            f"device: expected cpu, or a machine with a GPU and {threads} CPUs in the cluster"
+        )
+    return sum(fitting)
 
 
 class _Store(NamedTuple):
@@ -164,10 +207,11 @@ def _finished(shards: Sequence[_Shard], actors: _Actors, store: _Store) -> Itera
 class _Actors:
     """The actors of a job, each with a call in flight or ready for one."""
 
-    def __init__(self, ray: Any, job: _Job, store: _Store, threads: int) -> None:
+    def __init__(self, ray: Any, job: _Job, store: _Store, threads: int, gpus: float) -> None:
         environment = {"env_vars": dict.fromkeys(THREAD_SETTINGS, str(threads))}
         self._ray = ray
-        self._class = ray.remote(num_cpus=threads, runtime_env=environment)(_Actor)
+        needs = {"num_cpus": threads, "num_gpus": gpus}
+        self._class = ray.remote(**needs, runtime_env=environment)(_Actor)
         self._arguments = (ray.put(job), store)
         self._calls: dict[Any, tuple[Any, _Work | None]] = {}
         self._ready: list[Any] = []
@@ -243,7 +287,7 @@ class _Actor:
         self, name: str, clips: Sequence[Utterance]
     ) -> tuple[int | None, _Failures] | StoreError:
         """Extracts clips and writes them as a shard."""
-        outcomes = {clip.utterance_id: self.extract(clip) for clip in clips}
+        outcomes = {clip.utterance_id: outcome for clip, outcome in self._job.run(clips)}
         try:
             return self._store.write(name, outcomes)
         except Exception as error:  # of the place, not of a clip: others would fare no better

@@ -1,9 +1,10 @@
 """The extractors by name: the one place that maps a name to a class and its parameters.
 
 To add one, write a class whose arguments are its parameters and that has a ``name``, and list it
-below. A speech encoder derives from :class:`vavl.features.waveform.WaveformExtractor`. A network
-that embeds faces has the members of :class:`vavl.features.face_features.FaceEmbedder`. An extractor
-of your own, outside the package, is made known by :func:`register_extractor`.
+below. One with a network also takes the name of a ``device``. A speech encoder derives from
+:class:`vavl.features.waveform.WaveformExtractor`. A network that embeds faces has the members of
+:class:`vavl.features.face_features.FaceEmbedder`. An extractor of your own, outside the package, is
+made known by :func:`register_extractor`.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ def register_extractor(modality: Modality | str, name: str, builder: Builder) ->
     Args:
         modality: ``acoustic`` or ``visual``.
         name: The same as ``spec.extractor``, without a colon; not one of the package.
-        builder: The class, or a function that makes an extractor; its parameters have names. For a
+        builder: The class, or a function that makes an extractor; its parameters have names, and
+            one called ``device`` gets that of :func:`build_extractor`. For a
             network that embeds faces: :class:`vavl.features.face_features.FaceFeaturesOf` it.
 
     Raises:
@@ -117,13 +119,19 @@ def extractor_names(modality: Modality | str) -> tuple[str, ...]:
     )
 
 
-def build_extractor(modality: Modality | str, name: str, **parameters: Any) -> Extractor:
+def build_extractor(
+    modality: Modality | str, name: str, *, device: str = "cpu", **parameters: Any
+) -> Extractor:
     """Builds an extractor.
 
     Args:
         modality: ``acoustic`` or ``visual``.
         name: One of :func:`extractor_names`. ``"NAME:SOURCE"`` says where the weights lie, for
             those that take them from somewhere.
+        device: Where its networks run: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"mps"``, or
+            ``"auto"`` for an accelerator if there is one. It is no part of the features' key: the
+            numbers are the same up to rounding. It is sought when the weights are loaded, in the
+            process and on the machine that compute. One without networks computes on the CPU.
         **parameters: Those of its class. A network that embeds faces also takes those of
             :class:`vavl.features.face_features.FaceFeatures`.
 
@@ -147,13 +155,16 @@ def build_extractor(modality: Modality | str, name: str, **parameters: Any) -> E
         )
     if _needs_source(builders[name]) and "source" not in parameters:
         raise InputError(f"extractor: expected {name}:ID_OR_FOLDER, got no id and no folder")
-    return _build(name, builders[name], parameters)
+    return _build(name, builders[name], parameters, device)
 
 
-def rebuild_extractor(spec: FeatureSpec, *, source: str | None = None) -> Extractor:
+def rebuild_extractor(
+    spec: FeatureSpec, *, source: str | None = None, device: str = "cpu"
+) -> Extractor:
     """Builds the extractor that made the features of a store or a trained model.
 
-    Where its weights no longer lie at ``spec.source``, ``source`` says where they lie.
+    Where its weights no longer lie at ``spec.source``, ``source`` says where they lie. The device
+    is that of :func:`build_extractor`, whatever it was when the features were made.
 
     Raises:
         InputError: The extractor is unknown, its weights cannot be found, or the features would
@@ -175,7 +186,7 @@ def rebuild_extractor(spec: FeatureSpec, *, source: str | None = None) -> Extrac
         "source": source or spec.source,
         **spec.parameters,
     }
-    rebuilt = _build(name, builder, {k: v for k, v in values.items() if k in known})
+    rebuilt = _build(name, builder, {k: v for k, v in values.items() if k in known}, device)
     if rebuilt.spec.key != spec.key:
         raise InputError(
             f"extractor: the features of {name!r} would not be the same\n"
@@ -186,8 +197,10 @@ def rebuild_extractor(spec: FeatureSpec, *, source: str | None = None) -> Extrac
     return rebuilt
 
 
-def _build(name: str, builder: Builder, parameters: dict[str, Any]) -> Extractor:
+def _build(name: str, builder: Builder, parameters: dict[str, Any], device: str) -> Extractor:
     known = _parameters(builder)
+    if "device" in known:
+        parameters = {**parameters, "device": device}
     unknown = [
         f"{parameter}: not a parameter of it{did_you_mean(parameter, known)}"
         for parameter in parameters

@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.errors import InputError
-from vavl.features.waveform import Conditioning, ConditioningOptions, WaveformExtractor, padded
+from vavl.errors import InputError, MediaError
+from vavl.features.waveform import (
+    Conditioning,
+    ConditioningOptions,
+    WaveformExtractor,
+    padded,
+    precision_parameter,
+)
 from vavl.features.weights import (
     Checkpoint,
     find_checkpoint,
@@ -23,6 +29,7 @@ from vavl.features.weights import (
     refuse_missing,
 )
 from vavl.media.audio import SAMPLING_RATE_HZ
+from vavl.system.device import CPU, Precision, inference, usable_device
 from vavl.types import FeatureSpec, Modality
 
 if TYPE_CHECKING:
@@ -49,6 +56,12 @@ _WHISPER_HOP = 160
 _WHISPER_STRIDE = 2 * _WHISPER_HOP
 """Samples per output frame: mel hop times the stride of the second convolution."""
 
+LONGEST_S = 300.0
+"""Longer clips are refused by encoders over the waveform, unless they are taken in windows: a
+second takes about 22 MB with the sizes of wav2vec 2.0, so this takes 7 GB."""
+CONTEXT_S = 2.0
+"""What a window sees on either side of what is kept of it: more than all convolutions together."""
+
 Layers = int | Sequence[int] | None
 """One layer, several, or the output of the whole encoder."""
 
@@ -61,8 +74,8 @@ class SpeechEncoder(WaveformExtractor):
     precision, when first needed; layers above the one asked for are not loaded. Clips shorter than
     one frame are padded to one with zeros.
 
-    The whole clip is attended to at once (30 s at a time for Whisper): memory grows with the square
-    of its length, see ``max_duration_s``.
+    The whole clip is attended to at once (30 s at a time for Whisper): at most :data:`LONGEST_S`,
+    see ``window_s`` for longer ones.
 
     Args:
         source: A folder, or a hub id ``org/name`` or ``org/name@revision``. Cache and offline mode
@@ -74,10 +87,19 @@ class SpeechEncoder(WaveformExtractor):
             input of the first layer. Several, e.g. ``(2, 3, 4)``, are computed in one pass and
             stand beside each other in each frame. Default: the output of the whole encoder, as
             ``last_hidden_state`` in transformers.
+        window_s: Take longer clips in windows: of each, so many seconds are kept, and it sees
+            :data:`CONTEXT_S` more on either side. Memory then grows with the clip by no more than
+            its samples and features. What has a local context, the convolutions (layer 0) of an
+            encoder with layer normalisation, is that of the whole clip up to rounding; attention
+            sees its window alone. It enters the key. Not for Whisper, whose windows are 30 s.
+        device: Where the encoder runs: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"mps"`` or
+            ``"auto"``. It does not enter the key, and is sought when the weights are loaded.
+        precision: Of the products in the encoder; any but ``"float32"`` enters the key.
         **conditioning: The attributes of :class:`vavl.features.waveform.Conditioning`.
 
     Raises:
-        InputError: The source cannot be had, is no supported encoder, or lacks the layer.
+        InputError: The source cannot be had, is no supported encoder, or lacks the layer; or
+            windows that it cannot have.
 
     Example:
         >>> encoder = SpeechEncoder("models/whisper-base", layer=3)     # doctest: +SKIP
@@ -92,12 +114,20 @@ class SpeechEncoder(WaveformExtractor):
         source: str,
         revision: str | None = None,
         layer: Layers = None,
+        window_s: float | None = None,
+        device: str = "cpu",
+        precision: Precision = "float32",
         **conditioning: Unpack[ConditioningOptions],
     ) -> None:
         self.conditioning = Conditioning(**conditioning)
+        self.device = device
+        self._precision = precision
         checkpoint = find_checkpoint(source, revision)
-        self._hidden_states = _hidden_states(checkpoint, layer)
-        self._describe({"layer": list(layer) if isinstance(layer, Sequence) else layer})
+        self._hidden_states = _hidden_states(checkpoint, layer, window_s)
+        layers = list(layer) if isinstance(layer, Sequence) else layer
+        # Only where they are asked for, so that older stores keep their keys.
+        windows = {} if window_s is None else {"window_s": float(window_s)}
+        self._describe({"layer": layers, **windows})
 
     def _describe(self, parameters: dict[str, Any]) -> None:
         states = self._hidden_states
@@ -108,6 +138,7 @@ class SpeechEncoder(WaveformExtractor):
             frame_rate_hz=SAMPLING_RATE_HZ / states.samples_per_frame,
             parameters={
                 **self.conditioning.parameters(),
+                **precision_parameter(self._precision),
                 **parameters,
                 "model_type": states.checkpoint.model_type,
                 "config_sha256": states.checkpoint.config_sha256(),
@@ -118,12 +149,17 @@ class SpeechEncoder(WaveformExtractor):
         )
 
     def load(self) -> None:
-        """Loads the weights now; InputError if they are damaged or do not fit the architecture."""
-        self._hidden_states.load()
+        """Loads the weights now.
+
+        Raises:
+            InputError: They are damaged or do not fit the architecture, or the device cannot be
+                used here.
+        """
+        self._hidden_states.load(self.device)
 
     def _features(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         self.load()
-        return self._hidden_states.run(waveform)
+        return self._hidden_states.run(waveform, self._precision)
 
 
 class Wav2Vec2LargeRobust12(SpeechEncoder):
@@ -144,6 +180,8 @@ class Wav2Vec2LargeRobust12(SpeechEncoder):
         source: A folder or hub id with this architecture. Default: the public checkpoint
             ``audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim`` at a fixed commit.
         revision: Branch, tag or commit on the hub.
+        device: As there.
+        precision: As there.
         **conditioning: The attributes of :class:`vavl.features.waveform.Conditioning`;
             ``max_duration_s`` is 12 by default.
 
@@ -157,8 +195,12 @@ class Wav2Vec2LargeRobust12(SpeechEncoder):
         self,
         source: str | None = None,
         revision: str | None = None,
+        device: str = "cpu",
+        precision: Precision = "float32",
         **conditioning: Unpack[ConditioningOptions],
     ) -> None:
+        self.device = device
+        self._precision = precision
         capped: ConditioningOptions = {"max_duration_s": _PAPER_DURATION_S}
         self.conditioning = Conditioning(**(capped | conditioning))
         if source is None:
@@ -185,11 +227,16 @@ class Wav2Vec2LargeRobust12(SpeechEncoder):
         self._describe({"layers_kept": _PAPER_LAYERS})
 
 
-def _hidden_states(checkpoint: Checkpoint, layer: Layers) -> _HiddenStates:
+def _hidden_states(checkpoint: Checkpoint, layer: Layers, window_s: float | None) -> _HiddenStates:
     if checkpoint.model_type == "whisper":
+        if window_s is not None:
+            raise InputError(
+                f"window_s: expected none for {checkpoint.source}, a Whisper encoder, which has "
+                f"windows of 30 s, got {window_s}"
+            )
         return _WhisperHiddenStates(checkpoint, layer)
     if checkpoint.model_type in _WAVEFORM_ENCODERS:
-        return _WaveformHiddenStates(checkpoint, layer)
+        return _WaveformHiddenStates(checkpoint, layer, window_s=window_s)
     raise InputError(
         f"{checkpoint.source}: expected a speech encoder, one of "
         f"{sorted(_WAVEFORM_ENCODERS | {'whisper'})}, got {checkpoint.model_type!r}"
@@ -224,6 +271,7 @@ class _HiddenStates(ABC):
     ) -> None:
         self.checkpoint = checkpoint
         self._model: Any = None
+        self._device = CPU
         # Files leave out defaults, so the configuration class has to fill them in.
         configuration = self._configuration()
         self._measure(configuration)
@@ -251,13 +299,14 @@ class _HiddenStates(ABC):
         """Features per frame: those of all layers that are taken."""
         return self.width * max(len(self._taken), 1)
 
-    def load(self) -> None:
-        """Loads the weights, in single precision, if they are not there yet."""
+    def load(self, device: str) -> None:
+        """Loads the weights to a device, in single precision, if they are not there yet."""
         if self._model is None:
-            self._model = self._loaded()
+            self._device = usable_device(device)
+            self._model = self._loaded().to(self._device)
 
     @abstractmethod
-    def run(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, waveform: NDArray[np.float32], precision: Precision) -> NDArray[np.float32]:
         """Conditioned samples ``(N,)`` at 16 kHz to ``(T, dim)``, with the weights loaded."""
 
     @abstractmethod
@@ -278,7 +327,9 @@ class _HiddenStates(ABC):
         except Exception as error:
             raise InputError(f"{self.checkpoint.source}: unusable config.json ({error})") from error
 
-    def _forward(self, layers: torch.nn.ModuleList, inputs: torch.Tensor) -> NDArray[np.float32]:
+    def _forward(
+        self, layers: torch.nn.ModuleList, inputs: torch.Tensor, precision: Precision
+    ) -> NDArray[np.float32]:
         """Runs the model on ``(1, ...)`` inputs and catches the layers: ``(T, dim)``."""
         import torch
 
@@ -286,11 +337,12 @@ class _HiddenStates(ABC):
         with ExitStack() as hooks:
             for k in self._taken:
                 hooks.callback(_catch(layers, k, caught).remove)
-            with torch.inference_mode():
-                output = self._model(inputs).last_hidden_state
+            with inference(self._device, precision):
+                output = self._model(inputs.to(self._device)).last_hidden_state
         states = [caught[k] for k in self._taken] or [output]
         # The encoder may hand out a transposed view.
-        features: NDArray[np.float32] = torch.cat(states, dim=-1)[0].contiguous().numpy()
+        joined = torch.cat([state.float() for state in states], dim=-1)[0].contiguous()
+        features: NDArray[np.float32] = joined.cpu().numpy()
         return features
 
     def __getstate__(self) -> dict[str, Any]:
@@ -302,6 +354,21 @@ class _WaveformHiddenStates(_HiddenStates):
     """wav2vec 2.0 and its relatives: convolutions over the waveform, then a transformer."""
 
     layers_field = "num_hidden_layers"
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        layer: Layers,
+        layers_kept: int | None = None,
+        window_s: float | None = None,
+    ) -> None:
+        super().__init__(checkpoint, layer, layers_kept)
+        if window_s is not None and not 1 <= window_s <= LONGEST_S:
+            raise InputError(
+                f"window_s: expected 1 to {LONGEST_S:g} seconds, or none for whole clips, got "
+                f"{window_s}"
+            )
+        self._window_s = window_s
 
     def _measure(self, configuration: Any) -> None:
         self.width = int(configuration.hidden_size)
@@ -319,11 +386,34 @@ class _WaveformHiddenStates(_HiddenStates):
         # Only training reads the mask embedding, and not every checkpoint has it.
         return load_pretrained(self.checkpoint, configuration, optional=("masked_spec_embed",))
 
-    def run(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, waveform: NDArray[np.float32], precision: Precision) -> NDArray[np.float32]:
+        samples = padded(waveform, self._receptive_field)
+        longest_s = self._window_s or LONGEST_S
+        if len(samples) <= longest_s * SAMPLING_RATE_HZ:
+            return self._run_window(samples, precision)
+        if self._window_s is None:
+            raise MediaError(
+                f"{len(samples) / SAMPLING_RATE_HZ:.0f} s of sound: expected at most "
+                f"{LONGEST_S:g} s, which this encoder attends to at once; take it in windows "
+                "(window_s, --window-s), or cut it"
+            )
+        hop = self.samples_per_frame
+        kept, context = (round(s * SAMPLING_RATE_HZ) // hop for s in (self._window_s, CONTEXT_S))
+        frames = (len(samples) - self._receptive_field) // hop + 1
+        parts = []
+        for first in range(0, frames, kept):
+            begin, end = max(0, first - context), min(frames, first + kept + context)
+            window = samples[begin * hop : (end - 1) * hop + self._receptive_field]
+            parts.append(self._run_window(window, precision)[first - begin :][:kept])
+        return np.concatenate(parts)
+
+    def _run_window(
+        self, samples: NDArray[np.float32], precision: Precision
+    ) -> NDArray[np.float32]:
         import torch
 
-        samples = torch.from_numpy(padded(waveform, self._receptive_field))[None]  # (1, N)
-        return self._forward(self._model.encoder.layers, samples)
+        inputs = torch.from_numpy(samples)[None]  # (1, N)
+        return self._forward(self._model.encoder.layers, inputs, precision)
 
 
 class _WhisperHiddenStates(_HiddenStates):
@@ -357,16 +447,18 @@ class _WhisperHiddenStates(_HiddenStates):
         encoder.register_buffer("all_positions", encoder.embed_positions.weight.detach().clone())
         return for_inference(encoder)
 
-    def run(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, waveform: NDArray[np.float32], precision: Precision) -> NDArray[np.float32]:
         samples = padded(waveform, _WHISPER_STRIDE)
         return np.concatenate(
             [
-                self._run_window(samples[start : start + self._window])
+                self._run_window(samples[start : start + self._window], precision)
                 for start in range(0, len(samples) - _WHISPER_STRIDE + 1, self._window)
             ]
         )
 
-    def _run_window(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _run_window(
+        self, samples: NDArray[np.float32], precision: Precision
+    ) -> NDArray[np.float32]:
         from torch.nn import Embedding
 
         if self._mel is None:
@@ -383,7 +475,7 @@ class _WhisperHiddenStates(_HiddenStates):
         positions = model.all_positions[:frames]
         model.embed_positions = Embedding(len(positions), self.width, _weight=positions)
         model.config.max_source_positions = frames  # the encoder refuses other lengths
-        return self._forward(model.layers, mel[..., : 2 * frames])
+        return self._forward(model.layers, mel[..., : 2 * frames], precision)
 
     def _load_mel(self) -> Any:
         from transformers import WhisperFeatureExtractor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
 from typing import Any, ClassVar, Literal, NamedTuple, TypedDict, get_args
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from vavl.errors import InputError, MediaError, all_problems
 from vavl.media.audio import SAMPLING_RATE_HZ, SILENCE_DBFS, level_dbfs, read_audio, resample
 from vavl.media.speech import DETECTOR, only_speech
+from vavl.system.device import Precision
 from vavl.types import FeatureSpec
 
 NormalizationName = Literal["utterance", "none", "corpus"]
@@ -219,12 +220,17 @@ class WaveformExtractor(ABC):
 
     A subclass has a ``name``, which enters the key of the store. It sets ``spec`` and the
     ``conditioning`` of the waveform when it is made, and computes the features in ``_features``.
+    One with a network has a ``device``, by name, which is sought in the process that computes.
+
+    Attributes:
+        device: Where the features are computed.
     """
 
     name: ClassVar[str]
     source_field: ClassVar[Literal["audio_path"]] = "audio_path"
     spec: FeatureSpec
     conditioning: Conditioning
+    device: str = "cpu"
 
     def extract_file(
         self,
@@ -238,11 +244,33 @@ class WaveformExtractor(ABC):
 
         Arguments are those of :func:`vavl.media.audio.read_audio`.
         """
+        return self.features_of([self.read_file(path, start_s, end_s, track=track)])[0]
+
+    def read_file(
+        self,
+        path: str | PathLike[str],
+        start_s: float | None = None,
+        end_s: float | None = None,
+        *,
+        track: int | None = None,
+    ) -> NDArray[np.float32]:
+        """What the features of a file are computed from: ``(N,)`` conditioned samples at 16 kHz.
+
+        It uses neither weights nor the device, so that other processes can read ahead.
+        """
         cap_s = self.conditioning.max_duration_s
         if cap_s is not None:
             capped_s = (start_s or 0.0) + cap_s
             end_s = capped_s if end_s is None else min(end_s, capped_s)
-        return self.extract(read_audio(path, start_s=start_s, end_s=end_s, track=track))
+        return self._conditioned(read_audio(path, start_s=start_s, end_s=end_s, track=track))
+
+    def features_of(self, read: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Features ``(T, D)`` of each of the files that :meth:`read_file` has read.
+
+        They are those of each file by itself, up to rounding.
+        """
+        features = self._features_of_many(read)
+        return [self._checked(*pair) for pair in zip(features, read, strict=True)]
 
     def extract(
         self,
@@ -270,7 +298,10 @@ class WaveformExtractor(ABC):
         return self._checked(self._features(conditioned), conditioned)
 
     def _conditioned(
-        self, waveform: ArrayLike, sampling_rate_hz: int, is_speech: bool = False
+        self,
+        waveform: ArrayLike,
+        sampling_rate_hz: int = SAMPLING_RATE_HZ,
+        is_speech: bool = False,
     ) -> NDArray[np.float32]:
         """Checks a waveform and prepares it: ``(N,)`` samples at 16 kHz for :meth:`_features`."""
         samples = np.asarray(waveform)
@@ -306,6 +337,24 @@ class WaveformExtractor(ABC):
     @abstractmethod
     def _features(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """``(N,)`` conditioned samples at 16 kHz to ``(T, D)``; pads clips that are too short."""
+
+    def _features_of_many(
+        self, waveforms: Sequence[NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
+        """The same of several clips, for an encoder that takes them in one pass."""
+        return [self._features(waveform) for waveform in waveforms]
+
+
+def precision_parameter(precision: Precision) -> dict[str, Any]:
+    """For :attr:`vavl.types.FeatureSpec.parameters`: the precision that an encoder computes in.
+
+    Raises:
+        InputError: There is no such precision.
+    """
+    if precision not in get_args(Precision):
+        raise InputError(f"precision: expected one of {get_args(Precision)}, got {precision!r}")
+    # Only where it is asked for, so that older stores keep their keys.
+    return {} if precision == "float32" else {"precision": precision}
 
 
 def padded(waveform: NDArray[np.float32], least: int) -> NDArray[np.float32]:

@@ -26,9 +26,15 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from vavl.errors import InputError
-from vavl.features.waveform import Conditioning, ConditioningOptions, WaveformExtractor, padded
+from vavl.features.waveform import (
+    Conditioning,
+    ConditioningOptions,
+    WaveformExtractor,
+    padded,
+    precision_parameter,
+)
 from vavl.media.audio import SAMPLING_RATE_HZ
-from vavl.system.device import usable_device
+from vavl.system.device import Precision, inference, usable_device
 from vavl.types import FeatureSpec, Modality
 
 LAYERS = 4
@@ -170,12 +176,12 @@ def log_mel(waveform: Tensor, bands: int = BANDS) -> Tensor:
     frames = around.unfold(0, _FRAME, HOP)[: len(waveform) // HOP]  # (T, 400)
     spectra = torch.fft.rfft(frames * torch.hann_window(_FRAME, device=waveform.device))
     power = spectra.real.square() + spectra.imag.square()  # (T, 201)
-    energies = (power @ _mel_filters(bands).to(waveform.device)).clamp(min=1e-10).log10()
+    energies = (power @ _mel_filters(bands, waveform.device)).clamp(min=1e-10).log10()
     return (energies.maximum(energies.max() - _DYNAMIC_RANGE) + 4) / 4
 
 
 @cache
-def _mel_filters(bands: int) -> Tensor:
+def _mel_filters(bands: int, device: torch.device) -> Tensor:
     """``(201, bands)`` triangles of equal area, at equal distances on Slaney's mel scale."""
     # The scale is linear up to 1000 Hz, which is 15 mel, and logarithmic above.
     log_step = math.log(6.4) / 27
@@ -186,7 +192,7 @@ def _mel_filters(bands: int) -> Tensor:
     rising = (bins_hz - left) / (center - left)
     falling = (right - bins_hz) / (right - center)
     triangles = np.clip(np.minimum(rising, falling), 0, None) * 2 / (right - left)
-    return torch.from_numpy(triangles.astype(np.float32))
+    return torch.from_numpy(triangles.astype(np.float32)).to(device)
 
 
 def load_encoder(weights: Mapping[str, Tensor], heads: int = _HEADS) -> WhisperEncoder:
@@ -273,11 +279,14 @@ class WhisperBase(WaveformExtractor):
         layer: k >= 1 is the output of block number k, of 4; 0 is the input of the first block.
             Several stand beside each other in each step, in the order given.
         device: Where the encoder runs: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"mps"``, or
-            ``"auto"`` for an accelerator if there is one. It does not enter the store's key.
+            ``"auto"`` for an accelerator if there is one. It does not enter the store's key, and is
+            sought by :meth:`load`, in the process that computes.
+        precision: Of the products in the encoder; see ``docs/results/whisper-base.md`` for what
+            ``"bfloat16"`` costs. Any but ``"float32"`` enters the key.
         **conditioning: The attributes of :class:`vavl.features.waveform.Conditioning`.
 
     Raises:
-        InputError: There is no such layer, or the device cannot be used here.
+        InputError: There is no such layer or precision.
 
     Example:
         >>> encoder = WhisperBase(layer=3)
@@ -291,11 +300,13 @@ class WhisperBase(WaveformExtractor):
         self,
         layer: int | Sequence[int] = DEFAULT_LAYERS,
         device: str = "cpu",
+        precision: Precision = "float32",
         **conditioning: Unpack[ConditioningOptions],
     ) -> None:
         self.conditioning = Conditioning(**conditioning)
         self._layers = _checked_layers(layer)
-        self._device = usable_device(device)
+        self.device = device
+        self._precision = precision
         self.spec = FeatureSpec(
             modality=Modality.ACOUSTIC,
             extractor=self.name,
@@ -303,6 +314,7 @@ class WhisperBase(WaveformExtractor):
             frame_rate_hz=SAMPLING_RATE_HZ / STEP,
             parameters={
                 **self.conditioning.parameters(),
+                **precision_parameter(precision),
                 "layer": list(self._layers),
                 "sampling_rate_hz": SAMPLING_RATE_HZ,
             },
@@ -310,8 +322,12 @@ class WhisperBase(WaveformExtractor):
         )
 
     def load(self) -> None:
-        """Reads the weights now instead of with the first clip."""
-        _encoder(self._device)
+        """Reads the weights now instead of with the first clip.
+
+        Raises:
+            InputError: The device cannot be used here.
+        """
+        _encoder(usable_device(self.device))
 
     def extract_many(
         self, waveforms: Iterable[ArrayLike], sampling_rate_hz: int = SAMPLING_RATE_HZ
@@ -333,31 +349,33 @@ class WhisperBase(WaveformExtractor):
             >>> [clip.shape for clip in encoder.extract_many([np.zeros(640), np.zeros(16000)])]
             [(2, 1024), (50, 1024)]
         """
-        conditioned = [self._conditioned(waveform, sampling_rate_hz) for waveform in waveforms]
-        encoded = self._encoded(conditioned)
-        return [self._checked(*pair) for pair in zip(encoded, conditioned, strict=True)]
+        return self.features_of([self._conditioned(w, sampling_rate_hz) for w in waveforms])
 
     def _features(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self._encoded([waveform])[0]
+        return self._features_of_many([waveform])[0]
 
-    def _encoded(self, waveforms: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    def _features_of_many(
+        self, waveforms: Sequence[NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
         clips = [_pieces(waveform) for waveform in waveforms]
         encoded = self._passes([piece for clip in clips for piece in clip])
         return [np.concatenate([next(encoded) for _ in clip]) for clip in clips]
 
     def _passes(self, pieces: list[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Runs the encoder on as many pieces at a time as memory is meant for."""
-        encoder = _encoder(self._device)
+        device = usable_device(self.device)
+        encoder = _encoder(device)
         while pieces:
             ends = np.cumsum([len(piece) // STEP for piece in pieces])
             count = max(1, int(np.searchsorted(ends, _STEPS_AT_ONCE, side="right")))
-            with torch.inference_mode():
+            with inference(device):
                 mels = [
-                    log_mel(torch.from_numpy(np.array(piece)).to(self._device))
+                    log_mel(torch.from_numpy(np.array(piece)).to(device))
                     for piece in pieces[:count]
                 ]
-                states = [state.cpu().numpy() for state in encoder(mels, self._layers)]
-            yield from states
+                with inference(device, self._precision):  # energies need all their digits
+                    states = encoder(mels, self._layers)
+            yield from (state.float().cpu().numpy() for state in states)
             pieces = pieces[count:]
 
 

@@ -48,7 +48,8 @@ def load(
         source: A run or one fold of it, as ``vavl train`` writes them; a model folder; a folder
             that ``vavl export`` wrote, which onnxruntime runs; or a hub id ``"owner/name"``.
             Default: ``"compact"``, the model that comes with the package.
-        device: ``"cpu"``, ``"cuda"`` or any other torch device; exported models run on the CPU.
+        device: Where the model and the networks of its features run: ``"cpu"``, ``"cuda"``,
+            ``"cuda:N"``, ``"mps"`` or ``"auto"``; with an exported model, all on the CPU.
         revision: Branch, tag or commit on the hub.
         local_files_only: Never ask the network.
         unsure_below: In [0, 1): with a confidence below it, the label is ``"unsure"``. Default:

@@ -199,7 +199,7 @@ def predict_many(
         captions_as: Also writes the segments of each clip into a file of this format, in a folder
             of its name. Needs ``segments``.
         workers: Processes, each with one thread; 0 works in this process.
-        device: Where the model runs.
+        device: Where the model and the networks of its features run. The processes share it.
         speaker: Profile of the one person in all clips, if there is one.
         same_speaker: Whether all clips are of one person, of whom there is no profile: it is made
             of these clips, without labels.

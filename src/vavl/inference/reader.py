@@ -72,10 +72,12 @@ class Reader:
     Args:
         specs: How the features of each modality were made that the model was trained on. A modality
             that is missing, or whose features were precomputed, can only be given as features.
+        device: Where the networks of the extractors run.
     """
 
-    def __init__(self, specs: Mapping[Modality, FeatureSpec]) -> None:
+    def __init__(self, specs: Mapping[Modality, FeatureSpec], *, device: str = "cpu") -> None:
         self.specs = dict(specs)
+        self.device = device
 
     @property
     def accepts_audio(self) -> bool:
@@ -140,7 +142,7 @@ class Reader:
     def acoustic_extractor(self) -> WaveformExtractor:
         """Makes features of sound; InputError where no sound is accepted."""
         self.require(Modality.ACOUSTIC)
-        extractor = rebuild_extractor(self.specs[Modality.ACOUSTIC])
+        extractor = rebuild_extractor(self.specs[Modality.ACOUSTIC], device=self.device)
         assert isinstance(extractor, WaveformExtractor)
         return extractor
 
@@ -148,7 +150,7 @@ class Reader:
     def visual_extractor(self) -> FaceFeatures:
         """Makes features of the face in pictures; InputError where no pictures are accepted."""
         self.require(Modality.VISUAL)
-        extractor = rebuild_extractor(self.specs[Modality.VISUAL])
+        extractor = rebuild_extractor(self.specs[Modality.VISUAL], device=self.device)
         assert isinstance(extractor, FaceFeatures)
         return extractor
 

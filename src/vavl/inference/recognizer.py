@@ -81,8 +81,8 @@ class Recognizer:
             what they say; 1 where it is not given.
         unsure_below: In [0, 1): with a confidence below it, the label is ``"unsure"``
             (:data:`vavl.UNSURE`), while the probabilities stay; with 0, it never is.
-        device: Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``;
-            an exported one runs on the CPU.
+        device: Where the model and the networks of its features run: ``"auto"``, ``"cpu"``,
+            ``"cuda"``, ``"cuda:N"`` or ``"mps"``; with an exported model, all on the CPU.
 
     Attributes:
         reader: Opens clips, and makes features of them.
@@ -111,7 +111,7 @@ class Recognizer:
         else:
             raise InputError(f"device: expected cpu for an exported model, got {device!r}")
         self.model = model
-        self.reader = Reader(features or {})
+        self.reader = Reader(features or {}, device=str(self.device))
         self.calibration = Calibration(temperatures or {}, unsure_below)
         if unsure_below and UNSURE in self.categories:
             raise InputError(

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vavl.errors import StoreError
 from vavl.system.extras import extra_module
+
+if TYPE_CHECKING:
+    import torch
+
+_log = logging.getLogger(__name__)
 
 
 def onnx_extra(module: str) -> Any:
@@ -39,8 +45,12 @@ def read_graph(content: bytes, name: str) -> Any:
     return model
 
 
-def open_session(content: bytes, name: str, threads: int) -> Any:
-    """Opens an ``onnxruntime.InferenceSession`` on the CPU, with so many threads an operation.
+def open_session(
+    content: bytes, name: str, threads: int, device: torch.device | None = None
+) -> Any:
+    """Opens an ``onnxruntime.InferenceSession``, with so many threads an operation.
+
+    It runs on the CPU; for a GPU of NVIDIA on that, if this onnxruntime has a provider for it.
 
     Raises:
         InputError: The extra is not installed.
@@ -54,10 +64,25 @@ def open_session(content: bytes, name: str, threads: int) -> Any:
     options.log_severity_level = 3  # errors; its warnings are about its own optimisation
     # Between two calls the cores belong to decoding and to torch, not to threads that wait busily.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if device is not None and device.type == "cuda" and _CUDA in runtime.get_available_providers():
+        # In full single precision, as on the CPU.
+        providers.insert(0, (_CUDA, {"device_id": device.index or 0, "use_tf32": 0}))
     try:
-        return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # its errors have no base of their own
         raise StoreError(f"{name}: onnxruntime cannot run it ({error})") from error
+    if device is not None and device.type != "cpu" and _CUDA not in session.get_providers():
+        _log.warning(
+            "%s: runs on the CPU, since this onnxruntime has no provider for %s; for a GPU of "
+            "NVIDIA, pip install onnxruntime-gpu in its place",
+            name,
+            device,
+        )
+    return session
+
+
+_CUDA = "CUDAExecutionProvider"
 
 
 def _tensors(model: Any) -> Iterator[Any]:
