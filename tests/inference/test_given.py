@@ -111,10 +111,10 @@ def test_a_photo_of_a_face_is_read_as_given(recognizer: vavl.Recognizer, tmp_pat
     av.VideoFrame.from_ndarray(dark, format="rgb24").save(str(tmp_path / "face.png"))
     with pytest.raises(MediaError, match="no face was found"):
         recognizer.predict(tmp_path / "face.png")
-    seen = []
-    found = recognizer.predict(tmp_path / "face.png", face="given", on_step=seen.append)
+    found = recognizer.predict(tmp_path / "face.png", face="given")
     assert (found.modality, found.face_share) == (Modality.VISUAL, 1)
-    assert [step.face.box for step in seen] == [(0, 0, 48, 64)]
+    [person] = found.people
+    assert [place.box for place in person.track] == [(0, 0, 1, 1)]
 
 
 @pytest.mark.shared

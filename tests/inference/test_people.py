@@ -135,7 +135,7 @@ def test_main_alone_follows_the_most_prominent_one(watcher) -> None:
     assert main.probabilities == pytest.approx(everybody.people[1].probabilities, abs=1e-6)
     assert alone.probabilities == pytest.approx(everybody.probabilities, abs=1e-6)
     assert "several people: person 2 is taken, the most prominent one" in everybody.warnings
-    with pytest.raises(InputError, match="people: expected one of .'all', 'main'., got 'two'"):
+    with pytest.raises(InputError, match=r"people: expected one of \('all', 'main'\), got 'two'"):
         predicted(watcher, frames, people="two")
 
 
