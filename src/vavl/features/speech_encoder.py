@@ -121,6 +121,17 @@ class SpeechEncoder(WaveformExtractor):
         """Loads the weights now; InputError if they are damaged or do not fit the architecture."""
         self._hidden_states.load()
 
+    def network(self) -> tuple[torch.nn.Module, tuple[int, ...]]:
+        """A network with weights that nobody else has, and the layers that are taken of it.
+
+        It is the encoder of transformers; of Whisper :class:`vavl.features.whisper.WhisperEncoder`.
+        Without layers, the output of the whole encoder is meant.
+
+        Raises:
+            InputError: The weights are damaged or do not fit the architecture.
+        """
+        return self._hidden_states.network()
+
     def _features(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         self.load()
         return self._hidden_states.run(waveform)
@@ -256,6 +267,10 @@ class _HiddenStates(ABC):
         if self._model is None:
             self._model = self._loaded()
 
+    def network(self) -> tuple[torch.nn.Module, tuple[int, ...]]:
+        """See :meth:`SpeechEncoder.network`."""
+        return self._loaded(), self._taken
+
     @abstractmethod
     def run(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """Conditioned samples ``(N,)`` at 16 kHz to ``(T, dim)``, with the weights loaded."""
@@ -282,15 +297,10 @@ class _HiddenStates(ABC):
         """Runs the model on ``(1, ...)`` inputs and catches the layers: ``(T, dim)``."""
         import torch
 
-        caught: dict[int, torch.Tensor] = {}
-        with ExitStack() as hooks:
-            for k in self._taken:
-                hooks.callback(_catch(layers, k, caught).remove)
-            with torch.inference_mode():
-                output = self._model(inputs).last_hidden_state
-        states = [caught[k] for k in self._taken] or [output]
+        with torch.inference_mode():
+            states = hidden_states(self._model, layers, self._taken, inputs)
         # The encoder may hand out a transposed view.
-        features: NDArray[np.float32] = torch.cat(states, dim=-1)[0].contiguous().numpy()
+        features: NDArray[np.float32] = states[0].contiguous().numpy()
         return features
 
     def __getstate__(self) -> dict[str, Any]:
@@ -357,6 +367,19 @@ class _WhisperHiddenStates(_HiddenStates):
         encoder.register_buffer("all_positions", encoder.embed_positions.weight.detach().clone())
         return for_inference(encoder)
 
+    def network(self) -> tuple[torch.nn.Module, tuple[int, ...]]:
+        from vavl.features.whisper import load_encoder
+
+        if not self._taken:
+            raise InputError(
+                f"layer: expected one or several of {self.checkpoint.source}, a Whisper encoder, "
+                "got none"
+            )
+        heads = int(self._configuration().encoder_attention_heads)
+        with loading(self.checkpoint):
+            weights = _whisper_encoder_weights(self.checkpoint, self._layers_needed)
+            return load_encoder(weights, heads), self._taken
+
     def run(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         samples = padded(waveform, _WHISPER_STRIDE)
         return np.concatenate(
@@ -396,6 +419,31 @@ class _WhisperHiddenStates(_HiddenStates):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_mel": None}
+
+
+def hidden_states(
+    model: Any, layers: Any, taken: Sequence[int], inputs: torch.Tensor
+) -> torch.Tensor:
+    """What layers of a model of transformers make of inputs.
+
+    Args:
+        model: The model.
+        layers: Its transformer layers.
+        taken: k >= 1 is the output of layer number k, 0 the input of the first; none is the output
+            of the model.
+        inputs: ``(B, ...)``, as the model takes them.
+
+    Returns:
+        ``(B, T, width * layers)``, the layers beside each other.
+    """
+    import torch
+
+    caught: dict[int, torch.Tensor] = {}
+    with ExitStack() as hooks:
+        for k in taken:
+            hooks.callback(_catch(layers, k, caught).remove)
+        output = model(inputs).last_hidden_state
+    return torch.cat([caught[k] for k in taken] or [output], dim=-1)
 
 
 def _catch(layers: Any, k: int, caught: dict[int, torch.Tensor]) -> Any:
