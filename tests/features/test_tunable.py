@@ -192,6 +192,20 @@ def test_it_drops_nothing_in_training(tiny_encoder: TinyEncoder, noise) -> None:
     assert torch.equal(encoder(frames, mask)[0], encoder(frames, mask)[0])
 
 
+def test_mixed_precision_spares_the_energies(tiny_encoder: TinyEncoder, noise) -> None:
+    """Log-mel energies in 8 bits of mantissa would be another sound."""
+    encoder = TunableEncoder(configuration(tiny_encoder("WhisperModel"), layer=(0, 2)))
+    frames, mask = batch(noise, 20, 10)
+    exact = encoder(frames, mask)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = encoder(frames, mask)[0]
+    difference = (rounded.float() - exact).square().mean().sqrt() / exact.std()
+    assert 0 < difference < 0.02
+    rounded.float().square().sum().backward()
+    gradients = [p.grad for p in encoder.parameters() if p.requires_grad]
+    assert all(g is not None and g.dtype == torch.float32 and g.isfinite().all() for g in gradients)
+
+
 @pytest.mark.parametrize("tune", ["lora", "last:1"])
 def test_what_is_kept_is_what_was_tuned(tiny_encoder: TinyEncoder, noise, tune: str) -> None:
     config = configuration(tiny_encoder("Wav2Vec2Model"), layer=2, tune=tune)

@@ -135,7 +135,14 @@ def test_a_run_loads_predicts_and_is_evaluated(
 
     trainings = []
     monkeypatch.setattr(way, "finish", lambda t, own=way.finish: (own(t), trainings.append(t)))
-    config = experiment(tiny_corpus, tmp_path, waveforms, whisper, data__visual=None)
+    config = experiment(
+        tiny_corpus,
+        tmp_path,
+        waveforms,
+        whisper,
+        data__visual=None,
+        training__precision="bf16-mixed",
+    )
     [fold] = train_experiment(config, only=["fold-0"])
     recognizer = vavl.load(fold.path)
     assert recognizer.features[Modality.ACOUSTIC].extractor == "waveform"
@@ -200,7 +207,7 @@ def test_the_model_begins_as_on_frozen_features(
     torch.testing.assert_close(outputs[0], outputs[1], rtol=0, atol=0.01)
 
     settings = config.training
-    groups = make_optimizer(models[0], settings, 1e-2).param_groups
+    groups = make_optimizer(models[0], settings).param_groups
     [plain] = make_optimizer(models[1], settings).param_groups
     assert len(groups[0]["params"]) == len(plain["params"])
     assert groups[1]["relative_rate"] == 1e-2 / settings.learning_rate

@@ -84,6 +84,7 @@ class TunableEncoder(nn.Module):
     Attributes:
         config: The same, with the address of the weights as it was resolved.
         dim: Features per step.
+        learning_rate: Step size for what is tuned.
         weights_sha256: Hash of the weights that the tuning began with.
 
     Raises:
@@ -105,13 +106,14 @@ class TunableEncoder(nn.Module):
         source = f"hf:{spec.source}" if spec.source else config.extractor
         self.config = config.model_copy(update={"extractor": source})
         self.dim = spec.dim
+        self.learning_rate = config.encoder_learning_rate
         assert spec.weights_sha256 is not None  # both kinds have weights
         self.weights_sha256 = spec.weights_sha256
         self.requires_grad_(False)
         _tune(self._blocks(), config)
         self.eval()
-        self.register_state_dict_post_hook(_leave_out_frozen)
-        self.register_load_state_dict_pre_hook(_fill_in_frozen)
+        self.register_state_dict_post_hook(_leave_out_frozen)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_fill_in_frozen)  # type: ignore[no-untyped-call]
 
     def description(self) -> dict[str, Any]:
         """What :func:`rebuild_encoder` makes the same encoder of, before its tuning."""
@@ -151,7 +153,7 @@ class TunableEncoder(nn.Module):
 
     def _of_whisper(self, network: WhisperEncoder, clips: Sequence[Tensor]) -> list[Tensor]:
         longest, bands = len(network.positions) * STEP, network.conv1.in_features // 3
-        pieces = [clip.split(longest) for clip in clips]
+        pieces = [torch.split(clip, longest) for clip in clips]
         with torch.autocast(clips[0].device.type, enabled=False):  # energies need all their digits
             mels = [log_mel(piece, bands) for clip in pieces for piece in clip]
         states = iter(network(mels, self._layers))

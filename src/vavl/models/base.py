@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, cast
@@ -61,16 +61,21 @@ class Encoder(Protocol):
     Attributes:
         input_dim: Numbers per step that it takes.
         dim: Features per step that it gives.
+        learning_rate: Step size for what is tuned of it.
     """
 
     input_dim: int
     dim: int
+    learning_rate: float
 
     def __call__(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Maps ``(B, T, input_dim)`` to ``(B, T', dim)``, and the mask likewise.
 
         At least one step of each clip is valid, before and after.
         """
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Of the module; those that are tuned require gradients."""
 
     def description(self) -> dict[str, Any]:
         """JSON-compatible values by which it can be made again, but for what was tuned."""

@@ -126,10 +126,7 @@ def prepare(
     if settings.compile:
         compile_layers(model)
     objective = Objective(model, settings, class_weights(train) if settings.class_weights else None)
-    tuning = config.acoustic_encoder
-    optimizer = make_optimizer(
-        model, settings, None if tuning is None else tuning.encoder_learning_rate
-    )
+    optimizer = make_optimizer(model, settings)
     objective, optimizer = fabric.setup(objective, optimizer)
     sampler = BucketSampler(
         train.lengths.max(0).tolist(),

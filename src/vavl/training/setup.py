@@ -199,13 +199,11 @@ RELATIVE_RATE = "relative_rate"
 """Key of a group of parameters: its learning rate, relative to that of the model."""
 
 
-def make_optimizer(
-    model: EmotionModel, settings: TrainingConfig, encoder_learning_rate: float | None = None
-) -> torch.optim.Optimizer:
+def make_optimizer(model: EmotionModel, settings: TrainingConfig) -> torch.optim.Optimizer:
     """Adam as in the paper, or AdamW, which leaves biases and norms without decay.
 
-    What is tuned of encoders in front of the model makes groups of its own, with a learning rate of
-    its own (:data:`RELATIVE_RATE`).
+    What is tuned of encoders in front of the model makes groups of its own, with the learning rate
+    of their encoder (:data:`RELATIVE_RATE`).
     """
     # One pass over the weights instead of a dozen. It would unscale the gradients of 16-mixed by
     # itself, and then they could not be clipped.
@@ -214,11 +212,12 @@ def make_optimizer(
     in_front = set(model.fronts.parameters())
     named = [(name, p) for name, p in model.named_parameters() if p not in in_front]
     groups = _parameter_groups(named, settings)
-    if in_front:
-        assert encoder_learning_rate is not None
-        named = [(n, p) for n, p in model.fronts.named_parameters() if p.requires_grad]
-        relative = {RELATIVE_RATE: encoder_learning_rate / rate}
-        groups += [group | relative for group in _parameter_groups(named, settings)]
+    for modality in model.config.inputs:
+        encoder = model.front(modality)
+        if encoder is not None:
+            relative = {RELATIVE_RATE: encoder.learning_rate / rate}
+            tuned = [(n, p) for n, p in encoder.named_parameters() if p.requires_grad]
+            groups += [group | relative for group in _parameter_groups(tuned, settings)]
     kind = torch.optim.AdamW if settings.decoupled_weight_decay else torch.optim.Adam
     return kind(groups, rate, betas, weight_decay=decay, fused=fused)
 
