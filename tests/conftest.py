@@ -137,6 +137,17 @@ def faster_voices(tiny_corpus: TinyCorpus) -> Path:
 
 
 @pytest.fixture(scope="session")
+def waveforms(tiny_corpus: TinyCorpus) -> tuple[str, str]:
+    """Stores of the waveforms of the tiny corpus, at its speed and at another."""
+    paths = []
+    for speed in (1.0, 1.1):
+        paths.append(str(tiny_corpus.folder / "stores" / f"waveform-{speed}"))
+        extractor = build_extractor("acoustic", "waveform", speed=speed, max_duration_s=0.4)
+        extract(tiny_corpus.manifest, extractor, paths[-1], progress=False)
+    return paths[0], paths[1]
+
+
+@pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A folder with a tiny random encoder of transformers; made once per kind and settings."""
     made: dict[str, Path] = {}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import Killed, TinyCorpus, kill_in_the_second_epoch
+from tiny import Killed, TinyCorpus, kill_in_the_second_epoch, tuning_options
 
 import vavl
 from vavl.config.experiment import ExperimentConfig, load_experiment
@@ -31,17 +31,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def waveforms(tiny_corpus: TinyCorpus) -> tuple[str, str]:
-    """Stores of the waveforms of the tiny corpus, at its speed and at another."""
-    paths = []
-    for speed in (1.0, 1.1):
-        paths.append(str(tiny_corpus.folder / "stores" / f"waveform-{speed}"))
-        extractor = build_extractor("acoustic", "waveform", speed=speed, max_duration_s=0.4)
-        extract(tiny_corpus.manifest, extractor, paths[-1], progress=False)
-    return paths[0], paths[1]
-
-
-@pytest.fixture(scope="module")
 def whisper(tiny_encoder: TinyEncoder) -> Path:
     return tiny_encoder("WhisperModel")
 
@@ -49,16 +38,7 @@ def whisper(tiny_encoder: TinyEncoder) -> Path:
 def experiment(
     corpus: TinyCorpus, runs: Path, waveforms: tuple[str, str], encoder: Path, **options: object
 ) -> ExperimentConfig:
-    section = {
-        "extractor": f"hf:{encoder}",
-        "layer": [1, 2],
-        "lora_rank": 2,
-        "encoder_learning_rate": 1e-2,
-    }
-    tuning = {f"acoustic_encoder__{key}": value for key, value in section.items()}
-    return corpus.experiment(
-        runs, **{"data__acoustic": waveforms[0], "training__batch_size": 8} | tuning | options
-    )
+    return corpus.experiment(runs, **tuning_options(waveforms[0], encoder) | options)
 
 
 def tuned(fold: FoldDirectory) -> dict[str, torch.Tensor]:
@@ -223,9 +203,9 @@ def test_what_does_not_go_together_is_said(
         return experiment(tiny_corpus, tmp_path, waveforms, whisper, **options)
 
     for options, message in (
-        ({"acoustic_encoder__tune": "all"}, "acoustic_encoder.tune"),
-        ({"acoustic_encoder__tune": "last:0"}, "acoustic_encoder.tune"),
-        ({"acoustic_encoder__extractor": "logmel"}, "acoustic_encoder.extractor"),
+        ({"acoustic_encoder__tune": "all"}, "encoder.tune: expected lora, or last:N .* got 'all'"),
+        ({"acoustic_encoder__tune": "last:0"}, "encoder.tune: expected lora, or last:N"),
+        ({"acoustic_encoder__extractor": "logmel"}, "extractor: expected whisper-base or hf:"),
         ({"acoustic_encoder__lora_modules": ["norms"]}, "acoustic_encoder.lora_modules"),
         ({"acoustic_encoder__rank": 2}, "acoustic_encoder: unknown name 'rank'"),
         ({"data__acoustic": None}, "expected a store of waveforms to tune on, got none"),
@@ -240,6 +220,9 @@ def test_what_does_not_go_together_is_said(
     plain = given().model_copy(update={"acoustic_encoder": None})
     with pytest.raises(InputError, match=r"data.acoustic: expected features, got the waveforms"):
         open_stores(plain)
+    with pytest.raises(InputError, match="tune: expected at most the 2 blocks"):
+        train_experiment(given(acoustic_encoder__tune="last:3"), only=["fold-0"])
+    assert not given().run_dir.exists(), "it is found before anything is written"
     with pytest.raises(InputError, match="acoustic encoder: expected a model that reads"):
         train_experiment(given(model__predictions=["visual"]), only=["fold-0"])
 

@@ -7,6 +7,7 @@ import torch.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from pydantic import (
     TypeAdapter,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    field_validator,
     model_validator,
 )
 
@@ -213,16 +215,16 @@ class TrainingConfig(Configuration):
 class AcousticEncoderConfig(Configuration):
     """A speech encoder that is tuned together with the model, on waveforms."""
 
-    extractor: str = Field(default="whisper-base", pattern=r"^(whisper-base|hf:.+)$")
+    extractor: str = "whisper-base"
     """``whisper-base``, or ``hf:ID_OR_FOLDER`` for a speech encoder of transformers."""
     layer: int | tuple[int, ...] | None = None
     """Layer, or several, that the model sees, as in ``vavl extract``; None takes the extractor's
     own. Blocks above them are left out."""
-    tune: str = Field(default="lora", pattern=r"^(lora|last:[1-9][0-9]*)$")
+    tune: str = "lora"
     """``lora`` (low-rank corrections in all blocks), or ``last:N`` (all weights of the last N)."""
     encoder_learning_rate: float = Field(default=1e-4, gt=0)
     """Step size for what is tuned in the encoder; it rises and falls with that of the model."""
-    lora_rank: int = Field(default=8, ge=1)
+    lora_rank: int = Field(default=8, ge=1, le=1024)
     """Rank of each correction."""
     lora_alpha: float = Field(default=16.0, gt=0)
     """A correction counts ``lora_alpha / lora_rank`` times."""
@@ -230,6 +232,22 @@ class AcousticEncoderConfig(Configuration):
         default=("attention",), min_length=1
     )
     """Which projections of each block are corrected."""
+
+    @field_validator("extractor")
+    @classmethod
+    def _has_something_to_tune(cls, extractor: str) -> str:
+        if not re.fullmatch(r"whisper-base|hf:.+", extractor):
+            raise ValueError(
+                f"expected whisper-base or hf:ID_OR_FOLDER, which can be tuned, got {extractor!r}"
+            )
+        return extractor
+
+    @field_validator("tune")
+    @classmethod
+    def _is_a_way_to_tune(cls, tune: str) -> str:
+        if not re.fullmatch(r"lora|last:[1-9][0-9]{0,2}", tune):
+            raise ValueError(f"expected lora, or last:N for the last N blocks, got {tune!r}")
+        return tune
 
 
 class ExperimentConfig(Configuration):

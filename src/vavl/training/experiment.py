@@ -16,7 +16,7 @@ from vavl.errors import InputError, StoreError
 from vavl.features.samples import Samples
 from vavl.training.loop import EpochCallback, finish, fit, prepare
 from vavl.training.run_folder import FoldDirectory, open_run, record_provenance
-from vavl.training.setup import make_fabric
+from vavl.training.setup import make_encoder, make_fabric
 from vavl.types import STREAMS, FeatureSpec, Modality
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -83,6 +83,7 @@ def begin(
     output_names(config, manifest)
     both = len(stores) == len(STREAMS)
     config.check_model((*stores, Modality.AUDIOVISUAL) if both else tuple(stores))
+    make_encoder(config)
     if write:
         open_run(config)
         record_provenance(config, manifest, stores)

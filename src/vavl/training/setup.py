@@ -80,6 +80,19 @@ def _distributed_fabric(kind: str, settings: TrainingConfig) -> Fabric:
     return fabric
 
 
+def make_encoder(config: ExperimentConfig) -> TunableEncoder | None:
+    """The encoder to tune, if there is one.
+
+    Raises:
+        InputError: It cannot be had, or lacks what is asked for.
+    """
+    if config.acoustic_encoder is None:
+        return None
+    # What it draws at random is its own: the rest of the model begins as without it.
+    with torch.random.fork_rng(devices=[]):
+        return TunableEncoder(config.acoustic_encoder)
+
+
 def make_model(config: ExperimentConfig, train: UtteranceDataset) -> EmotionModel:
     """A fresh model with the normalisation of the training speakers' features.
 
@@ -87,11 +100,7 @@ def make_model(config: ExperimentConfig, train: UtteranceDataset) -> EmotionMode
     """
     # A modality without a store keeps a branch of the smallest size, which the model never uses.
     dims = {m: train.stores[m].spec.dim if m in train.stores else 1 for m in STREAMS}
-    # What the encoder draws at random is its own: the rest of the model begins as without it.
-    with torch.random.fork_rng(devices=[]):
-        encoder = (
-            None if config.acoustic_encoder is None else TunableEncoder(config.acoustic_encoder)
-        )
+    encoder = make_encoder(config)
     if encoder is not None:
         dims[Modality.ACOUSTIC] = encoder.dim
     model = build_model(
