@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from curves import CHANCE, NO_DROPOUT, UNPAIRED, assert_same_bits, assert_same_curves, fold_of
 from rank_jobs import InTwoRanks, every_model, exchange, killed_in_two_ranks, train, two_ranks
-from tiny import TinyCorpus
+from tiny import TinyCorpus, tuning_options
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from vavl.config.experiment import ExperimentConfig, to_toml
@@ -76,6 +76,21 @@ def test_loss_curves_and_a_killed_rank(
     assert not fold_of(killed).finished
     in_two_ranks(train, [killed])
     assert_same_bits(uninterrupted, killed)
+
+
+def test_an_encoder_is_tuned_as_by_one_process(
+    in_two_ranks: InTwoRanks,
+    tiny_corpus: TinyCorpus,
+    waveforms: tuple[str, str],
+    tiny_encoder: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    options = NO_DROPOUT | tuning_options(waveforms[0], tiny_encoder("WhisperModel"))
+    options["acoustic_encoder__encoder_learning_rate"] = 1e-3  # at 1e-2 roundings grow too large
+    one, two = (tiny_corpus.experiment(tmp_path / n, **options) for n in ("one", "two"))
+    in_two_ranks(train, [two])
+    train_experiment(one, only=["fold-0"])
+    assert_same_curves(one, two)
 
 
 def test_torchrun(tiny_corpus: TinyCorpus, tmp_path: Path) -> None:

@@ -49,6 +49,18 @@ class TinyCorpus:
         return validated(ExperimentConfig, content, "tiny experiment")
 
 
+def tuning_options(waveforms: str, encoder: Path) -> dict[str, object]:
+    """Overrides by which a tiny Whisper encoder is tuned on a store of waveforms."""
+    section = {
+        "extractor": f"hf:{encoder}",
+        "layer": [1, 2],
+        "lora_rank": 2,
+        "encoder_learning_rate": 1e-2,
+    }
+    tuning: dict[str, object] = {f"acoustic_encoder__{key}": v for key, v in section.items()}
+    return {"data__acoustic": waveforms, "training__batch_size": 8, **tuning}
+
+
 class Killed(Exception):
     """Stands for a power cut."""
 

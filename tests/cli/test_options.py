@@ -130,7 +130,9 @@ def test_every_key_is_described(capsys: pytest.CaptureFixture[str]) -> None:
     keys = known_keys()
     assert {"name", "data.manifest", "model.width", "training.alpha"} <= set(keys)
     assert all(key.meaning for key in keys.values())
-    assert set(ExperimentConfig.model_fields) - {"data", "model", "training"} <= set(keys)
+    tables = {"data", "model", "training", "acoustic_encoder"}
+    assert set(ExperimentConfig.model_fields) - tables <= set(keys)
+    assert all(any(key.startswith(f"{table}.") for key in keys) for table in tables)
     sizes = {name for cls in MODEL_CONFIGS.values() for name in cls.model_fields}
     assert {f"model.{size}" for size in sizes - set(GIVEN_BY_DATA)} <= set(keys)
     assert cli.run(["keys"]) == 0

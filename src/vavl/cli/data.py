@@ -87,7 +87,8 @@ def extract(
     """Extract features into stores; run again to resume, or to mend a damaged store.
 
     Acoustic extractors: logmel, logmel-pitch, whisper-base (no download), hf:ID_OR_DIR (wav2vec
-    2.0, HuBERT, WavLM, Whisper and relatives), wav2vec2-large-robust-12, arrays. Visual extractors:
+    2.0, HuBERT, WavLM, Whisper and relatives), wav2vec2-large-robust-12, arrays, and waveform (the
+    samples, for an encoder that is tuned in training). Visual extractors:
     compact-face (faces of a video, no download), efficientnet-b2-affectnet (the paper's, needs
     vavl[onnx]), hf:ID_OR_DIR (any transformers image model, on faces of a video), arrays.
     NAME:SOURCE says where weights lie. The stores are OUT/acoustic and OUT/visual.

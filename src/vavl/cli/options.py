@@ -42,11 +42,12 @@ def known_keys() -> dict[str, Key]:
     """Every dotted key that an experiment file may hold."""
     keys: dict[str, Key] = {}
     for name, field in ExperimentConfig.model_fields.items():
-        section = field.annotation
+        kinds = (field.annotation, *get_args(field.annotation))  # an optional table is a union
+        sections = [k for k in kinds if isinstance(k, type) and issubclass(k, Configuration)]
         if name == "model":
             keys |= _model_keys()
-        elif isinstance(section, type) and issubclass(section, Configuration):
-            keys |= {f"{name}.{key}": _key(f) for key, f in section.model_fields.items()}
+        elif sections:
+            keys |= {f"{name}.{key}": _key(f) for key, f in sections[0].model_fields.items()}
         else:
             keys[name] = _key(field)
     last_words = Counter(key.rpartition(".")[2] for key in keys)

@@ -33,6 +33,11 @@ class LinearSizes(Sizes):
     inverse_penalty: float = Field(default=0.03, gt=0)
     """How little large weights cost, as ``C`` of scikit-learn; it is VAVL+'s."""
 
+    @property
+    def solved_beforehand(self) -> bool:
+        """As both linear models are."""
+        return True
+
 
 class LinearConfig(LinearSizes, ModelConfig):
     """What the linear models are built from."""

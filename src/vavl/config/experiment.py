@@ -7,6 +7,7 @@ import torch.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from pydantic import (
     TypeAdapter,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    field_validator,
     model_validator,
 )
 
@@ -210,6 +212,44 @@ class TrainingConfig(Configuration):
     """CPU threads; None leaves torch's default."""
 
 
+class AcousticEncoderConfig(Configuration):
+    """A speech encoder that is tuned together with the model, on waveforms."""
+
+    extractor: str = "whisper-base"
+    """``whisper-base``, or ``hf:ID_OR_FOLDER`` for a speech encoder of transformers."""
+    layer: int | tuple[int, ...] | None = None
+    """Layer, or several, that the model sees, as in ``vavl extract``; None takes the extractor's
+    own. Blocks above them are left out."""
+    tune: str = "lora"
+    """``lora`` (low-rank corrections in all blocks), or ``last:N`` (all weights of the last N)."""
+    encoder_learning_rate: float = Field(default=1e-4, gt=0)
+    """Step size for what is tuned in the encoder; it rises and falls with that of the model."""
+    lora_rank: int = Field(default=8, ge=1, le=1024)
+    """Rank of each correction."""
+    lora_alpha: float = Field(default=16.0, gt=0)
+    """A correction counts ``lora_alpha / lora_rank`` times."""
+    lora_modules: tuple[Literal["attention", "feed_forward"], ...] = Field(
+        default=("attention",), min_length=1
+    )
+    """Which projections of each block are corrected."""
+
+    @field_validator("extractor")
+    @classmethod
+    def _has_something_to_tune(cls, extractor: str) -> str:
+        if not re.fullmatch(r"whisper-base|hf:.+", extractor):
+            raise ValueError(
+                f"expected whisper-base or hf:ID_OR_FOLDER, which can be tuned, got {extractor!r}"
+            )
+        return extractor
+
+    @field_validator("tune")
+    @classmethod
+    def _is_a_way_to_tune(cls, tune: str) -> str:
+        if not re.fullmatch(r"lora|last:[1-9][0-9]{0,2}", tune):
+            raise ValueError(f"expected lora, or last:N for the last N blocks, got {tune!r}")
+        return tune
+
+
 class ExperimentConfig(Configuration):
     """One experiment: data, model, training. Stored with every run as ``config.toml``."""
 
@@ -221,12 +261,37 @@ class ExperimentConfig(Configuration):
     model: ModelSizes = TypeAdapter(ModelSizes).validate_python({"preset": "small"})
     """The model and its sizes."""
     training: TrainingConfig = TrainingConfig()
+    acoustic_encoder: AcousticEncoderConfig | None = None
+    """A speech encoder to tune; None trains on the features of the store as they are."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        problems = []
         if self.training.patience is not None and self.training.selection == "last":
-            raise ValueError('training.patience: has no meaning with selection = "last"')
+            problems.append('training.patience: has no meaning with selection = "last"')
+        if self.acoustic_encoder is not None:
+            problems += self._problems_of_tuning()
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
+
+    def _problems_of_tuning(self) -> list[str]:
+        """What does not go together with an encoder whose features change while it is tuned."""
+        problems = []
+        if self.data.acoustic is None:
+            problems.append("data.acoustic: expected a store of waveforms to tune on, got none")
+        if self.data.speaker_normalisation:
+            problems.append(
+                "data.speaker_normalisation: expected false with [acoustic_encoder], whose "
+                "features are not known before training, got true"
+            )
+        if self.model.solved_beforehand:
+            problems.append(
+                f"model: expected one that learns step by step with [acoustic_encoder], got "
+                f"{self.model.name}, which solves linear models of the features beforehand; set "
+                "model.input_statistics = false, or take vavl"
+            )
+        return problems
 
     @property
     def run_dir(self) -> Path:
@@ -313,7 +378,9 @@ def set_dotted(content: dict[str, Any], key: str, value: Any) -> None:
     """Sets ``content["a"]["b"]`` for the key ``"a.b"``, making tables on the way."""
     *sections, last = key.split(".")
     for section in sections:
-        content = content.setdefault(section, {})
+        if content.get(section) is None:  # an optional table that is not there yet
+            content[section] = {}
+        content = content[section]
         if not isinstance(content, dict):
             raise InputError(f"{key}: {section!r} is a value, not a table")
     content[last] = value

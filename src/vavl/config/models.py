@@ -59,6 +59,11 @@ class Sizes(Configuration):
             f"{[str(p) for p in self.predictions]}"
         ]
 
+    @property
+    def solved_beforehand(self) -> bool:
+        """Whether a part is solved on the features of all clips before the first step."""
+        return False
+
     @classmethod
     def possible_predictions(cls) -> tuple[Modality, ...]:
         """What the model is able to predict from, given the data to train it."""
@@ -263,6 +268,11 @@ class VAVLSizes(ConformerSizes):
     """How little large weights of that linear model cost, as ``C`` of scikit-learn. The default is
     the best of 0.003, 0.01 and 0.03 on development speakers of RAVDESS, for sound and face
     together."""
+
+    @property
+    def solved_beforehand(self) -> bool:
+        """As the linear model of the statistics is."""
+        return self.input_statistics
 
     def _problems(self) -> list[str]:
         problems = super()._problems()

@@ -28,7 +28,6 @@ from vavl.evaluation.conditions import (
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.scores import Evaluation, evaluate_tables
 from vavl.models.base import priors
-from vavl.models.registry import load_model
 from vavl.training.experiment import make_partitions, open_stores, open_variants
 from vavl.training.run_folder import (
     FoldDirectory,
@@ -37,6 +36,7 @@ from vavl.training.run_folder import (
     folds_of_run,
 )
 from vavl.training.scoring import Outputs, mean_over_versions, run_model
+from vavl.training.trained import load_trained
 from vavl.types import Modality, what_it_takes
 
 
@@ -71,7 +71,7 @@ def _predicted(
     split: Split,
 ) -> PredictionTable:
     """The outputs under a condition, before any clip loses a modality."""
-    model, config = load_model(fold.path), run_config(fold.path)
+    model, config = load_trained(fold.path), run_config(fold.path)
     partition = Partition.load(fold.partition_file)
     ids: Sequence[str] = getattr(partition, split)
     sequence_map: SequenceMap | None = None

@@ -15,7 +15,7 @@ from vavl.errors import InputError
 from vavl.export.graphs import Exportable, Format, Quantization, write_graph
 from vavl.inference.exported import EXPORT_FILE, EXPORT_SCHEMA_VERSION, uses, write_normalisations
 from vavl.inference.loading import COMPACT, COMPACT_NOTICE, model_folder
-from vavl.models.pretrained import CALIBRATION_FILE, CONFIG_FILE, FEATURES_FILE
+from vavl.models.pretrained import CALIBRATION_FILE, CONFIG_FILE, ENCODERS_FILE, FEATURES_FILE
 from vavl.models.registry import load_model
 from vavl.system.atomic import atomic_folder, write_json
 from vavl.system.onnx import onnx_extra
@@ -87,6 +87,11 @@ def export_model(
         _log.warning(notice)
     if (folder / EXPORT_FILE).is_file():
         raise InputError(f"model: expected a model, got {folder}, which was exported already")
+    if (folder / ENCODERS_FILE).is_file():
+        raise InputError(
+            f"model: expected one of features that are given, got {folder}, which has a tuned "
+            "encoder of its own; it cannot be exported"
+        )
     model = load_model(folder)
     if not isinstance(model, Exportable):
         raise InputError(

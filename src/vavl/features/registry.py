@@ -25,6 +25,7 @@ from vavl.features.compact_face import CompactFaceFeatures
 from vavl.features.face_features import FaceFeaturesOf
 from vavl.features.image_encoder import EfficientNetB2Affectnet, ImageEncoder
 from vavl.features.logmel import LogMel, LogMelPitch
+from vavl.features.samples import Samples
 from vavl.features.speech_encoder import SpeechEncoder, Wav2Vec2LargeRobust12
 from vavl.features.whisper import WhisperBase
 from vavl.types import STREAMS, FeatureSpec, Modality
@@ -63,6 +64,7 @@ _EXTRACTORS: dict[Modality, dict[str, Builder]] = {
         LogMelPitch.name: LogMelPitch,
         Wav2Vec2LargeRobust12.name: Wav2Vec2LargeRobust12,
         WhisperBase.name: WhisperBase,
+        Samples.name: Samples,
         ArrayFeatures.name: partial(ArrayFeatures, Modality.ACOUSTIC),
         SpeechEncoder.name: SpeechEncoder,
     },

@@ -157,6 +157,17 @@ class SpeechEncoder(WaveformExtractor):
         """
         self._hidden_states.load(self.device)
 
+    def network(self) -> tuple[torch.nn.Module, tuple[int, ...]]:
+        """A network with weights that nobody else has, and the layers that are taken of it.
+
+        It is the encoder of transformers; of Whisper :class:`vavl.features.whisper.WhisperEncoder`.
+        Without layers, the output of the whole encoder is meant.
+
+        Raises:
+            InputError: The weights are damaged or do not fit the architecture.
+        """
+        return self._hidden_states.network()
+
     def _features(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         self.load()
         return self._hidden_states.run(waveform, self._precision)
@@ -305,6 +316,10 @@ class _HiddenStates(ABC):
             self._device = usable_device(device)
             self._model = self._loaded().to(self._device)
 
+    def network(self) -> tuple[torch.nn.Module, tuple[int, ...]]:
+        """See :meth:`SpeechEncoder.network`."""
+        return self._loaded(), self._taken
+
     @abstractmethod
     def run(self, waveform: NDArray[np.float32], precision: Precision) -> NDArray[np.float32]:
         """Conditioned samples ``(N,)`` at 16 kHz to ``(T, dim)``, with the weights loaded."""
@@ -331,18 +346,10 @@ class _HiddenStates(ABC):
         self, layers: torch.nn.ModuleList, inputs: torch.Tensor, precision: Precision
     ) -> NDArray[np.float32]:
         """Runs the model on ``(1, ...)`` inputs and catches the layers: ``(T, dim)``."""
-        import torch
-
-        caught: dict[int, torch.Tensor] = {}
-        with ExitStack() as hooks:
-            for k in self._taken:
-                hooks.callback(_catch(layers, k, caught).remove)
-            with inference(self._device, precision):
-                output = self._model(inputs.to(self._device)).last_hidden_state
-        states = [caught[k] for k in self._taken] or [output]
+        with inference(self._device, precision):
+            states = hidden_states(self._model, layers, self._taken, inputs.to(self._device))
         # The encoder may hand out a transposed view.
-        joined = torch.cat([state.float() for state in states], dim=-1)[0].contiguous()
-        features: NDArray[np.float32] = joined.cpu().numpy()
+        features: NDArray[np.float32] = states[0].float().contiguous().cpu().numpy()
         return features
 
     def __getstate__(self) -> dict[str, Any]:
@@ -447,6 +454,19 @@ class _WhisperHiddenStates(_HiddenStates):
         encoder.register_buffer("all_positions", encoder.embed_positions.weight.detach().clone())
         return for_inference(encoder)
 
+    def network(self) -> tuple[torch.nn.Module, tuple[int, ...]]:
+        from vavl.features.whisper import load_encoder
+
+        if not self._taken:
+            raise InputError(
+                f"layer: expected one or several of {self.checkpoint.source}, a Whisper encoder, "
+                "got none"
+            )
+        heads = int(self._configuration().encoder_attention_heads)
+        with loading(self.checkpoint):
+            weights = _whisper_encoder_weights(self.checkpoint, self._layers_needed)
+            return load_encoder(weights, heads), self._taken
+
     def run(self, waveform: NDArray[np.float32], precision: Precision) -> NDArray[np.float32]:
         samples = padded(waveform, _WHISPER_STRIDE)
         return np.concatenate(
@@ -488,6 +508,31 @@ class _WhisperHiddenStates(_HiddenStates):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_mel": None}
+
+
+def hidden_states(
+    model: Any, layers: Any, taken: Sequence[int], inputs: torch.Tensor
+) -> torch.Tensor:
+    """What layers of a model of transformers make of inputs.
+
+    Args:
+        model: The model.
+        layers: Its transformer layers.
+        taken: k >= 1 is the output of layer number k, 0 the input of the first; none is the output
+            of the model.
+        inputs: ``(B, ...)``, as the model takes them.
+
+    Returns:
+        ``(B, T, width * layers)``, the layers beside each other.
+    """
+    import torch
+
+    caught: dict[int, torch.Tensor] = {}
+    with ExitStack() as hooks:
+        for k in taken:
+            hooks.callback(_catch(layers, k, caught).remove)
+        output = model(inputs).last_hidden_state
+    return torch.cat([caught[k] for k in taken] or [output], dim=-1)
 
 
 def _catch(layers: Any, k: int, caught: dict[int, torch.Tensor]) -> Any:

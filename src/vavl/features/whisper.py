@@ -407,7 +407,12 @@ def _weights_sha256() -> str:
     return hashlib.sha256(_weights()).hexdigest()
 
 
+def read_encoder() -> WhisperEncoder:
+    """The encoder of the package, ready for inference, with weights that nobody else has."""
+    return load_encoder(load(_weights()))
+
+
 @cache
 def _encoder(device: torch.device) -> WhisperEncoder:
-    """The encoder of the package, ready for inference; read once in a process."""
-    return load_encoder(load(_weights())).to(device)
+    """The same, read once in a process."""
+    return read_encoder().to(device)

@@ -89,7 +89,8 @@ class ExportedModel:
 
     def __call__(self, **inputs: Tensor | None) -> ModelOutput:
         """Predicts as :meth:`vavl.VAVL.forward` does; only ``prediction`` is given."""
-        batch = checked_batch(self.config, **inputs)
+        dims = {m: self.config.dim(m) for m in self.config.inputs}
+        batch = checked_batch(dims, **inputs)
         clips = len(next(iter(batch.values()))[0])
         has = {stream: mask.any(1).tolist() for stream, (_, mask) in batch.items()}
         modality = [self._use({s for s in has if has[s][clip]}) for clip in range(clips)]

@@ -13,14 +13,15 @@ from vavl.inference.recognizer import Recognizer
 from vavl.models.pretrained import (
     CALIBRATION_FILE,
     CONFIG_FILE,
+    ENCODERS_FILE,
     FEATURES_FILE,
     WEIGHTS_FILE,
     read_calibration,
     read_features,
     resolve_model,
 )
-from vavl.models.registry import load_model
 from vavl.training.run_folder import folds_of_run
+from vavl.training.trained import load_trained
 
 COMPACT = "compact"
 """Name of the model that comes with the package."""
@@ -70,7 +71,7 @@ def load(
         _log.warning(COMPACT_NOTICE)
     features = read_features(folder) if (folder / FEATURES_FILE).is_file() else {}
     exported = (folder / EXPORT_FILE).is_file()
-    model = ExportedModel.from_folder(folder) if exported else load_model(folder)
+    model = ExportedModel.from_folder(folder) if exported else load_trained(folder)
     calibration = read_calibration(folder)
     return Recognizer(
         model,
@@ -104,7 +105,10 @@ def model_folder(
 
 def model_sha256(folder: Path) -> str:
     """Hash of all files that the predictions of a model depend on, in its folder."""
-    names = (CONFIG_FILE, WEIGHTS_FILE, FEATURES_FILE, CALIBRATION_FILE, NORMALISATION_FILE)
+    names = (
+        *(CONFIG_FILE, WEIGHTS_FILE, FEATURES_FILE, ENCODERS_FILE),
+        *(CALIBRATION_FILE, NORMALISATION_FILE),
+    )
     files = [folder / name for name in names if (folder / name).is_file()]
     digest = hashlib.sha256()
     for path in (*files, *sorted(folder.glob("*.onnx"))):

@@ -284,6 +284,11 @@ class Recognizer:
             >>> recognizer.predict(**clips[0], speaker="ann").modality
             <Modality.ACOUSTIC: 'acoustic'>
         """
+        if isinstance(self.model, EmotionModel) and self.model.fronts:
+            raise InputError(
+                "speaker: expected a model of features that are given, got one with a tuned "
+                "encoder of its own, which cannot be adapted to a person"
+            )
         profile = self.speakers.get(speaker, SpeakerProfile(speaker))
         number = 0
         for number, clip in enumerate(clips, start=1):
@@ -497,8 +502,7 @@ class Recognizer:
         for modality, sequence in features.items():
             if sequence.ndim != 2 or not len(sequence):
                 raise InputError(
-                    f"{modality}: expected (T, {self.model.config.dim(modality)}) with T >= 1, got "
-                    f"{sequence.shape}"
+                    f"{modality}: expected features (T, D) with T >= 1, got {sequence.shape}"
                 )
             if profile is not None:
                 sequence = self._adapted(modality, sequence, profile)

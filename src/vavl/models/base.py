@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol, Self, cast
+from typing import Any, ClassVar, Protocol, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,15 @@ from torch import Tensor, nn
 from vavl.config.experiment import TrainingConfig
 from vavl.config.models import ModelConfig
 from vavl.data.speakers import Moments, training_moments
-from vavl.errors import StoreError
-from vavl.models.pretrained import load_weights, read_model_config, resolve_model, write_model
+from vavl.errors import InputError, StoreError
+from vavl.models.pretrained import (
+    load_weights,
+    read_encoders,
+    read_model_config,
+    resolve_model,
+    write_encoders,
+    write_model,
+)
 from vavl.models.sequences import AnyClips, Predicted, Sequences, average, checked_batch, in_common
 from vavl.types import STREAMS, Inputs, Modality
 
@@ -44,6 +51,34 @@ Step = Callable[[Mapping[Modality, Sequences], Criterion], Losses]
 
 TaskLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A scalar plus the task loss of ``(n, outputs)`` of the clips at ``(n,)`` places of a data set."""
+
+
+class Encoder(Protocol):
+    """A network in front of a model, which makes its features of what is read of a clip.
+
+    It is a module, whose ``state_dict()`` holds what was tuned of it alone.
+
+    Attributes:
+        input_dim: Numbers per step that it takes.
+        dim: Features per step that it gives.
+        learning_rate: Step size for what is tuned of it.
+    """
+
+    input_dim: int
+    dim: int
+    learning_rate: float
+
+    def __call__(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps ``(B, T, input_dim)`` to ``(B, T', dim)``, and the mask likewise.
+
+        At least one step of each clip is valid, before and after.
+        """
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Of the module; those that are tuned require gradients."""
+
+    def description(self) -> dict[str, Any]:
+        """JSON-compatible values by which it can be made again, but for what was tuned."""
 
 
 def task_losses(predictions: Mapping[Modality, Predicted], criterion: Criterion) -> Losses:
@@ -113,7 +148,16 @@ class Normalisation(nn.Module):
 
 
 def priors(model: EmotionModel, known: Container[Modality]) -> dict[Modality, Moments]:
-    """The training statistics of each modality that a model reads, of those that are known."""
+    """The training statistics of each modality that a model reads, of those that are known.
+
+    Raises:
+        InputError: The model makes its features itself: there is nothing to hold against them.
+    """
+    if model.fronts:
+        raise InputError(
+            "normalisation by speaker: expected a model of features that are given, got one with "
+            f"a tuned encoder of its own ({', '.join(model.fronts)})"
+        )
     return {m: model.normalisation(m).moments() for m in model.config.inputs if m in known}
 
 
@@ -137,6 +181,30 @@ class EmotionModel(nn.Module, ABC):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.fronts = nn.ModuleDict()
+        """By modality, the networks of :meth:`put_in_front`; most models have none."""
+
+    def put_in_front(self, modality: Modality, encoder: Encoder) -> None:
+        """Has an encoder make the features of a modality from what is given from now on.
+
+        Raises:
+            InputError: The model does not read this modality, or not features of this size.
+        """
+        if modality not in self.config.inputs or encoder.dim != self.config.dim(modality):
+            raise InputError(
+                f"{modality} encoder: expected a model that reads {encoder.dim} {modality} "
+                f"features, got {self.config.name} of {' and '.join(self.config.inputs)} features"
+            )
+        self.fronts[modality] = cast(nn.Module, encoder)
+
+    def front(self, modality: Modality) -> Encoder | None:
+        """The network in front of the model for a modality, if there is one."""
+        return cast(Encoder, self.fronts[modality]) if modality in self.fronts else None
+
+    def input_dim(self, modality: Modality) -> int:
+        """Numbers per step of what is given of a modality."""
+        encoder = self.front(modality)
+        return self.config.dim(modality) if encoder is None else encoder.input_dim
 
     def normalisation(self, modality: Modality) -> Normalisation:
         """The statistics by which features of a modality are normalised."""
@@ -199,8 +267,12 @@ class EmotionModel(nn.Module, ABC):
         steps = int(torch.nonzero(mask.any(0)).max()) + 1
         if len(rows) < len(mask):
             x, mask = x[rows], mask[rows]
-        x = self.normalisation(modality).normalise(x[:, :steps].float())
-        return Sequences(rows, x, mask[:, :steps])
+        x, mask = x[:, :steps].float(), mask[:, :steps]
+        encoder = self.front(modality)
+        if encoder is not None:
+            x, mask = encoder(x, mask)
+        x = self.normalisation(modality).normalise(x.float())
+        return Sequences(rows, x, mask)
 
     def clips_without(self, modality: Modality) -> Sequences:
         """Sequences of no clips, of one step."""
@@ -239,7 +311,7 @@ class EmotionModel(nn.Module, ABC):
                 modality, or features that are not finite.
         """
         inputs = checked_batch(
-            self.config,
+            {m: self.input_dim(m) for m in self.config.inputs},
             acoustic,
             acoustic_lengths,
             visual,
@@ -275,8 +347,17 @@ class EmotionModel(nn.Module, ABC):
         )
 
     def save_pretrained(self, directory: Path | str) -> None:
-        """Writes ``config.json`` and ``model.safetensors`` into a folder, made if needed."""
+        """Writes ``config.json`` and ``model.safetensors`` into a folder, made if needed.
+
+        A model with encoders in front of it also has ``encoders.json``.
+        """
         write_model(Path(directory), self.config, self.state_dict())
+        write_encoders(Path(directory), self.described_encoders())
+
+    def described_encoders(self) -> dict[Modality, dict[str, Any]]:
+        """What the encoders in front of it can be made of again, by modality."""
+        found = {m: self.front(m) for m in STREAMS}
+        return {m: encoder.description() for m, encoder in found.items() if encoder is not None}
 
     @classmethod
     def from_pretrained(
@@ -286,6 +367,7 @@ class EmotionModel(nn.Module, ABC):
         revision: str | None = None,
         cache_dir: Path | str | None = None,
         local_files_only: bool = False,
+        encoders: Mapping[Modality, Encoder] | None = None,
     ) -> Self:
         """Loads a model from a folder or from the Hugging Face hub, in evaluation mode.
 
@@ -294,6 +376,7 @@ class EmotionModel(nn.Module, ABC):
             revision: Branch, tag or commit on the hub; pin a commit for reproducible work.
             cache_dir: Where downloads are kept; None is the hub library's default.
             local_files_only: Never ask the network (``HF_HUB_OFFLINE=1`` does the same).
+            encoders: Those that ``encoders.json`` describes, as they were before their tuning.
 
         Raises:
             StoreError: No such folder or hub id, a damaged file, weights that do not fit the
@@ -309,5 +392,13 @@ class EmotionModel(nn.Module, ABC):
                 "vavl.models.registry.load_model takes any model, and so does vavl.load"
             )
         model = cls(config)
+        for modality, encoder in (encoders or {}).items():
+            model.put_in_front(modality, encoder)
+        described = read_encoders(folder)
+        if described.keys() - {m for m in STREAMS if model.front(m)}:
+            raise StoreError(
+                f"model: {folder} has a tuned {' and '.join(described)} encoder of its own; "
+                "vavl.load loads it, and vavl.training.trained.load_trained"
+            )
         load_weights(model, folder)
         return model.eval()

@@ -2,8 +2,10 @@
 
 A folder holds ``config.json`` (sizes and outputs), ``model.safetensors`` (weights and the
 normalisation of the features); for a model that shall read media, ``features.json`` (how the
-features of each modality were made); and for one whose probabilities were calibrated,
-``calibration.json`` (a temperature per prediction, and below which confidence a label is unsure).
+features of each modality were made); for one with an encoder that was tuned with it,
+``encoders.json`` (which one, and what was tuned: that stands among the weights); and for one whose
+probabilities were calibrated, ``calibration.json`` (a temperature per prediction, and below which
+confidence a label is unsure).
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ from vavl.config.experiment import model_config_class
 from vavl.config.models import SCHEMA_VERSION, ModelConfig
 from vavl.errors import InputError, StoreError, all_problems
 from vavl.system.atomic import atomic_write, read_json, write_json
-from vavl.types import FeatureSpec, Modality
+from vavl.types import STREAMS, FeatureSpec, Modality
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 FEATURES_FILE = "features.json"
+ENCODERS_FILE = "encoders.json"
 CALIBRATION_FILE = "calibration.json"
 
 
@@ -69,7 +72,9 @@ def resolve_model(
                 revision=revision,
                 cache_dir=cache_dir,
                 local_files_only=local_files_only,
-                allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, FEATURES_FILE, CALIBRATION_FILE],
+                allow_patterns=[
+                    *(CONFIG_FILE, WEIGHTS_FILE, FEATURES_FILE, ENCODERS_FILE, CALIBRATION_FILE)
+                ],
             )
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -109,6 +114,24 @@ def read_features(folder: Path) -> dict[Modality, FeatureSpec]:
         return {Modality(name): FeatureSpec.from_dict(spec) for name, spec in content.items()}
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path}: damaged ({type(error).__name__}: {error})") from None
+
+
+def write_encoders(folder: Path, encoders: Mapping[Modality, Mapping[str, Any]]) -> None:
+    """Writes ``encoders.json``: descriptions of the encoders in front; no file without any."""
+    if encoders:
+        content = {str(modality): dict(encoder) for modality, encoder in encoders.items()}
+        write_json(folder / ENCODERS_FILE, SCHEMA_VERSION, content)
+
+
+def read_encoders(folder: Path) -> dict[Modality, dict[str, Any]]:
+    """Reads ``encoders.json``; empty where there is none. StoreError if it is damaged."""
+    path = folder / ENCODERS_FILE
+    if not path.is_file():
+        return {}
+    content = read_json(path, SCHEMA_VERSION)
+    if not all(name in STREAMS and isinstance(value, dict) for name, value in content.items()):
+        raise StoreError(f"{path}: damaged: expected a table for each modality")
+    return {Modality(name): value for name, value in content.items()}
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from vavl.config.models import ModelConfig
-from vavl.models.base import EmotionModel
+from vavl.models.base import EmotionModel, Encoder
 from vavl.models.baselines.auxformer import AuxFormer
 from vavl.models.baselines.early_late import Concatenation, Conformers
 from vavl.models.baselines.linear import Linear
@@ -14,6 +15,7 @@ from vavl.models.baselines.sfav import SFAV
 from vavl.models.baselines.uavm import UAVM
 from vavl.models.pretrained import read_model_config, resolve_model
 from vavl.models.vavl import VAVL
+from vavl.types import Modality
 
 MODELS: tuple[type[EmotionModel], ...] = (
     VAVL,
@@ -48,7 +50,11 @@ def build_model(config: ModelConfig) -> EmotionModel:
 
 
 def load_model(
-    source: Path | str, *, revision: str | None = None, local_files_only: bool = False
+    source: Path | str,
+    *,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    encoders: Mapping[Modality, Encoder] | None = None,
 ) -> EmotionModel:
     """Loads whichever model a folder or a hub id holds, in evaluation mode.
 
@@ -56,6 +62,8 @@ def load_model(
         source: Folder written by ``save_pretrained``, or a hub id ``"owner/name"``.
         revision: Branch, tag or commit on the hub.
         local_files_only: Never ask the network.
+        encoders: Those that the folder describes, as they were before their tuning;
+            :func:`vavl.training.trained.load_trained` makes them.
 
     Raises:
         StoreError: See :meth:`vavl.models.base.EmotionModel.from_pretrained`.
@@ -63,4 +71,5 @@ def load_model(
     folder = resolve_model(
         source, revision=revision, cache_dir=None, local_files_only=local_files_only
     )
-    return model_class(type(read_model_config(folder))).from_pretrained(folder)
+    cls = model_class(type(read_model_config(folder)))
+    return cls.from_pretrained(folder, encoders=encoders)

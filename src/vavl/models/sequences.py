@@ -95,7 +95,7 @@ def in_common(*parts: AnyClips) -> list[AnyClips]:
 
 
 def checked_batch(
-    config: ModelConfig,
+    dims: Mapping[Modality, int],
     acoustic: Tensor | None = None,
     acoustic_lengths: Tensor | None = None,
     visual: Tensor | None = None,
@@ -106,7 +106,8 @@ def checked_batch(
 ) -> Inputs:
     """What a batch has of each modality, finite everywhere; arguments and errors of a model's call.
 
-    See :meth:`vavl.models.base.EmotionModel.forward`.
+    ``dims`` are the modalities that the model reads, and the numbers per step that it takes. See
+    :meth:`vavl.models.base.EmotionModel.forward`.
     """
     inputs: Inputs = {}
     for modality, x, lengths, mask in (
@@ -114,7 +115,7 @@ def checked_batch(
         (Modality.VISUAL, visual, visual_lengths, visual_mask),
     ):
         if x is not None:
-            inputs[modality] = _checked_modality(config, modality, x, lengths, mask)
+            inputs[modality] = _checked_modality(dims, modality, x, lengths, mask)
     if not inputs:
         raise InputError("acoustic, visual: expected at least one sequence, got neither")
     sizes = {len(x) for x, _ in inputs.values()}
@@ -132,16 +133,16 @@ def checked_batch(
 
 
 def _checked_modality(
-    config: ModelConfig,
+    dims: Mapping[Modality, int],
     modality: Modality,
     x: Tensor,
     lengths: Tensor | None,
     mask: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """The sequences of one modality, finite everywhere, and their mask."""
-    if modality not in config.inputs:
+    if modality not in dims:
         raise InputError(f"{modality}: this model was trained without {modality} features")
-    dim = config.dim(modality)
+    dim = dims[modality]
     if x.ndim != 3 or x.shape[2] != dim:
         raise InputError(
             f"{modality}: expected (B, T, {dim}), got {tuple(x.shape)}; were these features "

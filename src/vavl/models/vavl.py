@@ -148,7 +148,8 @@ def mean_input(part: Sequences) -> Tensor:
 
     As :func:`vavl.models.conformer.masked_mean`, of finite padding: one pass, and no copy.
     """
-    x = part.x if part.clean is None else part.clean
+    # Cut off from an encoder that is tuned: the target is not to come towards what rebuilds it.
+    x = (part.x if part.clean is None else part.clean).detach()
     # Mixed precision would take the product in half precision, and the target lose its digits.
     with torch.autocast(x.device.type, enabled=False):
         weights = part.mask.float()

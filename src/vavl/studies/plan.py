@@ -36,6 +36,7 @@ from vavl.metrics.sentiment import SENTIMENT_MEASURES
 from vavl.studies.config import StudyConfig, VariantConfig, flattened
 from vavl.training.experiment import make_partitions, open_stores, open_variants, output_names
 from vavl.training.run_folder import FoldDirectory
+from vavl.training.setup import make_encoder
 from vavl.types import Modality
 
 MODELS = "models"
@@ -232,6 +233,7 @@ def _checked_folds(config: ExperimentConfig, study: StudyConfig) -> dict[str, Pa
     """The study's partitions of an experiment, once its data have been found to fit."""
     manifest = Manifest.load(config.data.manifest)
     open_variants(config, open_stores(config))
+    make_encoder(config)
     categories, attributes = output_names(config, manifest)
     partitions = {partition.name: partition for partition in make_partitions(config, manifest)}
     measures = [

@@ -13,9 +13,10 @@ from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition, given_folds, seeded_order, speaker_kfold
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError, StoreError
+from vavl.features.samples import Samples
 from vavl.training.loop import EpochCallback, finish, fit, prepare
 from vavl.training.run_folder import FoldDirectory, open_run, record_provenance
-from vavl.training.setup import make_fabric
+from vavl.training.setup import make_encoder, make_fabric
 from vavl.types import STREAMS, FeatureSpec, Modality
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -82,6 +83,7 @@ def begin(
     output_names(config, manifest)
     both = len(stores) == len(STREAMS)
     config.check_model((*stores, Modality.AUDIOVISUAL) if both else tuple(stores))
+    make_encoder(config)
     if write:
         open_run(config)
         record_provenance(config, manifest, stores)
@@ -92,7 +94,7 @@ def open_stores(config: ExperimentConfig) -> dict[Modality, FeatureStore]:
     """Opens the feature stores that the configuration names.
 
     Raises:
-        InputError: It names none.
+        InputError: It names none, or waveforms without an encoder for them, or the reverse.
         StoreError: A store is missing, damaged or holds another modality.
     """
     stores = {}
@@ -109,9 +111,26 @@ def open_stores(config: ExperimentConfig) -> dict[Modality, FeatureStore]:
                 f"{store.spec.modality} features at {path}"
             )
         stores[modality] = store
+    _check_waveforms(config, stores)
     if not stores:
         raise InputError("data.acoustic, data.visual: expected at least one store, got none")
     return stores
+
+
+def _check_waveforms(config: ExperimentConfig, stores: Mapping[Modality, FeatureStore]) -> None:
+    """Waveforms are for an encoder that is tuned, and it takes nothing else."""
+    store = stores.get(Modality.ACOUSTIC)
+    holds = store is not None and store.spec.extractor == Samples.name
+    if store is None or holds == (config.acoustic_encoder is not None):
+        return
+    raise InputError(
+        f"data.acoustic: expected features, got the waveforms in {store.path}; "
+        "[acoustic_encoder] says what is to be made of them"
+        if holds
+        else "data.acoustic: expected waveforms for [acoustic_encoder], got "
+        f"{store.spec.extractor!r} features in {store.path}; make a store of them with "
+        f"`vavl extract --acoustic {Samples.name}`"
+    )
 
 
 def open_variants(

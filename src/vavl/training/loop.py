@@ -22,9 +22,9 @@ from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
 from vavl.data.speakers import SpeakerNormalisation
 from vavl.distributed import together
-from vavl.errors import InputError
+from vavl.errors import InputError, StoreError
 from vavl.models.base import EmotionModel, priors
-from vavl.models.pretrained import write_features
+from vavl.models.pretrained import read_encoders, write_encoders, write_features
 from vavl.system.atomic import write_json
 from vavl.system.memory import keep_memory
 from vavl.training.checkpoint import Progress, epoch_log, read_checkpoint, restore, save_checkpoint
@@ -32,6 +32,7 @@ from vavl.training.objective import Objective
 from vavl.training.run_folder import SCHEMA_VERSION, FoldDirectory
 from vavl.training.scoring import development_report
 from vavl.training.setup import (
+    RELATIVE_RATE,
     class_weights,
     compile_layers,
     make_model,
@@ -113,9 +114,15 @@ def prepare(
     if checkpoint is None:
         prepare_model(model, train)
     if fabric.is_global_zero:
+        if checkpoint is not None and read_encoders(fold.path) != model.described_encoders():
+            raise StoreError(
+                f"{fold.path}: the weights of the encoder that is tuned have changed since the run "
+                "was begun; put them back, or train under another name (--name)"
+            )
         partition.save(fold.partition_file)
         inputs = [m for m in model.config.inputs if m in train.stores]
         write_features(fold.path, {m: train.stores[m].spec for m in inputs})
+        write_encoders(fold.path, model.described_encoders())
     if settings.compile:
         compile_layers(model)
     objective = Objective(model, settings, class_weights(train) if settings.class_weights else None)
@@ -237,7 +244,7 @@ def train_epoch(
         batch = batch.to(fabric.device)
         rate = learning_rate(settings, epoch + index / count)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get(RELATIVE_RATE, 1.0)
         for step in objective.steps:
             with together(fabric.device):
                 losses = objective(batch, step)

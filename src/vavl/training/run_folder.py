@@ -10,6 +10,7 @@
         config.json        sizes and outputs of the model
         model.safetensors  weights of the chosen epoch
         features.json      how the features of each modality were made
+        encoders.json      which encoder was tuned, if one was; what was tuned is in the weights
         metrics.jsonl      one JSON line per epoch
         tensorboard/
         checkpoint.pt      only while training goes on: the state to resume from
