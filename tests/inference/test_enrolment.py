@@ -117,7 +117,7 @@ def test_who_is_not_known_and_what_does_not_fit_is_refused(fresh: vavl.Recognize
     elsewhere.predict(**clip, speaker=profile)
     with pytest.raises(InputError, match="were these features extracted with another extractor"):
         elsewhere.predict(acoustic=clip["acoustic"][:, 1:], speaker=profile)
-    with pytest.raises(InputError, match="timeline: expected sound or pictures"):
+    with pytest.raises(InputError, match="timeline, segments: expected sound or pictures"):
         fresh.predict(**clip, timeline=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict
 
 import numpy as np
@@ -14,6 +15,7 @@ from vavl.faces.alignment import Face
 from vavl.features import face_features
 from vavl.features.face_features import FaceFeatures
 from vavl.inference.drawing import box_at
+from vavl.media.frames import array_frames
 from vavl.types import Modality, Prediction
 
 RATE_HZ = 12.5
@@ -174,3 +176,26 @@ def test_people_are_json(watcher) -> None:
     time_s, box = read["people"][0]["track"][0]
     assert time_s == 0
     assert len(box) == 4
+
+
+def test_of_many_faces_the_main_one_is_embedded_always_and_the_others_in_turn(watcher) -> None:
+    frames = film(*((red, 0, 60) for red in (200, 210, 230, 250)), steps=60)
+    faces = watcher.reader.visual_extractor
+    pictures = array_frames(frames, RATE_HZ, frame_rate_hz=RATE_HZ)
+    steps = list(faces.steps(pictures, people="all"))
+    seen = Counter(
+        face.person
+        for step in steps
+        for face in step.everybody
+        if not np.isnan(face.features).any()
+    )
+    main = {step.person for step in steps}
+    assert main == {0}
+    assert dict(seen) == {0: 60, 1: 20, 2: 20, 3: 20}
+    found = predicted(watcher, frames)
+    assert [person.face_share for person in found.people] == [1] * 4
+    for place, person in enumerate(found.people):
+        crowd = [(0, 0, 0)] * place + [((200, 210, 230, 250)[place], 0, 60)]
+        alone = predicted(watcher, film(*crowd, steps=60))
+        # A third of the steps of one and the same face say what all of them say.
+        assert person.probabilities == pytest.approx(alone.probabilities, abs=0.02)

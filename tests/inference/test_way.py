@@ -15,7 +15,7 @@ from vavl.data.corpora.synthetic import prepare_synthetic
 from vavl.features.registry import build_extractor
 
 PACKAGE = Path(vavl.__file__).parent
-MOST_FILES = 30
+MOST_FILES = 34
 
 RANKS = {
     room: rank
@@ -40,7 +40,7 @@ STEPS = (
     ("inference/recognizer.py", "predict_window"),
     ("inference/reader.py", "extract"),
     ("inference/recognizer.py", "_predict_features"),
-    ("inference/recognizer.py", "_mean"),
+    ("inference/averaging.py", "mean"),
 )
 """Through these functions a clip becomes a prediction, in this order."""
 

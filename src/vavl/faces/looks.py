@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from vavl.faces.alignment import Face, align
 
 _SIDE, _MARGIN = 8, 0.6
 """Pixels of a look, and what it shows around the face: hair and some of what lies behind."""
+_FINEST = 24
+"""Pixels of a face that are looked at along each side, and up to twice as many."""
 _ALIKE = 0.24
 """Root mean square difference of two looks, in their standard deviations, up to which they are of
 one person. Of 13 people in films, the two most alike differ by 0.24; half a clip apart most differ
@@ -118,7 +121,11 @@ def look(pixels: NDArray[np.uint8], face: Face) -> NDArray[np.float32]:
     The middle counts more than what lies behind, and the mouth, which moves, less; so that the sum
     of squares of a difference is a mean.
     """
-    crop = align(pixels[None], [face], _SIDE, _MARGIN)[0].astype(np.float32) / 255
+    # Few pixels are asked for: the frame need not be finer.
+    x0, y0, x1, y1 = face.box
+    step = max(1, int(min(x1 - x0, y1 - y0) / _FINEST))
+    coarse = replace(face, landmarks=face.landmarks / step)
+    crop = align([pixels[::step, ::step]], [coarse], _SIDE, _MARGIN)[0].astype(np.float32) / 255
     mean = (crop * _WEIGHTS).sum(axis=(0, 1))
     deviation = np.sqrt((np.square(crop - mean) * _WEIGHTS).sum(axis=(0, 1))) + np.float32(0.05)
     return (crop - mean) / deviation * np.sqrt(_WEIGHTS / 3)

@@ -32,6 +32,9 @@ FINEST_SIDE = 1280
 """Longer frames are shrunk to this side: a face that needs more pixels is too small to use."""
 
 
+MOST_EMBEDDED = 3
+"""Faces of a frame that the network sees; of more the main one, and one of the others in turn."""
+
 FaceSource = Literal["found", "upright", "given"]
 """Where faces are: looked for any way up, looked for upright alone, or each picture is one."""
 
@@ -90,7 +93,8 @@ class FaceStep:
 
     Attributes:
         time_s: Of the frame, in seconds.
-        features: ``(D,)``, NaN where there is no face, or none that can be used.
+        features: ``(D,)``, NaN where there is no face, none that can be used, or one of many others
+            whose turn it is not.
         face: The main face, or None.
         faces_seen: How many faces there were.
         brightness: Mean of red, green and blue in [0, 1], of the face or, where there is none, of
@@ -122,7 +126,7 @@ class FaceStep:
     @property
     def everybody(self) -> Iterator[FaceStep]:
         """A step for every face at this moment."""
-        return (step for step in (self, *self.others) if step.person is not None)
+        return (step for step in (self, *self.others) if step.face is not None)
 
     def of(self, person: int) -> FaceStep:
         """The same moment with this person as the main one, and nobody else."""
@@ -251,8 +255,10 @@ class FaceFeatures:
     ) -> Iterator[FaceStep]:
         """Follows the main face through frames of one shape, at :attr:`rate_hz`: a step for each.
 
-        With all people, the other faces as well: :attr:`FaceStep.others`. Memory does not grow with
-        the number of frames.
+        With all people, the other faces as well: :attr:`FaceStep.others`. Of more than
+        :data:`MOST_EMBEDDED` faces the main one has features in each step, the others one after
+        the other, so that many faces cost little more than two. Memory does not grow with the
+        number of frames.
         """
         stream = self.stream(face, people)
         for frame in frames:
@@ -327,6 +333,7 @@ class FaceStream:
         self._evidence_only = evidence_only
         self._everybody = everybody
         self._device = device
+        self._turn = 0  # of the others, where not all are embedded
         self._nothing = np.full(embedder.dim, np.nan, np.float32)
 
     @property
@@ -344,14 +351,14 @@ class FaceStream:
 
     def _embedded(self, settled: list[TrackedFrame]) -> list[FaceStep]:
         sights = [self._sights(tracked) for tracked in settled]
-        shown = [sight for found in sights for sight in found if sight.is_shown]
+        shown = [sight for found in sights for sight in found if sight.is_embedded]
         # Only where several could speak does it matter whose mouth moves.
         several = any(len(found) > 1 for found in sights)
         embedded = iter(self._embed(shown, mouths=several) if shown else ())
         steps = []
         for found in sights:
             main, *others = (
-                sight.step(*(next(embedded) if sight.is_shown else (self._nothing, math.nan)))
+                sight.step(*(next(embedded) if sight.is_embedded else (self._nothing, math.nan)))
                 for sight in found
             )
             steps.append(replace(main, others=tuple(others)) if others else main)
@@ -362,13 +369,16 @@ class FaceStream:
         numbers = [tracked.track]
         if self._everybody:
             numbers += [number for number in tracked.faces if number != tracked.track]
+        in_turn = len(numbers) > MOST_EMBEDDED
+        self._turn += in_turn
         sights = []
-        for number in numbers:
+        for place, number in enumerate(numbers):
             face = None if number is None else tracked.faces[number]
             pixels = _shown(tracked.frame.pixels, face)
             flaw = _flaw(face, pixels) if self._evidence_only and face is not None else None
             brightness = float(pixels[::4, ::4].mean()) / 255
-            sights.append(_Sight(tracked, number, face, flaw, brightness))
+            has_turn = not in_turn or place in (0, 1 + self._turn % (len(numbers) - 1))
+            sights.append(_Sight(tracked, number, face, flaw, brightness, has_turn))
         return sights
 
     def _embed(
@@ -395,15 +405,16 @@ class _Sight(NamedTuple):
     face: Face | None
     flaw: str | None
     brightness: float
+    has_turn: bool
 
     @property
-    def is_shown(self) -> bool:
+    def is_embedded(self) -> bool:
         """Whether the network is to see it."""
-        return self.face is not None and self.flaw is None
+        return self.face is not None and self.flaw is None and self.has_turn
 
     def step(self, features: NDArray[np.float32], mouth: float) -> FaceStep:
         """With what the network saw, or NaN."""
-        unreadable = self.is_shown and np.isnan(features[0])
+        unreadable = self.is_embedded and np.isnan(features[0])
         height, width = self.tracked.frame.pixels.shape[:2]
         return FaceStep(
             time_s=self.tracked.frame.time_s,

@@ -46,8 +46,8 @@ class Crowd:
         self._steps += 1
         self._crowded += step.faces_seen > 1
         for face in step.everybody:
-            assert face.person is not None
-            self._tracks.setdefault(face.person, _Track()).add(face)
+            if face.person is not None:
+                self._tracks.setdefault(face.person, _Track()).add(face)
         return step
 
     def add_part(

@@ -439,8 +439,12 @@ class Recognizer:
 
     def _predict_faces(self, window: Window) -> dict[int, TimedPrediction]:
         """What the face of each person in a window says, by the number of the person."""
-        alone = {person: window.of(person) for person in window.people}
-        seen = {person: view for person, view in alone.items() if view.face_share}
+        seen = {
+            person: view
+            for person in window.people
+            if (view := window.of(person)).face_share
+            and any(not np.isnan(step.features[0]) for step in view.steps)
+        }
         if not seen:
             return {}
         features = [np.stack([step.features for step in view.steps]) for view in seen.values()]
