@@ -103,3 +103,9 @@ def test_mouths_that_cannot_be_seen_leave_the_question_open() -> None:
     assert found(voice(TALK), mouths) is None
     silence = (AllSound().add(np.zeros(1600, np.float32)) for _ in range(60))
     assert found(silence, [{0: t, 1: o} for t, o in zip(TALK, OTHER, strict=True)]) is None
+
+
+def test_of_more_than_three_it_is_not_told() -> None:
+    three = [{0: t, 1: o, 2: 0.3} for t, o in zip(TALK, OTHER, strict=True)]
+    assert found(voice(TALK), three) == 0
+    assert found(voice(TALK), [{**at, 3: 0.3} for at in three]) is None

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.features.face_features import FaceStep
+from vavl.features.face_features import MOST_EMBEDDED, FaceStep
 from vavl.inference.windows import LONGEST_PART_S, ClipStreams, Window
 from vavl.media.audio import SAMPLING_RATE_HZ
 from vavl.media.speech import Heard
@@ -37,6 +37,7 @@ class SpeakerFinder:
     Whose opening correlates with it most is the one who speaks. Sound and picture must belong
     together within 40 ms, as they do where nobody has shifted them. Of people who all speak at once
     it finds the one who is heard; a voice whose speaker is out of sight is mostly given to nobody.
+    Of more than three it is not told.
 
     Source: Cutler and Davis, "Look who's talking: speaker detection using video and audio
     correlation", 2000, for the idea; opening and band are ours, see docs/results/people.md.
@@ -81,13 +82,15 @@ class SpeakerFinder:
         if len(present) < 2:
             return None
         start_s = min(window.start_s, window.end_s - _LEAST_S)
+        steps = [step for step in self._steps if start_s <= step.time_s < window.end_s]
+        if sum(step.faces_seen > MOST_EMBEDDED for step in steps) > len(steps) / 2:
+            return None  # the others take turns, and are looked at too rarely
         mouths: dict[int, list[tuple[float, float]]] = defaultdict(list)
-        for step in self._steps:
-            if start_s <= step.time_s < window.end_s:
-                level = self._level(step.time_s)
-                for face in step.everybody:
-                    if face.person is not None and math.isfinite(face.mouth + level):
-                        mouths[face.person].append((face.mouth, level))
+        for step in steps:
+            level = self._level(step.time_s)
+            for face in step.everybody:
+                if face.person is not None and math.isfinite(face.mouth + level):
+                    mouths[face.person].append((face.mouth, level))
         scores = {
             person: _correlation(np.array(pairs))
             for person, pairs in mouths.items()
