@@ -124,7 +124,7 @@ def look(pixels: NDArray[np.uint8], face: Face) -> NDArray[np.float32]:
     # Few pixels are asked for: the frame need not be finer.
     x0, y0, x1, y1 = face.box
     step = max(1, int(min(x1 - x0, y1 - y0) / _FINEST))
-    coarse = replace(face, landmarks=face.landmarks / step)
+    coarse = replace(face, landmarks=face.landmarks / np.float32(step))
     crop = align([pixels[::step, ::step]], [coarse], _SIDE, _MARGIN)[0].astype(np.float32) / 255
     mean = (crop * _WEIGHTS).sum(axis=(0, 1))
     deviation = np.sqrt((np.square(crop - mean) * _WEIGHTS).sum(axis=(0, 1))) + np.float32(0.05)
