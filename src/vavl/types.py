@@ -198,8 +198,8 @@ class Person(TimedPrediction):
 
     Attributes:
         number: From 1 in the order of appearance.
-        is_main: Whether the clip's own prediction is made from this face: of the one whose mouth
-            moves with the voice, where that can be told, else of the most prominent one.
+        is_main: Whether most of the clip's own prediction is made from this face: of the one whose
+            mouth moves with the voice, where that can be told, else of the most prominent one.
         track: Where the face is. Up to 0.5 s apart, it moves in a straight line from one to the
             next; further apart, it is out of sight in between.
         timeline: Predictions over time, where they were asked for; windows in which it is seen.

@@ -93,7 +93,7 @@ def test_segments_and_speakers_are_shown(capsys: pytest.CaptureFixture[str]) -> 
     print_predictions([clip], "srt", segments=True)
     assert "00:00:00,500 --> 00:00:02,000" in capsys.readouterr().out
     print_predictions([clip, clip], "rttm", segments=True)
-    assert capsys.readouterr().out.count("SPEAKER talk 1 0.500 1.500 <NA> happy [bold]") == 2
+    assert capsys.readouterr().out.count("SPEAKER talk.wav 1 0.500 1.500 <NA> happy [bold]") == 2
     print_predictions([Prediction("empty", *found)], "table", segments=True)
     assert "empty" in _words(capsys)
 

@@ -115,3 +115,12 @@ def test_memory_is_bounded() -> None:
     assert looks.recognise(frame, faces, {}) == {}, "the first ones are forgotten"
     frame, faces = scene((129, 30, 30))
     assert looks.recognise(frame, faces, {}) == {0: 129}
+
+
+def test_who_stays_where_the_picture_stays_keeps_the_number_at_a_cut() -> None:
+    """The rest of the picture changes, and with it what is seen around the head."""
+    before = [scene((1, 0, 28)) for _ in range(6)]
+    after = [scene((1, 0, 28), (2, 90, 28), background=250) for _ in range(6)]
+    assert numbers([*before, *after]) == [[0]] * 6 + [[0, 1]] * 6
+    elsewhere = [scene((1, 0, 28), background=250) for _ in range(6)]
+    assert numbers([*[scene((2, 0, 28))] * 6, *elsewhere]) == [[0]] * 6 + [[1]] * 6

@@ -157,13 +157,13 @@ def test_everybody_is_framed_with_a_text_of_their_own(monkeypatch) -> None:
     assert framed[40, 30:90].all(), "the upper edge of the first box"
     assert framed[40:120, 180].all(), "the left edge of the second one"
     assert not framed[60:100, 100:170].any()
-    assert written == ["1: happy 80%", "2: happy 80%"]
+    assert written == ["1: happy 80%", "2: happy 80%", "happy 80%"], "and the clip's in the corner"
     written.clear()
     drawn(Overlay(clip, [replace(two, number=1)]), 1.0)
     assert written == ["sad 80%"], "no number alone; the main one says what the clip says"
     written.clear()
     drawn(Overlay(clip, [one, two]), 1.5)
-    assert written == ["1: happy 80%", "2: "], "nothing to say"
+    assert written == ["1: happy 80%", "2: happy 80%"], "the clip has nothing to say"
     written.clear()
     assert not drawn(Overlay(clip, [one]), 9.0).any()
     drawn(Overlay(clip, []), 0.5)

@@ -199,3 +199,52 @@ def test_of_many_faces_the_main_one_is_embedded_always_and_the_others_in_turn(wa
         alone = predicted(watcher, film(*crowd, steps=60))
         # A third of the steps of one and the same face say what all of them say.
         assert person.probabilities == pytest.approx(alone.probabilities, abs=0.02)
+
+
+def test_segments_and_turns_of_the_many_go_together(watcher) -> None:
+    """A turn so short that nobody of many was looked at in it says nothing, and fails nothing."""
+    frames = film(*((red, 0, 60) for red in (200, 210, 230, 250)), steps=60)
+    sound = np.zeros(round(16_000 * 60 / RATE_HZ), np.float32)
+    turns = [(0.0, 0.1), (2.0, 2.1), (2.4, 2.5)]
+    found = predicted(watcher, frames, audio=sound, segments=turns)
+    assert [segment.modality for segment in found.segments] == [Modality.VISUAL] * 3
+    assert len(found.people) == 4
+
+
+def test_a_profile_is_that_of_the_main_person(watcher) -> None:
+    one = film((200, 0, 50))
+    watcher.adapt([{"frames": one, "frame_rate_hz": RATE_HZ}], speaker="ann")
+    found = predicted(watcher, one, speaker="ann")
+    [person] = found.people
+    assert person.probabilities == pytest.approx(found.probabilities, abs=1e-6)
+    assert person.probabilities != pytest.approx(predicted(watcher, one).probabilities, abs=1e-6)
+
+
+def test_the_clip_and_its_warnings_are_about_the_one_who_speaks(watcher, monkeypatch) -> None:
+    """The most prominent face is too dark to say anything; another one speaks."""
+    steps = 75
+    frames = film((200, 0, steps), (240, 0, steps), steps=steps)
+    times = np.arange(steps) / RATE_HZ
+    opening = 0.5 + 0.5 * np.sin(2 * np.pi * 2.3 * times)
+    frames[:, 20:44, 36:60, 1] = (100 * opening)[:, None, None]
+    dark = face_features.DARK
+    monkeypatch.setattr(
+        face_features, "_flaw", lambda face, shown: dark if face.box[0] < 10 else None
+    )
+    watcher.reader.visual_extractor._evidence_only = True
+    monkeypatch.setattr(
+        face_features.CompactFaceFeatures,
+        "embed_faces",
+        lambda self, shown, faces: Colours().embed_faces(shown, faces),
+    )
+    monkeypatch.setattr(
+        face_features,
+        "mouth_opening",
+        lambda rows: rows[:, 1] + 1,
+    )
+    moments = np.arange(16_000 * steps / RATE_HZ) / 16_000
+    tone = np.sin(2 * np.pi * 1000 * moments) * np.interp(moments, times, opening)
+    found = predicted(watcher, frames, audio=tone.astype(np.float32))
+    assert found.modality is Modality.AUDIOVISUAL
+    assert found.face_share == 1
+    assert not any("dark" in warning for warning in found.warnings)

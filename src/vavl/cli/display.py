@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rich.console import Console
@@ -116,8 +115,7 @@ def print_predictions(
         from vavl.inference.captions import captions
 
         for prediction in predictions:
-            recording = Path(prediction.name).stem
-            sys.stdout.write(captions(prediction.segments, form, recording))
+            sys.stdout.write(captions(prediction.segments, form, prediction.name))
 
 
 def _print_table(predictions: Sequence[Prediction]) -> None:

@@ -68,6 +68,19 @@ class CutDetector:
         return change > max(_CUT, _SPIKE * usual)
 
 
+def has_changed(
+    before: NDArray[np.uint8], after: NDArray[np.uint8], box: tuple[float, float, float, float]
+) -> bool:
+    """Whether the place of a face looks different in the next frame: as much as at a cut."""
+    height, width = before.shape[:2]
+    x0, y0, x1, y1 = (max(0, round(value)) for value in box)
+    step = max(1, (y1 - y0) // _GRID)
+    place = slice(min(y0, height - 1), y1, step), slice(min(x0, width - 1), x1, step)
+    if before.shape != after.shape or not before[place].size:
+        return True
+    return float(np.abs(before[place].astype(np.int16) - after[place]).mean()) / 255 > _CUT
+
+
 class Looks:
     """Remembers what people look like, and knows them again."""
 

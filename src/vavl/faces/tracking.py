@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vavl.errors import InputError, all_problems
 from vavl.faces.alignment import Face, FaceDetector
-from vavl.faces.looks import CutDetector, Looks
+from vavl.faces.looks import CutDetector, Looks, has_changed
 from vavl.media.frames import VideoFrame
 
 _FARTHEST = 0.6
@@ -136,7 +136,8 @@ class FaceTracker:
     the same as a file, ``latency_frames`` later.
 
     With ``by_looks``, each shot is followed as a video of its own: the frames on both sides of a
-    cut are key frames, and nobody is expected where somebody was before it. A face that belongs to
+    cut are key frames, and nobody is expected where somebody was before it, unless the picture
+    stays the same there. A face that belongs to
     nobody by its place is compared with the people seen before, by :class:`vavl.faces.looks.Looks`:
     who comes back keeps the number.
 
@@ -164,6 +165,8 @@ class FaceTracker:
         >>> [tracked.track for tracked in FaceTracker(Fixed()).track(frames)]
         [0, 0, 0, 0, 0, 0]
     """
+
+    _before: NDArray[np.uint8] | None  # the last frame
 
     def __init__(
         self,
@@ -215,7 +218,14 @@ class FaceTracker:
         shot: list[TrackedFrame] = []
         if self._by_looks and self._cuts.is_cut(frame.pixels):
             shot = self._settle() if self._waiting else []
-            self._begin_shot()
+            assert self._before is not None
+            stay = {
+                number: person
+                for number, person in self._people.items()
+                if not has_changed(self._before, frame.pixels, person.face.box)
+            }
+            self._begin_shot(stay)
+        self._before = frame.pixels
         self._waiting.append(frame)
         if self._key is not None and len(self._waiting) < self.detect_every:
             return shot
@@ -229,14 +239,15 @@ class FaceTracker:
 
     def _begin(self) -> None:
         self._waiting: list[VideoFrame] = []  # since the last key frame
-        self._begin_shot()
+        self._before = None
+        self._begin_shot({})
         self._met = 0
         self._cuts, self._looks = CutDetector(), Looks()
         self._main: int | None = None
 
-    def _begin_shot(self) -> None:
+    def _begin_shot(self, people: dict[int, _Person]) -> None:
         self._key: _KeyFrame | None = None
-        self._people: dict[int, _Person] = {}  # who is not forgotten
+        self._people = people  # who is not forgotten
 
     def _settle(self) -> list[TrackedFrame]:
         """Detects in the last frame that waits and places the faces of all that wait."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Iterable
 from typing import Literal, get_args
 
 from vavl.inference.turns import rttm_field
 from vavl.types import Segment
+
+_ARROW = re.compile("-+>")
+"""Of two dashes or more it would begin the times of another cue."""
 
 CaptionFormat = Literal["srt", "vtt", "rttm"]
 
@@ -51,7 +55,7 @@ def _srt(segments: Iterable[Segment], _recording: str) -> str:
             # An arrow would begin another cue.
             said = f"{segment.speaker}: {words}" if segment.speaker else words
             times = f"{_stamp(segment.start_s, ',')} --> {_stamp(segment.end_s, ',')}"
-            cues.append(f"{len(cues) + 1}\n{times}\n{said.replace('-->', '->')}\n")
+            cues.append(f"{len(cues) + 1}\n{times}\n{_ARROW.sub('->', said)}\n")
     return "\n".join(cues)
 
 

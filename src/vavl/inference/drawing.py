@@ -85,6 +85,8 @@ def illustrate(
         _check_plot(plot)
     if overlay is not None:
         _check_overlay(clip.media, overlay)
+    if reading.get("start_s") or reading.get("end_s"):
+        raise InputError("plot, overlay: expected the whole clip, got start_s or end_s")
     prediction = recognizer.predict_files(
         clip, speaker=speaker, timeline=True, segments=segments, **reading
     )
@@ -236,9 +238,9 @@ def _readable(text: str, longest: int = 24) -> str:
 def draw_overlay(source: Path, path: Path, prediction: Prediction) -> None:
     """Writes the video again with every face framed and the emotion written beside it.
 
-    Each frame shows the prediction of the window with the nearest centre: beside the main person
-    that of the clip, beside the others that of their faces. Where several are seen, their numbers
-    stand before it. The file appears when it is complete; for times, sound and size see
+    Each frame shows the prediction of the window with the nearest centre: beside a single person
+    that of the clip; of several beside each what the face says, with the number before it, and that
+    of the clip in the corner. The file appears when it is complete; for times, sound and size see
     :func:`vavl.media.writing.redraw_video`.
 
     Args:
@@ -261,7 +263,7 @@ class Overlay:
     """What is drawn on the frames of a video, by its timeline and the people in it.
 
     Args:
-        timeline: Predictions of the clip, at least one; shown beside the main person.
+        timeline: Predictions of the clip, at least one; shown beside a single person.
         people: Everybody who is framed, with their own timelines.
     """
 
@@ -269,7 +271,7 @@ class Overlay:
         self._clip = _Texts(timeline)
         self._people = [
             _Drawn(
-                _Texts(timeline if person.is_main else person.timeline),
+                _Texts(person.timeline if len(people) > 1 else timeline),
                 f"{person.number}: " if len(people) > 1 else "",
                 _colour(person.number - 1),
                 person.track,
@@ -294,7 +296,7 @@ class Overlay:
             text = person.texts.at(frame.time_s)
             if text or person.name:
                 _write(draw, person.name + text, (x0, y0), (width, height))
-        if nobody and (text := self._clip.at(frame.time_s)):
+        if (nobody or len(self._people) > 1) and (text := self._clip.at(frame.time_s)):
             _write(draw, text, (0.0, 0.0), (width, height))
         return np.asarray(picture)
 

@@ -29,8 +29,9 @@ class LiveRecognizer:
     """Predicts windows of sound and picture as soon as they are complete.
 
     Windows are those of the timeline of a file: 2 s, one every 0.5 s. Given the same sound and
-    frames, the predictions are the same too, except at the end of the picture: a file may say how
-    long its last frame is shown; here it is shown as long as the one before it.
+    frames, the predictions are the same too as with ``people="main"``: the most prominent person is
+    followed. They differ at the end of the picture: a file may say how long its last frame is
+    shown; here it is shown as long as the one before it.
 
     Where both sound and picture are announced, a window is complete when both have reached its end.
 

@@ -278,15 +278,9 @@ def predict_many(
 
 
 def _asked(reading: Reading) -> dict[str, Any]:
-    """What differs from the default, so that older folders keep their kind."""
-    usual: Reading = {
-        "start_s": None,
-        "end_s": None,
-        "audio_track": None,
-        "face": "found",
-        "people": "all",
-    }
-    return {name: value for name, value in reading.items() if value != usual.get(name)}
+    """Who is followed and where faces are, and what else is asked for."""
+    asked = {name: value for name, value in reading.items() if value is not None}
+    return {"face": "found", "people": "all", **asked}
 
 
 def _key(clip: ClipFiles) -> str:

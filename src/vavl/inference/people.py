@@ -50,21 +50,18 @@ class Crowd:
                 self._tracks.setdefault(face.person, _Track()).add(face)
         return step
 
-    def add_part(
-        self, window: Window, main: Window, *, told: bool, found: dict[int, TimedPrediction]
-    ) -> None:
+    def add_part(self, window: Window, main: Window, found: dict[int, TimedPrediction]) -> None:
         """Takes a part of the clip.
 
         Args:
             window: The part with everybody in it.
-            main: The same with the one person from whom the clip was predicted.
-            told: Whether that is the one who speaks.
+            main: The same with the one who speaks alone, or the same where that was not told.
             found: What the face of each says.
         """
         self._main.update(step.person for step in main.steps if step.person is not None)
         if len(window.people) > 1:
             self._several_s += len(window.steps) * self._step_s
-            self._told_s += told * len(window.steps) * self._step_s
+            self._told_s += (main is not window) * len(window.steps) * self._step_s
         for person, prediction in found.items():
             faces = (face for step in window.steps for face in step.everybody)
             weight = sum(face.person == person and face.is_evidence for face in faces)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -67,15 +68,26 @@ class Quality:
 
     def _count_step(self, step: FaceStep) -> FaceStep:
         self._steps += 1
-        self._faces += step.is_evidence
         self._brightness += step.brightness
         if step.face is not None and step.face.quarter_turns:
             self._turns[step.face.quarter_turns] += 1
-        if step.flaw is not None:
-            self._flaws[step.flaw] += 1
-        if step.flaw == SMALL and step.face is not None:
-            self._side += face_side(step.face)
+        self._tally(step, 1)
         return step
+
+    def _tally(self, step: FaceStep, count: int) -> None:
+        """Counts a face once more, or once less."""
+        self._faces += count * step.is_evidence
+        if step.flaw is not None:
+            self._flaws[step.flaw] += count
+        if step.flaw == SMALL and step.face is not None:
+            self._side += count * face_side(step.face)
+
+    def retake(self, before: Iterable[FaceStep], after: Iterable[FaceStep]) -> None:
+        """Counts other faces in steps that were counted: of the one who speaks."""
+        for step in before:
+            self._tally(step, -1)
+        for step in after:
+            self._tally(step, 1)
 
     @property
     def face_share(self) -> float | None:

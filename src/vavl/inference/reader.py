@@ -298,7 +298,7 @@ class Reader:
         loud_enough = self.speech_only or level_dbfs(sound) >= SILENCE_DBFS
         if len(sound) >= least_s * SAMPLING_RATE_HZ and loud_enough:
             found[Modality.ACOUSTIC] = self.acoustic_extractor.extract(sound, is_speech=True)
-        if window.face_share:
+        if window.is_embedded:
             found[Modality.VISUAL] = np.stack([step.features for step in window.steps])
         return found
 

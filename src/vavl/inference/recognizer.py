@@ -394,26 +394,23 @@ class Recognizer:
         turns: Sequence[Turn] | None,
     ) -> Prediction:
         """Predicts from sound and picture as they come in."""
-        quality = Quality(speech_only=self.reader.speech_only)
-        crowd, finder = Crowd(clip.step_s), SpeakerFinder(clip.step_s)
+        quality, crowd = Quality(speech_only=self.reader.speech_only), Crowd(clip.step_s)
         spoken = SegmentParts(turns, clip.start_s)
-        clip = finder.watch(crowd.watch(quality.watch(clip)))
+        clip = crowd.watch(quality.watch(clip))
         ways = list(cutters)
         timeline: list[TimedPrediction] = []
         parts: list[tuple[TimedPrediction, float]] = []
-        for number, window in cut_clip(clip, list(cutters.values())):
-            talker = finder.speaker(window)
-            main = window if talker is None else window.of(talker)
+        for number, window, main in _cut(clip, list(cutters.values())):
             found = self.predict_window(main, profile)
             evidence_s = main.evidence_s(clip.step_s)
             if ways[number] == "segments":
                 spoken.add(window.span, found, evidence_s)
             elif ways[number] == "timeline":
                 timeline.append(found)
-                crowd.add_window(self._predict_faces(window))
+                crowd.add_window(self._predict_faces(window, main, profile))
             else:
-                faces = self._predict_faces(window)
-                crowd.add_part(window, main, told=talker is not None, found=faces)
+                quality.retake(window.steps, main.steps)
+                crowd.add_part(window, main, self._predict_faces(window, main, profile))
                 if found.modality is not None:
                     # All sound counts alike, unless it is speech alone.
                     parts.append((found, evidence_s if self.reader.speech_only else 1.0))
@@ -437,17 +434,22 @@ class Recognizer:
             },
         )
 
-    def _predict_faces(self, window: Window) -> dict[int, TimedPrediction]:
-        """What the face of each person in a window says, by the number of the person."""
-        seen = {
-            person: view
-            for person in window.people
-            if (view := window.of(person)).face_share
-            and any(not np.isnan(step.features[0]) for step in view.steps)
-        }
+    def _predict_faces(
+        self, window: Window, main: Window, profile: SpeakerProfile | None
+    ) -> dict[int, TimedPrediction]:
+        """What the face of each person in a window says, by the number of the person.
+
+        A profile is that of the main person.
+        """
+        seen = {person: view for person in window.people if (view := window.of(person)).is_embedded}
         if not seen:
             return {}
-        features = [np.stack([step.features for step in view.steps]) for view in seen.values()]
+        features = []
+        for person, view in seen.items():
+            sequence: NDArray[np.floating] = np.stack([step.features for step in view.steps])
+            if profile is not None and main.people == (person,):
+                sequence = self._adapted(Modality.VISUAL, sequence, profile)
+            features.append(sequence.astype(np.float32))
         batch = torch.from_numpy(np.stack(features)).to(self.device)
         with torch.inference_mode():
             out = self.model(visual=batch, visual_mask=~batch.isnan().all(-1))
@@ -533,10 +535,10 @@ class Recognizer:
         if isinstance(clip, ClipFiles):
             clip = {"path": clip.media, "acoustic": clip.acoustic, "visual": clip.visual}
         given = clip if isinstance(clip, Mapping) else {"path": clip}
-        opened = self.reader.open(**{**reading, **given})
+        opened = self.reader.open(**{"people": "all", **reading, **given})
         if isinstance(opened, ClipStreams):
-            for _, window in cut_clip(opened, [self.reader.part_cutter(opened)]):
-                yield self.reader.extract(window)
+            for _, _, main in _cut(opened, [self.reader.part_cutter(opened)]):
+                yield self.reader.extract(main)
         else:
             # What the model does not take would only make the profile larger.
             yield {m: x for m, x in opened.items() if m in self.model.config.inputs}
@@ -545,6 +547,18 @@ class Recognizer:
     def _needs(self) -> str:
         """What a clip must have, in words."""
         return what_it_takes(self.model.config.predictions)
+
+
+def _cut(clip: ClipStreams, cutters: Sequence[Cutter]) -> Iterator[tuple[int, Window, Window]]:
+    """Cuts a clip, and tells of several people the one who speaks.
+
+    Yields the number of the cutter, its next window, and the same with the main person alone: the
+    one who speaks; the window as it is, where that is not told.
+    """
+    finder = SpeakerFinder(clip.step_s)
+    for number, window in cut_clip(finder.watch(clip), cutters):
+        talker = finder.speaker(window)
+        yield number, window, window if talker is None else window.of(talker)
 
 
 def _of_clip(whole: TimedPrediction, name: str, duration_s: float | None) -> Prediction:

@@ -111,6 +111,11 @@ class Window:
         """The same span with one person as the main one, and nobody else."""
         return replace(self, steps=tuple(step.of(person) for step in self.steps))
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether there are features of a face in any step."""
+        return any(np.isfinite(step.features[0]) for step in self.steps)
+
     def evidence_s(self, step_s: float) -> float:
         """Seconds of speech, and of steps with a face, which are ``step_s`` apart."""
         speech_s = len(self.speech) / SAMPLING_RATE_HZ
