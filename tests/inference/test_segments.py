@@ -268,3 +268,13 @@ def test_features_have_no_times_and_the_deaf_find_no_sentences(
     [segment] = deaf.predict(frames=light, segments=[(0.5, 1.5)]).segments
     assert isinstance(segment, Segment)
     assert segment.modality is Modality.VISUAL
+
+
+def test_a_turn_without_length_says_nothing_and_harms_no_other(recognizer: vavl.Recognizer) -> None:
+    light = np.full((50, 64, 96, 3), 180, np.uint8)  # 2 s
+    found = recognizer.predict(frames=light, segments=[(1, 1, "ann"), (0.5, 1.5, "bob")])
+    assert [(s.speaker, s.modality) for s in found.segments] == [
+        ("bob", Modality.VISUAL),
+        ("ann", None),
+    ]
+    assert list(found.speakers) == ["bob"]

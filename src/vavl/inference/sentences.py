@@ -155,7 +155,7 @@ class SpanCutter(Cutter):
     and what goes beyond the clip is cut off.
 
     Args:
-        spans_s: Beginning and end in seconds, in any order; each ends after its beginning.
+        spans_s: Beginning and end in seconds, in any order; none ends before its beginning.
         audio: Whether there is sound to wait for.
         video: Whether there is a picture to wait for.
 
