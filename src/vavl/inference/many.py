@@ -278,9 +278,9 @@ def predict_many(
 
 
 def _asked(reading: Reading) -> dict[str, Any]:
-    """Who is followed and where faces are, and what else is asked for."""
-    asked = {name: value for name, value in reading.items() if value is not None}
-    return {"face": "found", "people": "all", **asked}
+    """What differs from the default, so that folders of earlier versions are gone on with."""
+    usual: Reading = {"face": "found", "people": "all"}
+    return {n: value for n, value in reading.items() if value not in (None, usual.get(n))}
 
 
 def _key(clip: ClipFiles) -> str:
