@@ -267,7 +267,8 @@ class Recognizer:
                 ``{"audio": samples, "sampling_rate_hz": 48_000}``. One of more than 10 s counts
                 as several.
             speaker: Name of the person.
-            reading: ``audio_track`` and ``face`` of all clips, as in :meth:`predict`.
+            reading: ``start_s``, ``end_s``, ``audio_track``, ``face`` and ``people`` of all clips,
+                as in :meth:`predict`; of several people the one who speaks is got to know.
 
         Returns:
             The profile, also to be saved: ``SpeakerProfile.save`` and ``SpeakerProfile.load``.

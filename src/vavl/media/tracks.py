@@ -46,6 +46,7 @@ _SPEAKS = 0.1
 _AS_MUCH = 0.7
 """A track has as much speech as another from this share on: dubbed voices differ by less."""
 _LISTED = 4
+"""Tracks or channels that a note names."""
 
 
 class ChosenTrack(NamedTuple):
@@ -142,11 +143,14 @@ def _is_meant(track: AudioTrackInfo, asked: int | str) -> bool:
 
 
 def _note(tracks: Sequence[AudioTrackInfo], chosen: AudioTrackInfo, why: str) -> str:
-    others = [str(track) for track in tracks if track is not chosen]
-    listed = ", ".join(others[:_LISTED])
-    if len(others) > _LISTED:
-        listed += f" and {len(others) - _LISTED} more"
-    return f"{len(tracks)} audio tracks: took {chosen}, {why}; not {listed}"
+    others = _listed([str(track) for track in tracks if track is not chosen])
+    return f"{len(tracks)} audio tracks: took {chosen}, {why}; not {others}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first ones, and how many more there are."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
 
 
 def _best(
@@ -195,10 +199,8 @@ def choose_channels(path: Path, track: AudioTrackInfo) -> ChosenChannels:
     sounding = [channel for channel, heard in evidence.items() if heard.sound_s]
     if not chosen or len(chosen) == count or len(sounding) < 2:
         return ChosenChannels()
-    listed = ", ".join(str(channel + 1) for channel in chosen[:_LISTED])
-    if len(chosen) > _LISTED:
-        listed += f" and {len(chosen) - _LISTED} more"
-    return ChosenChannels(chosen, f"{count} channels: took those with speech ({listed})")
+    numbers = _listed([str(channel + 1) for channel in chosen])
+    return ChosenChannels(chosen, f"{count} channels: took those with speech ({numbers})")
 
 
 def _listen(path: Path, tracks: Sequence[AudioTrackInfo]) -> dict[int, _Evidence]:
