@@ -28,6 +28,9 @@ class Modality(StrEnum):
 UNSURE = "unsure"
 """Label of a prediction whose confidence lies below the threshold of the recogniser."""
 
+SCHEMA_VERSION = 1
+"""Of a prediction as JSON: docs/prediction.schema.json. New fields alone do not change it."""
+
 STREAMS = (Modality.ACOUSTIC, Modality.VISUAL)
 """The modalities that are read from a clip, in the order used everywhere."""
 
@@ -266,3 +269,7 @@ class Prediction:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "confidence", max(self.probabilities.values(), default=None))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-compatible values, with the version of their schema."""
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}

@@ -52,6 +52,7 @@ def test_unsure_is_shown_with_its_confidence_and_what_it_may_be(
     assert "0.0 s 2.0 s unsure 0.450 acoustic" in _words(capsys)
     print_predictions([clip], "json")
     [shown] = json.loads(capsys.readouterr().out)
+    assert shown["schema_version"] == 1
     for part in (shown, shown["timeline"][0]):
         assert (part["label"], part["confidence"]) == ("unsure", 0.45)
         assert part["probabilities"] == found[2]

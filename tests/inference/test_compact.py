@@ -16,6 +16,7 @@ from vavl.data.corpora.ravdess import prepare_ravdess
 from vavl.errors import MediaError
 from vavl.faces.alignment import Face
 from vavl.features.compact_face import CLASSES, crop_template
+from vavl.inference.loading import model_card, model_folder
 from vavl.metrics import uar
 from vavl.types import Modality
 
@@ -37,6 +38,12 @@ def test_it_hears_and_sees_without_a_download(compact: vavl.Recognizer) -> None:
     assert found.modality is Modality.ACOUSTIC
     assert "no face was found" in found.warnings
     assert sum(found.probabilities.values()) == pytest.approx(1)
+
+
+def test_its_card_comes_with_it() -> None:
+    card = model_card(model_folder(None))
+    assert card is not None
+    assert {"## Data", "## Licence", "## Limits"} <= set(card.splitlines())
 
 
 def tone(size: int) -> np.ndarray:

@@ -32,6 +32,22 @@ def test_a_film_is_heard_and_seen(recognizer: vavl.Recognizer, film: Film) -> No
     assert found.timeline[-1].end_s == pytest.approx(found.duration_s)
 
 
+def test_progress_tells_how_far_it_is_and_can_end_it(
+    recognizer: vavl.Recognizer, film: Film
+) -> None:
+    path, reached = film(seconds=6.0), []
+    whole = recognizer.predict(path, timeline=True, progress=reached.append)
+    assert len(reached) > 8
+    assert reached == sorted(reached)
+    assert reached[-1] == pytest.approx(whole.duration_s)
+
+    def stop(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recognizer.predict(path, progress=stop)
+
+
 def test_only_sound_and_only_a_picture(recognizer: vavl.Recognizer, film: Film) -> None:
     heard = recognizer.predict(film("sound.wav", audio="pcm_s16le", video=None))
     assert heard.modality is Modality.ACOUSTIC

@@ -232,7 +232,7 @@ def _confidence(window: TimedPrediction | Prediction) -> str:
 
 
 def _print_json(predictions: Sequence[Prediction]) -> None:
-    print(json.dumps([asdict(prediction) for prediction in predictions], indent=2))
+    print(json.dumps([prediction.to_dict() for prediction in predictions], indent=2))
 
 
 def _print_csv(predictions: Sequence[Prediction]) -> None:

@@ -26,6 +26,9 @@ from vavl.training.trained import load_trained
 COMPACT = "compact"
 """Name of the model that comes with the package."""
 
+CARD_FILE = "README.md"
+"""Model card, as on the hub."""
+
 COMPACT_NOTICE = (
     "compact: trained on RAVDESS and nEMO (CC BY-NC-SA 4.0), CREMA-D (ODbL 1.0) and FER2013 "
     "(research use): not for commercial use; see vavl/inference/assets/LICENSE-WEIGHTS.md"
@@ -101,6 +104,12 @@ def model_folder(
     return resolve_model(
         source, revision=revision, cache_dir=None, local_files_only=local_files_only
     )
+
+
+def model_card(folder: Path) -> str | None:
+    """What a model is, in Markdown: the card in its folder, or None where there is none."""
+    path = folder / CARD_FILE
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
 def model_sha256(folder: Path) -> str:

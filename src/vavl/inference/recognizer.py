@@ -13,7 +13,7 @@ Each step is called by the one above it, and none calls back::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
@@ -154,6 +154,7 @@ class Recognizer:
         segments: Segments = False,
         start_s: float | None = None,
         end_s: float | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> Prediction:
         """Predicts from whatever is given of one clip.
 
@@ -202,6 +203,8 @@ class Recognizer:
             start_s: Second of the file where to begin; nothing before it counts. All times, given
                 and returned, are those of the whole file.
             end_s: Second of the file before which to stop. Default: the end.
+            progress: Called again and again with the second of the file up to which it is
+                predicted; what it raises ends the prediction. Not for features.
 
         Returns:
             Label, confidence, probabilities, attributes in [0, 1], and the modality they come from.
@@ -240,7 +243,8 @@ class Recognizer:
                 cutters["segments"] = SpanCutter(spans_s, **clip.sides)
             elif segments:
                 cutters["segments"] = SentenceCutter(**clip.sides)
-            return self._labelled(self._predict_streams(clip, name, profile, cutters, turns))
+            found = self._predict_streams(clip, name, profile, cutters, turns, progress)
+            return self._labelled(found)
         if timeline or segments:
             raise InputError("timeline, segments: expected sound or pictures, got features alone")
         duration_s = self.reader.duration_s(clip)
@@ -333,6 +337,7 @@ class Recognizer:
         timeline: bool = False,
         segments: Segments = False,
         speaker: str | SpeakerProfile | None = None,
+        progress: Callable[[float], None] | None = None,
         **reading: Unpack[Reading],
     ) -> Prediction:
         """Predicts from the files of one clip, as :func:`vavl.inference.group_files` made it.
@@ -350,6 +355,7 @@ class Recognizer:
             timeline=timeline,
             segments=segments,
             speaker=speaker,
+            progress=progress,
             **reading,
         )
 
@@ -393,6 +399,7 @@ class Recognizer:
         profile: SpeakerProfile | None,
         cutters: Mapping[str, Cutter],
         turns: Sequence[Turn] | None,
+        progress: Callable[[float], None] | None,
     ) -> Prediction:
         """Predicts from sound and picture as they come in."""
         quality, crowd = Quality(speech_only=self.reader.speech_only), Crowd(clip.step_s)
@@ -401,6 +408,7 @@ class Recognizer:
         ways = list(cutters)
         timeline: list[TimedPrediction] = []
         parts: list[tuple[TimedPrediction, float]] = []
+        covered_s = 0.0
         for number, window, main in _cut(clip, list(cutters.values())):
             found = self.predict_window(main, profile)
             evidence_s = main.evidence_s(clip.step_s)
@@ -415,6 +423,9 @@ class Recognizer:
                 if found.modality is not None:
                     # All sound counts alike, unless it is speech alone.
                     parts.append((found, evidence_s if self.reader.speech_only else 1.0))
+            if progress is not None:
+                covered_s = max(covered_s, window.end_s)  # windows of several kinds overlap
+                progress(covered_s)
         length_s = cutters["parts"].end_s
         if not parts:
             why = ", ".join(quality.warnings) or "the clip has less than the model takes"
