@@ -62,3 +62,26 @@ def test_the_cover_of_a_song_is_no_video(tmp_path: Path) -> None:
     assert (info.has_audio, info.has_video, info.width) == (True, False, None)
     with pytest.raises(MediaError, match=r"song\.mp3: the file has no video track"):
         list(video_frames(path))
+
+
+PLAYLISTS = {
+    "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.0,\n{name}\n#EXT-X-ENDLIST\n",
+    "list.txt": "ffconcat version 1.0\nfile {name}\n",
+    "list.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\n"
+    "m=audio 5004 RTP/AVP 0\n",
+    "list.mpd": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
+    'mediaPresentationDuration="PT1S"><Period><AdaptationSet mimeType="audio/mp4"><Representation '
+    'id="0" bandwidth="1"><BaseURL>{name}</BaseURL></Representation></AdaptationSet></Period></MPD>',
+}
+
+
+@pytest.mark.parametrize("playlist", PLAYLISTS)
+def test_no_other_file_is_read(tmp_path: Path, playlist: str) -> None:
+    other = film(tmp_path / "other.ts", seconds(10), sound_at_s=0.0)
+    path = tmp_path / playlist
+    path.write_text(PLAYLISTS[playlist].format(name=other.name))
+    for renamed in (path, path.with_suffix(".mp4")):
+        if renamed != path:
+            path.rename(renamed)
+        with pytest.raises(MediaError, match="a list of others, which are not read"):
+            media_info(renamed)

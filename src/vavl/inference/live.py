@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError
 from vavl.features.face_features import FINEST_SIDE
+from vavl.inference.people import face_box
 from vavl.inference.recognizer import Recognizer
-from vavl.inference.sources import LiveSource
+from vavl.inference.sources import Event, LiveSource
 from vavl.inference.windows import HOP_S, WINDOW_S, Window, WindowCutter
 from vavl.media.audio import SAMPLING_RATE_HZ
 from vavl.media.frames import CLOSE_S, VideoFrame, shrunk
-from vavl.types import Modality, TimedPrediction
+from vavl.types import FaceBox, Modality, TimedPrediction
 
 _MOST_LAG_S = 60.0
 """Sound and picture may be this far apart: memory keeps the one that is ahead."""
@@ -49,6 +51,7 @@ class LiveRecognizer:
 
     Attributes:
         profile: What is known of the person by now; None for a stranger without ``adapt``.
+        face: Where the face is in the last picture that is settled; None where there is none.
 
     Raises:
         InputError: Neither sound nor picture, one that the model cannot take, or a speaker who is
@@ -80,7 +83,9 @@ class LiveRecognizer:
         if adapt and self.profile is None:
             self.profile = SpeakerProfile("the person in front")
         self._adapt = adapt
+        self.face: FaceBox | None = None
         self._known_s = 0.0  # end of the last window that was added to the profile
+        self._audio, self._video = audio, video
         self._cutter = WindowCutter(WINDOW_S, HOP_S, audio=audio, video=video)
         self._latency_s = self._step_s = 0.0
         if audio:
@@ -158,8 +163,40 @@ class LiveRecognizer:
         predictions = self.end_video() + self.end_audio()
         return predictions + self._predicted(self._cutter.finish())
 
+    def follow(self, events: Iterable[Event]) -> Iterator[tuple[TimedPrediction, float]]:
+        """Takes a source until it ends; what was not announced passes by.
+
+        Yields each prediction with its latency in seconds, from the end of its window until now.
+        The event that came in with the least delay sets the clock, so that a camera's own delay is
+        not in it.
+        """
+        began_s, total = math.inf, 0
+        for event in chain(events, [None]):
+            arrived_s = time.monotonic()
+            predictions: list[TimedPrediction] = []
+            if event is None:
+                predictions = self.finish()
+            elif event[0] == "audio" and self._audio:
+                if event[1] is None:
+                    predictions = self.end_audio()
+                else:
+                    total += len(event[1])
+                    began_s = min(began_s, arrived_s - total / SAMPLING_RATE_HZ)
+                    predictions = self.add_audio(event[1])
+            elif event[0] == "frame" and self._video:
+                if event[1] is None:
+                    predictions = self.end_video()
+                else:
+                    began_s = min(began_s, arrived_s - event[1].time_s)
+                    predictions = self.add_frame(event[1])
+            for prediction in predictions:
+                # The last window may end in the future: a frame comes when it is first shown.
+                yield prediction, max(0.0, time.monotonic() - began_s - prediction.end_s)
+
     def _seen(self, frames: list[VideoFrame]) -> list[TimedPrediction]:
         steps = [step for frame in frames for step in self._stream.update(frame)]
+        if steps:
+            self.face = face_box(steps[-1])
         return self._predicted(self._cutter.add_steps(steps, self._step_s))
 
     def _predicted(self, windows: list[Window]) -> list[TimedPrediction]:
@@ -248,9 +285,8 @@ def run_stream(
     Args:
         recognizer: Model and extractors.
         events: Sound and frames, e.g. of :func:`vavl.inference.sources.device`.
-        on_prediction: Called with each prediction and its latency in seconds, from the end of its
-            window until now. The event that came in with the least delay sets the clock, so that a
-            camera's own delay is not in it.
+        on_prediction: Called with each prediction and its latency in seconds, see
+            :meth:`LiveRecognizer.follow`.
         speaker: As in :meth:`vavl.Recognizer.predict`.
         adapt: Whether to get to know the person on the way, see :class:`LiveRecognizer`.
 
@@ -264,28 +300,5 @@ def run_stream(
     if not audio and not video:
         audio, video = events.audio, events.video  # for the error that says why
     live = LiveRecognizer(recognizer, audio=audio, video=video, speaker=speaker, adapt=adapt)
-    began_s, total = math.inf, 0
-
-    def hand_on(predictions: list[TimedPrediction]) -> None:
-        for prediction in predictions:
-            # The last window may end in the future: a frame comes when it is first shown.
-            on_prediction(prediction, max(0.0, time.monotonic() - began_s - prediction.end_s))
-
-    for event in events:
-        arrived_s = time.monotonic()
-        predictions: list[TimedPrediction] = []
-        if event[0] == "audio" and audio:
-            if event[1] is None:
-                predictions = live.end_audio()
-            else:
-                total += len(event[1])
-                began_s = min(began_s, arrived_s - total / SAMPLING_RATE_HZ)
-                predictions = live.add_audio(event[1])
-        elif event[0] == "frame" and video:
-            if event[1] is None:
-                predictions = live.end_video()
-            else:
-                began_s = min(began_s, arrived_s - event[1].time_s)
-                predictions = live.add_frame(event[1])
-        hand_on(predictions)
-    hand_on(live.finish())
+    for prediction, latency_s in live.follow(events):
+        on_prediction(prediction, latency_s)

@@ -117,6 +117,17 @@ class Crowd:
         return (f"several people: person {main} is taken, the most prominent one",)
 
 
+def face_box(step: FaceStep) -> FaceBox | None:
+    """Where the main face of a step is, if there is one."""
+    if step.face is None:
+        return None
+    x0, y0, x1, y1 = (
+        round(value / size, 4)
+        for value, size in zip(step.face.box, step.frame_size * 2, strict=True)
+    )
+    return FaceBox(step.time_s, (x0, y0, x1, y1))
+
+
 class _Track:
     """Where a person is seen, without the places that lie on a line between others."""
 
@@ -125,15 +136,10 @@ class _Track:
         self.steps = self.readable = 0
 
     def add(self, face: FaceStep) -> None:
-        assert face.face is not None
+        new = face_box(face)
+        assert new is not None
         self.steps += 1
         self.readable += face.is_evidence
-        width, height = face.frame_size
-        x0, y0, x1, y1 = (
-            round(value / size, 4)
-            for value, size in zip(face.face.box, (width, height) * 2, strict=True)
-        )
-        new = FaceBox(face.time_s, (x0, y0, x1, y1))
         if len(self.boxes) > 1 and _is_between(self.boxes[-2], self.boxes[-1], new):
             self.boxes[-1] = new
         else:

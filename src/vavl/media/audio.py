@@ -148,16 +148,32 @@ def resample_blocks(
         >>> sum(len(block) for block in resample_blocks(blocks, 48_000))
         16000
     """
-    import av
-
-    resampler = new_resampler()
+    resampler = BlockResampler(sampling_rate_hz)
     for block in blocks:
+        yield from resampler.add(block)
+    yield from resampler.finish()
+
+
+class BlockResampler:
+    """Resamples a mono waveform as its blocks come in, see :func:`resample_blocks`."""
+
+    def __init__(self, sampling_rate_hz: int) -> None:
+        self._sampling_rate_hz = sampling_rate_hz
+        self._resampler = new_resampler()
+
+    def add(self, block: NDArray[np.float32] | NDArray[np.int16]) -> Iterator[NDArray[np.float32]]:
+        """Takes the next block; gives what is known by it."""
+        import av
+
         form = "s16" if block.dtype == np.int16 else "fltp"
         samples: NDArray[Any] = np.ascontiguousarray(block[None])
         frame = av.AudioFrame.from_ndarray(samples, format=form, layout="mono")
-        frame.sample_rate = sampling_rate_hz
-        yield from resampled_blocks(resampler, frame)
-    yield from resampled_blocks(resampler, None)
+        frame.sample_rate = self._sampling_rate_hz
+        return resampled_blocks(self._resampler, frame)
+
+    def finish(self) -> Iterator[NDArray[np.float32]]:
+        """Gives the rest."""
+        return resampled_blocks(self._resampler, None)
 
 
 def level_dbfs(waveform: NDArray[np.float32]) -> float:

@@ -36,6 +36,9 @@ _ESTIMATED_DURATION = frozenset({"mp3", "aac", "amr", "ac3", "ogg"})
 
 _LONGEST_TITLE = 40
 
+_OF_OTHER_FILES = frozenset({"hls", "dash", "concat", "concatf", "sdp", "rtsp", "imf", "lavfi"})
+"""Formats of FFmpeg whose content lies elsewhere: playlists and the like."""
+
 _ASIDE = ("comment", "visual_impaired", "hearing_impaired", "descriptions", "karaoke")
 """Dispositions of tracks that speak about the film, or beside it: theirs is not its own voice."""
 
@@ -181,7 +184,10 @@ def opened(path: Path) -> Iterator[InputContainer]:
         raise MediaError(f"{path}: expected a file, this is a folder")
     if path.stat().st_size == 0:
         raise MediaError(f"{path}: the file is empty (0 bytes)")
-    with media_errors(f"{path}: not a media file, or damaged"), av.open(str(path)) as container:
+    # Before FFmpeg reads a playlist, it would open what is named in it: other files, or addresses.
+    options = {"format_whitelist": ",".join(av.formats_available - _OF_OTHER_FILES)}
+    problem = f"{path}: not a media file, or damaged, or a list of others, which are not read"
+    with media_errors(problem), av.open(str(path), options=options) as container:
         yield container
 
 

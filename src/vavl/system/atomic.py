@@ -80,6 +80,25 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Gives a folder that this user alone may read, and removes it with all that is in it.
+
+    Example:
+        >>> import tempfile
+        >>> with scratch_folder(Path(tempfile.mkdtemp())) as folder:
+        ...     _ = (folder / "notes.txt").write_text("for now")
+        >>> folder.exists()
+        False
+    """
+    temporary = _temporary(parent)
+    temporary.mkdir(mode=0o700)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _temporary(folder: Path, suffix: str = "") -> Path:
     """A new name in a folder, from which dead processes' temporary files are removed first."""
     _remove_leftovers_once(folder, os.getpid())

@@ -87,7 +87,7 @@ def _run_in_processes(
     context = get_context("spawn")  # the same on every platform; safe beside threads
     stop = context.Event()
     with (
-        _one_thread_each(),
+        threads_each(1),
         ProcessPoolExecutor(
             min(workers, max(len(items), 1)),
             mp_context=context,
@@ -150,10 +150,10 @@ def usable_cores() -> int:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes started inside compute with one thread each."""
+def threads_each(number: int) -> Iterator[None]:
+    """Processes started inside compute with so many threads each."""
     before = {name: os.environ.get(name) for name in THREAD_SETTINGS}
-    os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))
+    os.environ.update(dict.fromkeys(THREAD_SETTINGS, str(number)))
     try:
         yield
     finally:
@@ -170,8 +170,7 @@ _startup_error: Exception | None = None
 
 def _start_worker(job: Job[Any, Any], stop: Event) -> None:
     global _job, _startup_error
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops us
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    obey_parent()
     threading.Thread(target=_exit_when_told, args=(stop,), daemon=True).start()
     _job = job
     try:
@@ -179,6 +178,12 @@ def _start_worker(job: Job[Any, Any], stop: Event) -> None:
     except Exception as error:
         # Raised here, it would reach the user as "a process died", without the reason.
         _startup_error = error
+
+
+def obey_parent() -> None:
+    """Called in a process that this one has started: it ends when its parent does, or says so."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops us
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
 def _exit_with_parent() -> None:
