@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -110,7 +109,9 @@ def print_predictions(
     elif form == "json":
         _print_json(predictions)
     elif form == "csv":
-        (_print_segments_csv if segments else _print_csv)(predictions)
+        from vavl.inference.tables import clips_csv, segments_csv
+
+        sys.stdout.write((segments_csv if segments else clips_csv)(predictions))
     else:
         from vavl.inference.captions import captions
 
@@ -233,55 +234,6 @@ def _confidence(window: TimedPrediction | Prediction) -> str:
 
 def _print_json(predictions: Sequence[Prediction]) -> None:
     print(json.dumps([prediction.to_dict() for prediction in predictions], indent=2))
-
-
-def _print_csv(predictions: Sequence[Prediction]) -> None:
-    if not predictions:
-        return
-    first = predictions[0]
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    named = [*first.probabilities, *first.attributes]
-    about = ["name", "person", "modality", "label", "confidence"]
-    writer.writerow([*about, *named, "duration_s", "face_share", "warnings"])
-    for clip in predictions:
-        rows: list[Prediction | Person] = [clip, *(clip.people if len(clip.people) > 1 else ())]
-        for row in rows:
-            probabilities = [row.probabilities.get(name) for name in first.probabilities]
-            attributes = [row.attributes.get(name) for name in first.attributes]
-            numbers = [row.confidence, *probabilities, *attributes]
-            if isinstance(row, Prediction):
-                number, length_s, warnings = "", row.duration_s, "; ".join(row.warnings)
-            else:
-                number, length_s, warnings = str(row.number), row.end_s - row.start_s, ""
-            writer.writerow(
-                [
-                    *(clip.name, number, row.modality, row.label),
-                    *("" if value is None else f"{value:.6f}" for value in numbers),
-                    *(length_s, row.face_share, warnings),
-                ]
-            )
-
-
-def _print_segments_csv(predictions: Sequence[Prediction]) -> None:
-    if not predictions:
-        return
-    first = predictions[0]
-    about = ["name", "start_s", "end_s", "speaker", "text", "modality", "label", "confidence"]
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow([*about, *first.probabilities, *first.attributes, "face_share"])
-    for prediction in predictions:
-        for segment in prediction.segments:
-            numbers = [segment.confidence]
-            numbers += [segment.probabilities.get(name) for name in first.probabilities]
-            numbers += [segment.attributes.get(name) for name in first.attributes]
-            writer.writerow(
-                [
-                    *(prediction.name, f"{segment.start_s:.3f}", f"{segment.end_s:.3f}"),
-                    *(segment.speaker, segment.text, segment.modality, segment.label),
-                    *("" if value is None else f"{value:.6f}" for value in numbers),
-                    segment.face_share,
-                ]
-            )
 
 
 def window_printer(form: Literal["table", "json"]) -> Callable[[TimedPrediction, float], None]:

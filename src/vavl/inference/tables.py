@@ -1,14 +1,16 @@
-"""Records of predictions as tables, CSV and Parquet, and as captions."""
+"""Predictions as tables, CSV and Parquet, and as captions."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vavl.inference.captions import CaptionFormat, captions
 from vavl.system.atomic import atomic_write, write_csv
-from vavl.types import Segment
+from vavl.types import Person, Prediction, Segment
 
 Record = dict[str, Any]
 """Of a clip: ``clip``, and ``error`` or ``prediction``, the fields of a prediction."""
@@ -48,6 +50,61 @@ def write_captions(folder: Path, records: Sequence[Record], form: CaptionFormat)
         ]
         with atomic_write(folder / f"{name}.{form}") as file:
             file.write_text(captions(found, form, recording), encoding="utf-8")
+
+
+def clips_csv(predictions: Sequence[Prediction]) -> str:
+    """A table with a row for each clip, and one for each of several people in it, as CSV."""
+    if not predictions:
+        return ""
+    table = io.StringIO()
+    first = predictions[0]
+    writer = csv.writer(table, lineterminator="\n")
+    named = [*first.probabilities, *first.attributes]
+    about = ["name", "person", "modality", "label", "confidence"]
+    writer.writerow([*about, *named, "duration_s", "face_share", "warnings"])
+    for clip in predictions:
+        rows: list[Prediction | Person] = [clip, *(clip.people if len(clip.people) > 1 else ())]
+        for row in rows:
+            probabilities = [row.probabilities.get(name) for name in first.probabilities]
+            attributes = [row.attributes.get(name) for name in first.attributes]
+            numbers = [row.confidence, *probabilities, *attributes]
+            if isinstance(row, Prediction):
+                number, length_s, warnings = "", row.duration_s, "; ".join(row.warnings)
+            else:
+                number, length_s, warnings = str(row.number), row.end_s - row.start_s, ""
+            writer.writerow(
+                [
+                    *(clip.name, number, row.modality, row.label),
+                    *("" if value is None else f"{value:.6f}" for value in numbers),
+                    *(length_s, row.face_share, warnings),
+                ]
+            )
+    return table.getvalue()
+
+
+def segments_csv(predictions: Sequence[Prediction]) -> str:
+    """A table with a row for each segment, as CSV."""
+    if not predictions:
+        return ""
+    table = io.StringIO()
+    first = predictions[0]
+    about = ["name", "start_s", "end_s", "speaker", "text", "modality", "label", "confidence"]
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow([*about, *first.probabilities, *first.attributes, "face_share"])
+    for prediction in predictions:
+        for segment in prediction.segments:
+            numbers = [segment.confidence]
+            numbers += [segment.probabilities.get(name) for name in first.probabilities]
+            numbers += [segment.attributes.get(name) for name in first.attributes]
+            writer.writerow(
+                [
+                    *(prediction.name, f"{segment.start_s:.3f}", f"{segment.end_s:.3f}"),
+                    *(segment.speaker, segment.text, segment.modality, segment.label),
+                    *("" if value is None else f"{value:.6f}" for value in numbers),
+                    segment.face_share,
+                ]
+            )
+    return table.getvalue()
 
 
 def _write(path: Path, rows: Sequence[Record], least: Sequence[str]) -> None:
