@@ -17,7 +17,7 @@ FLOORS = (
     {"features", "models"},
     {"training"},
     {"inference", "evaluation"},
-    {"studies", "export"},
+    {"studies", "export", "service"},
     {"cli"},
     {"__init__", "__main__"},
 )

@@ -13,7 +13,7 @@ from tyro.conf import PositionalRequiredArgs
 from tyro.extras import SubcommandApp
 
 from vavl import __version__
-from vavl.cli import data, experiments, predict
+from vavl.cli import data, experiments, predict, serve
 from vavl.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, InputError, VavlError
 
 DESCRIPTION = (
@@ -31,7 +31,8 @@ def prepare() -> int:
 COMMANDS = (
     *(prepare, data.extract),
     *(experiments.train, experiments.keys, experiments.evaluate, experiments.study),
-    *(predict.predict, predict.enrol, predict.stream, predict.export, predict.demo),
+    *(predict.predict, predict.enrol, predict.stream, serve.serve),
+    *(predict.export, predict.demo),
 )
 _OF_A_FILE = ("train", "study")
 """Commands with a TOML file, and options that take several words."""
