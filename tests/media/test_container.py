@@ -69,9 +69,12 @@ PLAYLISTS = {
     "list.txt": "ffconcat version 1.0\nfile {name}\n",
     "list.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\n"
     "m=audio 5004 RTP/AVP 0\n",
-    "list.mpd": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
-    'mediaPresentationDuration="PT1S"><Period><AdaptationSet mimeType="audio/mp4"><Representation '
-    'id="0" bandwidth="1"><BaseURL>{name}</BaseURL></Representation></AdaptationSet></Period></MPD>',
+    "list.mpd": (
+        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
+        'mediaPresentationDuration="PT1S"><Period><AdaptationSet mimeType="audio/mp4">'
+        '<Representation id="0" bandwidth="1"><BaseURL>{name}</BaseURL></Representation>'
+        "</AdaptationSet></Period></MPD>"
+    ),
 }
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 import webbrowser
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -127,7 +128,8 @@ def serve(
             webbrowser.open(address + secret)
 
     server = _Server(config, app.state.predictions, say)
-    server.run(sockets=[listener])
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again when all is ended
+        server.run(sockets=[listener])
     if not server.started:
         raise VavlError(app.state.problem or "the service could not start")
 

@@ -1,0 +1,49 @@
+"""The description of the API, and requests made up from it."""
+
+from __future__ import annotations
+
+import pytest
+from running_service import Service
+
+schemathesis = pytest.importorskip("schemathesis", reason="needs vavl[dev]")
+
+from hypothesis import HealthCheck, Phase, settings
+
+
+@pytest.fixture(scope="module")
+def api(service: Service):
+    return schemathesis.openapi.from_url(f"{service.address}/openapi.json")
+
+
+requests = schemathesis.pytest.from_fixture("api")
+
+
+@requests.parametrize()
+@settings(
+    max_examples=30,
+    derandomize=True,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_no_request_is_too_strange(case: schemathesis.Case) -> None:
+    """Whatever is sent, the answer is one of those that are described, and no defect."""
+    answer = case.call()
+    assert answer.status_code < 500 or answer.status_code == 503, answer.text
+    case.validate_response(answer, checks=[schemathesis.checks.status_code_conformance])
+
+
+def test_everything_is_described(service: Service) -> None:
+    described = service.client.get("/openapi.json").json()
+    assert set(described["paths"]) >= {
+        *("/v1/predictions", "/v1/predictions/{id}", "/v1/predictions/{id}/events"),
+        *("/v1/profiles", "/v1/model", "/v1/model/card", "/healthz", "/readyz", "/metrics"),
+    }
+    assert "schema_version" in str(described["components"]["schemas"]["Clip"])
+    for operations in described["paths"].values():
+        for operation in operations.values():
+            assert operation["summary"]
+    page = service.client.get("/docs").text
+    for asset in ("/docs/assets/swagger-ui.css", "/docs/assets/swagger-ui-bundle.js"):
+        assert asset in page
+        assert service.client.get(asset).status_code == 200
