@@ -1,0 +1,326 @@
+/** The view of camera and microphone. */
+
+import { bars } from "./bars.js";
+import { Palette } from "./colours.js";
+import { announce, h, icon } from "./dom.js";
+import { drawFaces } from "./overlay.js";
+import { Recent } from "./recent.js";
+import { valuesOf } from "./series.js";
+import { Pictures, Sound, refusal } from "./sources.js";
+import { Stream } from "./stream.js";
+import { madeFrom, named, percent, said, sentence } from "./words.js";
+
+/** A change of the answer is said aloud at most so often. */
+const SPOKEN_EVERY_MS = 5000;
+/** Without an answer for so long, the one on show is too old. */
+const STALE_MS = 4000;
+
+export class LiveView {
+  /** @param {HTMLElement} view @param {object} model */
+  constructor(view, model) {
+    this.model = model;
+    this.names = model.categories.length ? model.categories : model.attributes;
+    this.areCategories = model.categories.length > 0;
+    this.palette = new Palette([...model.categories, ...model.attributes]);
+    this.wanted = { audio: model.hears, video: model.sees };
+    this.run = 0; // counts beginnings: what belongs to an earlier one is dropped
+    this._build(view);
+    this._show("idle");
+  }
+
+  _build(view) {
+    const { hears, sees } = this.model;
+    this.problem = h("p", { class: "note problem", role: "alert", hidden: true });
+    this.startButton = h("button", { type: "button", class: "main large", onclick: () => this.start() }, icon("play"), h("span", {}, "Start"));
+    this.idle = h(
+      "div",
+      { class: "invitation" },
+      h("h1", {}, "Live"),
+      h(
+        "p",
+        { class: "lead" },
+        `The ${[sees && "camera", hears && "microphone"].filter(Boolean).join(" and the ")} of this device, read as you speak and look. ` +
+          "A new answer every half second.",
+      ),
+      this.startButton,
+      this.problem,
+      h(
+        "ul",
+        { class: "facts" },
+        hears && h("li", {}, icon("microphone"), h("span", {}, h("strong", {}, "Sound"), " The voice is read, not the words.")),
+        sees && h("li", {}, icon("camera"), h("span", {}, h("strong", {}, "Picture"), " The most prominent face is read.")),
+        h("li", {}, icon("info"), h("span", {}, h("strong", {}, "Private"), " Nothing is kept, and nothing leaves the machine that runs the service.")),
+      ),
+    );
+    this.label = h("p", { class: "label" });
+    this.lead = h("p", { class: "lead" });
+    this.latency = h("span", { class: "pill" });
+    this.bars = bars(this.names, this.palette, this.areCategories);
+    this.video = h("video", { muted: true, playsinline: true, "aria-label": "What the camera sees" });
+    this.video.muted = true;
+    this.canvas = h("canvas", { "aria-hidden": "true" });
+    this.nothing = h("p", { class: "nothing" }, icon("microphone"), "The camera is off. The sound goes on.");
+    this.frame = h("div", { class: "frame live" }, this.video, this.canvas, this.nothing);
+    this.switches = {
+      video: this._switch("video", "Camera", "camera", sees),
+      audio: this._switch("audio", "Microphone", "microphone", hears),
+    };
+    this.recentPlace = h("section", { class: "card", "aria-label": "The last minute" }, h("h2", {}, "The last minute"));
+    this.running = h(
+      "div",
+      { class: "result" },
+      h("h1", { class: "unseen" }, "Live"),
+      h(
+        "div",
+        { class: "head" },
+        h("section", { class: "card answer", "aria-label": "The answer now" }, this.latency, this.label, this.lead, this.bars.element),
+        h(
+          "section",
+          { class: "card stage", "aria-label": "Camera and microphone" },
+          this.frame,
+          h(
+            "div",
+            { class: "tools" },
+            this.switches.video.element,
+            this.switches.audio.element,
+            h("button", { type: "button", class: "soft", onclick: () => this.stop(true) }, icon("stop"), "Stop"),
+          ),
+        ),
+      ),
+      this.recentPlace,
+    );
+    view.append(this.idle, this.running);
+  }
+
+  _switch(source, name, drawing, isUsed) {
+    const input = h("input", { type: "checkbox", role: "switch", checked: isUsed, disabled: !isUsed, onchange: () => this._turn(source, input.checked) });
+    const text = isUsed ? name : `${name} (not used by this model)`;
+    return { input, element: h("label", { class: "switch" }, input, icon(drawing), h("span", {}, text)) };
+  }
+
+  _show(state) {
+    this.idle.hidden = state === "running";
+    this.running.hidden = state !== "running";
+    this.startButton.disabled = state === "starting" || Boolean(refusal());
+    this.startButton.lastChild.textContent = state === "starting" ? "Starting…" : "Start";
+    const why = refusal();
+    if (why) this._tell(why);
+  }
+
+  _tell(text) {
+    this.problem.hidden = !text;
+    this.problem.textContent = text;
+  }
+
+  // --- beginning and end ----------------------------------------------------------------------
+
+  /** Opens what is switched on, and begins. */
+  async start() {
+    const run = ++this.run;
+    this._tell("");
+    this._show("starting");
+    if (!this.wanted.audio && !this.wanted.video) {
+      this.wanted = { audio: this.model.hears, video: this.model.sees };
+      for (const [source, { input }] of Object.entries(this.switches)) input.checked = this.wanted[source];
+    }
+    try {
+      await this._open();
+    } catch (error) {
+      if (run === this.run) this._fail(error);
+      return;
+    }
+    if (run !== this.run) return this._close();
+    this.began_ms = performance.now();
+    this.recent = new Recent(this.names, this.palette, this.areCategories);
+    this.recentPlace.append(this.recent.element);
+    this._show("running");
+    this._wait("Getting ready");
+    this._connect();
+    this.timer = setInterval(() => this._tick(), 250);
+    announce("Live has started");
+    this.switches.video.input.focus({ preventScroll: true });
+  }
+
+  /** @param {boolean} [byHand] */
+  stop(byHand = false) {
+    this.run++;
+    clearInterval(this.timer);
+    void this.stream?.end();
+    this.stream = null;
+    this._close();
+    this.recent?.end();
+    this.recent?.element.remove();
+    this.recent = null;
+    this._show("idle");
+    if (!byHand) return;
+    announce("Live has stopped");
+    this.startButton.focus();
+  }
+
+  _fail(error) {
+    this.stop();
+    const remedy = error.remedy ? ` ${error.remedy}` : "";
+    this._tell(`${sentence(error.message)}${remedy}`);
+    this.startButton.focus();
+  }
+
+  async _open() {
+    const wanted = { ...this.wanted };
+    // One after the other: browsers ask one question at a time.
+    if (wanted.audio && !this.sound) this.sound = await Sound.open();
+    if (wanted.video && !this.pictures) this.pictures = await Pictures.open(this.video);
+  }
+
+  _close() {
+    for (const source of [this.sound, this.silenced, this.pictures]) source?.end();
+    this.sound = this.silenced = this.pictures = null;
+    this.last_ms = 0;
+    drawFaces(this.canvas, 1, []);
+  }
+
+  get isRunning() {
+    return !this.running.hidden || this.startButton.disabled;
+  }
+
+  get _now_s() {
+    return (performance.now() - this.began_ms) / 1000;
+  }
+
+  // --- the stream -----------------------------------------------------------------------------
+
+  _connect() {
+    const { sound, pictures } = this;
+    const run = this.run;
+    let base_s = 0;
+    const stream = new Stream(
+      { audio: Boolean(sound), video: Boolean(pictures), sampling_rate_hz: sound?.samplingRate_hz ?? 48_000 },
+      {
+        ready: async () => {
+          const started_ms = performance.now();
+          await sound?.begin((samples) => stream.sound(samples));
+          if (run !== this.run || stream !== this.stream) return;
+          base_s = this._now_s - (sound ? sound.time_s : 0);
+          const clock = sound ? () => sound.time_s : () => (performance.now() - started_ms) / 1000;
+          if (pictures) {
+            pictures.onturn = () => this._reconnect();
+            pictures.begin(clock, (time_s, jpeg) => stream.picture(time_s, jpeg), () => stream.hasRoom);
+          }
+          this._wait("Listening and looking");
+        },
+        window: (message) => {
+          if (stream === this.stream) this._take(message, base_s);
+        },
+        lost: (problem) => {
+          if (run === this.run && stream === this.stream) this._fail(problem);
+        },
+      },
+    );
+    this.stream = stream;
+    this._arrange();
+  }
+
+  /** A stream cannot be given another source: it ends, and another one goes on. */
+  async _reconnect() {
+    const before = this.stream;
+    const run = this.run;
+    this.stream = null;
+    this.pictures?.pause();
+    await before?.end();
+    if (run !== this.run) return;
+    this.silenced?.end();
+    this.silenced = null;
+    this._connect();
+  }
+
+  /** Switches a source on or off while it runs. */
+  async _turn(source, isOn) {
+    this.wanted[source] = isOn;
+    if (this.running.hidden) return;
+    if (!this.wanted.audio && !this.wanted.video) return this.stop(true);
+    const run = this.run;
+    if (isOn) {
+      try {
+        await this._open();
+      } catch (error) {
+        this.wanted[source] = this.switches[source].input.checked = false;
+        this._wait(error.message);
+        return;
+      }
+      if (run === this.run) await this._reconnect();
+    } else if (source === "video") {
+      this.stream?.endOf("video");
+      this.pictures.end();
+      this.pictures = null;
+    } else {
+      this.stream?.endOf("audio");
+      this.silenced = this.sound; // its clock is that of the pictures
+      this.silenced.silence();
+      this.sound = null;
+    }
+    this._arrange();
+    announce(`${source === "video" ? "Camera" : "Microphone"} ${isOn ? "on" : "off"}`);
+  }
+
+  // --- what is shown --------------------------------------------------------------------------
+
+  _arrange() {
+    this.frame.classList.toggle("dark", !this.pictures);
+    if (!this.pictures) drawFaces(this.canvas, 1, []);
+  }
+
+  /** Says what is going on while there is no answer. */
+  _wait(text) {
+    this.label.textContent = "…";
+    this.palette.tint(this.label, "");
+    this.lead.textContent = sentence(text);
+    this.latency.textContent = "";
+    this.bars.show({});
+  }
+
+  _take({ prediction, latency_s, box }, base_s) {
+    this.last_ms = performance.now();
+    this.recent.add(base_s + prediction.end_s, prediction);
+    if (!prediction.modality) {
+      this._wait(this.pictures ? "Nobody speaks, and no face is seen" : "Nobody speaks");
+    } else {
+      this.label.textContent = prediction.label ? named(prediction.label) : "Now";
+      this.palette.tint(this.label, prediction.label ?? "");
+      this.lead.textContent = leadOf(prediction);
+      this.bars.show(valuesOf(prediction));
+    }
+    this.latency.textContent = `${latency_s.toFixed(1)} s behind`;
+    this.latency.title = "From the end of a window of 2 seconds to its answer";
+    this._draw(box, prediction);
+    this._speak(prediction);
+  }
+
+  _draw(box, prediction) {
+    const { videoWidth, videoHeight } = this.video;
+    // The preview is a mirror, and the box is not.
+    const mirrored = box && [1 - box[2], box[1], 1 - box[0], box[3]];
+    const face = { box: mirrored, text: said(prediction), colour: this.palette.of(prediction.label ?? "unsure") };
+    drawFaces(this.canvas, videoWidth / videoHeight || 4 / 3, mirrored && this.pictures ? [face] : []);
+  }
+
+  _speak(prediction) {
+    const now_ms = performance.now();
+    if (prediction.label === this.spoken || now_ms - (this.spoken_ms ?? 0) < SPOKEN_EVERY_MS) return;
+    [this.spoken, this.spoken_ms] = [prediction.label, now_ms];
+    announce(said(prediction));
+  }
+
+  _tick() {
+    this.recent.show(this._now_s);
+    if (this.last_ms && performance.now() - this.last_ms > STALE_MS) {
+      this.last_ms = 0;
+      this._wait("Waiting for the next answer");
+    }
+  }
+}
+
+function leadOf(prediction) {
+  const from = `from ${madeFrom(prediction.modality)}`;
+  if (prediction.confidence === null) return sentence(from);
+  if (prediction.label === "unsure") return `No clear answer, ${from}.`;
+  return `${percent(prediction.confidence)} confidence, ${from}.`;
+}
