@@ -150,7 +150,6 @@ def create_app(settings: ServiceSettings) -> FastAPI:
             raise
         finally:
             await predictions.end()
-            workers.end()
 
     app = FastAPI(
         title="vavl",

@@ -21,6 +21,7 @@ KEPT_S = 15 * 60.0
 _MOST_KEPT_BYTES = 64 * 2**20
 """Of all answers together; the oldest are forgotten first."""
 _RETRY_AFTER_S = 5
+_STOPS = "the service stops"
 
 Status = Literal["queued", "running", "done", "failed"]
 
@@ -73,7 +74,7 @@ class Predictions:
     def check_room(self) -> None:
         """Raises a problem where no more can wait: known before the body is read."""
         if self._is_stopping:
-            raise Problem(503, "the service stops", retry_after_s=_RETRY_AFTER_S)
+            raise Problem(503, _STOPS, retry_after_s=_RETRY_AFTER_S)
         if self._workers.is_full:
             self._metrics.refused.inc()
             raise Problem(
@@ -122,12 +123,10 @@ class Predictions:
                 self._workers.give_up(work.ticket)
 
     async def end(self) -> None:
-        """Ends all that has not ended."""
+        """Ends all that has not ended, and the workers."""
         self.stop()
-        await asyncio.sleep(0)  # as in `forget`
+        self._workers.end()
         runners = [work.runner for work in self._works.values() if work.runner is not None]
-        for runner in runners:
-            runner.cancel()
         await asyncio.gather(*runners, return_exceptions=True)
 
     def state_text(self, work: Work) -> str:
@@ -156,7 +155,7 @@ class Predictions:
         except Problem as problem:
             work.problem, work.status = problem, "failed"
         except asyncio.CancelledError:
-            work.problem, work.status = Problem(503, "ended: the service stops"), "failed"
+            work.problem, work.status = Problem(503, _STOPS), "failed"
         work.ended_s = time.monotonic()
         work.ended.set()
         self._metrics.ended(work.status, work.ended_s - began_s)
@@ -186,6 +185,8 @@ class Predictions:
                 504, f"it took longer than the time limit of {self._time_limit_s:g} s"
             ) from None
         except WorkerDied:
+            if self._is_stopping:
+                raise Problem(503, _STOPS) from None
             raise Problem(
                 500, "the process that worked on this clip ended: the clip may be damaged"
             ) from None

@@ -21,7 +21,7 @@ from vavl.service.app import ServiceSettings, create_app
 from vavl.service.live import LARGEST_MESSAGE_BYTES
 from vavl.service.predictions import Predictions
 
-_FINISH_S = 3
+_FINISH_S = 2
 """After Ctrl-C, clips have so long to finish."""
 _MOST_CONNECTIONS = 1000
 
@@ -128,7 +128,8 @@ def serve(
             webbrowser.open(address + secret)
 
     server = _Server(config, app.state.predictions, say)
-    with suppress(KeyboardInterrupt):  # uvicorn raises it again when all is ended
+    # uvicorn raises Ctrl-C again when all is ended, and exits where it could not start.
+    with suppress(KeyboardInterrupt, SystemExit):
         server.run(sockets=[listener])
     if not server.started:
         raise VavlError(app.state.problem or "the service could not start")

@@ -27,8 +27,11 @@ class QueueFull(Exception):
     """So many wait already that no more may."""
 
 
-class WorkerDied(Exception):
-    """The process ended in the middle of a task."""
+class WorkerDied(VavlError):
+    """The process ended in the middle of a task, or before it was ready."""
+
+    def __init__(self) -> None:
+        super().__init__("a worker process ended, perhaps for want of memory")
 
 
 class Worker:
@@ -303,7 +306,7 @@ class Workers:
             try:
                 self._give(await self._new())
                 return
-            except (VavlError, WorkerDied, OSError) as error:
+            except (VavlError, OSError) as error:
                 _log.error("worker_not_started", extra={"reason": str(error)})
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
