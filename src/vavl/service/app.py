@@ -96,17 +96,26 @@ class ServiceSettings:
 class Options(BaseModel):
     """How a clip is predicted; see :meth:`vavl.Recognizer.predict`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     timeline: bool = False
+    """Predict over time as well, in windows of 2 s every 0.5 s."""
     people: Literal["all", "main"] = "all"
+    """Follow and predict everybody in the picture, or the most prominent person alone."""
     segments: bool = False
+    """Predict sentence by sentence as well."""
     start_s: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None
+    """Second of the file where to begin."""
     end_s: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None
+    """Second of the file before which to stop."""
     audio_track: str | None = None
+    """Which of several tracks of sound is heard: its number, from 1, or its language."""
     face: Literal["found", "upright", "given"] = "found"
+    """Whether faces are looked for, the right way up alone, or each picture is a face already."""
     format: Format = "json"
+    """Captions (srt, vtt, rttm) are made of segments."""
     name: str | None = None
+    """What the clip is called; default: the name of the file that was sent."""
 
     def task(self, files: dict[str, Part]) -> PredictClip:
         """What a worker has to do."""
