@@ -76,12 +76,25 @@ def test_ctrl_c_ends_it_and_running_clips_are_told(
         thread.join()
     assert [answer.status_code for answer in answers] == [503, 503]
     assert all("the service stops" in answer.json()["detail"] for answer in answers)
-    assert not list((tmp_path / "vavl-serve").iterdir())
+    [scratch] = tmp_path.glob("vavl-serve-*")
+    assert scratch.stat().st_mode & 0o777 == 0o700
+    assert not list(scratch.iterdir())
     assert process.stderr is not None
     lines = [json.loads(line) for line in process.stderr.read().splitlines() if line[:1] == "{"]
     ended = [line for line in lines if line["event"] == "task"]
     assert [line["status"] for line in ended] == [503, 503]
     assert "hour" not in json.dumps(lines)
+
+
+def test_a_folder_that_others_laid_there_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    laid = tmp_path / f"vavl-serve-{os.getuid()}"
+    laid.mkdir()
+    laid.chmod(0o777)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert cli.run(["serve", "--port", "0"]) == 2
+    assert "to be this user's alone" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

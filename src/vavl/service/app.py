@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import tempfile
 from collections.abc import AsyncIterator
@@ -30,7 +31,7 @@ from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket
 
 from vavl import __version__
-from vavl.errors import VavlError
+from vavl.errors import InputError, VavlError
 from vavl.service import openapi
 from vavl.service.guard import Guard
 from vavl.service.live import LiveStreams
@@ -38,7 +39,7 @@ from vavl.service.metrics import Metrics
 from vavl.service.predictions import Predictions, Work
 from vavl.service.problems import Problem
 from vavl.service.tasks import GetToKnow, ModelSettings, PredictClip
-from vavl.service.uploads import Part, receive
+from vavl.service.uploads import Part, pass_over, receive
 from vavl.service.workers import Workers
 from vavl.system.atomic import remove_leftovers, scratch_folder
 
@@ -144,13 +145,14 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     metrics = Metrics(workers)
     predictions = Predictions(workers, settings.time_limit_s, metrics)
     streams = LiveStreams(workers, metrics)
-    parent = Path(settings.scratch or tempfile.gettempdir()) / "vavl-serve"
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    parent = Path(settings.scratch or tempfile.gettempdir()) / f"vavl-serve-{user}"
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        remove_leftovers(parent)
         try:
+            _make_private(parent)
+            remove_leftovers(parent)
             await workers.start()
             app.state.problem = None
             yield
@@ -193,6 +195,14 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         reasons = (f"{e['loc'][-1]}: {e['msg']}, got {e.get('input')!r}" for e in error.errors())
         return _problem_answer(Problem(422, "; ".join(reasons)))
 
+    async def check_room(request: Request) -> None:
+        """Refuses a clip that could not wait, before it is written anywhere."""
+        try:
+            predictions.check_room()
+        except Problem:
+            await pass_over(request)
+            raise
+
     async def received(request: Request, files: ExitStack) -> list[Part]:
         """The parts of a body, in a folder that goes with ``files``."""
         try:
@@ -223,7 +233,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         options: Annotated[Options, Query()],
         prefer: Annotated[str, Header()] = "",
     ) -> Response:
-        predictions.check_room()
+        await check_room(request)
         with ExitStack() as stack:
             parts = await received(request, stack)
             task = options.task(_files(parts, ("file", "profile")))
@@ -260,7 +270,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
 
     @app.post("/v1/profiles", **openapi.PROFILE)
     async def get_to_know(request: Request, speaker: str = "speaker") -> Response:
-        predictions.check_room()
+        await check_room(request)
         with ExitStack() as stack:
             parts = await received(request, stack)
             clips = [part for part in parts if part.path is not None]
@@ -325,6 +335,17 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
     app.mount("/page", StaticFiles(directory=PAGE))
     return app
+
+
+def _make_private(folder: Path) -> None:
+    """Makes a folder that others cannot read, or have not laid here."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.lstat()
+    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o077):
+        raise InputError(
+            f"TMPDIR: expected {folder} to be this user's alone, got owner {status.st_uid}, mode "
+            f"{status.st_mode & 0o777:o}; remove it, or set TMPDIR to another folder"
+        )
 
 
 def _files(parts: list[Part], fields: tuple[str, ...]) -> dict[str, Part]:

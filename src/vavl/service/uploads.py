@@ -6,6 +6,7 @@ import asyncio
 import errno
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +21,8 @@ _WRITTEN_BYTES = 2**18
 """Handed to the disk at once."""
 _LONGEST_PAUSE_S = 30.0
 """Between two pieces of a body; a slower client gives up its place."""
+_PASSED_OVER_BYTES = 2**26
+"""Of a body that is not wanted; then the connection is closed."""
 _LONGEST_TEXT = 1024
 """Bytes of a part that is not a file."""
 _MOST_PARTS = 100
@@ -76,6 +79,17 @@ async def receive(request: Request, folder: Path, most_bytes: int) -> list[Part]
     with _writing(part) as file:
         await _write(request, file.write, most_bytes)
     return [part]
+
+
+async def pass_over(request: Request) -> None:
+    """Reads a body that nobody wants: many clients read an answer only when they have sent all."""
+    with suppress(ClientDisconnect, TimeoutError):
+        total = 0
+        async with asyncio.timeout(_LONGEST_PAUSE_S):
+            async for piece in request.stream():
+                total += len(piece)
+                if total > _PASSED_OVER_BYTES:
+                    return
 
 
 async def _write(request: Request, write: Callable[[bytes], object], most_bytes: int) -> None:
