@@ -105,6 +105,21 @@ def test_a_made_up_recognizer_is_shown_the_same_windows(recognizer, film) -> Non
         )
 
 
+def test_it_tells_where_the_face_is(recognizer) -> None:
+    light, dark = (np.full((64, 96, 3), level, np.uint8) for level in (180, 0))
+    live = LiveRecognizer(recognizer, audio=False, video=True)
+    assert live.face is None
+    for step in range(25):
+        live.add_frame(VideoFrame(step / 12.5, light))
+    seen = recognizer.predict(frames=np.stack([light] * 25), frame_rate_hz=12.5).people[0].track
+    assert live.face is not None
+    assert live.face.box == pytest.approx(seen[0].box)
+    assert 1.0 < live.face.time_s < 2.0
+    for step in range(25, 50):
+        live.add_frame(VideoFrame(step / 12.5, dark))
+    assert live.face is None
+
+
 def test_blocks_of_any_size_and_order_give_the_same(recognizer, film) -> None:
     path = film(seconds=3.0)
     expected = recognizer.predict(path, timeline=True).timeline

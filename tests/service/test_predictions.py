@@ -152,6 +152,27 @@ def test_a_long_clip_is_followed_and_forgotten(pretending: Service) -> None:
     assert client.get(place).status_code == 404
 
 
+def test_answers_are_kept_for_a_while_and_not_too_many(
+    pretending: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def done() -> str:
+        later = {"Prefer": "respond-async"}
+        begun = pretending.client.post(CLIPS, files={"file": b"sleep 0"}, headers=later)
+        pretending.idle()
+        return begun.headers["location"]
+
+    first = done()
+    answer = pretending.client.get(first).json()["prediction"]
+    assert answer == {"name": "pretend"}
+    room = 2 * (len(json.dumps(answer)) + len("name\n"))
+    monkeypatch.setattr("vavl.service.predictions._MOST_KEPT_BYTES", room)
+    second, third = done(), done()
+    kept = [pretending.client.get(place).status_code for place in (first, second, third)]
+    assert kept == [404, 200, 200]
+    monkeypatch.setattr("vavl.service.predictions.KEPT_S", 0.0)
+    assert pretending.client.get(third).status_code == 404
+
+
 def test_how_long_is_waited(pretending: Service) -> None:
     def post(prefer: str) -> httpx.Response:
         return pretending.client.post(CLIPS, files={"file": b"sleep 2"}, headers={"Prefer": prefer})

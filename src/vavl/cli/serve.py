@@ -42,7 +42,7 @@ def serve(
         host: Address to listen at.
         port: 0 takes one that is free.
         model: As for `vavl predict`.
-        workers: Processes that predict, each with the model in its memory (about 500 MB). A live
+        workers: Processes that predict, each with the model in its memory (about 400 MB). A live
             stream has one for itself. Default: one for each core, and at least two.
         device: Where all networks run: auto, cpu, cuda, cuda:1, mps.
         unsure_below: As for `vavl predict`.
