@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 from films import HEIGHT, WIDTH, film, picture, read, seconds
+from PIL import Image
 
 from vavl.errors import MediaError
 from vavl.media.audio import read_audio
@@ -88,3 +89,19 @@ def test_no_other_file_is_read(tmp_path: Path, playlist: str) -> None:
             path.rename(renamed)
         with pytest.raises(MediaError, match="a list of others, which are not read"):
             media_info(renamed)
+
+
+@pytest.mark.parametrize("name", ["http:", "a:b.mp4", "concat:a|b", "-", "x%03d.mp4"])
+def test_a_name_is_never_an_address(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film(tmp_path / "film.mp4", seconds(10), sound_at_s=0.0).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert media_info(name).has_video
+    assert len(read(Path(name))) > 1
+
+
+def test_a_picture_is_no_row_of_pictures(tmp_path: Path) -> None:
+    for name in ("x001.png", "x002.png", "x%03d.png"):
+        Image.fromarray(picture(3)).save(tmp_path / name)
+    assert len(list(video_frames(tmp_path / "x%03d.png"))) == 1

@@ -184,10 +184,15 @@ def opened(path: Path) -> Iterator[InputContainer]:
         raise MediaError(f"{path}: expected a file, this is a folder")
     if path.stat().st_size == 0:
         raise MediaError(f"{path}: the file is empty (0 bytes)")
-    # Before FFmpeg reads a playlist, it would open what is named in it: other files, or addresses.
-    options = {"format_whitelist": ",".join(av.formats_available - _OF_OTHER_FILES)}
+    # This file and no other: FFmpeg would take a name with a colon for an address, one with %03d
+    # for a row of pictures, and open what a playlist names.
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": ",".join(av.formats_available - _OF_OTHER_FILES),
+        "pattern_type": "none",
+    }
     problem = f"{path}: not a media file, or damaged, or a list of others, which are not read"
-    with media_errors(problem), av.open(str(path), options=options) as container:
+    with media_errors(problem), av.open(f"file:{path}", options=options) as container:
         yield container
 
 

@@ -72,7 +72,7 @@ def write_mp4(
 
     remaining = iter(pictures)
     first = next(remaining)
-    with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as output:
+    with atomic_write(path) as temporary, av.open(f"file:{temporary}", "w", format="mp4") as output:
         height, width = first.shape[:2]
         track = _add_pictures(output, height, width, round(frame_rate_hz))
         _encode_alike(track)
@@ -101,7 +101,7 @@ def redraw_video(source: Path, path: Path, draw: Draw, sound: int | None = None)
     import av
 
     try:
-        with av.open(str(path), "w", format="mp4") as output:
+        with av.open(f"file:{path}", "w", format="mp4") as output:
             tracks = [_redrawn_pictures(source, output, draw)]
             if not source.is_dir():
                 tracks.append(_same_sound(source, output, sound))
@@ -123,7 +123,7 @@ def copy_picture(video: Path, path: Path) -> Path:
     """
     import av
 
-    with av.open(str(video)) as source, av.open(str(path), "w") as output:
+    with opened(video) as source, av.open(f"file:{path}", "w") as output:
         track = source.streams.video[0]
         copy = output.add_stream_from_template(track)
         for packet in source.demux(track):
