@@ -10,10 +10,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     import torch
+    from pydantic import TypeAdapter
     from torch import Tensor
 
 
@@ -47,6 +49,10 @@ def what_it_takes(predictions: Iterable[Modality]) -> str:
     """
     words = {Modality.ACOUSTIC: "sound", Modality.VISUAL: "a face"}
     return " or ".join(words[p] for p in predictions if p in words) or "sound and a face together"
+
+
+MOST_FEATURES = 65_536
+"""In a step: a file may claim any number."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +103,27 @@ class FeatureSpec:
         return content
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """Reads what :meth:`to_dict` wrote; raises KeyError if a field is missing."""
+    def from_dict(cls, content: Mapping[str, Any]) -> FeatureSpec:
+        """Reads what :meth:`to_dict` wrote.
+
+        Raises:
+            ValueError: A field is missing, or holds what it cannot be.
+        """
+        if missing := [f.name for f in fields(cls) if f.name not in content]:
+            raise ValueError(f"expected {', '.join(missing)}, got none")
         known = {f.name: content[f.name] for f in fields(cls)}
-        return cls(**{**known, "modality": Modality(known["modality"])})
+        spec = _validator().validate_json(json.dumps(known), strict=True)
+        rate = spec.frame_rate_hz
+        if not (1 <= spec.dim <= MOST_FEATURES and (rate is None or 0 < rate <= 1e6)):
+            raise ValueError(f"dim, frame_rate_hz: got {spec.dim}, {rate}")
+        return spec
+
+
+@cache
+def _validator() -> TypeAdapter[FeatureSpec]:
+    from pydantic import TypeAdapter  # here, since most who use these words need no such check
+
+    return TypeAdapter(FeatureSpec)
 
 
 @dataclass

@@ -14,9 +14,11 @@ from vavl.config.models import (
     SMALL_CONFORMER,
     ConformerConfig,
     ConformerSizes,
+    Count,
     ModelConfig,
     Presets,
     Sizes,
+    Width,
     width_problems,
 )
 from vavl.types import Modality
@@ -48,7 +50,7 @@ class DeepConformerSizes(ConformerSizes):
 
     presets: ClassVar[Presets] = {"paper": {}, "small": {**SMALL_CONFORMER, "blocks": 2}}
 
-    blocks: int = Field(default=5, ge=1)
+    blocks: Count = 5
     """Conformer blocks of each encoder."""
 
 
@@ -106,11 +108,11 @@ class ConcatenationConfig(ConcatenationSizes, ConformerConfig):
 class CrossmodalSizes(Sizes):
     """Sizes of transformers whose queries are of one modality and whose keys are of the other."""
 
-    width: int = Field(default=30, ge=2)
+    width: Width = 30
     """Width of the transformers."""
-    layers: int = Field(default=5, ge=1)
+    layers: Count = 5
     """Layers of each transformer."""
-    heads: int = Field(default=5, ge=1)
+    heads: Count = 5
     """Attention heads; must divide ``width``."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout of attention weights, hidden units and layers."""
@@ -160,9 +162,9 @@ class AuxFormerSizes(CrossmodalSizes):
     }
 
     name: Literal["auxformer"] = "auxformer"
-    width: int = Field(default=50, ge=2)
-    heads: int = Field(default=10, ge=1)
-    auxiliary_widths: tuple[int, int] = (512, 256)
+    width: Width = 50
+    heads: Count = 10
+    auxiliary_widths: tuple[Width, Width] = (512, 256)
     """Hidden widths of the head that the auxiliary networks share."""
     head_dropout: float = Field(default=0.2, ge=0, lt=1)
     missing_share: float = Field(default=0.4, ge=0, lt=1)
@@ -188,13 +190,13 @@ class UAVMSizes(Sizes):
     }
 
     name: Literal["uavm"] = "uavm"
-    width: int = Field(default=1024, ge=2)
+    width: Width = 1024
     """Width of the transformers."""
-    encoder_layers: int = Field(default=3, ge=0)
+    encoder_layers: int = Field(default=3, ge=0, le=256)
     """Transformer layers of each modality; 0 goes to the shared ones at once."""
-    shared_layers: int = Field(default=3, ge=1)
+    shared_layers: Count = 3
     """Transformer layers common to both modalities."""
-    heads: int = Field(default=4, ge=1)
+    heads: Count = 4
     """Attention heads; must divide ``width``."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout of hidden units and layers; the published model has none."""
@@ -213,13 +215,13 @@ class SFAVSizes(Sizes):
     presets: ClassVar[Presets] = {"paper": {}, "small": {"acoustic_subsampling": 4}}
 
     name: Literal["sfav"] = "sfav"
-    acoustic_channels: tuple[int, int, int, int] = (64, 128, 256, 128)
+    acoustic_channels: tuple[Width, Width, Width, Width] = (64, 128, 256, 128)
     """Channels of the four acoustic convolutions; attention stands between the second and third."""
-    visual_channels: tuple[int, int, int, int] = (64, 64, 128, 128)
+    visual_channels: tuple[Width, Width, Width, Width] = (64, 64, 128, 128)
     """Channels of the four visual convolutions."""
-    kernel: int = Field(default=3, ge=1)
+    kernel: Count = 3
     """Taps of the convolutions, odd."""
-    heads: int = Field(default=1, ge=1)
+    heads: Count = 1
     """Attention heads; must divide the second convolution's channels of both modalities."""
 
     def _problems(self) -> list[str]:

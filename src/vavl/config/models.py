@@ -8,16 +8,21 @@ What a user chooses is apart from what the data say. A class of sizes holds the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from vavl.config.base import Configuration, unknown_name, validated
 from vavl.errors import InputError
-from vavl.types import STREAMS, Modality
+from vavl.types import MOST_FEATURES, STREAMS, Modality
 
 SCHEMA_VERSION = 1
 """Version of the stored configuration of a model (``config.json``)."""
+
+Width = Annotated[int, Field(ge=1, le=MOST_FEATURES)]
+"""Channels, features or outputs side by side. All sizes are bounded: a file may claim any."""
+Count = Annotated[int, Field(ge=1, le=256)]
+"""Layers, blocks, heads, taps."""
 
 Presets = Mapping[str, Mapping[str, Any]]
 """Named sets of sizes: what differs from the defaults."""
@@ -101,9 +106,9 @@ class GivenByData(Configuration):
     """What the data say: the inputs and the outputs of a model."""
 
     name: str
-    acoustic_dim: int = Field(ge=1)
+    acoustic_dim: Width
     """Features per step of the acoustic sequence."""
-    visual_dim: int = Field(ge=1)
+    visual_dim: Width
     """Features per step of the visual sequence."""
     categories: tuple[str, ...] = ()
     """Names of the emotion categories, in the order of the outputs."""
@@ -187,21 +192,21 @@ class ModelConfig(Sizes, GivenByData):
 class ConformerSizes(Sizes):
     """Sizes of conformers and of the heads behind them."""
 
-    projection_channels: int = Field(default=50, ge=1)
+    projection_channels: Width = 50
     """Channels of the bias-free projection of each input frame."""
-    width: int = Field(default=512, ge=2)
+    width: Width = 512
     """Width of the encoders and of the representations."""
-    heads: int = Field(default=8, ge=1)
+    heads: Count = 8
     """Attention heads; must divide ``width``."""
-    expansion: int = Field(default=4, ge=1)
+    expansion: Count = 4
     """Inner width of the feed-forward modules as a multiple of ``width``."""
-    kernel: int = Field(default=31, ge=1)
+    kernel: Count = 31
     """Taps of the depthwise convolution, odd."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout in the encoders."""
     input_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout of single features of the normalised input frames; the paper has none."""
-    head_widths: tuple[int, ...] = (512, 256)
+    head_widths: tuple[Width, ...] = Field(default=(512, 256), max_length=16)
     """Hidden widths of the prediction and reconstruction heads."""
     head_dropout: float = Field(default=0.2, ge=0, lt=1)
     """Dropout after the first layer of each head."""
@@ -248,9 +253,9 @@ class VAVLSizes(ConformerSizes):
     }
 
     name: Literal["vavl"] = "vavl"
-    encoder_blocks: int = Field(default=3, ge=1)
+    encoder_blocks: Count = 3
     """Conformer blocks of each modality encoder."""
-    shared_blocks: int = Field(default=2, ge=0)
+    shared_blocks: int = Field(default=2, ge=0, le=256)
     """Conformer blocks common to both modalities; 0 leaves the shared layers out."""
     residual: bool = True
     """Whether the residual connection bridges the shared layers."""

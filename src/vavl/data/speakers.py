@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from vavl.data.manifest import Manifest
 from vavl.data.store import FeatureStore, known_steps
 from vavl.errors import InputError, StoreError, all_problems
-from vavl.system.atomic import atomic_write
+from vavl.system.atomic import atomic_write, json_object
 from vavl.types import STREAMS, FeatureSpec, Modality
 
 PRIOR_CLIPS = 5.0
@@ -345,12 +345,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {}).get(_HEADER, "null"))
+            header = json_object((file.metadata() or {}).get(_HEADER, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise StoreError(f"{path}: not a readable profile ({error}); {_REMEDY}") from None
-    if not isinstance(header, dict):
-        raise StoreError(f"{path}: a safetensors file, but no profile of a speaker; {_REMEDY}")
     return header, tensors
 
 

@@ -34,6 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vavl.data.store_folder import StoreFolder, open_folder
 from vavl.errors import InputError, StoreError, all_problems
+from vavl.system.atomic import json_object
 from vavl.types import FeatureSpec
 
 _SCHEMA_VERSION = 1
@@ -342,7 +343,7 @@ def _read_spec(folder: StoreFolder) -> FeatureSpec:
             "`vavl extract`, or give the folder that it wrote."
         )
     try:
-        content = json.loads(folder.read([_SPEC])[0])
+        content = json_object(folder.read([_SPEC])[0])
         version = content["schema_version"]
         if isinstance(version, int) and version > _SCHEMA_VERSION:
             raise StoreError(
@@ -373,7 +374,7 @@ def _read_sidecars(
     texts = folder.read([match[0] for match in sidecars])
     for name, text in zip([match[1] for match in sidecars], texts, strict=True):
         try:
-            content = json.loads(text)
+            content = json_object(text)
             shard = _Shard(
                 name=name,
                 ids=tuple(content["ids"]),
@@ -382,6 +383,10 @@ def _read_sidecars(
                 size=content["bytes"],
                 sha256=content["sha256"],
             )
+            if not all(isinstance(i, str) for i in shard.ids):
+                raise ValueError("an id is no text")
+            if not all(type(n) is int and n >= 0 for n in (*shard.starts, *shard.lengths)):
+                raise ValueError("starts and lengths are numbers of rows")
             if not len(shard.ids) == len(shard.starts) == len(shard.lengths):
                 raise ValueError("ids, starts and lengths differ in number")
             if not _SHA256.fullmatch(shard.sha256):  # copies are named by it

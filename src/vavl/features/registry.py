@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.data.manifest import MediaField
-from vavl.errors import InputError, all_problems, did_you_mean
+from vavl.errors import InputError, VavlError, all_problems, did_you_mean
 from vavl.features.arrays import ArrayFeatures
 from vavl.features.compact_face import CompactFaceFeatures
 from vavl.features.face_features import FaceFeaturesOf
@@ -188,7 +188,15 @@ def rebuild_extractor(
         "source": source or spec.source,
         **spec.parameters,
     }
-    rebuilt = _build(name, builder, {k: v for k, v in values.items() if k in known}, device)
+    try:
+        rebuilt = _build(name, builder, {k: v for k, v in values.items() if k in known}, device)
+    except VavlError:
+        raise
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:  # of values of any kind
+        raise InputError(
+            f"extractor: {name!r} cannot take the parameters that are written down ({error}): "
+            f"{spec.description}"
+        ) from None
     if rebuilt.spec.key != spec.key:
         raise InputError(
             f"extractor: the features of {name!r} would not be the same\n"

@@ -16,6 +16,7 @@ from vavl.config.models import ModelConfig
 from vavl.data.speakers import Moments, training_moments
 from vavl.errors import InputError, StoreError
 from vavl.models.pretrained import (
+    check_sizes,
     load_weights,
     read_encoders,
     read_model_config,
@@ -391,6 +392,8 @@ class EmotionModel(nn.Module, ABC):
                 f"model: expected a {cls.__name__} model, got {config.name!r} at {folder}; "
                 "vavl.models.registry.load_model takes any model, and so does vavl.load"
             )
+        with torch.device("meta"):
+            check_sizes(folder, cls(config).state_dict())
         model = cls(config)
         for modality, encoder in (encoders or {}).items():
             model.put_in_front(modality, encoder)

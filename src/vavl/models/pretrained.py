@@ -203,6 +203,36 @@ def read_calibration(folder: Path) -> Calibration:
         raise StoreError(f"{path}: {error}") from None
 
 
+def check_sizes(folder: Path, expected: Mapping[str, Tensor]) -> None:
+    """Compares the weights' header with what a model expects, before memory is taken for either.
+
+    Args:
+        folder: Of the model.
+        expected: Tensors of its ``state_dict``, without data (on the device ``meta``).
+
+    Raises:
+        StoreError: A weight is missing or of another shape, or the file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / WEIGHTS_FILE
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = set(file.keys())
+            found = {n: tuple(file.get_slice(n).get_shape()) for n in names & expected.keys()}
+    except (SafetensorError, OSError) as error:
+        raise StoreError(f"{path}: damaged or cut short ({error}); copy it again") from error
+    problems = [
+        f"{name}: expected {tuple(value.shape)}, got {found.get(name, 'none')}"
+        for name, value in expected.items()
+        if found.get(name) != tuple(value.shape)
+    ]
+    if problems:
+        raise StoreError(
+            all_problems(f"{path}: does not fit the configuration beside it", problems, limit=5)
+        )
+
+
 def load_weights(model: nn.Module, folder: Path) -> None:
     """Loads ``model.safetensors``; StoreError if it is damaged, or does not fit the model."""
     from safetensors import SafetensorError

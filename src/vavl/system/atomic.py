@@ -160,6 +160,30 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
         csv.writer(file, lineterminator="\n").writerows([columns, *rows])
 
 
+def json_object(text: str | bytes) -> dict[str, Any]:
+    """An object of JSON that may come from anywhere.
+
+    Raises:
+        ValueError: It is no JSON, holds NaN or infinity, which JSON does not have, is nested too
+            deep, or is no object.
+
+    Example:
+        >>> json_object('{"a": 1}')
+        {'a': 1}
+    """
+
+    def refuse(name: str) -> float:
+        raise ValueError(f"{name} is no number of JSON")
+
+    try:
+        content = json.loads(text, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"expected an object, got {type(content).__name__}")
+    return content
+
+
 def read_json(path: Path, schema_version: int) -> dict[str, Any]:
     """Reads what :func:`write_json` wrote, without the schema version.
 
@@ -167,9 +191,9 @@ def read_json(path: Path, schema_version: int) -> dict[str, Any]:
         StoreError: Missing, damaged, or of another schema version.
     """
     try:
-        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        content = json_object(path.read_bytes())
         found = content.pop("schema_version")
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise StoreError(f"{path}: missing, or no file of vavl ({error})") from None
     if found != schema_version:
         raise StoreError(
