@@ -48,8 +48,17 @@ def all_problems(subject: str, problems: Sequence[str], limit: int = 50) -> str:
     """One message with every problem, so that a user can mend them all at once."""
     shown = "\n".join(f"  - {problem}" for problem in problems[:limit])
     rest = f"\n  ... and {len(problems) - limit} more" if len(problems) > limit else ""
-    plural = "problem" if len(problems) == 1 else "problems"
-    return f"{subject}: {len(problems)} {plural}\n{shown}{rest}"
+    return f"{subject}: {counted(len(problems), 'problem')}\n{shown}{rest}"
+
+
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """A number of things, in words that fit the number.
+
+    Example:
+        >>> counted(1, "clip"), counted(2, "clip"), counted(2, "person", "people")
+        ('1 clip', '2 clips', '2 people')
+    """
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -53,6 +53,7 @@ def test_unsure_is_shown_with_its_confidence_and_what_it_may_be(
     print_predictions([clip], "json")
     [shown] = json.loads(capsys.readouterr().out)
     assert shown["schema_version"] == 1
+    assert shown["path"] is None
     for part in (shown, shown["timeline"][0]):
         assert (part["label"], part["confidence"]) == ("unsure", 0.45)
         assert part["probabilities"] == found[2]

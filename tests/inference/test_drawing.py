@@ -13,7 +13,8 @@ import pytest
 import vavl
 from vavl.errors import InputError, MediaError
 from vavl.inference import ClipFiles, drawing
-from vavl.inference.drawing import Overlay, box_at, draw_overlay, illustrate, plot_timeline
+from vavl.inference.drawing import Overlay, box_at, draw_overlay, plot_timeline
+from vavl.inference.illustrating import illustrate
 from vavl.media.audio import read_audio
 from vavl.media.container import media_info
 from vavl.media.frames import VideoFrame

@@ -77,6 +77,29 @@ def test_failures_are_recorded_and_the_rest_goes_on(
     assert read(out / "predictions.csv") == rows
 
 
+def test_without_a_folder_the_report_has_the_predictions(
+    clips: list[ClipFiles], model: str, tmp_path: Path
+) -> None:
+    paths = [clips[0].media, str(clips[7].media)]
+    assert None not in paths
+    report = predict_many(paths, model=model, timeline=True, progress=False)  # type: ignore[arg-type]
+    assert [p.name for p in report.predictions] == ["clip 000"]
+    assert list(report.failed) == [str(clips[7].media)]
+    assert (report.predicted, report.skipped) == (1, 0)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["clips"]
+    again = predict_many(paths, tmp_path / "out", model=model, timeline=True, progress=False)  # type: ignore[arg-type]
+    [row] = read(tmp_path / "out" / "predictions.csv")
+    [frame] = report.to_frame().to_dict("records")
+    assert again.predictions == ()
+    assert list(row) == list(frame)
+    assert row["clip"] == frame["clip"]
+    assert float(row["happy"]) == frame["happy"]
+    windows = read(tmp_path / "out" / "timeline.csv")
+    assert [float(w["sad"]) for w in windows] == list(report.to_frame("timeline")["sad"])
+    whole = predict_many([tmp_path / "clips"], model=model, workers=1, progress=False)
+    assert len(whole.predictions) == 36
+
+
 def test_a_killed_run_goes_on_and_a_changed_clip_is_done_again(
     clips: list[ClipFiles], model: str, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vavl.system.processes import usable_cores
-from vavl.types import UNSURE, Person, Prediction, TimedPrediction
+from vavl.types import NOTHING, UNSURE, Person, Prediction, TimedPrediction
 
 if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction needs none of it
     from vavl.evaluation.scores import Evaluation
@@ -31,7 +31,6 @@ if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction
 
 Format = Literal["table", "json", "csv", "srt", "vtt", "rttm"]
 
-_NOTHING = "nothing to go by"
 _UNBROKEN = 10_000
 """Columns of a console that never breaks a line of ours."""
 
@@ -139,7 +138,7 @@ def _print_table(predictions: Sequence[Prediction]) -> None:
                     "clip": "",
                     "person": f"{person.number} (main)" if person.is_main else str(person.number),
                     **_emotion(person),
-                    "from": person.modality or _NOTHING,
+                    "from": person.modality or NOTHING,
                     "notes": seen,
                 }
             )
@@ -179,7 +178,7 @@ def _print_timeline(name: str, timeline: Sequence[TimedPrediction]) -> None:
             window.label or "",
             _confidence(window),
             _values(window.attributes),
-            window.modality or _NOTHING,
+            window.modality or NOTHING,
             "" if window.face_share is None else f"{window.face_share:.0%}",
         )
     output().print(name, table, sep="\n")
@@ -196,7 +195,7 @@ def print_segments(predictions: Sequence[Prediction]) -> None:
                 "emotion": segment.label or "",
                 "confidence": _confidence(segment),
                 "attributes": _values(segment.attributes),
-                "from": segment.modality or _NOTHING,
+                "from": segment.modality or NOTHING,
                 "text": (segment.text or "").replace("\n", " "),
             }
             for segment in prediction.segments
@@ -233,7 +232,13 @@ def _confidence(window: TimedPrediction | Prediction) -> str:
 
 
 def _print_json(predictions: Sequence[Prediction]) -> None:
-    print(json.dumps([prediction.to_dict() for prediction in predictions], indent=2))
+    from vavl.inference import ClipPrediction
+
+    listed = []
+    for prediction in predictions:
+        path = prediction.path if isinstance(prediction, ClipPrediction) else None
+        listed.append({**prediction.to_dict(), "path": None if path is None else str(path)})
+    print(json.dumps(listed, indent=2))
 
 
 def window_printer(form: Literal["table", "json"]) -> Callable[[TimedPrediction, float], None]:
@@ -247,7 +252,7 @@ def window_printer(form: Literal["table", "json"]) -> Callable[[TimedPrediction,
         else:
             line = (
                 f"{window.start_s:>7.1f}s {window.end_s:>7.1f}s  {window.label or '':<12} "
-                f"{_confidence(window):>6}  {window.modality or _NOTHING:<16} {latency_s:>7.2f}s  "
+                f"{_confidence(window):>6}  {window.modality or NOTHING:<16} {latency_s:>7.2f}s  "
                 f"{_values(window.attributes)}"
             ).rstrip()
         print(line, flush=True)

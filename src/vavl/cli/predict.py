@@ -153,7 +153,7 @@ def predict(
     if same_speaker:
         speaker = get_to_know(clips, lambda: recognizer, progress=len(clips) > 1, **reading)
     if plot or overlay:
-        from vavl.inference.drawing import illustrate
+        from vavl.inference.illustrating import illustrate
 
         do = partial(illustrate, recognizer, plot=plot, overlay=overlay)
     else:
