@@ -7,15 +7,18 @@ was expected, what was found and what to do about it.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 
 EXIT_OK = 0
 EXIT_INTERNAL = 1
 """An unexpected error: a defect in vavl, reported with its traceback."""
 EXIT_BAD_INPUT = 2
-"""Bad arguments, configuration, table or file: nothing was done."""
+"""Bad arguments, configuration or table, or a file that is not there: nothing was done."""
 EXIT_PARTIAL = 3
 """A batch job finished, and some of its items failed: they are listed."""
+EXIT_DISK_FULL = 4
+"""There is no space left to write to: once there is, the same command goes on."""
 EXIT_INTERRUPTED = 130
 """Stopped by Ctrl-C: the same command resumes."""
 
@@ -42,6 +45,23 @@ class StoreError(VavlError):
 
 class ExportError(VavlError):
     """An exported model does not predict what the model predicts."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or what it was raised from, says that there is no space left.
+
+    Example:
+        >>> is_disk_full(OSError(errno.ENOSPC, "No space left on device")), is_disk_full(OSError())
+        (True, False)
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "(os error 28)" in str(cause):  # as libraries in Rust say it, e.g. safetensors
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def all_problems(subject: str, problems: Sequence[str], limit: int = 50) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import shutil
@@ -218,8 +219,13 @@ def test_the_track_that_is_asked_for_is_heard(
             "--gpus: expected --eng",
         ),
         (["extract", "m", "--out", "s", "--visual", "a", "--window-s", "9"], "--window-s: expect"),
-        (["predict", "a.wav", "--device", "cuda:99"], "device: 'cuda:99' cannot be used here"),
-        (["predict", "a.npy", "--model", "x"], "NAME.acoustic.npy or NAME.visual.npy"),
+        (["predict", __file__, "--device", "cuda:99"], "device: 'cuda:99' cannot be used here"),
+        (["predict", "pyproject.npy", "--model", "x"], "pyproject.npy does not exist"),
+        (["predict", __file__, "gone.mp4", "--out", "o"], "gone.mp4 does not exist"),
+        (["enrol", "gone.mp4", "--speaker", "a", "--out", "o"], "gone.mp4 does not exist"),
+        (["predict", __file__, "--segments-from", "gone.srt"], "gone.srt does not exist"),
+        (["predict", __file__, "--overlay", "a.mov"], "overlay: expected a file that ends in .mp4"),
+        (["predict", __file__, "--plot", "a.gif"], "plot: expected a file that ends in .pdf"),
         (["extract", "m.parquet", "--out", "s"], "expected at least one extractor"),
         (
             [
@@ -247,6 +253,33 @@ def test_bad_input_ends_with_code_2_and_a_reason(
     captured = capsys.readouterr().err
     assert message in captured
     assert "Traceback" not in captured
+
+
+def test_a_full_disk_has_a_code_of_its_own(
+    trained: Path, write_wav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder of results, in an overlay or a plot, and where the output goes."""
+    clip = str(write_wav(babble(1.0), "talk.wav"))
+    predict = ["predict", clip, "--model", str(trained)]
+    command = [sys.executable, "-m", "vavl", "keys"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 4
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "file")
+
+    monkeypatch.setattr("vavl.system.atomic.os.replace", no_space)
+    assert cli.run([*predict, "--out", str(tmp_path / "out")]) == 4
+    assert cli.run([*predict, "--plot", str(tmp_path / "plot.png")]) == 4
+    monkeypatch.setattr("vavl.system.atomic.os.replace", lambda *_: no_permission())
+    assert cli.run([*predict, "--plot", str(tmp_path / "plot.png")]) == 2
+
+
+def no_permission() -> None:
+    raise PermissionError(errno.EACCES, "Permission denied", "file")
 
 
 def test_features_of_another_extractor_are_refused(
@@ -313,7 +346,10 @@ def test_segments_of_a_clip_and_of_a_folder(
     assert "Ann: [" in (tmp_path / "out" / "srt" / "talk.srt").read_text()
     capsys.readouterr()
     for arguments, message in (
-        ([clip, clip + "x", "--format", "srt"], "--format srt: expected a single clip"),
+        (
+            [clip, str(tmp_path / "talk.srt"), "--format", "srt"],
+            "--format srt: expected a single clip",
+        ),
         ([clip, "--start", "1:99"], "--start: expected seconds or 1:02:03.5, got '1:99'"),
         ([clip, "--timeline", "--format", "rttm"], "--timeline: expected --format table or json"),
         ([clip, "--plot", "a.png", "--end", "1"], "--plot, --overlay: expected no --start"),

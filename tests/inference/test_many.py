@@ -236,7 +236,14 @@ def test_folders_are_searched_and_frames_are_one_clip(tmp_path: Path) -> None:
     (tmp_path / "deep" / "a.MP4").write_bytes(b"")
     assert find_files([frames]) == [frames]
     assert find_files([tmp_path / "deep"]) == [tmp_path / "deep" / "a.MP4"]
-    assert find_files([Path("named.xyz")]) == [Path("named.xyz")]
+    named = tmp_path / "named.xyz"
+    with pytest.raises(MediaError, match=r"named\.xyz does not exist"):
+        find_files([frames, named])
+    with pytest.raises(MediaError, match=r"2 problems(.|\n)*b\.wav does not exist"):
+        find_files([Path("a.wav"), Path("b.wav")])
+    named.write_bytes(b"")
+    assert find_files([named]) == [named]
+    named.unlink()
     pictures = tmp_path / "take.1"
     pictures.mkdir()
     (pictures / "0.webp").write_bytes(b"")

@@ -8,17 +8,27 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from tyro.conf import PositionalRequiredArgs
 from tyro.extras import SubcommandApp
 
 from vavl import __version__
 from vavl.cli import data, experiments, predict, serve
-from vavl.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, InputError, VavlError
+from vavl.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_DISK_FULL,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    InputError,
+    VavlError,
+    is_disk_full,
+)
 
 DESCRIPTION = (
     "Audio-visual emotion recognition that works with whatever modality is there. Exit codes: 0 "
-    "done, 1 defect in vavl, 2 bad input, 3 done but some items failed, 130 interrupted."
+    "done, 1 defect in vavl, 2 bad input, 3 done but some items failed, 4 disk full, 130 "
+    "interrupted."
 )
 
 
@@ -57,7 +67,11 @@ def _file_first(arguments: Sequence[str]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits with one of the codes of :mod:`vavl.errors`."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    if code == EXIT_DISK_FULL:
+        with suppress(OSError):
+            sys.stdout.close()  # or Python would try to write once more at its end, and complain
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -83,12 +97,13 @@ def run(arguments: Sequence[str]) -> int:
         else:
             app = _app(brief=arguments in _HELP)
             code = app.cli(prog="vavl", description=DESCRIPTION, args=arguments)
+        sys.stdout.flush()  # what cannot be written any more shall be known here
         return code
     except SystemExit as done:  # tyro has shown the help, or what is wrong with the options
         return int(done.code or EXIT_OK)
     except VavlError as error:
         print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return EXIT_DISK_FULL if is_disk_full(error) else EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -97,7 +112,10 @@ def run(arguments: Sequence[str]) -> int:
         sys.stderr.close()
         return EXIT_OK
     except OSError as error:
-        # A disk that is full, a folder that may not be written to or is a file.
+        # A folder that may not be written to or is a file; a disk that is full.
         what = f"{error.filename}: " if error.filename else ""
         print(f"error: {what}{error.strerror or error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        if not is_disk_full(error):
+            return EXIT_BAD_INPUT
+        print("Free some space, and run the same command again.", file=sys.stderr)
+        return EXIT_DISK_FULL

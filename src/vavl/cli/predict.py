@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from vavl.errors import EXIT_OK, EXIT_PARTIAL, InputError, MediaError
+from vavl.errors import EXIT_OK, EXIT_PARTIAL, InputError, MediaError, is_disk_full
 
 if TYPE_CHECKING:
     from vavl.inference import ClipFiles
@@ -90,6 +90,7 @@ def predict(
     from vavl.data.speakers import SpeakerProfile
     from vavl.inference import load, predict_many
     from vavl.inference.captions import CAPTION_FORMATS
+    from vavl.inference.drawing import check_overlay_name, check_plot
     from vavl.inference.many import get_to_know
     from vavl.media.tracks import check_asked
     from vavl.system.processes import with_progress
@@ -116,7 +117,13 @@ def predict(
         "face": face,
         "people": people,
     }
+    if plot is not None:
+        check_plot(plot)
+    if overlay is not None:
+        check_overlay_name(overlay)
     clips = _clips(paths)
+    if segments_from is not None and not segments_from.exists():
+        raise InputError(f"--segments-from: {segments_from} does not exist")
     if (plot or overlay) and (len(clips) > 1 or out):
         raise InputError(
             f"--plot, --overlay: expected a single clip and no --out, got {len(clips)} clips"
@@ -164,6 +171,8 @@ def predict(
         try:
             predictions.append(do(clip, speaker=speaker, segments=wanted, **reading))
         except (MediaError, InputError) as error:
+            if is_disk_full(error):
+                raise
             failures.append((clip.name, str(error)))
     print_predictions(predictions, format, timeline=timeline, segments=bool(wanted))
     return _ended(failures)
@@ -222,6 +231,8 @@ def enrol(
         try:
             recognizer.adapt([clip], speaker=speaker)
         except (MediaError, InputError) as error:
+            if is_disk_full(error):
+                raise
             failures.append((clip.name, str(error)))
     code = _ended(failures)
     if speaker not in recognizer.speakers:

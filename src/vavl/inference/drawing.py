@@ -378,10 +378,15 @@ def check_plot(path: Path) -> None:
         )
 
 
-def check_overlay(source: Path, path: Path) -> None:
-    """Raises InputError where a clip has no picture, or its overlay cannot be written there."""
+def check_overlay_name(path: Path) -> None:
+    """Raises InputError for an ending that no overlay has."""
     if path.suffix.lower() != ".mp4":
         raise InputError(f"overlay: expected a file that ends in .mp4, got {path.name!r}")
+
+
+def check_overlay(source: Path, path: Path) -> None:
+    """Raises InputError where a clip has no picture, or its overlay cannot be written there."""
+    check_overlay_name(path)
     if path.exists() and source.exists() and path.samefile(source):
         raise InputError(f"overlay: expected another file than the clip itself, got {path}")
     if not source.is_dir() and not media_info(source).has_video:

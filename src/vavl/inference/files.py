@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vavl.errors import InputError, MediaError
+from vavl.errors import InputError, MediaError, all_problems
 from vavl.inference.turns import TURN_SUFFIXES
 from vavl.media.files import AUDIO_SUFFIXES, PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from vavl.types import STREAMS
@@ -126,10 +126,15 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     frame by frame.
 
     Raises:
-        MediaError: A folder has nothing in it that could be predicted.
+        MediaError: A path that is not there, or a folder with nothing in it that could be
+            predicted.
     """
+    named = list(paths)
+    missing = [f"{path} does not exist" for path in named if not path.exists()]
+    if missing:
+        raise MediaError(missing[0] if len(missing) == 1 else all_problems("clips", missing))
     found: list[Path] = []
-    for path in paths:
+    for path in named:
         if not path.is_dir() or _is_frames(path):
             found.append(path)
             continue

@@ -19,7 +19,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.synchronize import Event
 from typing import Any, Protocol, TypeVar
 
-from vavl.errors import VavlError
+from vavl.errors import VavlError, is_disk_full
 
 _AHEAD = 4
 """Items per worker that are handed out before the first of them is back."""
@@ -207,10 +207,12 @@ def _work(item: Any) -> Any:
 
 
 def run_one(job: Job[Item, Result], item: Item) -> Result | Failure:
-    """Does one item of a job that is loaded."""
+    """Does one item of a job that is loaded; a full disk is no fault of the item, and raised."""
     try:
         return job(item)
     except Exception as error:  # whatever it is, the other items must not suffer
+        if is_disk_full(error):
+            raise
         return one_line(error)
 
 
