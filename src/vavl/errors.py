@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable, Sequence
 
 EXIT_OK = 0
@@ -82,11 +83,30 @@ def counted(number: int, thing: str, things: str | None = None) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest known name, if one is near.
+    """The end of a message about an unknown name: the known name that was probably meant, if any.
 
     Example:
         >>> did_you_mean("epoks", ["epochs", "folds"])
         "; did you mean 'epochs'?"
+        >>> did_you_mean("--lr", ["--name", "--learning-rate", "--learning-rate-schedule"])
+        "; did you mean '--learning-rate'?"
+        >>> did_you_mean("batch", ["patience", "training.batch_size"])
+        "; did you mean 'training.batch_size'?"
     """
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    bare = word.strip("-").lower()
+    names = {name.strip("-").lower(): name for name in known}
+    near = [name for name in names if bare == _initials(name)]
+    near += difflib.get_close_matches(bare, names, n=1, cutoff=0.6)
+    near += [name for name in names if len(bare) > 2 and bare in _words(name)]
+    near += difflib.get_close_matches(bare, names, n=1, cutoff=0.5)
+    return f"; did you mean {names[near[0]]!r}?" if near else ""
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[-_.]", name)
+
+
+def _initials(name: str) -> str:
+    """Of the last part of a name, where it has several words."""
+    words = _words(name.rpartition(".")[2])
+    return "".join(word[:1] for word in words) if len(words) > 1 else ""

@@ -10,6 +10,7 @@ import pytest
 from evaluation.conftest import make_table
 from rich.console import Console
 
+from vavl.cli import display
 from vavl.cli.display import (
     print_predictions,
     print_scores,
@@ -38,6 +39,31 @@ def test_in_a_file_every_clip_has_a_line_of_its_own(capsys: pytest.CaptureFixtur
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split() == ["clip", "emotion", "confidence", "others", "from", "notes"]
     assert [line.split()[0] for line in lines] == names
+
+
+def test_at_80_columns_no_name_is_cut_and_no_column_is_empty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = io.StringIO()
+    monkeypatch.setattr(display, "output", lambda: Console(file=text, width=80))
+    found = (Modality.AUDIOVISUAL, "disgust", {"disgust": 0.998, "sad": 0.002}, {})
+    name = "02-01-06-01-02-01-12-recorded-in-the-second-session"
+    windows = (TimedPrediction(0.0, 2.0, *found, face_share=1.0),)
+    warnings = ("the sound is very quiet", "no face in most of the clip")
+    said = Segment(0.5, 2.0, *found, speaker="Speaker number two of the panel", text="Hello " * 20)
+    clip = Prediction(name, *found, warnings=warnings, timeline=windows, segments=(said,))
+    print_predictions([clip], "table", timeline=True, segments=True)
+    shown = text.getvalue()
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    heads = [line.split() for line in shown.splitlines() if "emotion" in line]
+    assert heads == [
+        ["clip", "emotion", "confidence", "from", "notes"],
+        ["start", "end", "emotion", "confidence", "from", "face"],
+        ["start", "end", "speaker", "emotion", "confidence", "from", "text"],
+    ]
+    table = shown.splitlines()[1 : shown.splitlines().index(name)]
+    assert "".join(line[: line.find("  ", 2)].strip() for line in table) == name
 
 
 def test_unsure_is_shown_with_its_confidence_and_what_it_may_be(

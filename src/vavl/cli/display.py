@@ -34,7 +34,10 @@ Format = Literal["table", "json", "csv", "srt", "vtt", "rttm"]
 _UNBROKEN = 10_000
 """Columns of a console that never breaks a line of ours."""
 
-_UNBROKEN_COLUMNS = ("from", "to", "person", "speaker", "emotion", "confidence")
+_LEAST = 0.005
+"""A probability below it would be shown as 0.00."""
+
+_UNBROKEN_COLUMNS = ("start", "end", "from", "person", "emotion", "confidence")
 """Columns of tables whose cells stay on one line."""
 
 _SCORES_ACROSS = 4
@@ -151,7 +154,9 @@ def _emotion(prediction: Prediction | Person) -> dict[str, str]:
         "emotion": prediction.label or "",
         "confidence": f"{ranked[0][1]:.2f}" if ranked else "",
         # A label that is unsure does not name the most probable category.
-        "others": _values(dict(ranked[prediction.label != UNSURE :][:2])),
+        "others": _values(
+            {n: p for n, p in ranked[prediction.label != UNSURE :][:2] if p >= _LEAST}
+        ),
         "attributes": _values(prediction.attributes),
     }
 
@@ -169,19 +174,19 @@ def print_timelines(predictions: Sequence[Prediction]) -> None:
 
 
 def _print_timeline(name: str, timeline: Sequence[TimedPrediction]) -> None:
-    columns = ("from", "to", "emotion", "confidence", "attributes", "from", "face")
-    table = Table(*columns, box=None)
-    for window in timeline:
-        table.add_row(
-            f"{window.start_s:.1f} s",
-            f"{window.end_s:.1f} s",
-            window.label or "",
-            _confidence(window),
-            _values(window.attributes),
-            window.modality or NOTHING,
-            "" if window.face_share is None else f"{window.face_share:.0%}",
-        )
-    output().print(name, table, sep="\n")
+    windows = [
+        {
+            "start": f"{window.start_s:.1f} s",
+            "end": f"{window.end_s:.1f} s",
+            "emotion": window.label or "",
+            "confidence": _confidence(window),
+            "attributes": _values(window.attributes),
+            "from": window.modality or NOTHING,
+            "face": "" if window.face_share is None else f"{window.face_share:.0%}",
+        }
+        for window in timeline
+    ]
+    output().print(Text(name), _table(windows), sep="\n")
 
 
 def print_segments(predictions: Sequence[Prediction]) -> None:
@@ -217,11 +222,12 @@ def print_segments(predictions: Sequence[Prediction]) -> None:
 
 
 def _table(rows: Sequence[Mapping[str, str]]) -> Table:
-    """What no row has is no column; words of others are shown as they are."""
+    """What no row has is no column; words of others are shown as they are, and whole."""
     table = Table(box=None)
     columns = [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
     for name in columns:
-        table.add_column(name, no_wrap=name in _UNBROKEN_COLUMNS)
+        # A name is broken rather than cut: cut, many files of a corpus have the same name.
+        table.add_column(name, no_wrap=name in _UNBROKEN_COLUMNS, overflow="fold")
     for row in rows:
         table.add_row(*(Text(row[name]) for name in columns))
     return table

@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import Positional, arg
-
+from vavl.cli.commands import arg, groups
 from vavl.errors import EXIT_OK, EXIT_PARTIAL, InputError, MediaError, is_disk_full
 
 if TYPE_CHECKING:
@@ -17,8 +16,15 @@ if TYPE_CHECKING:
     from vavl.inference.reader import Reading
 
 
+@groups(
+    What_is_predicted=("model", "timeline", "people", "segments", "segments_from", "unsure_below"),
+    Who_it_is=("profile", "same_speaker"),
+    What_is_read=("start", "end", "audio_track", "face"),
+    What_comes_out=("format", "out", "plot", "overlay"),
+    How_it_is_computed=("workers", "device"),
+)
 def predict(
-    paths: Positional[tuple[Path, ...]],
+    paths: tuple[Path, ...],
     /,
     model: Annotated[str, arg(aliases=["-m"])] = "compact",
     profile: Path | None = None,
@@ -182,7 +188,7 @@ def _clips(paths: tuple[Path, ...]) -> list[ClipFiles]:
     from vavl.inference import find_files, group_files
 
     if not paths:
-        raise InputError("PATHS: expected at least one file or folder, got none")
+        raise InputError("PATH: expected at least one file or folder, got none")
     return group_files(find_files(paths))
 
 
@@ -203,7 +209,7 @@ def _ended(failures: list[tuple[str, str]]) -> int:
 
 
 def enrol(
-    paths: Positional[tuple[Path, ...]],
+    paths: tuple[Path, ...],
     /,
     speaker: str,
     out: Path,
@@ -236,7 +242,7 @@ def enrol(
             failures.append((clip.name, str(error)))
     code = _ended(failures)
     if speaker not in recognizer.speakers:
-        raise InputError("PATHS: expected at least one clip that can be used, got none")
+        raise InputError("PATH: expected at least one clip that can be used, got none")
     profile = recognizer.speakers[speaker]
     profile.save(out)
     counts = ", ".join(f"{profile.clips(m)} {m}" for m in profile.moments)
@@ -245,7 +251,7 @@ def enrol(
 
 
 def stream(
-    source: Positional[Path | None] = None,
+    source: Path | None = None,
     /,
     model: Annotated[str, arg(aliases=["-m"])] = "compact",
     camera: str | None = "/dev/video0",
@@ -327,7 +333,7 @@ def _pipe_format(text: str) -> tuple[int, int, float]:
 
 
 def export(
-    model: Positional[str],
+    model: str,
     /,
     out: Path,
     format: Literal["onnx", "torch"] = "onnx",
@@ -353,6 +359,21 @@ def export(
         print(f"{use}: {size / 1e6:.1f} MB")
     print(f"Largest difference from the model: {report.largest_difference:.1g}")
     print(f"Exported: {report.folder}")
+    return EXIT_OK
+
+
+def model_card(model: str = "compact", /) -> int:
+    """Print the card of a model: what it was trained on, how good it is, its licence and limits.
+
+    Args:
+        model: As for `vavl predict`. Default: the model of the package.
+    """
+    from vavl.inference.loading import model_card, model_folder
+
+    card = model_card(model_folder(model))
+    if card is None:
+        raise InputError(f"MODEL: {model} has no card: there is no README.md in its folder")
+    print(card, end="")
     return EXIT_OK
 
 
