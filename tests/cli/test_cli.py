@@ -220,7 +220,12 @@ def test_the_track_that_is_asked_for_is_heard(
         (["predict", "--model", "x"], "expected at least one file"),
         (["predict", "a.wav", "--workers", "2"], "--workers: expected --out"),
         (["predict", "a.wav", "--format", "csv", "--out", "o"], "--format: expected no --out"),
-        (["predict", "a.wav", "--format", "csv", "--timeline"], "--format table or json"),
+        (["predict", "a.wav", "--format", "srt", "--timeline"], "--format table, json or csv"),
+        (
+            ["predict", "a.wav", "--format", "csv", "--timeline", "--segments"],
+            "--timeline, --segments: expected one of them",
+        ),
+        (["predict", "a.wav", "--faces", "f", "--out", "o"], "--faces: expected no --out"),
         (["extract", "m", "--out", "s", "--visual", "arrays", "--speed", "2"], "--speed: expected"),
         (["extract", "m", "--out", "s", "--acoustic", "a", "--partition", "p"], "--partition: exp"),
         (
@@ -289,6 +294,13 @@ def test_a_full_disk_has_a_code_of_its_own(
 
 def no_permission() -> None:
     raise PermissionError(errno.EACCES, "Permission denied", "file")
+
+
+def test_the_card_of_a_model_is_printed(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["model-card"]) == 0
+    assert "## Licence" in capsys.readouterr().out
+    assert cli.run(["model-card", str(trained)]) == 2
+    assert "has no card" in capsys.readouterr().err
 
 
 def test_features_of_another_extractor_are_refused(
@@ -360,7 +372,8 @@ def test_segments_of_a_clip_and_of_a_folder(
             "--format srt: expected a single clip",
         ),
         ([clip, "--start", "1:99"], "--start: expected seconds or 1:02:03.5, got '1:99'"),
-        ([clip, "--timeline", "--format", "rttm"], "--timeline: expected --format table or json"),
+        ([clip, "--timeline", "--format", "rttm"], "--timeline: expected --format table, json or"),
+        ([clip, str(tmp_path / "talk.srt"), "--plot", "a.png"], "expected a folder for 2 clips"),
         ([clip, "--plot", "a.png", "--end", "1"], "--plot, --overlay: expected no --start"),
     ):
         assert cli.run(["predict", *arguments]) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 
 import pytest
 from evaluation.conftest import make_table
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from vavl.cli import display
 from vavl.cli.display import (
+    print_estimates,
     print_predictions,
     print_scores,
     print_timelines,
@@ -19,6 +21,7 @@ from vavl.cli.display import (
 )
 from vavl.evaluation.scores import evaluate_tables
 from vavl.evaluation.wording import number
+from vavl.studies.run import Estimate
 from vavl.types import UNSURE, Modality, Prediction, Segment, TimedPrediction
 
 
@@ -87,6 +90,10 @@ def test_unsure_is_shown_with_its_confidence_and_what_it_may_be(
     print_predictions([clip], "csv")
     [row] = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert (row["label"], row["confidence"], row["sad"]) == ("unsure", "0.450000", "0.450000")
+    print_predictions([clip], "csv", timeline=True)
+    first, second = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (first["name"], first["person"], first["start_s"]) == ("a", "", "0.000")
+    assert (first["label"], first["sad"], second["sad"]) == ("unsure", "0.450000", "")
     window_printer("table")(windows[0], 0.1)
     assert "2.0s unsure 0.450 acoustic" in _words(capsys)
     window_printer("json")(windows[0], 0.1)
@@ -128,6 +135,22 @@ def test_segments_and_speakers_are_shown(capsys: pytest.CaptureFixture[str]) -> 
 
 def _words(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().out.split())
+
+
+def test_estimates_are_said_in_plain_words(capsys: pytest.CaptureFixture[str]) -> None:
+    sure = Estimate(("vavl", "vavl", "average"), 15, 10, 30.0, measured=True)
+    done = Estimate(("mult",), 1, 0, math.nan, measured=True)
+    wrong = Estimate(("uavm",), 2, 2, math.nan, measured=False, problem="no sound")
+    print_estimates([sure, done, wrong], workers=2)
+    assert capsys.readouterr().out.splitlines() == [
+        "vavl, average: 10 of 15 models to train, about 30 seconds each, going by the models "
+        "before",
+        "mult: 1 model, all trained",
+        "uavm: cannot be trained: no sound",
+        "Together 10 models in about 3 minutes, 2 at a time; without those that cannot be trained.",
+    ]
+    print_estimates([done], workers=2)
+    assert capsys.readouterr().out.splitlines()[-1] == "Nothing is left to train."
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from vavl.errors import counted
 from vavl.system.processes import usable_cores
 from vavl.types import NOTHING, UNSURE, Person, Prediction, TimedPrediction
 
@@ -97,8 +99,8 @@ def print_predictions(
 
     Args:
         predictions: One for each clip.
-        form: A table or JSON of all; CSV with a row per clip or segment; or the segments alone in
-            a format of :mod:`vavl.inference.captions`.
+        form: A table or JSON of all; CSV with a row per clip, window or segment; or the segments
+            alone in a format of :mod:`vavl.inference.captions`.
         timeline: Whether a table of windows follows, where the form is a table.
         segments: Whether segments were asked for.
     """
@@ -111,9 +113,10 @@ def print_predictions(
     elif form == "json":
         _print_json(predictions)
     elif form == "csv":
-        from vavl.inference.tables import clips_csv, segments_csv
+        from vavl.inference.tables import clips_csv, segments_csv, timeline_csv
 
-        sys.stdout.write((segments_csv if segments else clips_csv)(predictions))
+        as_csv = timeline_csv if timeline else segments_csv if segments else clips_csv
+        sys.stdout.write(as_csv(predictions))
     else:
         from vavl.inference.captions import captions
 
@@ -312,21 +315,44 @@ def print_scores(evaluation: Evaluation, console: Console) -> None:
 def print_estimates(estimates: Iterable[Estimate], workers: int | None) -> None:
     """Prints what a study has to train, a line as soon as it is known, and how long it may take."""
     console = output()
-    total_s, known = 0.0, True
+    total_s, left, known = 0.0, 0, True
     for estimate in estimates:
-        names = ", ".join(estimate.variants)
-        line = f"{estimate.left} of {estimate.tasks} models left: {names}"
+        line = ", ".join(dict.fromkeys(estimate.variants))
         if estimate.problem:
-            line += f"; cannot be trained: {estimate.problem}"
-        elif estimate.left:
-            source = "as those before" if estimate.measured else "from a few batches"
-            line += f"; {estimate.seconds:.0f} s each ({source})"
+            line += f": cannot be trained: {estimate.problem}"
+        elif not estimate.left:
+            line += f": {counted(estimate.tasks, 'model')}, all trained"
+        else:
+            source = "the models before" if estimate.measured else "a few batches"
+            line += f": {estimate.left} of {counted(estimate.tasks, 'model')} to train, "
+            line += f"{duration(estimate.seconds)} each, going by {source}"
+            left += estimate.left
             total_s += estimate.left * estimate.seconds
         known &= not estimate.problem
         console.print(line, markup=False, highlight=False)
     at_a_time = max(1, usable_cores() if workers is None else workers)
-    rest = "" if known else " for those that can be trained"
-    console.print(f"About {total_s / at_a_time / 60:.0f} minutes, {at_a_time} at a time{rest}.")
+    rest = "" if known else "; without those that cannot be trained"
+    if left:
+        together = f"{counted(left, 'model')} in {duration(total_s / at_a_time)}"
+        console.print(f"Together {together}, {at_a_time} at a time{rest}.", highlight=False)
+    elif known:
+        console.print("Nothing is left to train.")
+
+
+def duration(seconds: float) -> str:
+    """About how long something takes, in words.
+
+    Example:
+        >>> [duration(s) for s in (0.4, 42.0, 150.0, 9000.0)]
+        ['less than a second', 'about 42 seconds', 'about 3 minutes', 'about 2.5 hours']
+    """
+    if seconds < 1:
+        return "less than a second"
+    if seconds < 90:
+        return f"about {counted(round(seconds), 'second')}"
+    if seconds < 90 * 60:
+        return f"about {counted(math.ceil(seconds / 60), 'minute')}"
+    return f"about {seconds / 3600:.1f} hours"
 
 
 def print_study(results: StudyResults) -> None:

@@ -88,12 +88,34 @@ class ClipPrediction(Prediction):
         """
         from vavl.inference.drawing import draw_overlay
 
+        draw_overlay(self._file("save_overlay"), Path(path), self)
+        return Path(path)
+
+    def save_faces(self, folder: Path | str) -> Path:
+        """Writes each face every half second that it is in sight, and a table of their boxes.
+
+        Args:
+            folder: Where ``person-1-00000.000.png`` and so on go, and ``faces.csv``: file, person,
+                is_main, time_s, and the box as in :class:`vavl.types.FaceBox`.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InputError: The prediction is not of a file.
+            MediaError: The clip has gone.
+        """
+        from vavl.inference.crops import save_crops
+
+        save_crops(self._file("save_faces"), self.people, Path(folder))
+        return Path(folder)
+
+    def _file(self, purpose: str) -> Path:
         if self.path is None:
             raise InputError(
-                "save_overlay: expected a prediction of a file, got one of arrays; predict a video"
+                f"{purpose}: expected a prediction of a file, got one of arrays; predict a video"
             )
-        draw_overlay(self.path, Path(path), self)
-        return Path(path)
+        return self.path
 
     def _repr_html_(self) -> str:
         from vavl.inference.notebook import prediction_html

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +90,24 @@ def _clip(path: Path) -> Path:
     if _holds_features(path):
         return path.with_name(Path(path.stem).stem)
     return path if path.is_dir() else path.with_suffix("")
+
+
+def distinct_stems(paths: Iterable[str]) -> Iterator[str]:
+    """A name for what is made of each clip; of several clips of one name the later have a number.
+
+    Example:
+        >>> list(distinct_stems(["a/talk.mp4", "b/Talk.wav", "c.mp4"]))
+        ['talk', 'Talk-2', 'c']
+    """
+    taken: set[str] = set()
+    for path in paths:
+        stem = name = Path(path).stem
+        number = 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        yield name
 
 
 def turns_file(source: Path, clip: ClipFiles) -> Path:

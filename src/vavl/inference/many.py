@@ -379,12 +379,18 @@ def _read_records(path: Path, kind: dict[str, Any]) -> dict[str, dict[str, Any]]
             file.truncate(len(whole))
     try:
         lines = [json.loads(line) for line in whole.splitlines()]
+        begun = dict(lines[0]) if lines else kind
         records = {record["clip"]: record for record in lines[1:]}
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: damaged ({error}); delete it to begin anew") from None
-    if lines and lines[0] != kind:
+    if begun != kind:
+        others = ", ".join(
+            f"{name.replace('_', ' ')} {begun.get(name)} instead of {kind.get(name)}"
+            for name in {**begun, **kind}
+            if begun.get(name) != kind.get(name)
+        )
         raise StoreError(
-            f"{path} holds other predictions:\n  there:     {lines[0]}\n  asked for: {kind}\n"
-            "Choose another --out, or delete this folder."
+            f"{path} holds other predictions than those asked for: {others}; choose another "
+            "folder, or delete this one"
         )
     return records

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vavl.errors import InputError
 from vavl.inference.captions import CaptionFormat, captions
+from vavl.inference.files import distinct_stems
 from vavl.system.atomic import atomic_write, write_csv
 from vavl.system.extras import extra_module
 from vavl.types import Person, Prediction, Segment
@@ -71,21 +73,14 @@ def write_tables(
 
 def write_captions(folder: Path, records: Sequence[Record], form: CaptionFormat) -> None:
     """A file for each clip; of several clips of one name, the later ones have a number."""
-    taken: set[str] = set()
-    for record in records:
-        if "prediction" not in record:
-            continue
-        recording = name = Path(record["clip"]).stem
-        number = 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{recording}-{number}"
-        taken.add(name.casefold())
+    made = [record for record in records if "prediction" in record]
+    for record, name in zip(made, distinct_stems(r["clip"] for r in made), strict=True):
         found = [
             Segment(**{key: value for key, value in segment.items() if key != "confidence"})
             for segment in record["prediction"]["segments"]
         ]
         with atomic_write(folder / f"{name}.{form}") as file:
+            recording = Path(record["clip"]).stem
             file.write_text(captions(found, form, recording), encoding="utf-8")
 
 
@@ -121,27 +116,29 @@ def clips_csv(predictions: Sequence[Prediction]) -> str:
 
 def segments_csv(predictions: Sequence[Prediction]) -> str:
     """A table with a row for each segment, as CSV."""
-    if not predictions:
-        return ""
+    return _csv(predictions, "segments")
+
+
+def timeline_csv(predictions: Sequence[Prediction]) -> str:
+    """A table with a row for each window, and for those of each of several people, as CSV."""
+    return _csv(predictions, "timeline")
+
+
+def _csv(predictions: Sequence[Prediction], of: Rows) -> str:
     table = io.StringIO()
-    first = predictions[0]
-    about = ["name", "start_s", "end_s", "speaker", "text", "modality", "label", "confidence"]
+    found = [(p.name, row) for p in predictions for row in _ROWS[of](asdict(p))]
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow([*about, *first.probabilities, *first.attributes, "face_share"])
-    for prediction in predictions:
-        for segment in prediction.segments:
-            numbers = [segment.confidence]
-            numbers += [segment.probabilities.get(name) for name in first.probabilities]
-            numbers += [segment.attributes.get(name) for name in first.attributes]
-            writer.writerow(
-                [
-                    *(prediction.name, f"{segment.start_s:.3f}", f"{segment.end_s:.3f}"),
-                    *(segment.speaker, segment.text, segment.modality, segment.label),
-                    *("" if value is None else f"{value:.6f}" for value in numbers),
-                    segment.face_share,
-                ]
-            )
+    if predictions:
+        writer.writerow(["name", *(found[0][1] if found else _LEAST[of][1:])])
+    for name, row in found:
+        writer.writerow([name, *(_cell(column, value) for column, value in row.items())])
     return table.getvalue()
+
+
+def _cell(column: str, value: object) -> object:
+    if not isinstance(value, float):
+        return value
+    return f"{value:.3f}" if column in ("start_s", "end_s") else f"{value:.6f}"
 
 
 def _write(path: Path, rows: Sequence[Record], least: Sequence[str]) -> None:
