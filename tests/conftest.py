@@ -49,6 +49,12 @@ TINY_WHISPER = {
 }
 
 
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said once in a process is said once in a test."""
+    monkeypatch.setattr("vavl.system.notices._said", set())
+
+
 @pytest.fixture
 def write_wav(tmp_path: Path) -> WriteWav:
     """Writes ``(N,)`` or ``(N, channels)`` samples in [-1, 1] as 16-bit WAV."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
+
+from vavl.system.notices import say_once
 
 
 class Sleeper:
@@ -13,4 +16,14 @@ class Sleeper:
 
     def __call__(self, item: float) -> float:
         time.sleep(item)
+        return item
+
+
+class Speaker:
+    """Says once that it is there."""
+
+    def load(self) -> None:
+        say_once(logging.getLogger(__name__), "spoken")
+
+    def __call__(self, item: int) -> int:
         return item

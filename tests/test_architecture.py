@@ -10,7 +10,8 @@ import vavl
 
 ROOT = Path(vavl.__file__).parent
 FLOORS = (
-    {"types", "errors", "distributed"},
+    {"errors"},
+    {"types", "distributed"},
     {"metrics", "config", "system"},
     {"media"},
     {"faces", "data"},

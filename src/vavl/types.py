@@ -13,6 +13,8 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from vavl.errors import counted
+
 if TYPE_CHECKING:
     import torch
     from pydantic import TypeAdapter
@@ -32,6 +34,16 @@ UNSURE = "unsure"
 
 SCHEMA_VERSION = 1
 """Of a prediction as JSON: docs/prediction.schema.json. New fields alone do not change it."""
+
+SOURCES = {
+    Modality.ACOUSTIC: "sound",
+    Modality.VISUAL: "the face",
+    Modality.AUDIOVISUAL: "sound and face",
+}
+"""What a prediction of a modality comes from, in words."""
+
+NOTHING = "nothing to go by"
+"""What is said of a span or a person without sound or a face."""
 
 STREAMS = (Modality.ACOUSTIC, Modality.VISUAL)
 """The modalities that are read from a clip, in the order used everywhere."""
@@ -171,7 +183,7 @@ class Batch:
         return Batch(self.utterance_ids, **moved)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TimedPrediction:
     """A prediction for a span of a clip.
 
@@ -200,6 +212,18 @@ class TimedPrediction:
     def __post_init__(self) -> None:
         object.__setattr__(self, "confidence", max(self.probabilities.values(), default=None))
 
+    def __repr__(self) -> str:
+        return f"<{self._what}, {self.start_s:.2f}-{self.end_s:.2f} s: {self.summary}>"
+
+    @property
+    def _what(self) -> str:
+        return type(self).__name__
+
+    @property
+    def summary(self) -> str:
+        """What is predicted, and from what, in a few words."""
+        return _summary(self)
+
 
 class FaceBox(NamedTuple):
     """Where a face is at a moment.
@@ -214,7 +238,7 @@ class FaceBox(NamedTuple):
     box: tuple[float, float, float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Person(TimedPrediction):
     """A person in the picture, and what the face alone says.
 
@@ -236,8 +260,12 @@ class Person(TimedPrediction):
     track: tuple[FaceBox, ...] = ()
     timeline: tuple[TimedPrediction, ...] = ()
 
+    @property
+    def _what(self) -> str:
+        return f"Person {self.number}{' (main)' if self.is_main else ''}"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Segment(TimedPrediction):
     """A prediction for a sentence, or for a span that somebody else has marked.
 
@@ -249,8 +277,12 @@ class Segment(TimedPrediction):
     speaker: str | None = None
     text: str | None = None
 
+    @property
+    def _what(self) -> str:
+        return "Segment" if self.speaker is None else f"Segment of {self.speaker!r}"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """A prediction for one clip.
 
@@ -296,3 +328,34 @@ class Prediction:
     def to_dict(self) -> dict[str, Any]:
         """As JSON-compatible values, with the version of their schema."""
         return {"schema_version": SCHEMA_VERSION, **asdict(self)}
+
+    def __repr__(self) -> str:
+        length = [] if self.duration_s is None else [f"{self.duration_s:.1f} s"]
+        parts = {
+            ("person", "people"): self.people,
+            ("window",): self.timeline,
+            ("segment",): self.segments,
+            ("warning",): self.warnings,
+        }
+        has = [counted(len(found), *word) for word, found in parts.items() if found]
+        return f"<{type(self).__name__} {self.name!r}: {', '.join([self.summary, *length, *has])}>"
+
+    @property
+    def summary(self) -> str:
+        """What is predicted, and from what, in a few words.
+
+        Example:
+            >>> found = {"sad": 0.71234, "happy": 0.28766}
+            >>> Prediction("clip.wav", Modality.ACOUSTIC, "sad", found, {}).summary
+            'sad 0.71, from sound'
+        """
+        return _summary(self)
+
+
+def _summary(prediction: Prediction | TimedPrediction) -> str:
+    if prediction.modality is None:
+        return NOTHING
+    found = [f"{name} {value:.2f}" for name, value in prediction.attributes.items()]
+    if prediction.confidence is not None:
+        found.insert(0, f"{prediction.label} {prediction.confidence:.2f}")
+    return f"{', '.join(found)}, from {SOURCES[prediction.modality]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import shutil
@@ -83,9 +84,7 @@ def test_importing_and_helping_do_not_load_torch() -> None:
     ["extract", "train", "evaluate", "predict", "export", "demo", "keys", "prepare"],
 )
 def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as done:
-        cli.main([command, "--help"])
-    assert done.value.code == 0
+    assert cli.run([command, "--help"]) == 0
     assert len(capsys.readouterr().out) > 200
 
 
@@ -101,7 +100,7 @@ def test_each_corpus_has_a_command_with_its_options(
         shown = capsys.readouterr().out
         assert "--progress" not in shown
         for parameter in set(signature(function).parameters) - {"progress"}:
-            option = "PATH" if parameter == "root" else f"--{parameter.replace('_', '-')}"
+            option = "ROOT" if parameter == "root" else f"{parameter.replace('_', '-')} "
             assert option in shown
         assert f"data/{name}" in shown
         assert "Raises" not in shown
@@ -204,13 +203,29 @@ def test_the_track_that_is_asked_for_is_heard(
     [
         (["train", "none.toml"], "expected a TOML file"),
         (["predict", "a.wav", "--audio-track", "0"], "audio_track: expected a number from 1"),
-        (["train", "none.toml", "--epoks", "3"], "--epochs, --training.epochs"),
+        (["train", "none.toml", "--epoks", "3"], "did you mean '--epochs'?"),
+        (["pedict", "a.wav"], "got 'pedict'; did you mean 'predict'?"),
+        (["prepare", "ravdes", "."], "got 'ravdes'; did you mean 'ravdess'?"),
+        (["predict", "--workers", "x"], "--workers: expected a whole number, got 'x'"),
+        (["predict", "--format", "cvs"], "got 'cvs'; did you mean 'csv'?"),
+        (["predict", "--unsure-below", "x"], "--unsure-below: expected a number, got 'x'"),
+        (["predict", "a.wav", "--plot"], "--plot: expected a value behind it, got nothing"),
+        (["predict", "a.wav", "-x"], "-x: `vavl predict` has no such option"),
+        (["predict", "--modle=x", "a.wav"], "--modle: `vavl predict` has no such option; did you"),
+        (["stream", "a.mp4", "b.mp4"], "vavl stream: expected no further word, got 'b.mp4'"),
+        (["enrol", "a.mp4"], "vavl enrol: expected also --speaker TEXT and --out PATH"),
+        (["prepare", "crema_d"], "`vavl prepare crema-d --help` explains all options"),
         (["train", "--set", "epochs=3", "none.toml", "--folds", "f"], "found none at none.toml"),
         (["evaluate", "nowhere"], "expected a folder written by `vavl train`"),
         (["predict", "--model", "x"], "expected at least one file"),
         (["predict", "a.wav", "--workers", "2"], "--workers: expected --out"),
         (["predict", "a.wav", "--format", "csv", "--out", "o"], "--format: expected no --out"),
-        (["predict", "a.wav", "--format", "csv", "--timeline"], "--format table or json"),
+        (["predict", "a.wav", "--format", "srt", "--timeline"], "--format table, json or csv"),
+        (
+            ["predict", "a.wav", "--format", "csv", "--timeline", "--segments"],
+            "--timeline, --segments: expected one of them",
+        ),
+        (["predict", "a.wav", "--faces", "f", "--out", "o"], "--faces: expected no --out"),
         (["extract", "m", "--out", "s", "--visual", "arrays", "--speed", "2"], "--speed: expected"),
         (["extract", "m", "--out", "s", "--acoustic", "a", "--partition", "p"], "--partition: exp"),
         (
@@ -218,8 +233,13 @@ def test_the_track_that_is_asked_for_is_heard(
             "--gpus: expected --eng",
         ),
         (["extract", "m", "--out", "s", "--visual", "a", "--window-s", "9"], "--window-s: expect"),
-        (["predict", "a.wav", "--device", "cuda:99"], "device: 'cuda:99' cannot be used here"),
-        (["predict", "a.npy", "--model", "x"], "NAME.acoustic.npy or NAME.visual.npy"),
+        (["predict", __file__, "--device", "cuda:99"], "device: 'cuda:99' cannot be used here"),
+        (["predict", "pyproject.npy", "--model", "x"], "pyproject.npy does not exist"),
+        (["predict", __file__, "gone.mp4", "--out", "o"], "gone.mp4 does not exist"),
+        (["enrol", "gone.mp4", "--speaker", "a", "--out", "o"], "gone.mp4 does not exist"),
+        (["predict", __file__, "--segments-from", "gone.srt"], "gone.srt does not exist"),
+        (["predict", __file__, "--overlay", "a.mov"], "overlay: expected a file that ends in .mp4"),
+        (["predict", __file__, "--plot", "a.gif"], "plot: expected a file that ends in .pdf"),
         (["extract", "m.parquet", "--out", "s"], "expected at least one extractor"),
         (
             [
@@ -247,6 +267,40 @@ def test_bad_input_ends_with_code_2_and_a_reason(
     captured = capsys.readouterr().err
     assert message in captured
     assert "Traceback" not in captured
+
+
+def test_a_full_disk_has_a_code_of_its_own(
+    trained: Path, write_wav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder of results, in an overlay or a plot, and where the output goes."""
+    clip = str(write_wav(babble(1.0), "talk.wav"))
+    predict = ["predict", clip, "--model", str(trained)]
+    command = [sys.executable, "-m", "vavl", "keys"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 4
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "file")
+
+    monkeypatch.setattr("vavl.system.atomic.os.replace", no_space)
+    assert cli.run([*predict, "--out", str(tmp_path / "out")]) == 4
+    assert cli.run([*predict, "--plot", str(tmp_path / "plot.png")]) == 4
+    monkeypatch.setattr("vavl.system.atomic.os.replace", lambda *_: no_permission())
+    assert cli.run([*predict, "--plot", str(tmp_path / "plot.png")]) == 2
+
+
+def no_permission() -> None:
+    raise PermissionError(errno.EACCES, "Permission denied", "file")
+
+
+def test_the_card_of_a_model_is_printed(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["model-card"]) == 0
+    assert "## Licence" in capsys.readouterr().out
+    assert cli.run(["model-card", str(trained)]) == 2
+    assert "has no card" in capsys.readouterr().err
 
 
 def test_features_of_another_extractor_are_refused(
@@ -313,9 +367,13 @@ def test_segments_of_a_clip_and_of_a_folder(
     assert "Ann: [" in (tmp_path / "out" / "srt" / "talk.srt").read_text()
     capsys.readouterr()
     for arguments, message in (
-        ([clip, clip + "x", "--format", "srt"], "--format srt: expected a single clip"),
+        (
+            [clip, str(tmp_path / "talk.srt"), "--format", "srt"],
+            "--format srt: expected a single clip",
+        ),
         ([clip, "--start", "1:99"], "--start: expected seconds or 1:02:03.5, got '1:99'"),
-        ([clip, "--timeline", "--format", "rttm"], "--timeline: expected --format table or json"),
+        ([clip, "--timeline", "--format", "rttm"], "--timeline: expected --format table, json or"),
+        ([clip, str(tmp_path / "talk.srt"), "--plot", "a.png"], "expected a folder for 2 clips"),
         ([clip, "--plot", "a.png", "--end", "1"], "--plot, --overlay: expected no --start"),
     ):
         assert cli.run(["predict", *arguments]) == 2

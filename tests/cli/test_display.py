@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 
 import pytest
 from evaluation.conftest import make_table
 from rich.console import Console
 
+from vavl.cli import display
 from vavl.cli.display import (
+    print_estimates,
     print_predictions,
     print_scores,
     print_timelines,
@@ -18,6 +21,7 @@ from vavl.cli.display import (
 )
 from vavl.evaluation.scores import evaluate_tables
 from vavl.evaluation.wording import number
+from vavl.studies.run import Estimate
 from vavl.types import UNSURE, Modality, Prediction, Segment, TimedPrediction
 
 
@@ -40,6 +44,31 @@ def test_in_a_file_every_clip_has_a_line_of_its_own(capsys: pytest.CaptureFixtur
     assert [line.split()[0] for line in lines] == names
 
 
+def test_at_80_columns_no_name_is_cut_and_no_column_is_empty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = io.StringIO()
+    monkeypatch.setattr(display, "output", lambda: Console(file=text, width=80))
+    found = (Modality.AUDIOVISUAL, "disgust", {"disgust": 0.998, "sad": 0.002}, {})
+    name = "02-01-06-01-02-01-12-recorded-in-the-second-session"
+    windows = (TimedPrediction(0.0, 2.0, *found, face_share=1.0),)
+    warnings = ("the sound is very quiet", "no face in most of the clip")
+    said = Segment(0.5, 2.0, *found, speaker="Speaker number two of the panel", text="Hello " * 20)
+    clip = Prediction(name, *found, warnings=warnings, timeline=windows, segments=(said,))
+    print_predictions([clip], "table", timeline=True, segments=True)
+    shown = text.getvalue()
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    heads = [line.split() for line in shown.splitlines() if "emotion" in line]
+    assert heads == [
+        ["clip", "emotion", "confidence", "from", "notes"],
+        ["start", "end", "emotion", "confidence", "from", "face"],
+        ["start", "end", "speaker", "emotion", "confidence", "from", "text"],
+    ]
+    table = shown.splitlines()[1 : shown.splitlines().index(name)]
+    assert "".join(line[: line.find("  ", 2)].strip() for line in table) == name
+
+
 def test_unsure_is_shown_with_its_confidence_and_what_it_may_be(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -53,6 +82,7 @@ def test_unsure_is_shown_with_its_confidence_and_what_it_may_be(
     print_predictions([clip], "json")
     [shown] = json.loads(capsys.readouterr().out)
     assert shown["schema_version"] == 1
+    assert shown["path"] is None
     for part in (shown, shown["timeline"][0]):
         assert (part["label"], part["confidence"]) == ("unsure", 0.45)
         assert part["probabilities"] == found[2]
@@ -60,6 +90,10 @@ def test_unsure_is_shown_with_its_confidence_and_what_it_may_be(
     print_predictions([clip], "csv")
     [row] = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert (row["label"], row["confidence"], row["sad"]) == ("unsure", "0.450000", "0.450000")
+    print_predictions([clip], "csv", timeline=True)
+    first, second = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (first["name"], first["person"], first["start_s"]) == ("a", "", "0.000")
+    assert (first["label"], first["sad"], second["sad"]) == ("unsure", "0.450000", "")
     window_printer("table")(windows[0], 0.1)
     assert "2.0s unsure 0.450 acoustic" in _words(capsys)
     window_printer("json")(windows[0], 0.1)
@@ -101,6 +135,22 @@ def test_segments_and_speakers_are_shown(capsys: pytest.CaptureFixture[str]) -> 
 
 def _words(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().out.split())
+
+
+def test_estimates_are_said_in_plain_words(capsys: pytest.CaptureFixture[str]) -> None:
+    sure = Estimate(("vavl", "vavl", "average"), 15, 10, 30.0, measured=True)
+    done = Estimate(("mult",), 1, 0, math.nan, measured=True)
+    wrong = Estimate(("uavm",), 2, 2, math.nan, measured=False, problem="no sound")
+    print_estimates([sure, done, wrong], workers=2)
+    assert capsys.readouterr().out.splitlines() == [
+        "vavl, average: 10 of 15 models to train, about 30 seconds each, going by the models "
+        "before",
+        "mult: 1 model, all trained",
+        "uavm: cannot be trained: no sound",
+        "Together 10 models in about 3 minutes, 2 at a time; without those that cannot be trained.",
+    ]
+    print_estimates([done], workers=2)
+    assert capsys.readouterr().out.splitlines()[-1] == "Nothing is left to train."
 
 
 @pytest.mark.parametrize("width", [80, 120])

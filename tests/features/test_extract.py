@@ -110,7 +110,7 @@ def test_unreadable_files_are_recorded_by_the_real_extractors(tmp_path: Path, wr
     assert FeatureStore.open(tmp_path / "store").ids == ("good",)
     assert report.failed.keys() == {"empty", "text", "missing"}
     for name, reason in report.failed.items():
-        assert reason.startswith("MediaError: ")
+        assert not reason.startswith("MediaError")
         assert f"{name}.wav" in reason
 
 

@@ -15,8 +15,9 @@ import vavl
 from vavl.data.corpora.ravdess import prepare_ravdess
 from vavl.errors import MediaError
 from vavl.faces.alignment import Face
+from vavl.features import compact_face
 from vavl.features.compact_face import CLASSES, crop_template
-from vavl.inference.loading import model_card, model_folder
+from vavl.inference.loading import COMPACT_NOTICE, model_card, model_folder
 from vavl.metrics import uar
 from vavl.types import Modality
 
@@ -44,6 +45,15 @@ def test_its_card_comes_with_it() -> None:
     card = model_card(model_folder(None))
     assert card is not None
     assert {"## Data", "## Licence", "## Limits"} <= set(card.splitlines())
+
+
+def test_its_notice_is_one_line_and_comes_once(caplog: pytest.LogCaptureFixture) -> None:
+    compact_face._pretrained.cache_clear()
+    for _ in range(2):
+        vavl.load().reader.visual_extractor.load()
+    assert caplog.messages == [COMPACT_NOTICE]
+    assert "\n" not in COMPACT_NOTICE
+    assert "`vavl model-card`" in COMPACT_NOTICE
 
 
 def tone(size: int) -> np.ndarray:
@@ -106,7 +116,7 @@ def test_it_needs_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    assert "not for commercial use" in done.stderr
+    assert done.stderr.strip() == COMPACT_NOTICE
 
 
 @pytest.mark.shared

@@ -13,7 +13,8 @@ import pytest
 import vavl
 from vavl.errors import InputError, MediaError
 from vavl.inference import ClipFiles, drawing
-from vavl.inference.drawing import Overlay, box_at, draw_overlay, illustrate, plot_timeline
+from vavl.inference.drawing import Overlay, box_at, draw_overlay, plot_timeline
+from vavl.inference.illustrating import Pictures, illustrate
 from vavl.media.audio import read_audio
 from vavl.media.container import media_info
 from vavl.media.frames import VideoFrame
@@ -237,3 +238,22 @@ def test_a_film_cut_off_leaves_no_overlay(film, tmp_path) -> None:
     with pytest.raises(MediaError, match=r"film\.mkv"):
         draw_overlay(path, tmp_path / "o.mp4", said(window(0, "sad")))
     assert [p.name for p in tmp_path.iterdir()] == ["film.mkv"]
+
+
+def test_pictures_of_many_clips_go_into_folders(recognizer, film, tmp_path) -> None:
+    clips = [clip(film("a.mp4", seconds=1.0)), clip(film("a.wav", video=None, audio="pcm_s16le"))]
+    plots, overlays, faces = tmp_path / "plots", tmp_path / "overlays", tmp_path / "faces"
+    pictures = Pictures(plots, overlays, faces)
+    assert pictures
+    assert pictures.files == []
+    for one, name in zip(clips, ("a", "a-2"), strict=True):
+        prediction = pictures.drawing(recognizer, one, name)(one, timeline=False)
+        assert prediction.timeline
+    assert sorted(path.name for path in plots.iterdir()) == ["a-2.png", "a.png"]
+    assert [path.name for path in overlays.iterdir()] == ["a.mp4"]  # a sound has no picture
+    assert (faces / "a" / "faces.csv").is_file()
+    alone = Pictures(tmp_path / "p.svg", tmp_path / "o.mp4", None)
+    assert [path.name for path in alone.files] == ["p.svg", "o.mp4"]
+    assert not Pictures(None, None, None)
+    with pytest.raises(InputError, match="ends in"):
+        Pictures(tmp_path / "p.gif", None, None)

@@ -13,7 +13,7 @@ from voices import babble
 import vavl
 from vavl.errors import InputError, MediaError
 from vavl.inference import ClipFiles, predict_many
-from vavl.inference.drawing import illustrate
+from vavl.inference.illustrating import illustrate
 from vavl.inference.sources import file_at_real_time
 from vavl.media.audio import read_audio
 from vavl.types import Modality

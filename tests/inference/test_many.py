@@ -70,11 +70,34 @@ def test_failures_are_recorded_and_the_rest_goes_on(
     rows, failures = read(out / "predictions.csv"), read(out / "failures.csv")
     assert len(rows) == pq.read_table(out / "predictions.parquet").num_rows == 36
     assert [Path(row["clip"]).stem for row in failures] == [f"clip {n:03}" for n in (7, 17, 27, 37)]
-    assert all("MediaError" in row["reason"] for row in failures)
+    assert all(row["reason"].startswith(row["clip"]) for row in failures)
     assert sum(float(rows[0][name]) for name in ("angry", "happy", "sad")) == pytest.approx(1)
     again = predict_many(clips, out, model=model, workers=workers, progress=False)
     assert (again.predicted, len(again.failed), again.skipped) == (36, 4, 40)
     assert read(out / "predictions.csv") == rows
+
+
+def test_without_a_folder_the_report_has_the_predictions(
+    clips: list[ClipFiles], model: str, tmp_path: Path
+) -> None:
+    paths = [clips[0].media, str(clips[7].media)]
+    assert None not in paths
+    report = predict_many(paths, model=model, timeline=True, progress=False)  # type: ignore[arg-type]
+    assert [p.name for p in report.predictions] == ["clip 000"]
+    assert list(report.failed) == [str(clips[7].media)]
+    assert (report.predicted, report.skipped) == (1, 0)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["clips"]
+    again = predict_many(paths, tmp_path / "out", model=model, timeline=True, progress=False)  # type: ignore[arg-type]
+    [row] = read(tmp_path / "out" / "predictions.csv")
+    [frame] = report.to_frame().to_dict("records")
+    assert again.predictions == ()
+    assert list(row) == list(frame)
+    assert row["clip"] == frame["clip"]
+    assert float(row["happy"]) == frame["happy"]
+    windows = read(tmp_path / "out" / "timeline.csv")
+    assert [float(w["sad"]) for w in windows] == list(report.to_frame("timeline")["sad"])
+    whole = predict_many([tmp_path / "clips"], model=model, workers=1, progress=False)
+    assert len(whole.predictions) == 36
 
 
 def test_a_killed_run_goes_on_and_a_changed_clip_is_done_again(
@@ -213,7 +236,14 @@ def test_folders_are_searched_and_frames_are_one_clip(tmp_path: Path) -> None:
     (tmp_path / "deep" / "a.MP4").write_bytes(b"")
     assert find_files([frames]) == [frames]
     assert find_files([tmp_path / "deep"]) == [tmp_path / "deep" / "a.MP4"]
-    assert find_files([Path("named.xyz")]) == [Path("named.xyz")]
+    named = tmp_path / "named.xyz"
+    with pytest.raises(MediaError, match=r"named\.xyz does not exist"):
+        find_files([frames, named])
+    with pytest.raises(MediaError, match=r"2 problems(.|\n)*b\.wav does not exist"):
+        find_files([Path("a.wav"), Path("b.wav")])
+    named.write_bytes(b"")
+    assert find_files([named]) == [named]
+    named.unlink()
     pictures = tmp_path / "take.1"
     pictures.mkdir()
     (pictures / "0.webp").write_bytes(b"")
@@ -244,7 +274,7 @@ def test_segments_have_tables_and_files_of_their_own(
     options = {"model": model, "segments": turns, "progress": False}
     report = predict_many(some, out, **options)
     assert report.failed == {
-        str(some[2].media): f"MediaError: {turns}: no clip 002.* in this folder; expected "
+        str(some[2].media): f"{turns}: no clip 002.* in this folder; expected "
         ".srt, .vtt, .rttm, .csv"
     }
     rows = read(out / "segments.csv")

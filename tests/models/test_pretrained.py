@@ -50,7 +50,7 @@ def test_a_file_without_a_threshold_is_as_it_ever_was(tmp_path: Path) -> None:
         ('"face": 1.5', "face: expected temperatures of acoustic, visual, audiovisual alone"),
         ('"unsure_below": 1', r"unsure_below: expected a probability in \[0, 1\), got 1"),
         ('"unsure_below": -0.1', r"in \[0, 1\), got -0.1"),
-        ('"unsure_below": NaN', r"in \[0, 1\), got nan"),
+        ('"unsure_below": NaN', "NaN is no number of JSON"),
         ('"unsure_below": null', r"in \[0, 1\), got None"),
         ('"visual": 0, "unsure_below": [0.3]', r"(?s)2 problems.*visual: .*got \[0\.3\]"),
     ],

@@ -7,44 +7,80 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-
-from tyro.conf import PositionalRequiredArgs
-from tyro.extras import SubcommandApp
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from vavl import __version__
 from vavl.cli import data, experiments, predict, serve
-from vavl.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, InputError, VavlError
-
-DESCRIPTION = (
-    "Audio-visual emotion recognition that works with whatever modality is there. Exit codes: 0 "
-    "done, 1 defect in vavl, 2 bad input, 3 done but some items failed, 130 interrupted."
+from vavl.cli.commands import Command, Option, listing
+from vavl.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_DISK_FULL,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    InputError,
+    VavlError,
+    did_you_mean,
+    is_disk_full,
 )
+
+ABOUT = "Audio-visual emotion recognition that works with whatever modality is there."
+_END = (
+    "`vavl COMMAND --help` explains a command, `vavl --version` says the version. Exit codes: 0 "
+    "done, 1 defect in vavl, 2 bad input, 3 done but some items failed, 4 disk full, 130 "
+    "interrupted."
+)
+_OF_A_FILE = ("train", "study")
+"""Commands with a TOML file, and options that take several words."""
 
 
 def prepare() -> int:
-    """Make the utterance table of a corpus; `vavl prepare --help` lists them."""
+    """Make the utterance table of a corpus; `vavl prepare` lists them."""
     # Stands here for the list of commands: see run().
     return run(["prepare"])
 
 
-COMMANDS = (
-    *(prepare, data.extract),
-    *(experiments.train, experiments.keys, experiments.evaluate, experiments.study),
-    *(predict.predict, predict.enrol, predict.stream, serve.serve),
-    *(predict.export, predict.demo),
-)
-_OF_A_FILE = ("train", "study")
-"""Commands with a TOML file, and options that take several words."""
-_HELP: tuple[list[str], ...] = ([], ["-h"], ["--help"])
+GROUPS: dict[str, tuple[Callable[..., int], ...]] = {
+    "Predict": (
+        *(predict.predict, predict.stream, serve.serve, predict.enrol),
+        *(predict.export, predict.model_card),
+    ),
+    "Train and compare": (
+        *(prepare, data.extract, experiments.train, experiments.evaluate),
+        *(experiments.study, experiments.keys),
+    ),
+    "Try": (predict.demo,),
+}
 
 
-def _app(*, brief: bool) -> SubcommandApp:
-    """All commands; in the list of them each has one line."""
-    app = SubcommandApp()
-    for command in COMMANDS:
-        app.command(help=data.first_line(command) if brief else None)(command)
-    return app
+def _keys() -> Mapping[str, Sequence[Option]]:
+    from vavl.cli.options import option_groups  # what is typed for configurations takes its time
+
+    return option_groups()
+
+
+def _command(function: Callable[..., int]) -> Command:
+    name = function.__name__.replace("_", "-")
+    return Command(f"vavl {name}", function, _keys if name == "train" else None)
+
+
+def _run_one_of(
+    commands: Mapping[str, Sequence[Command]], arguments: Sequence[str], usage: str, about: str
+) -> int:
+    """Runs the command that the first word names, or lists them all."""
+    end = _END if usage.startswith("vavl COMMAND") else ""
+    named = {c.prog.rpartition(" ")[2]: c for listed in commands.values() for c in listed}
+    name = arguments[0].replace("_", "-") if arguments else ""
+    if name in ("", "-h", "--help"):
+        print(listing(usage, about, commands, end), file=sys.stdout if name else sys.stderr)
+        return EXIT_OK if name else EXIT_BAD_INPUT
+    if name not in named:
+        what = usage.split()[-2]
+        raise InputError(
+            f"{what}: expected one of {', '.join(named)}, got {arguments[0]!r}"
+            f"{did_you_mean(name, named)}"
+        )
+    return named[name](arguments[1:])
 
 
 def _file_first(arguments: Sequence[str]) -> list[str]:
@@ -57,7 +93,11 @@ def _file_first(arguments: Sequence[str]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits with one of the codes of :mod:`vavl.errors`."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    if code == EXIT_DISK_FULL:
+        with suppress(OSError):
+            sys.stdout.close()  # or Python would try to write once more at its end, and complain
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -76,19 +116,17 @@ def run(arguments: Sequence[str]) -> int:
         if name in _OF_A_FILE:
             arguments = [name, *_file_first(arguments[1:])]
         if name == "prepare":
-            corpora = data.prepare_app(brief=arguments[1:] in _HELP)
-            # What a corpus needs and has no default for: the folder that it lies in.
-            config = (PositionalRequiredArgs,)
-            code: int = corpora.cli(prog="vavl prepare", args=arguments[1:], config=config)
+            corpora = {"Corpora": data.prepare_commands()}
+            usage, about = "vavl prepare CORPUS [OPTIONS]", prepare.__doc__ or ""
+            code = _run_one_of(corpora, arguments[1:], usage, about)
         else:
-            app = _app(brief=arguments in _HELP)
-            code = app.cli(prog="vavl", description=DESCRIPTION, args=arguments)
+            commands = {title: [*map(_command, functions)] for title, functions in GROUPS.items()}
+            code = _run_one_of(commands, arguments, "vavl COMMAND [OPTIONS]", ABOUT)
+        sys.stdout.flush()  # what cannot be written any more shall be known here
         return code
-    except SystemExit as done:  # tyro has shown the help, or what is wrong with the options
-        return int(done.code or EXIT_OK)
     except VavlError as error:
         print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return EXIT_DISK_FULL if is_disk_full(error) else EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -97,7 +135,10 @@ def run(arguments: Sequence[str]) -> int:
         sys.stderr.close()
         return EXIT_OK
     except OSError as error:
-        # A disk that is full, a folder that may not be written to or is a file.
+        # A folder that may not be written to or is a file; a disk that is full.
         what = f"{error.filename}: " if error.filename else ""
         print(f"error: {what}{error.strerror or error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        if not is_disk_full(error):
+            return EXIT_BAD_INPUT
+        print("Free some space, and run the same command again.", file=sys.stderr)
+        return EXIT_DISK_FULL

@@ -7,31 +7,27 @@ import sys
 from collections.abc import Callable
 from inspect import Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional, UseAppendAction
-from tyro.extras import SubcommandApp
-
+from vavl.cli.commands import Command, arg
 from vavl.errors import EXIT_OK, EXIT_PARTIAL, InputError
 
 if TYPE_CHECKING:
     from vavl.data.manifest import Manifest
 
 
-def prepare_app(*, brief: bool) -> SubcommandApp:
+def prepare_commands() -> list[Command]:
     """A command for each corpus, with the options and the help of the function that prepares it."""
     from vavl.data.corpora import CORPORA
 
-    corpora = SubcommandApp()
-    for name, function in CORPORA.items():
-        command = _prepare_command(name, function)
-        corpora.command(name=name, help=first_line(command) if brief else None)(command)
-    return corpora
-
-
-def first_line(command: Callable[..., int]) -> str:
-    """The first sentence of a docstring, for the list of commands."""
-    return (command.__doc__ or "").partition("\n\n")[0]
+    return [
+        Command(
+            f"vavl prepare {name.replace('_', '-')}",
+            _prepare_command(name, function),
+            takes_folder=True,
+        )
+        for name, function in CORPORA.items()
+    ]
 
 
 def _prepare_command(name: str, function: Callable[..., Manifest]) -> Callable[..., int]:
@@ -43,10 +39,10 @@ def _prepare_command(name: str, function: Callable[..., Manifest]) -> Callable[.
     def command(out: Path, **options: Any) -> int:
         return _report_manifest(function(out=out, **options, **fixed), out)
 
-    # What tyro reads.
+    # What Command reads.
     command.__signature__ = Signature(list(parameters.values()))  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters.values()}
-    command.__doc__ = (function.__doc__ or "").replace("``", "`")
+    command.__doc__ = function.__doc__
     return command
 
 
@@ -64,12 +60,12 @@ def _report_manifest(manifest: Manifest, out: Path) -> int:
 
 
 def extract(
-    manifest: Positional[Path],
+    manifest: Path,
     /,
     out: str,
     acoustic: str | None = None,
     visual: str | None = None,
-    layer: UseAppendAction[tuple[int, ...]] = (),
+    layer: Annotated[tuple[int, ...], arg(repeated=True)] = (),
     normalization: Literal["utterance", "corpus", "none"] = "utterance",
     partition: Path | None = None,
     speed: float = 1.0,

@@ -20,8 +20,8 @@ from vavl.evaluation.report import write_report
 from vavl.features.extract import extract
 from vavl.features.registry import build_extractor
 from vavl.inference import load
-from vavl.inference.drawing import illustrate
 from vavl.inference.files import ClipFiles
+from vavl.inference.illustrating import illustrate
 from vavl.media.writing import copy_picture
 from vavl.training.experiment import train_experiment
 from vavl.training.run_folder import FoldDirectory

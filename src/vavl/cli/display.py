@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -19,8 +20,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from vavl.errors import counted
 from vavl.system.processes import usable_cores
-from vavl.types import UNSURE, Person, Prediction, TimedPrediction
+from vavl.types import NOTHING, UNSURE, Person, Prediction, TimedPrediction
 
 if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction needs none of it
     from vavl.evaluation.scores import Evaluation
@@ -31,11 +33,13 @@ if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction
 
 Format = Literal["table", "json", "csv", "srt", "vtt", "rttm"]
 
-_NOTHING = "nothing to go by"
 _UNBROKEN = 10_000
 """Columns of a console that never breaks a line of ours."""
 
-_UNBROKEN_COLUMNS = ("from", "to", "person", "speaker", "emotion", "confidence")
+_LEAST = 0.005
+"""A probability below it would be shown as 0.00."""
+
+_UNBROKEN_COLUMNS = ("start", "end", "from", "person", "emotion", "confidence")
 """Columns of tables whose cells stay on one line."""
 
 _SCORES_ACROSS = 4
@@ -95,8 +99,8 @@ def print_predictions(
 
     Args:
         predictions: One for each clip.
-        form: A table or JSON of all; CSV with a row per clip or segment; or the segments alone in
-            a format of :mod:`vavl.inference.captions`.
+        form: A table or JSON of all; CSV with a row per clip, window or segment; or the segments
+            alone in a format of :mod:`vavl.inference.captions`.
         timeline: Whether a table of windows follows, where the form is a table.
         segments: Whether segments were asked for.
     """
@@ -109,9 +113,10 @@ def print_predictions(
     elif form == "json":
         _print_json(predictions)
     elif form == "csv":
-        from vavl.inference.tables import clips_csv, segments_csv
+        from vavl.inference.tables import clips_csv, segments_csv, timeline_csv
 
-        sys.stdout.write((segments_csv if segments else clips_csv)(predictions))
+        as_csv = timeline_csv if timeline else segments_csv if segments else clips_csv
+        sys.stdout.write(as_csv(predictions))
     else:
         from vavl.inference.captions import captions
 
@@ -139,7 +144,7 @@ def _print_table(predictions: Sequence[Prediction]) -> None:
                     "clip": "",
                     "person": f"{person.number} (main)" if person.is_main else str(person.number),
                     **_emotion(person),
-                    "from": person.modality or _NOTHING,
+                    "from": person.modality or NOTHING,
                     "notes": seen,
                 }
             )
@@ -152,7 +157,9 @@ def _emotion(prediction: Prediction | Person) -> dict[str, str]:
         "emotion": prediction.label or "",
         "confidence": f"{ranked[0][1]:.2f}" if ranked else "",
         # A label that is unsure does not name the most probable category.
-        "others": _values(dict(ranked[prediction.label != UNSURE :][:2])),
+        "others": _values(
+            {n: p for n, p in ranked[prediction.label != UNSURE :][:2] if p >= _LEAST}
+        ),
         "attributes": _values(prediction.attributes),
     }
 
@@ -170,19 +177,19 @@ def print_timelines(predictions: Sequence[Prediction]) -> None:
 
 
 def _print_timeline(name: str, timeline: Sequence[TimedPrediction]) -> None:
-    columns = ("from", "to", "emotion", "confidence", "attributes", "from", "face")
-    table = Table(*columns, box=None)
-    for window in timeline:
-        table.add_row(
-            f"{window.start_s:.1f} s",
-            f"{window.end_s:.1f} s",
-            window.label or "",
-            _confidence(window),
-            _values(window.attributes),
-            window.modality or _NOTHING,
-            "" if window.face_share is None else f"{window.face_share:.0%}",
-        )
-    output().print(name, table, sep="\n")
+    windows = [
+        {
+            "start": f"{window.start_s:.1f} s",
+            "end": f"{window.end_s:.1f} s",
+            "emotion": window.label or "",
+            "confidence": _confidence(window),
+            "attributes": _values(window.attributes),
+            "from": window.modality or NOTHING,
+            "face": "" if window.face_share is None else f"{window.face_share:.0%}",
+        }
+        for window in timeline
+    ]
+    output().print(Text(name), _table(windows), sep="\n")
 
 
 def print_segments(predictions: Sequence[Prediction]) -> None:
@@ -196,7 +203,7 @@ def print_segments(predictions: Sequence[Prediction]) -> None:
                 "emotion": segment.label or "",
                 "confidence": _confidence(segment),
                 "attributes": _values(segment.attributes),
-                "from": segment.modality or _NOTHING,
+                "from": segment.modality or NOTHING,
                 "text": (segment.text or "").replace("\n", " "),
             }
             for segment in prediction.segments
@@ -218,11 +225,12 @@ def print_segments(predictions: Sequence[Prediction]) -> None:
 
 
 def _table(rows: Sequence[Mapping[str, str]]) -> Table:
-    """What no row has is no column; words of others are shown as they are."""
+    """What no row has is no column; words of others are shown as they are, and whole."""
     table = Table(box=None)
     columns = [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
     for name in columns:
-        table.add_column(name, no_wrap=name in _UNBROKEN_COLUMNS)
+        # A name is broken rather than cut: cut, many files of a corpus have the same name.
+        table.add_column(name, no_wrap=name in _UNBROKEN_COLUMNS, overflow="fold")
     for row in rows:
         table.add_row(*(Text(row[name]) for name in columns))
     return table
@@ -233,7 +241,13 @@ def _confidence(window: TimedPrediction | Prediction) -> str:
 
 
 def _print_json(predictions: Sequence[Prediction]) -> None:
-    print(json.dumps([prediction.to_dict() for prediction in predictions], indent=2))
+    from vavl.inference import ClipPrediction
+
+    listed = []
+    for prediction in predictions:
+        path = prediction.path if isinstance(prediction, ClipPrediction) else None
+        listed.append({**prediction.to_dict(), "path": None if path is None else str(path)})
+    print(json.dumps(listed, indent=2))
 
 
 def window_printer(form: Literal["table", "json"]) -> Callable[[TimedPrediction, float], None]:
@@ -247,7 +261,7 @@ def window_printer(form: Literal["table", "json"]) -> Callable[[TimedPrediction,
         else:
             line = (
                 f"{window.start_s:>7.1f}s {window.end_s:>7.1f}s  {window.label or '':<12} "
-                f"{_confidence(window):>6}  {window.modality or _NOTHING:<16} {latency_s:>7.2f}s  "
+                f"{_confidence(window):>6}  {window.modality or NOTHING:<16} {latency_s:>7.2f}s  "
                 f"{_values(window.attributes)}"
             ).rstrip()
         print(line, flush=True)
@@ -301,21 +315,44 @@ def print_scores(evaluation: Evaluation, console: Console) -> None:
 def print_estimates(estimates: Iterable[Estimate], workers: int | None) -> None:
     """Prints what a study has to train, a line as soon as it is known, and how long it may take."""
     console = output()
-    total_s, known = 0.0, True
+    total_s, left, known = 0.0, 0, True
     for estimate in estimates:
-        names = ", ".join(estimate.variants)
-        line = f"{estimate.left} of {estimate.tasks} models left: {names}"
+        line = ", ".join(dict.fromkeys(estimate.variants))
         if estimate.problem:
-            line += f"; cannot be trained: {estimate.problem}"
-        elif estimate.left:
-            source = "as those before" if estimate.measured else "from a few batches"
-            line += f"; {estimate.seconds:.0f} s each ({source})"
+            line += f": cannot be trained: {estimate.problem}"
+        elif not estimate.left:
+            line += f": {counted(estimate.tasks, 'model')}, all trained"
+        else:
+            source = "the models before" if estimate.measured else "a few batches"
+            line += f": {estimate.left} of {counted(estimate.tasks, 'model')} to train, "
+            line += f"{duration(estimate.seconds)} each, going by {source}"
+            left += estimate.left
             total_s += estimate.left * estimate.seconds
         known &= not estimate.problem
         console.print(line, markup=False, highlight=False)
     at_a_time = max(1, usable_cores() if workers is None else workers)
-    rest = "" if known else " for those that can be trained"
-    console.print(f"About {total_s / at_a_time / 60:.0f} minutes, {at_a_time} at a time{rest}.")
+    rest = "" if known else "; without those that cannot be trained"
+    if left:
+        together = f"{counted(left, 'model')} in {duration(total_s / at_a_time)}"
+        console.print(f"Together {together}, {at_a_time} at a time{rest}.", highlight=False)
+    elif known:
+        console.print("Nothing is left to train.")
+
+
+def duration(seconds: float) -> str:
+    """About how long something takes, in words.
+
+    Example:
+        >>> [duration(s) for s in (0.4, 42.0, 150.0, 9000.0)]
+        ['less than a second', 'about 42 seconds', 'about 3 minutes', 'about 2.5 hours']
+    """
+    if seconds < 1:
+        return "less than a second"
+    if seconds < 90:
+        return f"about {counted(round(seconds), 'second')}"
+    if seconds < 90 * 60:
+        return f"about {counted(math.ceil(seconds / 60), 'minute')}"
+    return f"about {seconds / 3600:.1f} hours"
 
 
 def print_study(results: StudyResults) -> None:

@@ -8,31 +8,24 @@ from collections.abc import Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional, UseAppendAction, arg
-
+from vavl.cli.commands import arg
 from vavl.errors import EXIT_OK, EXIT_PARTIAL, InputError
 
-Assignments = UseAppendAction[tuple[tuple[str, ...], ...]]
+Assignments = Annotated[tuple[tuple[str, ...], ...], arg(metavar="KEY=VALUE", repeated=True)]
 """``--set a=1 b=2``, any number of times."""
 
 
-def _key_options() -> Any:
-    from vavl.cli.options import key_options
-
-    return key_options()
-
-
 def train(
-    config: Positional[Path],
+    config: Path,
     /,
     set: Assignments = (),
     folds: tuple[str, ...] = (),
     engine: Literal["local", "ray"] = "local",
     workers: int = 1,
     *,
-    keys: Annotated[Mapping[str, str], arg(name="", constructor_factory=_key_options)],
+    keys: Mapping[str, str],
 ) -> int:
     """Train the folds of an experiment; run again to resume.
 
@@ -79,23 +72,42 @@ def train(
     return EXIT_OK
 
 
-def keys() -> int:
-    """List every key of an experiment file, with its meaning and default."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def keys(words: tuple[str, ...] = (), /, format: Literal["text", "markdown"] = "text") -> int:
+    """List the keys of an experiment file, with their meanings and defaults.
 
-    from vavl.cli.options import known_keys
+    Each is also an option of `vavl train`: training.epochs = 5 in the file is --training.epochs 5,
+    or --epochs 5 where the last word is enough.
 
-    table = Table("key", "meaning", box=None)
-    for name, key in known_keys().items():
-        table.add_row(Text(name), Text(key.meaning))
-    Console().print(table)
+    Args:
+        words: Show the keys alone in which, or in whose meaning, all of these words stand, e.g.
+            learning rate.
+        format: markdown makes a table for each section, as in docs/keys.md.
+    """
+    from vavl.cli.commands import Option, section
+    from vavl.cli.options import keys_as_markdown, keys_by_table
+
+    tables = keys_by_table(words)
+    if not tables:
+        raise InputError(
+            f"WORD: expected words that stand in a key or its meaning, got {' '.join(words)!r}; "
+            "`vavl keys` lists all keys"
+        )
+    if format == "markdown":
+        print(keys_as_markdown(tables), end="")
+        return EXIT_OK
+    parts = []
+    for table, listed in tables.items():
+        rows = [
+            Option((name.rpartition(".")[2],), key.kind, key.meaning)
+            for name, key in listed.items()
+        ]
+        parts.append(section(f"[{table}]" if table else "At the top of the file", rows))
+    print("\n\n".join(parts))
     return EXIT_OK
 
 
 def evaluate(
-    runs: Positional[tuple[Path, ...]],
+    runs: tuple[Path, ...],
     /,
     out: Path | None = None,
     replicates: int = 2000,
@@ -124,7 +136,7 @@ def evaluate(
     from vavl.evaluation.report import write_report
 
     if not runs:
-        raise InputError("RUNS: expected at least one run folder, got none")
+        raise InputError("RUN: expected at least one run folder, got none")
     out = out or runs[0] / ("evaluation-variants" if average_variants else "evaluation")
     scores = evaluate_runs(
         runs, replicates=replicates, seed=seed, average_variants=average_variants
@@ -143,7 +155,7 @@ def evaluate(
 
 
 def study(
-    file: Positional[Path],
+    file: Path,
     /,
     root: Path | None = None,
     out: Path = Path("studies"),

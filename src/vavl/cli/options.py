@@ -1,7 +1,7 @@
 """The keys of an experiment as options: ``--training.epochs 5``, or ``--epochs 5``.
 
-:func:`key_options` makes a table of them for tyro from the configuration. It is the one place that
-knows the short forms. Values are written as in TOML; text needs no quotes.
+This is the one place that knows the short forms. Values are written as in TOML; text needs no
+quotes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NamedTuple, TypedDict, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
-from tyro.conf import arg
 
+from vavl.cli.commands import VALUES, Option
 from vavl.config.base import Configuration, unknown_name
 from vavl.config.experiment import MODEL_CONFIGS, ExperimentConfig
 from vavl.config.models import GIVEN_BY_DATA
@@ -28,7 +29,7 @@ class Key(NamedTuple):
 
     Attributes:
         meaning: What it is for, and its default.
-        kind: What a value looks like, e.g. ``INT`` or ``{vavl,mult}``.
+        kind: What a value looks like, e.g. ``N`` or ``{vavl,mult}``.
         short: The last word, where it stands for this key alone; else empty.
     """
 
@@ -85,6 +86,9 @@ def _key(field: FieldInfo) -> Key:
     return Key(meaning, _kind(field.annotation))
 
 
+_KINDS = {**VALUES, bool: "true|false", NoneType: "none"}
+
+
 def _kind(annotation: Any) -> str:
     """What a value of a type looks like."""
     origin, parts = get_origin(annotation), get_args(annotation)
@@ -96,23 +100,66 @@ def _kind(annotation: Any) -> str:
         return _kind(parts[0])
     if origin is tuple:
         return "[...]"
-    return "none" if annotation is NoneType else str(annotation.__name__).upper()
+    return _KINDS[annotation]
 
 
 def _choice(values: Iterable[str]) -> str:
     return f"{{{','.join(values)}}}"
 
 
-def key_options() -> Any:
-    """A table of all keys as tyro takes it: text for each key that is given, and no others."""
-    options = {}
+def keys_by_table(words: Iterable[str] = ()) -> dict[str, dict[str, Key]]:
+    """The keys by the table of the file that they stand in, which is empty for its top.
+
+    Args:
+        words: Of which each stands in the key or in its meaning; none for all keys.
+
+    Example:
+        >>> {table: list(keys) for table, keys in keys_by_table(["learning", "schedule"]).items()}
+        {'training': ['training.learning_rate_schedule']}
+    """
+    tables: dict[str, dict[str, Key]] = {}
     for name, key in known_keys().items():
-        aliases = [f"--{key.short.replace('_', '-')}"] if key.short not in ("", name) else []
-        option = arg(
-            name=name, aliases=aliases, metavar=key.kind, help=key.meaning, help_behavior_hint=""
+        if all(word.lower() in f"{name} {key.meaning}".lower() for word in words):
+            tables.setdefault(name.rpartition(".")[0], {})[name] = key
+    return tables
+
+
+def option_groups() -> dict[str, list[Option]]:
+    """Each key as an option, by the table that it stands in; whole, or its last word if it can."""
+    groups = {}
+    for table, keys in keys_by_table().items():
+        title = (
+            f"Keys of [{table}], whole or by their last word"
+            if table
+            else "Keys at the top of the file"
         )
-        options[name] = Annotated[str, option]
-    return TypedDict("Keys", options, total=False)  # type: ignore[operator]
+        groups[title] = [
+            Option((_flag(key.short or name),), key.kind, key.meaning, also=(_flag(name),))
+            for name, key in keys.items()
+        ]
+    return groups
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def keys_as_markdown(tables: Mapping[str, Mapping[str, Key]]) -> str:
+    """Keys as tables of Markdown, one for each table of the file."""
+    parts = []
+    for table, keys in tables.items():
+        rows = [
+            f"| `{name.rpartition('.')[2]}` | {_cell(key.kind)} | {_cell(key.meaning)} |"
+            for name, key in keys.items()
+        ]
+        title = f"`[{table}]`" if table else "At the top of the file"
+        head = ["| key | value | meaning |", "|---|---|---|"]
+        parts.append("\n".join([f"## {title}", "", *head, *rows, ""]))
+    return "\n".join(parts)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def parse_values(texts: Mapping[str, str]) -> dict[str, Any]:
@@ -159,7 +206,7 @@ def full_key(name: str) -> str:
 
 
 def _value(key: Key, text: str) -> Any:
-    if key.kind in ("STR", "PATH"):
+    if key.kind in (VALUES[str], VALUES[Path]):
         return text  # also where it looks like a number
     if text.lower() == "none" and not key.kind.startswith("{"):
         return None

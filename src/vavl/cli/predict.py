@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import re
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import Positional, arg
-
-from vavl.errors import EXIT_OK, EXIT_PARTIAL, InputError, MediaError
+from vavl.cli.commands import arg, groups
+from vavl.errors import EXIT_OK, EXIT_PARTIAL, InputError, MediaError, is_disk_full
 
 if TYPE_CHECKING:
     from vavl.inference import ClipFiles
     from vavl.inference.reader import Reading
 
 
+@groups(
+    What_is_predicted=("model", "timeline", "people", "segments", "segments_from", "unsure_below"),
+    Who_it_is=("profile", "same_speaker"),
+    What_is_read=("start", "end", "audio_track", "face"),
+    What_comes_out=("format", "out", "plot", "overlay", "faces"),
+    How_it_is_computed=("workers", "device"),
+)
 def predict(
-    paths: Positional[tuple[Path, ...]],
+    paths: tuple[Path, ...],
     /,
     model: Annotated[str, arg(aliases=["-m"])] = "compact",
     profile: Path | None = None,
@@ -34,6 +39,7 @@ def predict(
     face: Literal["found", "upright", "given"] = "found",
     plot: Path | None = None,
     overlay: Path | None = None,
+    faces: Annotated[Path | None, arg(metavar="FOLDER")] = None,
     format: Literal["table", "json", "csv", "srt", "vtt", "rttm"] = "table",
     out: Path | None = None,
     workers: int = 0,
@@ -78,10 +84,15 @@ def predict(
         face: found: look for faces, in pictures on their side or upside down too; upright: in
             those the right way up alone; given: each picture is a face already, cropped closely or
             loosely.
-        plot: Picture of the probabilities over time (PNG, SVG or PDF); for a single clip.
-        overlay: Video with every face and its emotion drawn on it (mp4); for a single clip.
-        format: What is printed. With segments, csv has a row for each of them. srt, vtt and rttm
-            are made of segments; with --out, they are written as well, into a file for each clip.
+        plot: Picture of the probabilities over time (PNG, SVG or PDF); or a folder, for NAME.png
+            of each clip NAME.
+        overlay: Video with every face and its emotion drawn on it (mp4); or a folder, for NAME.mp4
+            of each clip with a picture.
+        faces: Where the faces of each clip NAME go, cut out every half second, into a folder NAME;
+            faces.csv in it says where they are.
+        format: What is printed. With a timeline, csv has a row for each window; with segments for
+            each of them. srt, vtt and rttm are made of segments; with --out, they are written as
+            well, into a file for each clip.
         out: Folder for predictions.jsonl, .csv, .parquet and failures.csv, instead of printing.
         workers: With --out: processes that work at once; 0 works in this process.
         device: Where all networks run: auto, cpu, cuda, cuda:1, mps. The workers share it.
@@ -90,6 +101,8 @@ def predict(
     from vavl.data.speakers import SpeakerProfile
     from vavl.inference import load, predict_many
     from vavl.inference.captions import CAPTION_FORMATS
+    from vavl.inference.files import distinct_stems
+    from vavl.inference.illustrating import Pictures
     from vavl.inference.many import get_to_know
     from vavl.media.tracks import check_asked
     from vavl.system.processes import with_progress
@@ -99,8 +112,15 @@ def predict(
     captions_as = next((form for form in CAPTION_FORMATS if form == format), None)
     if out is not None and format != "table" and captions_as is None:
         raise InputError("--format: expected no --out with it, where all tables are written")
-    if timeline and out is None and format not in ("table", "json"):
-        raise InputError(f"--timeline: expected --format table or json, or --out; got {format}")
+    if timeline and out is None and captions_as is not None:
+        raise InputError(
+            f"--timeline: expected --format table, json or csv, or --out; got {format}"
+        )
+    if timeline and format == "csv" and (segments or segments_from):
+        raise InputError(
+            "--timeline, --segments: expected one of them with --format csv, got both; --out "
+            "writes a table for each"
+        )
     start_s, end_s = _time_s("--start", start), _time_s("--end", end)
     if (plot or overlay) and (start or end):
         raise InputError("--plot, --overlay: expected no --start or --end, got a span")
@@ -116,10 +136,16 @@ def predict(
         "face": face,
         "people": people,
     }
+    pictures = Pictures(plot, overlay, faces)
+    if pictures and out is not None:
+        raise InputError("--plot, --overlay, --faces: expected no --out with them, got one")
     clips = _clips(paths)
-    if (plot or overlay) and (len(clips) > 1 or out):
+    if segments_from is not None and not segments_from.exists():
+        raise InputError(f"--segments-from: {segments_from} does not exist")
+    if pictures.files and len(clips) > 1:
         raise InputError(
-            f"--plot, --overlay: expected a single clip and no --out, got {len(clips)} clips"
+            f"--plot, --overlay: expected a folder for {len(clips)} clips, e.g. pictures/, got the "
+            f"file {pictures.files[0]}"
         )
     if format in ("srt", "vtt") and out is None and len(clips) > 1:
         raise InputError(
@@ -152,18 +178,16 @@ def predict(
         recognizer.profile_of(speaker)  # or an error, before any clip
     if same_speaker:
         speaker = get_to_know(clips, lambda: recognizer, progress=len(clips) > 1, **reading)
-    if plot or overlay:
-        from vavl.inference.drawing import illustrate
-
-        do = partial(illustrate, recognizer, plot=plot, overlay=overlay)
-    else:
-        do = partial(recognizer.predict_files, timeline=timeline)
     predictions, failures = [], []
-    pairs = ((clip, None) for clip in clips)
-    for clip, _ in with_progress(pairs, len(clips), what="predicting", progress=len(clips) > 1):
+    named = zip(clips, distinct_stems(str(clip.media or clip.name) for clip in clips), strict=True)
+    for clip, name in with_progress(named, len(clips), what="predicting", progress=len(clips) > 1):
         try:
-            predictions.append(do(clip, speaker=speaker, segments=wanted, **reading))
+            do = pictures.drawing(recognizer, clip, name) if pictures else recognizer.predict_files
+            found = do(clip, timeline=timeline, speaker=speaker, segments=wanted, **reading)
+            predictions.append(found)
         except (MediaError, InputError) as error:
+            if is_disk_full(error):
+                raise
             failures.append((clip.name, str(error)))
     print_predictions(predictions, format, timeline=timeline, segments=bool(wanted))
     return _ended(failures)
@@ -173,7 +197,7 @@ def _clips(paths: tuple[Path, ...]) -> list[ClipFiles]:
     from vavl.inference import find_files, group_files
 
     if not paths:
-        raise InputError("PATHS: expected at least one file or folder, got none")
+        raise InputError("PATH: expected at least one file or folder, got none")
     return group_files(find_files(paths))
 
 
@@ -194,7 +218,7 @@ def _ended(failures: list[tuple[str, str]]) -> int:
 
 
 def enrol(
-    paths: Positional[tuple[Path, ...]],
+    paths: tuple[Path, ...],
     /,
     speaker: str,
     out: Path,
@@ -222,10 +246,12 @@ def enrol(
         try:
             recognizer.adapt([clip], speaker=speaker)
         except (MediaError, InputError) as error:
+            if is_disk_full(error):
+                raise
             failures.append((clip.name, str(error)))
     code = _ended(failures)
     if speaker not in recognizer.speakers:
-        raise InputError("PATHS: expected at least one clip that can be used, got none")
+        raise InputError("PATH: expected at least one clip that can be used, got none")
     profile = recognizer.speakers[speaker]
     profile.save(out)
     counts = ", ".join(f"{profile.clips(m)} {m}" for m in profile.moments)
@@ -234,7 +260,7 @@ def enrol(
 
 
 def stream(
-    source: Positional[Path | None] = None,
+    source: Path | None = None,
     /,
     model: Annotated[str, arg(aliases=["-m"])] = "compact",
     camera: str | None = "/dev/video0",
@@ -316,7 +342,7 @@ def _pipe_format(text: str) -> tuple[int, int, float]:
 
 
 def export(
-    model: Positional[str],
+    model: str,
     /,
     out: Path,
     format: Literal["onnx", "torch"] = "onnx",
@@ -342,6 +368,21 @@ def export(
         print(f"{use}: {size / 1e6:.1f} MB")
     print(f"Largest difference from the model: {report.largest_difference:.1g}")
     print(f"Exported: {report.folder}")
+    return EXIT_OK
+
+
+def model_card(model: str = "compact", /) -> int:
+    """Print the card of a model: what it was trained on, how good it is, its licence and limits.
+
+    Args:
+        model: As for `vavl predict`. Default: the model of the package.
+    """
+    from vavl.inference.loading import model_card, model_folder
+
+    card = model_card(model_folder(model))
+    if card is None:
+        raise InputError(f"MODEL: {model} has no card: there is no README.md in its folder")
+    print(card, end="")
     return EXIT_OK
 
 

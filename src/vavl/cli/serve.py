@@ -7,8 +7,7 @@ import secrets
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import UseAppendAction, arg
-
+from vavl.cli.commands import arg
 from vavl.errors import EXIT_OK, InputError
 
 
@@ -27,8 +26,8 @@ def serve(
     max_upload: Annotated[int, arg(metavar="MB")] = 512,
     max_waiting: Annotated[int, arg(metavar="N")] = 32,
     time_limit: Annotated[float, arg(metavar="S")] = 600.0,
-    allow_host: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME")] = (),
-    allow_origin: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="URL")] = (),
+    allow_host: Annotated[tuple[str, ...], arg(metavar="NAME", repeated=True)] = (),
+    allow_origin: Annotated[tuple[str, ...], arg(metavar="URL", repeated=True)] = (),
 ) -> int:
     """Serve a page and an API: drop a clip, look into the camera, or send a request.
 

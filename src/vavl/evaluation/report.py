@@ -18,7 +18,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from vavl.errors import InputError
+from vavl.errors import InputError, counted
 from vavl.evaluation import plots
 from vavl.evaluation.bootstrap import Interval
 from vavl.evaluation.predictions import PredictionTable
@@ -33,7 +33,6 @@ from vavl.evaluation.views import (
 )
 from vavl.evaluation.wording import (
     cell_text,
-    counted,
     csv_table,
     difference_sentence,
     limits,

@@ -60,11 +60,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def counted(count: int, noun: str) -> str:
-    """``1 clip``, ``1,439 clips``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def limits(interval: Interval) -> str:
     """``0.780 to 0.852``, or an empty text where there is no interval."""
     if not math.isfinite(interval.low):

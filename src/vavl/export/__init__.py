@@ -18,6 +18,7 @@ from vavl.inference.loading import COMPACT, COMPACT_NOTICE, model_folder
 from vavl.models.pretrained import CALIBRATION_FILE, CONFIG_FILE, ENCODERS_FILE, FEATURES_FILE
 from vavl.models.registry import load_model
 from vavl.system.atomic import atomic_folder, write_json
+from vavl.system.notices import say_once
 from vavl.system.onnx import onnx_extra
 from vavl.system.processes import with_progress
 from vavl.training.run_folder import package_versions
@@ -84,7 +85,7 @@ def export_model(
     folder = model_folder(source)
     notice = COMPACT_NOTICE if source in (None, COMPACT) else None
     if notice is not None:
-        _log.warning(notice)
+        say_once(_log, notice)
     if (folder / EXPORT_FILE).is_file():
         raise InputError(f"model: expected a model, got {folder}, which was exported already")
     if (folder / ENCODERS_FILE).is_file():

@@ -24,6 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from vavl.errors import InputError
 from vavl.faces.alignment import Face, align
 from vavl.system.device import CPU, inference, usable_device
+from vavl.system.notices import say_once
 
 _STEM_WIDTH = 32
 _STAGES = ((40, 1), (72, 2), (144, 2), (256, 1))
@@ -141,7 +142,7 @@ NOTICE = (
     "compact-face: weights trained on FER2013 with the votes of FER+, for research and "
     "non-commercial use only; see vavl/features/assets/LICENSE-WEIGHTS.md"
 )
-"""Logged as a warning by this module, once in a process, when the weights are first read."""
+"""Logged as a warning by this module, once, when the weights are first read."""
 
 _TEMPLATE = ((14.9, 18.2), (33.1, 18.2), (24.0, 28.3), (16.6, 37.4), (31.4, 37.4))
 """Medians of the landmarks that the detector finds in training faces, made symmetric: those of the
@@ -181,7 +182,7 @@ def crop_faces(
 class CompactFaceFeatures:
     """Embeddings of face crops by the network of the package.
 
-    The weights are read when first needed, once in a process; then :data:`NOTICE` is logged.
+    The weights are read when first needed, once in a process; then :data:`NOTICE` is said.
 
     Args:
         mirrored: Take the mean over the crop and its mirror image, which turns a face to the left
@@ -282,5 +283,5 @@ def pretrained(device: torch.device = CPU) -> CompactFace:
 def _pretrained(device: torch.device) -> CompactFace:
     if device != CPU:
         return copy.deepcopy(pretrained()).to(device)
-    _log.warning(NOTICE)
+    say_once(_log, NOTICE)
     return load_weights(_weights())

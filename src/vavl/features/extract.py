@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vavl.data.manifest import Manifest, Utterance
 from vavl.data.partition import Partition
 from vavl.data.store import StoreWriter, as_half
-from vavl.errors import InputError
+from vavl.errors import InputError, counted
 from vavl.features.arrays import ArrayFeatures
 from vavl.features.registry import Extractor
 from vavl.features.waveform import WaveformExtractor, corpus_statistics
@@ -64,7 +64,7 @@ class ExtractionReport:
             >>> ExtractionReport(done=3, skipped=1, failed={}, seconds=2.0).summary()
             '3 clips extracted in 2.0 s, 1 already there'
         """
-        parts = [f"{self.done} clips extracted in {self.seconds:.1f} s"]
+        parts = [f"{counted(self.done, 'clip')} extracted in {self.seconds:.1f} s"]
         if self.skipped:
             parts.append(f"{self.skipped} already there")
         if self.absent:

@@ -210,7 +210,7 @@ class FaceFeatures:
         """Reads the weights of the embedder now instead of with the first face.
 
         Raises:
-            InputError: They cannot be had, or the device cannot be used here.
+            InputError: They cannot be found, or the device cannot be used here.
         """
         usable_device(self.device)
         self.embedder.load()

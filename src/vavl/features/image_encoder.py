@@ -55,7 +55,7 @@ class EfficientNetB2Affectnet:
             the CUDA provider of onnxruntime it runs on the CPU, and a warning is logged.
 
     Raises:
-        InputError: The file cannot be had or has another interface, or the extra is not installed.
+        InputError: The file is not there or has another interface, or the extra is missing.
         StoreError: The file is damaged, or keeps weights in other files.
     """
 
@@ -173,7 +173,7 @@ class ImageEncoder:
             ``"auto"``. It does not enter the store's key.
 
     Raises:
-        InputError: The source cannot be had, or is no image model.
+        InputError: The source cannot be found, or is no image model.
     """
 
     name = "hf"

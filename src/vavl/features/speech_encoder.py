@@ -98,7 +98,7 @@ class SpeechEncoder(WaveformExtractor):
         **conditioning: The attributes of :class:`vavl.features.waveform.Conditioning`.
 
     Raises:
-        InputError: The source cannot be had, is no supported encoder, or lacks the layer; or
+        InputError: The source cannot be found, is no supported encoder, or lacks the layer; or
             windows that it cannot have.
 
     Example:
@@ -197,7 +197,7 @@ class Wav2Vec2LargeRobust12(SpeechEncoder):
             ``max_duration_s`` is 12 by default.
 
     Raises:
-        InputError: The source cannot be had, or is not of this architecture.
+        InputError: The source cannot be found, or is not of this architecture.
     """
 
     name = "wav2vec2-large-robust-12"

@@ -88,7 +88,7 @@ class TunableEncoder(nn.Module):
         weights_sha256: Hash of the weights that the tuning began with.
 
     Raises:
-        InputError: The encoder cannot be had, lacks a layer or a block, or has other steps than
+        InputError: The encoder cannot be found, lacks a layer or a block, or has other steps than
             20 ms.
 
     Example:
@@ -179,7 +179,7 @@ def rebuild_encoder(description: Mapping[str, Any]) -> TunableEncoder:
     """The encoder of a description, as it was before its tuning.
 
     Raises:
-        InputError: It cannot be had, or its weights are not those that the tuning began with.
+        InputError: It cannot be found, or its weights are not those that the tuning began with.
     """
     content = dict(description)
     expected = content.pop("weights_sha256", None)

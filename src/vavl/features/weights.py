@@ -193,7 +193,7 @@ def _downloaded(address: str, sha256: str | None) -> Path:
     try:
         hub.download_url_to_file(address, str(path), hash_prefix=sha256)
     except (OSError, RuntimeError) as error:  # no connection; another hash
-        raise InputError(f"{address}: cannot be had ({error}); {advice}") from error
+        raise InputError(f"{address}: cannot be downloaded ({error}); {advice}") from error
     return path
 
 

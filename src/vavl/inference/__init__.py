@@ -1,6 +1,7 @@
 """From a clip to a prediction."""
 
 from vavl.data.speakers import SpeakerProfile
+from vavl.inference.clip_prediction import ClipPrediction
 from vavl.inference.files import ClipFiles, find_files, group_files
 from vavl.inference.loading import load
 from vavl.inference.many import BatchReport, predict_many
@@ -9,6 +10,7 @@ from vavl.inference.recognizer import Recognizer
 __all__ = [
     "BatchReport",
     "ClipFiles",
+    "ClipPrediction",
     "Recognizer",
     "SpeakerProfile",
     "find_files",

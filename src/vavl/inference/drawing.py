@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Unpack
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError
-from vavl.inference.files import ClipFiles
 from vavl.inference.people import LONGEST_STEP_S
-from vavl.inference.reader import Reading
-from vavl.inference.recognizer import Recognizer, Segments
 from vavl.media.container import media_info
 from vavl.media.frames import VideoFrame
 from vavl.media.writing import redraw_video
 from vavl.system.atomic import atomic_write
 from vavl.system.plotting import COLOURS, LINE, SETTINGS
-from vavl.types import UNSURE, FaceBox, Person, Prediction, TimedPrediction
+from vavl.types import SOURCES, UNSURE, FaceBox, Person, Prediction, TimedPrediction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,63 +41,28 @@ _SHOWN_S = 0.1
 _INK, _PAPER = (255, 255, 255), (20, 26, 36)
 
 
-def illustrate(
-    recognizer: Recognizer,
-    clip: ClipFiles,
-    *,
-    plot: Path | None = None,
-    overlay: Path | None = None,
-    speaker: str | SpeakerProfile | None = None,
-    segments: Segments = False,
-    **reading: Unpack[Reading],
-) -> Prediction:
-    """Predicts a clip over time and draws the pictures that are asked for.
-
-    Args:
-        recognizer: Who predicts.
-        clip: A video file, a sound file or a folder of frames; features cannot be drawn.
-        plot: Where to write the plot, see :func:`plot_timeline`. Default: none.
-        overlay: Where to write the video, see :func:`draw_overlay`. Default: none.
-        speaker: As for :meth:`vavl.inference.Recognizer.predict`.
-        segments: Likewise, or a folder as for :meth:`vavl.inference.Recognizer.predict_files`.
-        reading: Likewise; what is drawn is the whole clip.
-
-    Raises:
-        InputError: The clip has features, or for an overlay no picture; or a suffix is unknown.
-            Nothing was predicted then.
-        MediaError: As :meth:`vavl.inference.Recognizer.predict`, or a file cannot be written.
-
-    Example:
-        >>> import vavl
-        >>> clip = ClipFiles("film.mp4", media=Path("film.mp4"))
-        >>> illustrate(vavl.load(), clip, overlay=Path("seen.mp4")).label  # doctest: +SKIP
-        'happy'
-    """
-    if clip.media is None or clip.acoustic is not None or clip.visual is not None:
-        raise InputError(
-            f"plot, overlay: expected a clip with a sound or video file alone, got {clip.name!r} "
-            "with features; give the file they were made from"
-        )
-    if plot is not None:
-        _check_plot(plot)
-    if overlay is not None:
-        _check_overlay(clip.media, overlay)
-    if reading.get("start_s") or reading.get("end_s"):
-        raise InputError("plot, overlay: expected the whole clip, got start_s or end_s")
-    prediction = recognizer.predict_files(
-        clip, speaker=speaker, timeline=True, segments=segments, **reading
-    )
-    if plot is not None:
-        plot_timeline(prediction, plot)
-    if overlay is not None:
-        draw_overlay(clip.media, overlay, prediction)
-    return prediction
-
-
-def plot_timeline(prediction: Prediction, path: Path) -> None:
-    """Plots probabilities, attributes and the share of the face over time.
+def timeline_figure(prediction: Prediction) -> Figure:
+    """Draws probabilities, attributes and the share of the face over time.
 
     Where the label is unsure, there is a grey band behind the probabilities.
+
+    Raises:
+        InputError: There is no timeline.
+    """
+    import matplotlib as mpl
+
+    timeline = _with_timeline(prediction)
+    with mpl.rc_context(_SETTINGS):
+        rows = _rows(timeline)
+        figure = _figure_class()(
+            figsize=(9, 0.9 + sum(row.height for row in rows)), layout="constrained"
+        )
+        _draw(figure, rows, prediction)
+    return figure
+
+
+def plot_timeline(prediction: Prediction, path: Path) -> Figure:
+    """Writes what :func:`timeline_figure` draws.
 
     Raises:
         InputError: The path ends in none of :data:`PLOT_SUFFIXES`, or there is no timeline.
@@ -111,23 +73,38 @@ def plot_timeline(prediction: Prediction, path: Path) -> None:
         >>> found = (Modality.ACOUSTIC, "sad", {"sad": 0.7, "happy": 0.3}, {})
         >>> windows = tuple(TimedPrediction(k / 2, k / 2 + 2, *found) for k in range(3))
         >>> path = Path(tempfile.mkdtemp()) / "clip.svg"
-        >>> plot_timeline(Prediction("clip.wav", *found, duration_s=3.0, timeline=windows), path)
+        >>> _ = plot_timeline(Prediction("clip.wav", *found, duration_s=3, timeline=windows), path)
         >>> "clip.wav: sad 70%, from sound" in path.read_text(encoding="utf-8")
         True
     """
+    check_plot(path)
+    figure = timeline_figure(prediction)
+    with atomic_write(path) as temporary:
+        _save(figure, temporary, path.suffix[1:].lower())
+    return figure
+
+
+def _save(figure: Figure, file: Path | BinaryIO, form: str) -> None:
     import matplotlib as mpl
+
+    with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        metadata = {"Date": None} if form == "svg" else {}
+        figure.savefig(file, format=form, dpi=150, metadata=metadata)
+
+
+@cache
+def _figure_class() -> type[Figure]:
+    """A figure that a notebook shows without pyplot, which would bring a window system along."""
     from matplotlib.figure import Figure
 
-    _check_plot(path)
-    timeline = _with_timeline(prediction)
-    # A Figure of its own, not pyplot: no window system, no global state, nothing to close.
-    with mpl.rc_context(_SETTINGS), atomic_write(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        rows = _rows(timeline)
-        figure = Figure(figsize=(9, 0.9 + sum(row.height for row in rows)), layout="constrained")
-        _draw(figure, rows, prediction)
-        metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150, metadata=metadata)
+    class TimelineFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            picture = io.BytesIO()
+            _save(self, picture, "png")
+            return picture.getvalue()
+
+    return TimelineFigure
 
 
 class _Row(NamedTuple):
@@ -223,10 +200,7 @@ def _title(prediction: Prediction) -> str:
     title = _readable(prediction.name, 60)
     if prediction.label is not None:
         title += f": {_said(prediction)}"
-    origin = {"acoustic": "sound", "visual": "the face"}.get(
-        prediction.modality, "sound and the face"
-    )
-    return f"{title}, from {origin}"
+    return f"{title}, from {SOURCES[prediction.modality]}"
 
 
 def _readable(text: str, longest: int = 24) -> str:
@@ -253,7 +227,7 @@ def draw_overlay(source: Path, path: Path, prediction: Prediction) -> None:
             or the prediction has no timeline.
         MediaError: The source cannot be read, or the file cannot be written.
     """
-    _check_overlay(source, path)
+    check_overlay(source, path)
     drawing = Overlay(_with_timeline(prediction), prediction.people)
     with atomic_write(path) as temporary:
         redraw_video(source, temporary, drawing.draw, prediction.audio_track)
@@ -396,16 +370,23 @@ def _with_timeline(prediction: Prediction) -> Sequence[TimedPrediction]:
     return prediction.timeline
 
 
-def _check_plot(path: Path) -> None:
+def check_plot(path: Path) -> None:
+    """Raises InputError for an ending that no plot has."""
     if path.suffix.lower() not in PLOT_SUFFIXES:
         raise InputError(
             f"plot: expected a file that ends in {', '.join(PLOT_SUFFIXES)}, got {path.name!r}"
         )
 
 
-def _check_overlay(source: Path, path: Path) -> None:
+def check_overlay_name(path: Path) -> None:
+    """Raises InputError for an ending that no overlay has."""
     if path.suffix.lower() != ".mp4":
         raise InputError(f"overlay: expected a file that ends in .mp4, got {path.name!r}")
+
+
+def check_overlay(source: Path, path: Path) -> None:
+    """Raises InputError where a clip has no picture, or its overlay cannot be written there."""
+    check_overlay_name(path)
     if path.exists() and source.exists() and path.samefile(source):
         raise InputError(f"overlay: expected another file than the clip itself, got {path}")
     if not source.is_dir() and not media_info(source).has_video:

@@ -25,6 +25,7 @@ from vavl.models.base import EmotionModel, ModelOutput, Normalisation
 from vavl.models.pretrained import read_model_config
 from vavl.models.sequences import checked_batch
 from vavl.system.atomic import read_json
+from vavl.system.notices import say_once
 from vavl.system.onnx import open_session
 from vavl.types import STREAMS, Modality
 
@@ -84,7 +85,7 @@ class ExportedModel:
                 path.read_bytes(), str(path), threads or torch.get_num_threads()
             )
         if notice := content.get("notice"):
-            _log.warning(notice)
+            say_once(_log, notice)
         return cls(config, graphs, _read_normalisations(folder, config))
 
     def __call__(self, **inputs: Tensor | None) -> ModelOutput:

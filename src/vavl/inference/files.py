@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vavl.errors import InputError, MediaError
+from vavl.errors import InputError, MediaError, all_problems
 from vavl.inference.turns import TURN_SUFFIXES
 from vavl.media.files import AUDIO_SUFFIXES, PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from vavl.types import STREAMS
@@ -92,6 +92,24 @@ def _clip(path: Path) -> Path:
     return path if path.is_dir() else path.with_suffix("")
 
 
+def distinct_stems(paths: Iterable[str]) -> Iterator[str]:
+    """A name for what is made of each clip; of several clips of one name the later have a number.
+
+    Example:
+        >>> list(distinct_stems(["a/talk.mp4", "b/Talk.wav", "c.mp4"]))
+        ['talk', 'Talk-2', 'c']
+    """
+    taken: set[str] = set()
+    for path in paths:
+        stem = name = Path(path).stem
+        number = 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        yield name
+
+
 def turns_file(source: Path, clip: ClipFiles) -> Path:
     """The file with the turns of a clip: ``source`` itself, or the one of its name in that folder.
 
@@ -126,10 +144,15 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     frame by frame.
 
     Raises:
-        MediaError: A folder has nothing in it that could be predicted.
+        MediaError: A path that is not there, or a folder with nothing in it that could be
+            predicted.
     """
+    named = list(paths)
+    missing = [f"{path} does not exist" for path in named if not path.exists()]
+    if missing:
+        raise MediaError(missing[0] if len(missing) == 1 else all_problems("clips", missing))
     found: list[Path] = []
-    for path in paths:
+    for path in named:
         if not path.is_dir() or _is_frames(path):
             found.append(path)
             continue

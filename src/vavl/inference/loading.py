@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from vavl.errors import StoreError
+from vavl.features import compact_face
 from vavl.inference.exported import EXPORT_FILE, NORMALISATION_FILE, ExportedModel
 from vavl.inference.recognizer import Recognizer
 from vavl.models.pretrained import (
@@ -20,6 +21,7 @@ from vavl.models.pretrained import (
     read_features,
     resolve_model,
 )
+from vavl.system.notices import say_once
 from vavl.training.run_folder import folds_of_run
 from vavl.training.trained import load_trained
 
@@ -30,10 +32,9 @@ CARD_FILE = "README.md"
 """Model card, as on the hub."""
 
 COMPACT_NOTICE = (
-    "compact: trained on RAVDESS and nEMO (CC BY-NC-SA 4.0), CREMA-D (ODbL 1.0) and FER2013 "
-    "(research use): not for commercial use; see vavl/inference/assets/LICENSE-WEIGHTS.md"
+    "compact: for research and other non-commercial use only; `vavl model-card` says why"
 )
-"""Logged as a warning when the model of the package is loaded, or what was exported of it."""
+"""Said once when the model of the package is loaded, or what was exported of it."""
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def load(
     """
     folder = model_folder(source, revision=revision, local_files_only=local_files_only)
     if source in (None, COMPACT):
-        _log.warning(COMPACT_NOTICE)
+        say_once(_log, COMPACT_NOTICE, instead_of=[compact_face.NOTICE])
     features = read_features(folder) if (folder / FEATURES_FILE).is_file() else {}
     exported = (folder / EXPORT_FILE).is_file()
     model = ExportedModel.from_folder(folder) if exported else load_trained(folder)

@@ -6,22 +6,25 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO, Unpack
+from typing import TYPE_CHECKING, Any, TextIO, Unpack
 
 from vavl.data.speakers import SpeakerProfile
-from vavl.errors import InputError, MediaError, StoreError
+from vavl.errors import InputError, MediaError, StoreError, counted
 from vavl.inference.captions import CaptionFormat
-from vavl.inference.files import ClipFiles, turns_file
+from vavl.inference.clip_prediction import ClipPrediction
+from vavl.inference.files import ClipFiles, find_files, group_files, turns_file
 from vavl.inference.loading import COMPACT, load, model_folder, model_sha256
 from vavl.inference.reader import Reading
 from vavl.inference.recognizer import Recognizer
-from vavl.inference.tables import write_captions, write_tables
+from vavl.inference.tables import Rows, to_frame, write_captions, write_tables
 from vavl.system.processes import Failure, run_job, with_progress
-from vavl.types import Prediction
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 RECORDS_FILE = "predictions.jsonl"
 """One line for each clip that was tried; a second run goes on from it."""
@@ -42,25 +45,37 @@ class BatchReport:
         predicted: Clips with a prediction, of this run and of runs before.
         failed: Clip to reason, in one line each.
         skipped: Clips that were done before.
+        predictions: Of the clips that did not fail, in their order, where no folder was given;
+            otherwise they are in its tables.
     """
 
     predicted: int
     failed: dict[str, str]
     skipped: int
+    predictions: tuple[ClipPrediction, ...] = ()
+
+    def to_frame(self, of: Rows = "clip") -> DataFrame:
+        """The predictions as a table of pandas, as :meth:`ClipPrediction.to_frame` of each.
+
+        Raises:
+            InputError: pandas is not installed, or ``of`` is something else.
+        """
+        return to_frame([(str(p.path or p.name), asdict(p)) for p in self.predictions], of)
 
     def summary(self) -> str:
         """One sentence for a user.
 
         Example:
-            >>> BatchReport(predicted=3, failed={}, skipped=1).summary()
-            '3 clips predicted (1 of all before)'
+            >>> BatchReport(predicted=3, failed={"a.wav": "empty"}, skipped=1).summary()
+            '3 clips predicted, 1 failed (1 of these was done before)'
         """
-        parts = f"{self.predicted} clips predicted"
-        if self.skipped:
-            parts += f" ({self.skipped} of all before)"
+        text = f"{counted(self.predicted, 'clip')} predicted"
         if self.failed:
-            parts += f", {len(self.failed)} failed"
-        return parts
+            text += f", {len(self.failed):,} failed"
+        if self.skipped:
+            text += f" ({self.skipped:,} of these {'was' if self.skipped == 1 else 'were'} "
+            text += "done before)"
+        return text
 
 
 class _PredictionJob:
@@ -98,7 +113,7 @@ class _PredictionJob:
         if self.speaker is not None:
             recognizer.profile_of(self.speaker)
 
-    def __call__(self, clip: ClipFiles) -> Prediction:
+    def __call__(self, clip: ClipFiles) -> ClipPrediction:
         return self.recognizer().predict_files(
             clip,
             timeline=self.timeline,
@@ -159,8 +174,8 @@ def get_to_know(
 
 
 def predict_many(
-    clips: Sequence[ClipFiles],
-    out: Path | str,
+    clips: Iterable[ClipFiles | Path | str],
+    out: Path | str | None = None,
     *,
     model: str | None = None,
     timeline: bool = False,
@@ -174,14 +189,17 @@ def predict_many(
     progress: bool = True,
     **reading: Unpack[Reading],
 ) -> BatchReport:
-    """Predicts many clips into a folder; the same call goes on where it was interrupted.
+    """Predicts many clips, at once or into a folder; there it goes on where it was interrupted.
 
-    It writes ``predictions.jsonl`` (everything about each clip, or why it failed; a line as soon as
-    the clip is done), and at the end ``predictions.csv`` and ``predictions.parquet`` (a row per
-    clip), ``people.csv`` and ``people.parquet`` (a row per person in it) and ``failures.csv``. A
-    clip that was done before, failed or not, is not done again unless its files have changed. With
-    segments there are also ``segments.csv`` and ``.parquet`` (a row per segment), and
-    ``speakers.csv`` and ``.parquet`` (a row per speaker of a clip).
+    Without a folder, the report has the predictions, and ``report.to_frame()`` makes a table of
+    them. What is interrupted then begins anew.
+
+    Into a folder it writes ``predictions.jsonl`` (everything about each clip, or why it failed; a
+    line as soon as the clip is done), and at the end tables as CSV and Parquet: ``predictions`` (a
+    row per clip), ``people`` (a row per person in it), with a timeline ``timeline`` (a row per
+    window), with segments ``segments`` and ``speakers`` (a row per speaker of a clip); and
+    ``failures.csv``. A clip that was done before, failed or not, is not done again unless its files
+    have changed.
 
     With ``same_speaker``, the clips are read twice: first the person is got to know by all of them,
     then each is predicted with that profile, which is kept as ``speaker.safetensors``. What was
@@ -190,8 +208,9 @@ def predict_many(
     is refused.
 
     Args:
-        clips: Made by :func:`vavl.inference.group_files`.
-        out: Folder, made if needed.
+        clips: Files and folders, of which :func:`vavl.inference.find_files` and
+            :func:`vavl.inference.group_files` make clips; or clips that these have made.
+        out: Folder, made if needed. Default: none.
         model: What :func:`vavl.inference.load` takes; None is the model of the package.
         timeline: Whether to predict over time as well.
         segments: Whether to predict by sentence as well; or a file of turns for all clips, or a
@@ -218,8 +237,26 @@ def predict_many(
         raise InputError(f"workers: expected 0 or more, got {workers}")
     if captions_as is not None and not segments:
         raise InputError("captions_as: expected segments with it, got none")
+    if captions_as is not None and out is None:
+        raise InputError("captions_as: expected a folder to write to, got none")
     if same_speaker and speaker is not None:
         raise InputError("speaker, same_speaker: expected one of them, got both")
+    clips = _grouped(clips)
+    job = _PredictionJob(
+        model,
+        device=device,
+        speaker=speaker,
+        unsure_below=unsure_below,
+        timeline=timeline,
+        segments=segments,
+        reading=reading,
+    )
+    if out is None:
+        if same_speaker:
+            job.speaker = get_to_know(
+                clips, job.recognizer, workers=workers, progress=progress, **reading
+            )
+        return _predict_at_once(clips, job, workers, progress=progress)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     records = folder / RECORDS_FILE
@@ -237,15 +274,6 @@ def predict_many(
     states = {_key(clip): _state(clip, segments) for clip in clips}
     known = _read_records(records, kind)
     todo = [clip for clip in clips if known.get(_key(clip), {}).get("files") != states[_key(clip)]]
-    job = _PredictionJob(
-        model,
-        device=device,
-        speaker=speaker,
-        unsure_below=unsure_below,
-        timeline=timeline,
-        segments=segments,
-        reading=reading,
-    )
     if same_speaker and todo:
         profile = folder / PROFILE_FILE
         # Only of a folder with records is it sure that its profile is of these very clips.
@@ -264,17 +292,40 @@ def predict_many(
             if isinstance(result, Failure):
                 record["error"] = str(result)
             else:
-                record["prediction"] = asdict(result)
+                record["prediction"] = result.to_dict()
             if not file.tell():  # not before: arguments that cannot be used leave no trace
                 _append(file, kind)
             _append(file, record)
             known[_key(clip)] = record
     asked = [known[_key(clip)] for clip in clips]
-    write_tables(folder, asked, segments=bool(segments))
+    write_tables(folder, asked, timeline=timeline, segments=bool(segments))
     if captions_as is not None:
         write_captions(folder / captions_as, asked, captions_as)
     failed = {record["clip"]: record["error"] for record in asked if "error" in record}
     return BatchReport(len(asked) - len(failed), failed, skipped=len(clips) - len(todo))
+
+
+def _grouped(clips: Iterable[ClipFiles | Path | str]) -> list[ClipFiles]:
+    """Clips as they are, and those of the files and folders after them."""
+    given = list(clips)
+    paths = [Path(path) for path in given if not isinstance(path, ClipFiles)]
+    return [clip for clip in given if isinstance(clip, ClipFiles)] + group_files(find_files(paths))
+
+
+def _predict_at_once(
+    clips: Sequence[ClipFiles], job: _PredictionJob, workers: int, *, progress: bool
+) -> BatchReport:
+    found: list[ClipPrediction] = []
+    failed: dict[str, str] = {}
+    with closing(run_job(clips, job, workers)) as results:
+        for clip, result in with_progress(
+            results, len(clips), what="predicting", progress=progress
+        ):
+            if isinstance(result, Failure):
+                failed[_key(clip)] = str(result)
+            else:
+                found.append(result)
+    return BatchReport(len(found), failed, skipped=0, predictions=tuple(found))
 
 
 def _asked(reading: Reading) -> dict[str, Any]:
@@ -328,12 +379,18 @@ def _read_records(path: Path, kind: dict[str, Any]) -> dict[str, dict[str, Any]]
             file.truncate(len(whole))
     try:
         lines = [json.loads(line) for line in whole.splitlines()]
+        begun = dict(lines[0]) if lines else kind
         records = {record["clip"]: record for record in lines[1:]}
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: damaged ({error}); delete it to begin anew") from None
-    if lines and lines[0] != kind:
+    if begun != kind:
+        others = ", ".join(
+            f"{name.replace('_', ' ')} {begun.get(name)} instead of {kind.get(name)}"
+            for name in {**begun, **kind}
+            if begun.get(name) != kind.get(name)
+        )
         raise StoreError(
-            f"{path} holds other predictions:\n  there:     {lines[0]}\n  asked for: {kind}\n"
-            "Choose another --out, or delete this folder."
+            f"{path} holds other predictions than those asked for: {others}; choose another "
+            "folder, or delete this one"
         )
     return records

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from vavl.data.speakers import SpeakerProfile, towards_training
 from vavl.errors import InputError, MediaError
 from vavl.features.face_features import FaceSource, People
 from vavl.inference.averaging import mean, most_probable
+from vavl.inference.clip_prediction import ClipPrediction
 from vavl.inference.exported import ExportedModel
 from vavl.inference.files import ClipFiles, turns_file
 from vavl.inference.people import Crowd
@@ -55,7 +56,6 @@ from vavl.types import (
     FeatureSpec,
     Modality,
     Person,
-    Prediction,
     Segment,
     TimedPrediction,
     what_it_takes,
@@ -67,7 +67,29 @@ Clip = Path | str | ClipFiles | Mapping[str, Any]
 Segments = bool | Path | str | Sequence[Turn | tuple[Any, ...]]
 """Whether to predict by sentence, or the spans to predict, or a file of them."""
 
-_Predicted = TypeVar("_Predicted", Prediction, TimedPrediction, Person, Segment)
+_Clip = TypeVar("_Clip", bound=Clip)
+_Predicted = TypeVar("_Predicted", ClipPrediction, TimedPrediction, Person, Segment)
+
+
+class Wanted(Reading, total=False):
+    """What is predicted of clips, and how they are read; see :meth:`Recognizer.predict`."""
+
+    speaker: str | SpeakerProfile | None
+    timeline: bool
+    segments: Segments
+    progress: Callable[[float], None] | None
+
+
+class Given(Wanted, total=False):
+    """What may be given of one clip instead of a file, or with it."""
+
+    audio: NDArray[np.floating] | None
+    sampling_rate_hz: int
+    frames: NDArray[np.uint8] | None
+    frame_rate_hz: float
+    acoustic: NDArray[np.floating] | Path | str | None
+    visual: NDArray[np.floating] | Path | str | None
+    name: str | None
 
 
 class Recognizer:
@@ -120,6 +142,11 @@ class Recognizer:
             )
         self.speakers: dict[str, SpeakerProfile] = {}
 
+    def __repr__(self) -> str:
+        outputs = ", ".join((*self.categories, *self.attributes))
+        takes = what_it_takes(self.model.config.predictions)
+        return f"<Recognizer {self.model.config.name}: {outputs}; from {takes}; {self.device}>"
+
     @property
     def categories(self) -> tuple[str, ...]:
         """Categories that the model tells apart."""
@@ -135,9 +162,22 @@ class Recognizer:
         """How the features of each modality were made, as far as it is known."""
         return self.reader.specs
 
+    @overload
+    def predict(self, path: Path | str | None = None, **given: Unpack[Given]) -> ClipPrediction: ...
+
+    @overload
+    def predict(
+        self, path: list[_Clip] | tuple[_Clip, ...], **wanted: Unpack[Wanted]
+    ) -> list[ClipPrediction]: ...
+
+    @overload
+    def predict(
+        self, path: Iterator[_Clip], **wanted: Unpack[Wanted]
+    ) -> Iterator[ClipPrediction]: ...
+
     def predict(
         self,
-        path: Path | str | None = None,
+        path: Path | str | Iterable[Clip] | None = None,
         *,
         audio: NDArray[np.floating] | None = None,
         sampling_rate_hz: int = SAMPLING_RATE_HZ,
@@ -155,8 +195,8 @@ class Recognizer:
         start_s: float | None = None,
         end_s: float | None = None,
         progress: Callable[[float], None] | None = None,
-    ) -> Prediction:
-        """Predicts from whatever is given of one clip.
+    ) -> ClipPrediction | list[ClipPrediction] | Iterator[ClipPrediction]:
+        """Predicts from whatever is given of one clip; or from each of several clips.
 
         A clip of up to 10 s is predicted as a whole. A longer one, beyond what models are usually
         trained on, is predicted in consecutive parts of 10 s whose probabilities and attributes
@@ -178,7 +218,12 @@ class Recognizer:
         goes beyond the clip is cut off.
 
         Args:
-            path: A sound file, a video file, or a folder of frames.
+            path: A sound file, a video file, or a folder of frames. A list of them gives a list of
+                predictions; an iterator gives an iterator, which reads a clip when it is asked for
+                the next one. Items may also be clips of :func:`vavl.inference.group_files`, or
+                mappings of what this method takes, e.g. ``{"audio": samples, "name": "a"}``. There
+                is no size of a batch: clips are read as streams, one at a time, and are no faster
+                together; :func:`vavl.inference.predict_many` has workers.
             audio: Instead of a file: ``(N,)`` samples, full scale [-1, 1].
             sampling_rate_hz: Of ``audio``.
             frames: Instead of a file: ``(N, H, W, 3)`` RGB, uint8.
@@ -207,7 +252,8 @@ class Recognizer:
                 predicted; what it raises ends the prediction. Not for features.
 
         Returns:
-            Label, confidence, probabilities, attributes in [0, 1], and the modality they come from.
+            Label, confidence, probabilities, attributes in [0, 1], and the modality they come from;
+            for several clips one for each, in their order.
 
         Raises:
             InputError: Nothing is given, two sources for one modality, wrong shapes, times that
@@ -215,8 +261,28 @@ class Recognizer:
                 extractors.
             MediaError: A file is missing or cannot be read, or there is neither sound nor a face.
         """
+        if path is not None and not isinstance(path, (str, Path)):
+            arrays = (audio, frames, acoustic, visual, name)
+            if any(value is not None for value in arrays):
+                raise InputError(
+                    "path: expected one clip beside audio, frames, acoustic, visual or name, got "
+                    "several; give each as a mapping, e.g. {'audio': samples, 'name': 'a'}"
+                )
+            wanted = Wanted(
+                speaker=speaker,
+                timeline=timeline,
+                segments=segments,
+                progress=progress,
+                start_s=start_s,
+                end_s=end_s,
+                audio_track=audio_track,
+                face=face,
+                people=people,
+            )
+            each = (self._predict_clip(clip, wanted) for clip in path)
+            return each if isinstance(path, Iterator) else list(each)
         given = next((str(p) for p in (path, acoustic, visual) if isinstance(p, (str, Path))), "")
-        name = name or Path(given).name
+        name, file = name or Path(given).name, None if path is None else Path(path)
         profile = None if speaker is None else self.profile_of(speaker)
         turns = self._turns(segments, recording=Path(given or name).stem)
         clip = self.reader.open(
@@ -244,7 +310,7 @@ class Recognizer:
             elif segments:
                 cutters["segments"] = SentenceCutter(**clip.sides)
             found = self._predict_streams(clip, name, profile, cutters, turns, progress)
-            return self._labelled(found)
+            return self._labelled(replace(found, path=file))
         if timeline or segments:
             raise InputError("timeline, segments: expected sound or pictures, got features alone")
         duration_s = self.reader.duration_s(clip)
@@ -254,7 +320,16 @@ class Recognizer:
                 f"acoustic, visual: expected {self._needs}, which this model takes, got "
                 f"{' and '.join(clip)} features alone"
             )
-        return self._labelled(_of_clip(whole, name, duration_s))
+        return self._labelled(replace(_of_clip(whole, name, duration_s), path=file))
+
+    def _predict_clip(self, clip: Clip, wanted: Wanted) -> ClipPrediction:
+        if isinstance(clip, ClipFiles):
+            return self.predict_files(clip, **wanted)
+        if isinstance(clip, (str, Path)):
+            return self.predict(clip, **wanted)
+        if isinstance(clip, Mapping):
+            return self.predict(**{**wanted, **clip})
+        raise InputError(f"path: expected files, ClipFiles or mappings, got {type(clip).__name__}")
 
     def adapt(
         self, clips: Iterable[Clip], *, speaker: str, **reading: Unpack[Reading]
@@ -339,7 +414,7 @@ class Recognizer:
         speaker: str | SpeakerProfile | None = None,
         progress: Callable[[float], None] | None = None,
         **reading: Unpack[Reading],
-    ) -> Prediction:
+    ) -> ClipPrediction:
         """Predicts from the files of one clip, as :func:`vavl.inference.group_files` made it.
 
         Arguments are those of :meth:`predict`; ``segments`` may also be a folder, in which the file
@@ -400,7 +475,7 @@ class Recognizer:
         cutters: Mapping[str, Cutter],
         turns: Sequence[Turn] | None,
         progress: Callable[[float], None] | None,
-    ) -> Prediction:
+    ) -> ClipPrediction:
         """Predicts from sound and picture as they come in."""
         quality, crowd = Quality(speech_only=self.reader.speech_only), Crowd(clip.step_s)
         spoken = SegmentParts(turns, clip.start_s)
@@ -573,10 +648,10 @@ def _cut(clip: ClipStreams, cutters: Sequence[Cutter]) -> Iterator[tuple[int, Wi
         yield number, window, window if talker is None else window.of(talker)
 
 
-def _of_clip(whole: TimedPrediction, name: str, duration_s: float | None) -> Prediction:
+def _of_clip(whole: TimedPrediction, name: str, duration_s: float | None) -> ClipPrediction:
     """What was predicted for the whole of a clip, as its prediction."""
     assert whole.modality is not None
-    return Prediction(
+    return ClipPrediction(
         name=name,
         modality=whole.modality,
         label=whole.label,

@@ -1,54 +1,86 @@
-"""Predictions as tables, CSV and Parquet, and as captions."""
+"""Predictions as tables, CSV and Parquet and of pandas, and as captions."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from vavl.errors import InputError
 from vavl.inference.captions import CaptionFormat, captions
+from vavl.inference.files import distinct_stems
 from vavl.system.atomic import atomic_write, write_csv
+from vavl.system.extras import extra_module
 from vavl.types import Person, Prediction, Segment
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Record = dict[str, Any]
 """Of a clip: ``clip``, and ``error`` or ``prediction``, the fields of a prediction."""
 
 
-def write_tables(folder: Path, records: Sequence[Record], *, segments: bool) -> None:
-    """``predictions`` and ``people``, and what failed; with segments ``segments``, ``speakers``."""
+Rows = Literal["clip", "timeline", "people", "segments", "speakers"]
+"""What the rows of a table are."""
+
+_LEAST = {
+    "clip": ["clip"],
+    "timeline": ["clip", "person", "start_s", "end_s"],
+    "people": ["clip", "person"],
+    "segments": ["clip", "start_s", "end_s"],
+    "speakers": ["clip", "speaker"],
+}
+"""Columns of a table without rows."""
+
+
+def rows(clip: str, prediction: Record, of: Rows) -> list[Record]:
+    """What is predicted of a clip as rows of a table; the fields are those of a prediction."""
+    about = {"clip": clip}
+    return [about | row for row in _ROWS[of](prediction)]
+
+
+def to_frame(predictions: Iterable[tuple[str, Record]], of: Rows) -> DataFrame:
+    """A table of pandas: rows of clips, each by its name and the fields of its prediction.
+
+    Raises:
+        InputError: pandas is not installed, or there are no such rows.
+    """
+    if of not in _ROWS:
+        raise InputError(f"of: expected one of {', '.join(_ROWS)}, got {of!r}")
+    pandas = extra_module("pandas", "notebook", "to_frame()")
+    found = [row for clip, prediction in predictions for row in rows(clip, prediction, of)]
+    return pandas.DataFrame(found, columns=None if found else _LEAST[of])
+
+
+def write_tables(
+    folder: Path, records: Sequence[Record], *, timeline: bool = False, segments: bool
+) -> None:
+    """``predictions``, ``people`` and what failed; where asked for, also the other tables."""
     failures = [[record["clip"], record["error"]] for record in records if "error" in record]
     write_csv(folder / "failures.csv", ["clip", "reason"], failures)
     found = [(r["clip"], r["prediction"]) for r in records if "prediction" in r]
-    _write(folder / "predictions", [_clip(*clip) for clip in found], ["clip"])
-    # A folder of an earlier version may know of no people.
-    people = [_person(*clip, person) for clip in found for person in clip[1].get("people", [])]
-    _write(folder / "people", people, ["clip", "person"])
+    tables: dict[str, Rows] = {"predictions": "clip", "people": "people"}
+    if timeline:
+        tables["timeline"] = "timeline"
     if segments:
-        rows = [_segment(*clip, segment) for clip in found for segment in clip[1]["segments"]]
-        _write(folder / "segments", rows, ["clip", "start_s", "end_s"])
-        speakers = [_speaker(*clip, name) for clip in found for name in clip[1]["speakers"]]
-        _write(folder / "speakers", speakers, ["clip", "speaker"])
+        tables |= {"segments": "segments", "speakers": "speakers"}
+    for name, of in tables.items():
+        _write(folder / name, [row for clip in found for row in rows(*clip, of)], _LEAST[of])
 
 
 def write_captions(folder: Path, records: Sequence[Record], form: CaptionFormat) -> None:
     """A file for each clip; of several clips of one name, the later ones have a number."""
-    taken: set[str] = set()
-    for record in records:
-        if "prediction" not in record:
-            continue
-        recording = name = Path(record["clip"]).stem
-        number = 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{recording}-{number}"
-        taken.add(name.casefold())
+    made = [record for record in records if "prediction" in record]
+    for record, name in zip(made, distinct_stems(r["clip"] for r in made), strict=True):
         found = [
             Segment(**{key: value for key, value in segment.items() if key != "confidence"})
             for segment in record["prediction"]["segments"]
         ]
         with atomic_write(folder / f"{name}.{form}") as file:
+            recording = Path(record["clip"]).stem
             file.write_text(captions(found, form, recording), encoding="utf-8")
 
 
@@ -84,27 +116,29 @@ def clips_csv(predictions: Sequence[Prediction]) -> str:
 
 def segments_csv(predictions: Sequence[Prediction]) -> str:
     """A table with a row for each segment, as CSV."""
-    if not predictions:
-        return ""
+    return _csv(predictions, "segments")
+
+
+def timeline_csv(predictions: Sequence[Prediction]) -> str:
+    """A table with a row for each window, and for those of each of several people, as CSV."""
+    return _csv(predictions, "timeline")
+
+
+def _csv(predictions: Sequence[Prediction], of: Rows) -> str:
     table = io.StringIO()
-    first = predictions[0]
-    about = ["name", "start_s", "end_s", "speaker", "text", "modality", "label", "confidence"]
+    found = [(p.name, row) for p in predictions for row in _ROWS[of](asdict(p))]
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow([*about, *first.probabilities, *first.attributes, "face_share"])
-    for prediction in predictions:
-        for segment in prediction.segments:
-            numbers = [segment.confidence]
-            numbers += [segment.probabilities.get(name) for name in first.probabilities]
-            numbers += [segment.attributes.get(name) for name in first.attributes]
-            writer.writerow(
-                [
-                    *(prediction.name, f"{segment.start_s:.3f}", f"{segment.end_s:.3f}"),
-                    *(segment.speaker, segment.text, segment.modality, segment.label),
-                    *("" if value is None else f"{value:.6f}" for value in numbers),
-                    segment.face_share,
-                ]
-            )
+    if predictions:
+        writer.writerow(["name", *(found[0][1] if found else _LEAST[of][1:])])
+    for name, row in found:
+        writer.writerow([name, *(_cell(column, value) for column, value in row.items())])
     return table.getvalue()
+
+
+def _cell(column: str, value: object) -> object:
+    if not isinstance(value, float):
+        return value
+    return f"{value:.3f}" if column in ("start_s", "end_s") else f"{value:.6f}"
 
 
 def _write(path: Path, rows: Sequence[Record], least: Sequence[str]) -> None:
@@ -118,9 +152,8 @@ def _write(path: Path, rows: Sequence[Record], least: Sequence[str]) -> None:
         pq.write_table(pa.table({name: [row[name] for row in rows] for name in columns}), file)
 
 
-def _clip(clip: str, prediction: Record) -> Record:
-    return {
-        "clip": clip,
+def _clip(prediction: Record) -> Iterator[Record]:
+    yield {
         **_emotion(prediction, prediction),
         "duration_s": prediction["duration_s"],
         "face_share": prediction["face_share"],
@@ -128,21 +161,52 @@ def _clip(clip: str, prediction: Record) -> Record:
     }
 
 
-def _person(clip: str, prediction: Record, person: Record) -> Record:
-    about = {name: person[name] for name in ("is_main", "start_s", "end_s", "face_share")}
-    return {"clip": clip, "person": person["number"], **about, **_emotion(person, prediction)}
+def _timeline(prediction: Record) -> Iterator[Record]:
+    """The windows of the clip, then of several people those of each."""
+    people = prediction.get("people", [])  # an earlier version knew of none
+    everybody = [(None, prediction)]
+    everybody += [(person["number"], person) for person in people if len(people) > 1]
+    for number, whole in everybody:
+        for window in whole["timeline"]:
+            yield {"person": number} | _span(window) | _emotion_and_face(window, prediction)
 
 
-def _segment(clip: str, prediction: Record, segment: Record) -> Record:
-    about = {name: segment[name] for name in ("start_s", "end_s", "speaker", "text")}
-    found = _emotion(segment, prediction) | {"face_share": segment["face_share"]}
-    return {"clip": clip, **about, **found}
+def _people(prediction: Record) -> Iterator[Record]:
+    for person in prediction.get("people", []):
+        about = {name: person[name] for name in ("is_main", "start_s", "end_s", "face_share")}
+        yield {"person": person["number"], **about, **_emotion(person, prediction)}
 
 
-def _speaker(clip: str, prediction: Record, name: str) -> Record:
-    whole = prediction["speakers"][name]
-    found = _emotion(whole, prediction) | {"duration_s": whole["duration_s"]}
-    return {"clip": clip, "speaker": name, **found}
+def _segments(prediction: Record) -> Iterator[Record]:
+    for segment in prediction["segments"]:
+        about = {name: segment[name] for name in ("speaker", "text")}
+        yield _span(segment) | about | _emotion_and_face(segment, prediction)
+
+
+def _speakers(prediction: Record) -> Iterator[Record]:
+    for name, whole in prediction["speakers"].items():
+        yield {
+            "speaker": name,
+            **_emotion(whole, prediction),
+            "duration_s": whole["duration_s"],
+        }
+
+
+_ROWS: dict[str, Callable[[Record], Iterator[Record]]] = {
+    "clip": _clip,
+    "timeline": _timeline,
+    "people": _people,
+    "segments": _segments,
+    "speakers": _speakers,
+}
+
+
+def _span(part: Record) -> Record:
+    return {"start_s": part["start_s"], "end_s": part["end_s"]}
+
+
+def _emotion_and_face(part: Record, whole: Record) -> Record:
+    return _emotion(part, whole) | {"face_share": part["face_share"]}
 
 
 def _emotion(part: Record, whole: Record) -> Record:

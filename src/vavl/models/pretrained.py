@@ -79,8 +79,9 @@ def resolve_model(
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise StoreError(
-            f"model: expected a folder or a hub id, got {str(source)!r}, which is no folder here "
-            f"and could not be had from the hub ({type(error).__name__}: {error})"
+            f"model: expected a folder or a hub id, got {str(source)!r}: there is no such folder, "
+            "and the Hugging Face hub has no such model or cannot be reached "
+            f"({str(error).splitlines()[0]})"
         ) from error
     return _checked_folder(folder)
 

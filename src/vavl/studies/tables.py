@@ -9,13 +9,13 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vavl.errors import counted
 from vavl.evaluation import plots
 from vavl.evaluation.bootstrap import CONFIDENCE
 from vavl.evaluation.compare import Comparison
 from vavl.evaluation.diagnosis import Diagnosis
 from vavl.evaluation.wording import (
     cell_text,
-    counted,
     csv_table,
     markdown_table,
     measure_name,

@@ -16,10 +16,11 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context, parent_process
-from multiprocessing.synchronize import Event
+from multiprocessing.synchronize import Event, Lock
 from typing import Any, Protocol, TypeVar
 
-from vavl.errors import VavlError
+from vavl.errors import VavlError, is_disk_full
+from vavl.system.notices import go_on, said
 
 _AHEAD = 4
 """Items per worker that are handed out before the first of them is back."""
@@ -85,14 +86,14 @@ def _run_in_processes(
     waiting = iter(items)
     pending: deque[tuple[Item, Future[Result | Failure]]] = deque()
     context = get_context("spawn")  # the same on every platform; safe beside threads
-    stop = context.Event()
+    stop, first = context.Event(), context.Lock()
     with (
         threads_each(1),
         ProcessPoolExecutor(
             min(workers, max(len(items), 1)),
             mp_context=context,
             initializer=_start_worker,
-            initargs=(job, stop),
+            initargs=(job, stop, first, said()),
         ) as pool,
     ):
         try:
@@ -134,7 +135,8 @@ def with_progress(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[failures]}"))
     failures = 0
-    with Progress(*columns, *times, console=Console(stderr=True), disable=not progress) as bar:
+    shown = progress and total > 0
+    with Progress(*columns, *times, console=Console(stderr=True), disable=not shown) as bar:
         row = bar.add_task(what, total=total, failures="")
         for item, result in pairs:
             yield item, result
@@ -168,8 +170,9 @@ _job: Job[Any, Any]
 _startup_error: Exception | None = None
 
 
-def _start_worker(job: Job[Any, Any], stop: Event) -> None:
+def _start_worker(job: Job[Any, Any], stop: Event, first: Lock, notices: frozenset[str]) -> None:
     global _job, _startup_error
+    go_on(notices, quiet=not first.acquire(block=False))  # all would say the same
     obey_parent()
     threading.Thread(target=_exit_when_told, args=(stop,), daemon=True).start()
     _job = job
@@ -207,14 +210,22 @@ def _work(item: Any) -> Any:
 
 
 def run_one(job: Job[Item, Result], item: Item) -> Result | Failure:
-    """Does one item of a job that is loaded."""
+    """Does one item of a job that is loaded; a full disk is no fault of the item, and raised."""
     try:
         return job(item)
     except Exception as error:  # whatever it is, the other items must not suffer
+        if is_disk_full(error):
+            raise
         return one_line(error)
 
 
 def one_line(error: Exception) -> Failure:
-    """What goes into the list of failures, e.g. ``MediaError: a.wav: the file is empty``."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    """What goes into the list of failures: the message, and of a defect its type before it.
+
+    Example:
+        >>> one_line(VavlError("a.wav: the file is empty")), one_line(KeyError("a"))
+        ("a.wav: the file is empty", "KeyError: 'a'")
+    """
+    kind = "" if isinstance(error, VavlError) else f"{type(error).__name__}: "
+    text = " ".join(f"{kind}{error}".split())
     return Failure(text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 3] + "...")

@@ -84,7 +84,7 @@ def make_encoder(config: ExperimentConfig) -> TunableEncoder | None:
     """The encoder to tune, if there is one.
 
     Raises:
-        InputError: It cannot be had, or lacks what is asked for.
+        InputError: It cannot be found, or lacks what is asked for.
     """
     if config.acoustic_encoder is None:
         return None

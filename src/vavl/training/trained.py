@@ -16,7 +16,7 @@ def load_trained(folder: Path) -> EmotionModel:
     """Loads whichever model a folder holds, in evaluation mode, with its encoders in front.
 
     Raises:
-        InputError: The weights that an encoder was tuned from cannot be had, or are others now.
+        InputError: The weights that an encoder was tuned from cannot be found, or are others now.
         StoreError: No such model, or a damaged file.
     """
     described = read_encoders(folder)
