@@ -219,6 +219,8 @@ def test_the_track_that_is_asked_for_is_heard(
         (["evaluate", "nowhere"], "expected a folder written by `vavl train`"),
         (["predict", "--model", "x"], "expected at least one file"),
         (["predict", "a.wav", "--workers", "2"], "--workers: expected --out"),
+        (["predict", "a.wav", "--engine", "ray"], "--engine ray: expected --out"),
+        (["predict", "a.wav", "--out", "x", "--gpus", "1"], "--gpus: expected --engine ray"),
         (["predict", "a.wav", "--format", "csv", "--out", "o"], "--format: expected no --out"),
         (["predict", "a.wav", "--format", "srt", "--timeline"], "--format table, json or csv"),
         (

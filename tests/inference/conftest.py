@@ -15,6 +15,7 @@ from pretend_faces import pretend_face_features
 
 import vavl
 from vavl.features.registry import build_extractor
+from vavl.models.pretrained import write_features
 from vavl.types import Modality
 
 Film = Callable[..., Path]
@@ -48,6 +49,15 @@ def recognizer() -> vavl.Recognizer:
     made = vavl.Recognizer(model, {Modality.ACOUSTIC: acoustic, Modality.VISUAL: faces.spec})
     made.reader.visual_extractor = faces
     return made
+
+
+@pytest.fixture(scope="session")
+def model(recognizer: vavl.Recognizer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a model that hears."""
+    folder = tmp_path_factory.mktemp("model")
+    recognizer.model.save_pretrained(folder)
+    write_features(folder, {Modality.ACOUSTIC: recognizer.features[Modality.ACOUSTIC]})
+    return str(folder)
 
 
 @pytest.fixture

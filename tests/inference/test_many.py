@@ -25,17 +25,8 @@ from vavl.inference import (
     predict_many,
 )
 from vavl.inference.many import PROFILE_FILE, RECORDS_FILE
-from vavl.models.pretrained import Calibration, write_calibration, write_features
+from vavl.models.pretrained import Calibration, write_calibration
 from vavl.types import Modality
-
-
-@pytest.fixture(scope="session")
-def model(recognizer: vavl.Recognizer, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder with a model that hears."""
-    folder = tmp_path_factory.mktemp("model")
-    recognizer.model.save_pretrained(folder)
-    write_features(folder, {Modality.ACOUSTIC: recognizer.features[Modality.ACOUSTIC]})
-    return str(folder)
 
 
 @pytest.fixture

@@ -42,8 +42,10 @@ def predict(
     faces: Annotated[Path | None, arg(metavar="FOLDER")] = None,
     format: Literal["table", "json", "csv", "srt", "vtt", "rttm"] = "table",
     out: Path | None = None,
+    engine: Literal["local", "ray"] = "local",
     workers: int = 0,
     device: str = "cpu",
+    gpus: float | None = None,
 ) -> int:
     """Predict the emotion of clips: video or sound files, folders of them, folders of frames.
 
@@ -94,8 +96,12 @@ def predict(
             each of them. srt, vtt and rttm are made of segments; with --out, they are written as
             well, into a file for each clip.
         out: Folder for predictions.jsonl, .csv, .parquet and failures.csv, instead of printing.
-        workers: With --out: processes that work at once; 0 works in this process.
+        engine: With --out: local, or ray: on the cluster that RAY_ADDRESS names, or else on this
+            machine (needs vavl[ray]). All machines must find the clips under the same paths.
+        workers: With --out: processes that work at once; 0 works in this process. With ray the
+            actors; 0 is as many as the cluster has room for.
         device: Where all networks run: auto, cpu, cuda, cuda:1, mps. The workers share it.
+        gpus: With ray and a GPU: what each actor gets of one, by default 0.25.
     """
     from vavl.cli.display import print_predictions
     from vavl.data.speakers import SpeakerProfile
@@ -106,9 +112,14 @@ def predict(
     from vavl.inference.many import get_to_know
     from vavl.media.tracks import check_asked
     from vavl.system.processes import with_progress
+    from vavl.system.ray import GPU_SHARE
 
     if out is None and workers:
         raise InputError("--workers: expected --out with it, got none")
+    if out is None and engine == "ray":
+        raise InputError("--engine ray: expected --out with it, got none")
+    if gpus is not None and engine == "local":
+        raise InputError("--gpus: expected --engine ray with it, got local")
     captions_as = next((form for form in CAPTION_FORMATS if form == format), None)
     if out is not None and format != "table" and captions_as is None:
         raise InputError("--format: expected no --out with it, where all tables are written")
@@ -162,8 +173,10 @@ def predict(
             timeline=timeline,
             segments=wanted,
             captions_as=captions_as,
+            engine=engine,
             workers=workers,
             device=device,
+            gpus=GPU_SHARE if gpus is None else gpus,
             speaker=speaker,
             same_speaker=same_speaker,
             unsure_below=unsure_below,

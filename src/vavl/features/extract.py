@@ -23,11 +23,10 @@ from vavl.features.waveform import WaveformExtractor, corpus_statistics
 from vavl.media.audio import SAMPLING_RATE_HZ, audio_blocks
 from vavl.system.device import CPU, usable_device
 from vavl.system.processes import Failure, one_line, run_job, with_progress
+from vavl.system.ray import GPU_SHARE
 
 CLIPS_PER_SHARD = 64
 """A killed job loses at most so many."""
-GPUS = 0.25
-"""What an actor on Ray gets of a GPU, by default: four share one."""
 _BATCH_S = 60.0
 """Seconds of sound that a device is given at once."""
 
@@ -190,7 +189,7 @@ def extract(
     engine: Literal["local", "ray"] = "local",
     workers: int = 0,
     threads: int = 1,
-    gpus: float = GPUS,
+    gpus: float = GPU_SHARE,
     progress: bool = True,
     clips_per_shard: int = CLIPS_PER_SHARD,
 ) -> ExtractionReport:
@@ -248,8 +247,6 @@ def extract(
         raise InputError(f"workers: expected 0 or more, got {workers}")
     if threads < 1:
         raise InputError(f"threads: expected 1 or more, got {threads}")
-    if not 0 < gpus <= 1:
-        raise InputError(f"gpus: expected a share of a GPU, above 0 and at most 1, got {gpus}")
     if engine not in ("local", "ray"):
         raise InputError(f"engine: expected 'local' or 'ray', got {engine!r}")
     medium = extractor.source_field

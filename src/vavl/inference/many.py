@@ -6,22 +6,26 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+import platform
+import re
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TextIO, Unpack
 
 from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError, MediaError, StoreError, counted
 from vavl.inference.captions import CaptionFormat
 from vavl.inference.clip_prediction import ClipPrediction
 from vavl.inference.files import ClipFiles, find_files, group_files, turns_file
-from vavl.inference.loading import COMPACT, load, model_folder, model_sha256
+from vavl.inference.loading import COMPACT, COMPACT_NOTICE, load, model_folder, model_sha256
 from vavl.inference.reader import Reading
 from vavl.inference.recognizer import Recognizer
 from vavl.inference.tables import Rows, to_frame, write_captions, write_tables
-from vavl.system.processes import Failure, run_job, with_progress
+from vavl.system.processes import Failure, Job, Result, run_job, with_progress
+from vavl.system.ray import GPU_SHARE, Lost, run_on_ray
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -141,11 +145,47 @@ class _AdaptingJob:
         return recognizer.profile_of(profile)  # a clip that does not fit the model harms no other
 
 
+class _Run(Protocol):
+    """Does a job over clips, wherever that is; in this process it is :func:`run_job`."""
+
+    def __call__(
+        self, clips: Sequence[ClipFiles], job: Job[ClipFiles, Result], /
+    ) -> Generator[tuple[ClipFiles, Result | Failure], None, None]: ...
+
+
+@dataclass(frozen=True)
+class _Elsewhere(Generic[Result]):
+    """A job on a machine that may lack a clip, or have another model; it is named then."""
+
+    job: Job[ClipFiles, Result]
+    model: str | None
+    sha256: str
+    segments: bool | Path | str
+
+    def load(self) -> None:
+        """Prepares the job."""
+        if model_sha256(model_folder(self.model)) != self.sha256:
+            raise StoreError(
+                f"model: {platform.node()} has another one of this name; all machines of the "
+                "cluster must have the same, and the same release of vavl"
+            )
+        self.job.load()
+
+    def __call__(self, clip: ClipFiles) -> Result | Failure:
+        for path in _paths(clip, self.segments):
+            if path is not None and not path.exists():
+                return Lost(
+                    f"MediaError: {path}: not found on {platform.node()}; all machines of the "
+                    "cluster must find it under this path"
+                )
+        return self.job(clip)
+
+
 def get_to_know(
     clips: Sequence[ClipFiles],
     recognizer: Callable[[], Recognizer],
     *,
-    workers: int = 0,
+    run: _Run = run_job,
     progress: bool = True,
     **reading: Unpack[Reading],
 ) -> SpeakerProfile:
@@ -157,17 +197,25 @@ def get_to_know(
     Args:
         clips: Made by :func:`vavl.inference.group_files`.
         recognizer: Gives the recogniser; called in each process that works.
-        workers: As for :func:`predict_many`.
+        run: Where the work is done, by default in this process.
         progress: Whether to show a progress bar on standard error.
         reading: As for :meth:`vavl.Recognizer.adapt`.
     """
     profile, read = SpeakerProfile(_PERSON), 0
-    with closing(run_job(clips, _AdaptingJob(recognizer, reading), workers)) as results:
-        for _, found in with_progress(
+    clips = list(dict.fromkeys(clips))
+    waiting = deque(clips)
+    early: dict[ClipFiles, SpeakerProfile | Failure] = {}
+    with closing(run(clips, _AdaptingJob(recognizer, reading))) as results:
+        for clip, result in with_progress(
             results, len(clips), what="getting to know the person", progress=progress
         ):
-            if not isinstance(found, Failure):
-                profile, read = profile + found, read + 1
+            if isinstance(result, Lost):
+                _log.warning("the person is got to know without %s: %s", clip.name, result)
+            early[clip] = result
+            while waiting and waiting[0] in early:  # sums of floats depend on their order
+                found = early.pop(waiting.popleft())
+                if not isinstance(found, Failure):
+                    profile, read = profile + found, read + 1
     if read == 1:
         _log.warning("one clip tells little of a person: ten or more, of all moods, are better")
     return profile
@@ -181,8 +229,10 @@ def predict_many(
     timeline: bool = False,
     segments: bool | Path | str = False,
     captions_as: CaptionFormat | None = None,
+    engine: Literal["local", "ray"] = "local",
     workers: int = 0,
     device: str = "cpu",
+    gpus: float = GPU_SHARE,
     speaker: SpeakerProfile | None = None,
     same_speaker: bool = False,
     unsure_below: float | None = None,
@@ -217,8 +267,17 @@ def predict_many(
             folder with one for each: NAME.srt, .vtt, .rttm or .csv for the clip NAME.
         captions_as: Also writes the segments of each clip into a file of this format, in a folder
             of its name. Needs ``segments``.
-        workers: Processes, each with one thread; 0 works in this process.
+        engine: ``"local"``, or ``"ray"`` for the actors of a Ray cluster: the one that
+            ``RAY_ADDRESS`` names, or one on this machine. All machines must find the clips and the
+            model under the same paths; this process writes. The predictions are the same, and a
+            folder can be begun with one engine and gone on with by the other. A clip that every
+            process dies at, or that a machine does not see, has failed; the same call tries it
+            again.
+        workers: Processes, each with one thread; 0 works in this process. In Ray the actors; 0 is
+            as many as there is room for.
         device: Where the model and the networks of its features run. The processes share it.
+        gpus: What each actor in Ray gets of a GPU, more than 0 and at most 1, where the device is
+            one.
         speaker: Profile of the one person in all clips, if there is one.
         same_speaker: Whether all clips are of one person, of whom there is no profile: it is made
             of these clips, without labels.
@@ -228,13 +287,20 @@ def predict_many(
             :meth:`vavl.Recognizer.predict`.
 
     Raises:
-        InputError: A negative number of workers, a threshold that is none, captions without
-            segments, or both a profile and ``same_speaker``.
+        InputError: A negative number of workers, another engine, an address for a folder, a
+            threshold that is none, captions without segments, both a profile and ``same_speaker``,
+            or Ray is not installed.
         StoreError: The folder holds predictions of another model or kind.
         VavlError: A worker died, or the model cannot be loaded.
     """
     if workers < 0:
         raise InputError(f"workers: expected 0 or more, got {workers}")
+    if engine not in ("local", "ray"):
+        raise InputError(f"engine: expected 'local' or 'ray', got {engine!r}")
+    if re.match(r"[a-z][a-z0-9+]+:/", str(out)):  # a path has one slash of s3:// left
+        raise InputError(
+            f"out: expected a folder, got the address {out}; copy a folder there later"
+        )
     if captions_as is not None and not segments:
         raise InputError("captions_as: expected segments with it, got none")
     if captions_as is not None and out is None:
@@ -251,16 +317,25 @@ def predict_many(
         segments=segments,
         reading=reading,
     )
+    weights = model_sha256(model_folder(model))
+
+    def run(
+        clips: Sequence[ClipFiles], job: Job[ClipFiles, Result], /
+    ) -> Generator[tuple[ClipFiles, Result | Failure], None, None]:
+        if engine == "local":
+            return run_job(clips, job, workers)
+        if clips and model in (None, COMPACT):
+            _log.warning(COMPACT_NOTICE)  # of what actors log, nothing is seen here
+        there = _Elsewhere(job, model, weights, segments)
+        return run_on_ray(clips, there, workers=workers, device=device, gpus=gpus)
+
     if out is None:
         if same_speaker:
-            job.speaker = get_to_know(
-                clips, job.recognizer, workers=workers, progress=progress, **reading
-            )
-        return _predict_at_once(clips, job, workers, progress=progress)
+            job.speaker = get_to_know(clips, job.recognizer, run=run, progress=progress, **reading)
+        return _predict_at_once(clips, job, run, progress=progress)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     records = folder / RECORDS_FILE
-    weights = model_sha256(model_folder(model))
     kind: dict[str, Any] = {"model": model or COMPACT, "sha256": weights, "timeline": timeline}
     if speaker is not None:
         kind["speaker"] = speaker.key
@@ -280,17 +355,17 @@ def predict_many(
         if known and profile.is_file():
             job.speaker = SpeakerProfile.load(profile)
         else:
-            job.speaker = get_to_know(
-                clips, job.recognizer, workers=workers, progress=progress, **reading
-            )
+            job.speaker = get_to_know(clips, job.recognizer, run=run, progress=progress, **reading)
             if job.speaker.moments:
                 job.speaker.save(profile)
-    results = run_job(todo, job, workers)
+    results = run(todo, job)
     with records.open("a", encoding="utf-8") as file, closing(results):
         for clip, result in with_progress(results, len(todo), what="predicting", progress=progress):
             record: dict[str, Any] = {"clip": _key(clip), "files": states[_key(clip)]}
             if isinstance(result, Failure):
                 record["error"] = str(result)
+                if isinstance(result, Lost):  # it is tried again by the next call
+                    record["files"] = None
             else:
                 record["prediction"] = result.to_dict()
             if not file.tell():  # not before: arguments that cannot be used leave no trace
@@ -313,11 +388,11 @@ def _grouped(clips: Iterable[ClipFiles | Path | str]) -> list[ClipFiles]:
 
 
 def _predict_at_once(
-    clips: Sequence[ClipFiles], job: _PredictionJob, workers: int, *, progress: bool
+    clips: Sequence[ClipFiles], job: _PredictionJob, run: _Run, *, progress: bool
 ) -> BatchReport:
     found: list[ClipPrediction] = []
     failed: dict[str, str] = {}
-    with closing(run_job(clips, job, workers)) as results:
+    with closing(run(clips, job)) as results:
         for clip, result in with_progress(
             results, len(clips), what="predicting", progress=progress
         ):
@@ -341,19 +416,24 @@ def _key(clip: ClipFiles) -> str:
 
 def _state(clip: ClipFiles, segments: bool | Path | str = False) -> list[list[Any]]:
     """Size and time of each file, which change with its content; nothing of one that is missing."""
-    paths = [clip.media, clip.acoustic, clip.visual]
-    if not isinstance(segments, bool):
-        paths.append(None)
-        with suppress(InputError, MediaError):  # predicting the clip says why there is none
-            paths[-1] = turns_file(Path(segments), clip)
     state: list[list[int]] = []
-    for path in paths:
+    for path in _paths(clip, segments):
         state.append([])
         if path is not None:
             with suppress(OSError):
                 status = path.stat()
                 state[-1] = [status.st_size, status.st_mtime_ns]
     return state
+
+
+def _paths(clip: ClipFiles, segments: bool | Path | str) -> list[Path | None]:
+    """The file of each part of a clip, with that of its turns if those are in files."""
+    paths = [clip.media, clip.acoustic, clip.visual]
+    if not isinstance(segments, bool):
+        paths.append(None)
+        with suppress(InputError, MediaError):  # predicting the clip says why there is none
+            paths[-1] = turns_file(Path(segments), clip)
+    return paths
 
 
 def _digest(clips: Sequence[ClipFiles]) -> str:
