@@ -156,8 +156,7 @@ def test_of_a_clip_nothing_but_its_speech_is_seen(noise) -> None:
 
 
 def test_known_speech_is_not_looked_at_again(monkeypatch) -> None:
-    monkeypatch.setattr(speech, "_load", None)  # any call would fail
-    monkeypatch.setattr(speech._Network, "_idle", [])
+    monkeypatch.setattr(speech, "SpeechDetector", None)  # any call would fail
     voice = babble(0.5)
     known = LogMel(speech_only=True).extract(voice, is_speech=True)
     np.testing.assert_array_equal(known, LogMel().extract(voice))

@@ -19,13 +19,16 @@ RATE = 16_000
 Spans = list[tuple[float, float]]
 
 
+_LOUD = 1_000_000
+
+
 def heard(spans_s: Spans, length_s: float) -> Heard:
-    """Speech in these spans; samples are their own number."""
+    """Speech in these spans; samples are their own number and a million, about equally loud."""
     count = np.arange(round(length_s * RATE))
     is_speech = np.zeros(len(count), bool)
     for first, stop in spans_s:
         is_speech[round(first * RATE) : round(stop * RATE)] = True
-    return Heard(count.astype(np.float32), is_speech, count < 0)
+    return Heard(count.astype(np.float32) + _LOUD, is_speech, count < 0)
 
 
 def blocks(sound: Heard, sizes: Sequence[int] = (5_000,)) -> list[Heard]:
@@ -49,7 +52,7 @@ def sentences(spans_s: Spans, length_s: float, sizes: Sequence[int] = (5_000,)) 
     found = cut(cutter, heard(spans_s, length_s), sizes)
     for window in found:
         first = round(window.start_s * RATE)
-        assert np.array_equal(window.waveform, first + np.arange(len(window.waveform)))
+        assert np.array_equal(window.waveform, _LOUD + first + np.arange(len(window.waveform)))
         assert window.is_speech is not None
         assert window.is_speech[0]
         assert window.is_speech[-1]
@@ -63,11 +66,11 @@ def sentences(spans_s: Spans, length_s: float, sizes: Sequence[int] = (5_000,)) 
         ([], []),
         ([(1, 3)], [(1, 3)]),
         ([(0, 30)], [(0, 10), (10, 20), (20, 30)]),  # no pause to cut at
-        ([(1, 3), (3.2, 5)], [(1, 5)]),  # a pause between words
+        ([(1, 3), (3.1, 5)], [(1, 5)]),  # a pause between words
         ([(1, 3), (3.3, 5)], [(1, 3), (3.3, 5)]),  # between sentences
-        ([(0, 4), (4.2, 9), (9.1, 12)], [(0, 4), (4.2, 12)]),  # cut at the longest pause
-        ([(0, 4), (4.2, 9), (9.2, 12)], [(0, 9), (9.2, 12)]),  # the last of two that are equal
-        ([(0, 0.3), (0.5, 12)], [(0, 10), (10, 12)]),  # no part of less than half a second
+        ([(0, 4), (4.1, 9), (9.05, 12)], [(0, 4), (4.1, 12)]),  # cut at the longest pause
+        ([(0, 4), (4.1, 9), (9.1, 12)], [(0, 9), (9.1, 12)]),  # the last of two that are equal
+        ([(0, 0.3), (0.4, 12)], [(0, 10), (10, 12)]),  # no part of less than half a second
         ([(1, 3), (3.4, 3.7), (5, 7)], [(1, 3.7), (5, 7)]),  # a word joins what it is near
         ([(1, 3), (3.9, 4.2), (4.6, 7)], [(1, 3), (3.9, 7)]),  # the nearer of two
         ([(1, 3), (3.4, 3.7), (4.5, 7)], [(1, 3.7), (4.5, 7)]),
@@ -83,6 +86,15 @@ def test_where_sentences_are_cut(spans_s: Spans, expected: Spans) -> None:
     length_s = max([stop for _, stop in spans_s], default=20.0)
     for more_s in (0.0, 5.0):
         assert sentences(spans_s, length_s + more_s) == expected
+
+
+def test_what_is_quiet_at_the_ends_is_no_part_of_a_sentence() -> None:
+    sound = heard([(1, 4)], 5)
+    for first_s, stop_s in ((1, 1.5), (2, 2.5), (3.2, 4)):  # at both ends, and a pause inside
+        sound.samples[round(first_s * RATE) : round(stop_s * RATE)] *= 0.01
+    cutter = SentenceCutter(audio=True, video=False)
+    [sentence] = [*cutter.add_audio(sound), *cutter.finish()]
+    assert (sentence.start_s, sentence.end_s) == pytest.approx((1.5, 3.2), abs=0.02)
 
 
 @settings(deadline=None, max_examples=15)
@@ -160,7 +172,7 @@ def test_given_spans_are_slices_whatever_their_order() -> None:
     for number, window in by_span.items():
         first, stop = (min(max(0, time_s), 40) for time_s in spans_s[number])
         assert (window.start_s, window.end_s) == (first, stop)
-        assert window.waveform[0] == first * RATE
+        assert window.waveform[0] == _LOUD + first * RATE
         assert len(window.waveform) == (stop - first) * RATE
 
 

@@ -63,7 +63,7 @@ class LiveRecognizer:
         >>> second = np.zeros(16_000, np.float32)
         >>> [len(live.add_audio(second)) for _ in range(4)]
         [0, 0, 2, 2]
-        >>> len(live.finish())  # speech is settled 0.3 s after it came in
+        >>> len(live.finish())  # speech is settled 0.26 s after it came in
         1
     """
 

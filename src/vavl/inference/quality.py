@@ -15,8 +15,8 @@ from vavl.media.speech import Heard
 
 _QUIET_DBFS = -60.0
 """Level of speech of which steps of 16 bits have left little."""
-_LITTLE_S = 1.0
-"""Less speech is hardly a sentence."""
+_LITTLE_S = 1.3
+"""Less speech is hardly a sentence: 0.3 s of it are what voice activity adds at both ends."""
 _CLIPPED = 0.01
 """Samples at full scale, as a share of the speech, above which a warning is given."""
 _DARK = 0.12

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vavl.errors import InputError
 from vavl.features.face_features import FaceStep
 from vavl.media.audio import SAMPLING_RATE_HZ
-from vavl.media.speech import FRAME, Heard
+from vavl.media.speech import FRAME, Heard, spoken
 
 LONGEST_S = 10.0
 """Longer clips are predicted in consecutive parts of so many seconds, and the parts averaged."""
@@ -26,8 +26,8 @@ HOP_S = 0.5
 """From one window of the timeline to the next."""
 ENOUGH_S = 6.0
 """A part with so much speech ends with the next pause."""
-PAUSE_S = 0.3
-"""A pause: so long without speech."""
+PAUSE_S = 0.17
+"""A pause: so long without speech, which voice activity widens by 0.13 s on either side."""
 LONGEST_PART_S = 60.0
 """A part that lasts so long ends with the next pause between sentences."""
 SENTENCE_PAUSE_S = 1.0
@@ -71,8 +71,7 @@ class Window:
     Attributes:
         start_s: Its beginning in seconds.
         end_s: Its end, which does not belong to it.
-        waveform: ``(N,)`` samples at 16 kHz, fewer than the span where the sound ends earlier or
-            only its speech was kept.
+        waveform: ``(N,)`` samples at 16 kHz, fewer than the span where the sound ends earlier.
         steps: What was seen, empty where the picture ends earlier or there is none.
         is_speech: ``(N,)``, True where the samples are speech; None says that all are.
         span: Number of the sentence or given span that it is a part of, where it is one of those
@@ -92,8 +91,8 @@ class Window:
 
     @property
     def speech(self) -> NDArray[np.float32]:
-        """``(M,)`` the samples that are speech."""
-        return self.waveform if self.is_speech is None else self.waveform[self.is_speech]
+        """``(M,)`` what is spoken, where speech alone counts."""
+        return self.waveform if self.is_speech is None else spoken(self.waveform, self.is_speech)
 
     @property
     def face_share(self) -> float | None:
@@ -118,7 +117,8 @@ class Window:
 
     def evidence_s(self, step_s: float) -> float:
         """Seconds of speech, and of steps with a face, which are ``step_s`` apart."""
-        speech_s = len(self.speech) / SAMPLING_RATE_HZ
+        speech = len(self.waveform) if self.is_speech is None else int(self.is_speech.sum())
+        speech_s = speech / SAMPLING_RATE_HZ
         return speech_s + step_s * sum(step.is_evidence for step in self.steps)
 
 
@@ -272,8 +272,8 @@ class PartCutter(Cutter):
 
     Evidence is speech, and the time that no sound covers. A part begins with the first speech or
     face. It ends with 10 s of evidence, in a pause once it holds 6 s of speech, or in a pause
-    between sentences once it lasts 60 s. What is no speech is not kept, and so it cannot move the
-    place of a cut: a sentence is cut alike, whatever lies around it.
+    between sentences once it lasts 60 s. What is no speech cannot move the place of a cut: a
+    sentence is cut alike, whatever lies around it.
     """
 
     def __init__(self, *, audio: bool, video: bool) -> None:
@@ -284,7 +284,7 @@ class PartCutter(Cutter):
     def _begin(self) -> None:
         self._start: int | None = None  # frame of the first speech or face
         self._evidence = self._speech = self._pause = 0  # in frames
-        self._kept: list[NDArray[np.float32]] = []
+        self._kept: list[Heard] = []
         self._shown: list[FaceStep] = []
 
     def _complete(self) -> list[Window]:
@@ -302,22 +302,22 @@ class PartCutter(Cutter):
     def _judged(self) -> list[Window]:
         """Takes a frame into the part; returns the part if it ends here."""
         first, stop = self._frame * FRAME, (self._frame + 1) * FRAME
-        samples, is_speech, _ = self._heard(first, stop)
+        heard = self._heard(first, stop)
         steps = []
         while self._steps and self._steps[0].time_s < stop / SAMPLING_RATE_HZ - _CLOSE_S:
             steps.append(self._steps.popleft())
         self._forget(stop / SAMPLING_RATE_HZ)
-        speaks = bool(is_speech.any())
+        speaks = bool(heard.is_speech.any())
         seen = any(face.is_evidence for step in steps for face in step.everybody)
         if self._start is None and (speaks or seen):
             self._start = self._frame
         self._frame += 1
         if self._start is None:
             return []
-        self._kept.append(samples[is_speech])
+        self._kept.append(heard)
         self._shown += steps
         self._speech += speaks
-        self._evidence += speaks or not len(samples)
+        self._evidence += speaks or not len(heard.samples)
         self._pause = 0 if speaks else self._pause + 1
         lasts, pause_s = (self._frame - self._start) * _FRAME_S, self._pause * _FRAME_S
         ends = (
@@ -330,8 +330,9 @@ class PartCutter(Cutter):
     def _part(self) -> Window:
         assert self._start is not None
         end_s = min(self._frame * _FRAME_S, self.end_s)
-        speech = np.concatenate(self._kept)
-        part = Window(self._start * _FRAME_S, end_s, speech, tuple(self._shown))
+        kept = Heard.joined(self._kept)
+        start_s, steps = self._start * _FRAME_S, tuple(self._shown)
+        part = Window(start_s, end_s, kept.samples, steps, kept.is_speech)
         self._begin()
         return part
 

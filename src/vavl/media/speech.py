@@ -1,15 +1,15 @@
 """Voice activity: which samples of a sound are speech, block by block or of the whole.
 
-The network is Silero VAD, whose weights come with its library; it is loaded with the first sound.
-It is made for the level of a telephone, so it hears the sound at the level of its loudest recent
-moment, however quiet the recording is.
-
-Source: Silero Team, "Silero VAD", 2024, https://github.com/snakers4/silero-vad (MIT).
+The network is Silero VAD (:mod:`vavl.media.silero`), loaded with the first sound. It is made for
+the level of a telephone, so it hears the sound at the level of its loudest moment, however quiet
+the recording is. It says roughly where speech is; what is loud there is what a model hears
+(:func:`spoken`), to the sample the same wherever the speech stands in a file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,21 +18,28 @@ from numpy.typing import ArrayLike, NDArray
 
 from vavl.media.audio import SAMPLING_RATE_HZ
 
-DETECTOR = "silero-vad 6, at two speeds"
+DETECTOR = "silero-vad 6, at two speeds and phases, what is loud"
 """Names network and rules: part of the key of features that are made of speech alone."""
 FRAME = 512
 """Samples that are judged together: 32 ms, as the network takes them."""
-ON, OFF = 0.5, 0.35
+ON, OFF = 0.5, 0.15
 """Probability from which on a frame is speech, and below which speech ends."""
 SHORTEST = 4
 """Frames: what is shorter than these 0.13 s is no speech."""
 PAUSE = 8
 """Frames: pauses of up to 0.26 s inside speech belong to it."""
-MARGIN = 2
-"""Frames: 0.06 s before and after speech belong to it, for onsets and trailing sounds."""
+MARGIN = 4
+"""Frames: 0.13 s before and after speech belong to it, for onsets and trailing sounds."""
 
-_AHEAD = SHORTEST - 1 + PAUSE // 2 + PAUSE // 2 - MARGIN
-"""Frames that must have come in after one before it is settled."""
+STEP = 320
+"""Samples: 20 ms, the step of the encoders of speech, on whose grid :func:`spoken` cuts."""
+_LOUD = 10 ** (-30 / 10)
+"""Power of the quietest step that begins or ends speech, by that of the loudest one."""
+_GAP = 5
+"""Steps: what is quiet for so long, 0.1 s, and no longer belongs to what is loud around it."""
+
+_AROUND = SHORTEST - 1 + PAUSE // 2 + PAUSE // 2 - MARGIN
+"""Frames whose verdicts must be known after one before it is settled, and as many before."""
 
 _FULL_SCALE = 0.999
 """The largest value of 16 bits is 0.99997, and converters may stop a little before it."""
@@ -45,8 +52,8 @@ _FADE = 10 ** (-3 / 20 * FRAME / SAMPLING_RATE_HZ)
 """How much quieter the loudest recent frame counts from frame to frame: 3 dB a second."""
 
 _MEMORY, _QUIET = 16, 0.1
-"""Frames of which the network forgets all where there is none of at least this probability. After a
-minute of noise it would otherwise take a second to notice that somebody speaks."""
+"""The network forgets all after so many frames if the last has not at least this probability. After
+a minute of noise it would otherwise take a second to notice that somebody speaks."""
 
 
 class Heard(NamedTuple):
@@ -99,11 +106,12 @@ class AllSound:
 class SpeechDetector:
     """Tells speech from all else in sound that comes in.
 
-    The network hears the sound as it is and slowed, for shrill voices, and the larger probability
-    counts. Speech begins with a frame of 32 ms that has at least 0.5 and ends with one below 0.35.
-    What is shorter than 0.13 s is dropped, pauses of up to 0.26 s are kept, and so are 0.06 s
-    before and after. A sample is settled at most 0.32 s after it came in. How the sound is cut into
-    blocks makes no difference, to the bit.
+    The network hears the sound as it is and slowed, for shrill voices, each in two sequences of
+    frames that lie half a frame apart, for what begins at the end of a frame; the largest
+    probability counts. Speech begins with a frame of 32 ms that has at least 0.5 and ends with one
+    below 0.15. What is shorter than 0.13 s is dropped, pauses of up to 0.26 s are kept, and so are
+    0.13 s before and after. A sample is settled at most 0.26 s after it came in. How the sound is
+    cut into blocks makes no difference.
 
     Args:
         as_it_came: Whether samples are handed on as they came in, with their constant or drifting
@@ -117,12 +125,13 @@ class SpeechDetector:
         (16000, False)
     """
 
-    latency_s = (_AHEAD + 1) * FRAME / SAMPLING_RATE_HZ
+    latency_s = (_AROUND + 1) * FRAME / SAMPLING_RATE_HZ
 
     def __init__(self, *, as_it_came: bool = False) -> None:
         self._as_it_came = as_it_came
-        self._listeners = (_Network(), _SlowedNetwork())
+        self._listeners: Sequence[Any] = ()  # come with the first frame
         self._rest = np.zeros(0, np.float32)  # less than a frame
+        self._half = np.zeros(FRAME // 2, np.float32)  # the last of what the network has heard
         self._last: tuple[float, float] | None = None  # sample before, and what became of it
         self._loudest = 0.0
         self._speaking = False
@@ -130,15 +139,14 @@ class SpeechDetector:
         self._frames: list[NDArray[np.float32]] = []  # not settled yet: as they came in,
         self._passed: list[NDArray[np.float32]] = []  # and high-passed
         # Before the first frame there is no speech.
-        self._verdicts = [False] * _AHEAD
+        self._verdicts = [False] * _AROUND
 
     def add(self, samples: NDArray[np.float32]) -> Heard:
         """Takes the next ``(n,)`` samples at 16 kHz; returns what is settled now."""
         samples = np.concatenate([self._rest, samples])
         whole = len(samples) // FRAME * FRAME
         self._rest = samples[whole:]
-        for frame in samples[:whole].reshape(-1, FRAME):
-            self._judge(frame)
+        self._judge(samples[:whole].reshape(-1, FRAME))
         return self._settled()
 
     def finish(self) -> Heard:
@@ -146,29 +154,43 @@ class SpeechDetector:
         pending = len(self._frames) * FRAME + len(self._rest)
         if len(self._rest):
             # The last value is held: a step down to zero would sound like a click.
-            self._judge(np.pad(self._rest, (0, FRAME - len(self._rest)), mode="edge"))
+            self._judge(np.pad(self._rest, (0, FRAME - len(self._rest)), mode="edge")[None])
         self._rest = self._rest[:0]
-        self._verdicts += [False] * _AHEAD
-        for listener in self._listeners:
-            listener.give_back()
+        self._verdicts += [False] * _AROUND
         return self._settled().between(0, pending)
 
-    def _judge(self, frame: NDArray[np.float32]) -> None:
-        """Whether a frame is speech by itself and by those before it."""
-        passed = self._high_passed(frame)
+    def _judge(self, frames: NDArray[np.float32]) -> None:
+        """Whether frames are speech by themselves and by those before them."""
+        while len(frames):
+            part, frames = np.split(frames, [_MEMORY - self._since])
+            passed = [self._high_passed(frame) for frame in part]
+            self._frames += list(part)
+            self._passed += passed
+            for probability in self._probabilities(np.stack([*map(self._levelled, passed)])):
+                self._speaking = bool(probability >= (OFF if self._speaking else ON))
+                self._verdicts.append(self._speaking)
+
+    def _levelled(self, passed: NDArray[np.float32]) -> NDArray[np.float32]:
         power = float(np.square(passed, dtype=np.float64).mean())
         self._loudest = max(self._loudest * _FADE, power**0.5, _FLOOR)
-        level = np.float32(_LEVEL / self._loudest)
-        probability = max(listener(passed * level) for listener in self._listeners)
-        self._speaking = probability >= (OFF if self._speaking else ON)
-        self._since += 1
-        if probability < _QUIET and self._since >= _MEMORY:
+        return passed * np.float32(_LEVEL / self._loudest)
+
+    def _probabilities(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of ``(n, 512)`` samples, up to where the network may forget."""
+        from vavl.media.silero import Listener, SlowedListener
+
+        if not self._listeners:
+            self._listeners = [kind() for kind in (Listener, SlowedListener) for _ in range(2)]
+        sound = np.concatenate([self._half, frames.ravel()])
+        self._half = sound[frames.size :]
+        earlier = sound[: frames.size].reshape(-1, FRAME)  # by half a frame
+        heard = zip(self._listeners, (frames, earlier) * 2, strict=True)
+        found: NDArray[np.float32] = np.max([listener(part) for listener, part in heard], axis=0)
+        self._since = (self._since + len(frames)) % _MEMORY
+        if not self._since and found[-1] < _QUIET:
             for listener in self._listeners:
                 listener.forget()
-            self._since = 0
-        self._frames.append(frame)
-        self._passed.append(passed)
-        self._verdicts.append(self._speaking)
+        return found
 
     def _high_passed(self, frame: NDArray[np.float32]) -> NDArray[np.float32]:
         """y(n) = x(n) - x(n - 1) + a y(n - 1), which goes on from frame to frame."""
@@ -181,7 +203,7 @@ class SpeechDetector:
         return y.astype(np.float32)
 
     def _settled(self) -> Heard:
-        ready = len(self._verdicts) - 2 * _AHEAD
+        ready = len(self._verdicts) - 2 * _AROUND
         if ready <= 0:
             return _NOTHING
         verdicts = _tidied(np.array(self._verdicts))
@@ -192,7 +214,7 @@ class SpeechDetector:
 
 
 def _tidied(verdicts: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Drops bursts, keeps pauses and margins: ``(T + 2 * _AHEAD,)`` to ``(T,)``."""
+    """Drops bursts, keeps pauses and margins: ``(T + 2 * _AROUND,)`` to ``(T,)``."""
     bursts = np.all(sliding_window_view(verdicts, SHORTEST), axis=1)
     speech = np.any(sliding_window_view(bursts, SHORTEST), axis=1)
     # Widened until the pauses that are kept close; what is too much for a margin is taken back.
@@ -219,12 +241,55 @@ def speech_spans(waveform: NDArray[np.float32]) -> list[tuple[int, int]]:
 
 
 def only_speech(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The speech in ``(N,)`` samples at 16 kHz, joined: ``(M,)``, M = 0 where there is none.
+    """What is spoken in ``(N,)`` samples at 16 kHz: ``(M,)``, M = 0 where there is no speech.
 
-    What :func:`speech_spans` finds, without a constant or drifting voltage.
+    What is loud (:func:`spoken`) in what :func:`speech_spans` finds, without a constant or drifting
+    voltage.
     """
     heard = _heard(waveform)
-    return heard.samples[heard.is_speech]
+    return spoken(heard.samples, heard.is_speech)
+
+
+def spoken(samples: NDArray[np.float32], is_speech: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """What is loud in speech, joined: ``(M,)`` of ``(N,)`` samples, see :func:`is_spoken`."""
+    return samples[is_spoken(samples, is_speech)]
+
+
+def is_spoken(samples: NDArray[np.float32], is_speech: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What is loud in speech: steps of 20 ms on a grid through the loudest sample.
+
+    Where voice activity begins and ends depends on noise, and on where its frames fall; which
+    samples an encoder sees in one step depends on where the sound begins. Both would move what is
+    heard. So the grid is laid through the loudest sample of the speech, and steps that are more
+    than 30 dB quieter than the loudest step are left out, but for 0.1 s between louder ones.
+
+    Args:
+        samples: ``(N,)`` at 16 kHz.
+        is_speech: ``(N,)``, roughly where speech is.
+
+    Returns:
+        ``(N,)``, True in whole steps; nowhere if no step is speech alone.
+
+    Example:
+        >>> sound = np.concatenate([np.zeros(1000), np.ones(700), np.zeros(1000)])
+        >>> np.flatnonzero(np.diff(is_spoken(sound.astype(np.float32), np.ones(2700, bool))))
+        array([ 999, 1959])
+    """
+    found = np.zeros(len(samples), np.bool_)
+    first = int(np.argmax(np.abs(samples) * is_speech)) % STEP if len(samples) else 0
+    count = max(0, len(samples) - first) // STEP
+    grid = slice(first, first + count * STEP)
+    steps = samples[grid].reshape(-1, STEP)
+    covered = is_speech[grid].reshape(-1, STEP).all(axis=1)
+    power = np.square(steps, dtype=np.float64).mean(axis=1) * covered
+    loud = np.flatnonzero(covered & (power >= _LOUD * power.max(initial=0.0)))
+    belongs = np.zeros(count, np.bool_)
+    belongs[loud] = True
+    for before, after in pairwise(loud.tolist()):
+        if after - before <= _GAP + 1:
+            belongs[before:after] = True
+    found[grid] = np.repeat(belongs & covered, STEP)
+    return found
 
 
 def _heard(waveform: NDArray[np.float32]) -> Heard:
@@ -235,70 +300,3 @@ def _heard(waveform: NDArray[np.float32]) -> Heard:
 _DECAY = float(np.exp(-2 * np.pi * _LOWEST_HZ / SAMPLING_RATE_HZ))
 _POWERS = _DECAY ** np.arange(FRAME)
 """What is left of a step after so many samples; 1/55 at the end of a frame, so dividing is safe."""
-
-
-class _Network:
-    """Silero VAD with a memory of its own: frame after frame of one sound to probabilities."""
-
-    _idle: list[Any] = []  # noqa: RUF012  shared on purpose: each takes 50 ms to load
-
-    def __init__(self) -> None:
-        self._model: Any = None
-
-    def __call__(self, frame: NDArray[np.float32]) -> float:
-        """The probability that ``(512,)`` samples are speech, given all before."""
-        import torch
-
-        if self._model is None:
-            self._model = self._idle.pop() if self._idle else _load()
-            self._model.reset_states()
-        with torch.inference_mode():
-            return float(self._model(torch.from_numpy(frame), SAMPLING_RATE_HZ))
-
-    def forget(self) -> None:
-        """What comes next is judged as if the sound began there."""
-        self._model.reset_states()
-
-    def give_back(self) -> None:
-        """The sound is over: another may have the model."""
-        if self._model is not None:
-            self._idle.append(self._model)
-            self._model = None
-
-
-def _load() -> Any:
-    import torch
-
-    threads = torch.get_num_threads()
-    import silero_vad
-
-    torch.set_num_threads(threads)  # the import sets one thread for everybody
-    return silero_vad.load_silero_vad()
-
-
-class _SlowedNetwork(_Network):
-    """The same, of the sound played at two thirds of its speed.
-
-    The network misses shrill voices: screams and whimpers lie in the range it knows when slowed.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._before = np.float32(0)  # the sample before the frame
-        self._rest = np.zeros(0, np.float32)  # of the slowed sound, less than a frame
-
-    def __call__(self, frame: NDArray[np.float32]) -> float:
-        """The largest probability of the one or two frames that ``(512,)`` samples complete."""
-        around = np.concatenate([[self._before], frame])
-        self._before = frame[-1]
-        slowed = np.interp(_BETWEEN, np.arange(len(around)), around).astype(np.float32)
-        sound = np.concatenate([self._rest, slowed])
-        whole = len(sound) // FRAME * FRAME
-        self._rest = sound[whole:]
-        return max(
-            super(_SlowedNetwork, self).__call__(part) for part in sound[:whole].reshape(-1, FRAME)
-        )
-
-
-_BETWEEN = np.arange(1, FRAME * 3 // 2 + 1) * 2 / 3
-"""Where the samples of slowed sound lie between those of a frame and the one before it."""
