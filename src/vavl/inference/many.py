@@ -24,6 +24,7 @@ from vavl.inference.loading import COMPACT, COMPACT_NOTICE, load, model_folder, 
 from vavl.inference.reader import Reading
 from vavl.inference.recognizer import Recognizer
 from vavl.inference.tables import Rows, to_frame, write_captions, write_tables
+from vavl.system.notices import say_once
 from vavl.system.processes import Failure, Job, Result, run_job, with_progress
 from vavl.system.ray import GPU_SHARE, Lost, run_on_ray
 
@@ -325,7 +326,7 @@ def predict_many(
         if engine == "local":
             return run_job(clips, job, workers)
         if clips and model in (None, COMPACT):
-            _log.warning(COMPACT_NOTICE)  # of what actors log, nothing is seen here
+            say_once(_log, COMPACT_NOTICE)  # of what actors log, nothing is seen here
         there = _Elsewhere(job, model, weights, segments)
         return run_on_ray(clips, there, workers=workers, device=device, gpus=gpus)
 
