@@ -57,7 +57,11 @@ async function request(path, options = {}) {
 export async function getModel() {
   const model = await (await request("/v1/model")).json();
   const takes = model.takes.join(" ");
-  return { ...model, hears: /acoustic|audio|sound/.test(takes), sees: /visual|picture|face/.test(takes) };
+  return {
+    ...model,
+    hears: /acoustic|audio|sound/.test(takes),
+    sees: /visual|picture|face/.test(takes),
+  };
 }
 
 /** The model's card as markup without scripts. */
@@ -128,7 +132,8 @@ export function follow(id, onState, signal) {
 }
 
 /** Stops and forgets a prediction; it does not matter whether it is still known. */
-export const forget = (id) => request(`/v1/predictions/${id}`, { method: "DELETE" }).catch(() => {});
+export const forget = (id) =>
+  request(`/v1/predictions/${id}`, { method: "DELETE" }).catch(() => {});
 
 /** A finished prediction in another format: `csv`, `srt`, `vtt`. */
 export const inFormat = async (id, format) =>

@@ -6,7 +6,7 @@ import { onTheme, resolved } from "./colours.js";
 import { h, icon } from "./dom.js";
 import { curves, gaps, seen, spans, valuesOf, windowAt } from "./series.js";
 import { drawStrip, hatch } from "./strips.js";
-import { clock, decimal, named, percent, ranked, said } from "./words.js";
+import { clock, decimal, madeFrom, named, percent, ranked, said } from "./words.js";
 
 /** Between the right end of the rows and of the page. */
 const RIGHT_PX = 14;
@@ -55,7 +55,11 @@ export class Timeline {
     this.unheard = hears ? gaps(prediction.segments, duration_s, 0.2) : [];
     this.rows = [];
     if (hears)
-      this.rows.push({ name: "Sentences", spans: prediction.segments.filter((s) => s.modality), seen: [] });
+      this.rows.push({
+        name: "Sentences",
+        spans: prediction.segments.filter((s) => s.modality),
+        seen: [],
+      });
     for (const person of prediction.people)
       this.rows.push({
         name: `Person ${person.number}`,
@@ -85,7 +89,9 @@ export class Timeline {
         "aria-describedby": "tracks-help",
       },
       this.chart,
-      this.rows.map((row) => h("div", { class: "row" }, h("span", { class: "row-name" }, row.name), row.canvas)),
+      this.rows.map((row) =>
+        h("div", { class: "row" }, h("span", { class: "row-name" }, row.name), row.canvas),
+      ),
       this.playhead,
       this.pointer,
     );
@@ -103,10 +109,18 @@ export class Timeline {
 
   _zooming() {
     const button = (name, label, run) =>
-      h("button", { class: "round small", type: "button", "aria-label": label, title: label, onclick: run }, icon(name));
+      h(
+        "button",
+        { class: "round small", type: "button", "aria-label": label, title: label, onclick: run },
+        icon(name),
+      );
     this.zoomOut = button("minus", "Zoom out", () => this.zoom(2));
     this.zoomIn = button("plus", "Zoom in", () => this.zoom(0.5));
-    this.zoomAll = h("button", { class: "quiet small", type: "button", onclick: () => this.show(0, this.duration_s) }, "Whole clip");
+    this.zoomAll = h(
+      "button",
+      { class: "quiet small", type: "button", onclick: () => this.show(0, this.duration_s) },
+      "Whole clip",
+    );
     return h("div", { class: "zooming" }, this.zoomAll, this.zoomOut, this.zoomIn);
   }
 
@@ -114,11 +128,18 @@ export class Timeline {
   _choosing(faces) {
     const people = this.prediction.people.filter((person) => person.timeline.length);
     if (people.length < 1) return null;
+    // Attributes would be too long here.
+    const short = (person) => (person.label ? [said(person)] : []);
     const choices = [
-      { text: "The clip", more: said(this.prediction), timeline: this.prediction.timeline, face: null },
+      {
+        text: "The clip",
+        more: short(this.prediction).concat(madeFrom(this.prediction.modality)).join(", "),
+        timeline: this.prediction.timeline,
+        face: null,
+      },
       ...people.map((person) => ({
         text: `Person ${person.number}`,
-        more: said(person),
+        more: short(person).concat("face alone").join(", "),
         timeline: person.timeline,
         face: faces.get(person.number),
       })),
@@ -142,7 +163,7 @@ export class Timeline {
             },
           }),
           face ?? null,
-          h("span", {}, h("strong", {}, text), h("span", { class: "muted" }, number ? `${more}, face alone` : more)),
+          h("span", {}, h("strong", {}, text), h("span", { class: "muted" }, more)),
         ),
       ),
     );
@@ -185,8 +206,11 @@ export class Timeline {
       { class: "key" },
       lines,
       this.coarse,
-      h("span", { class: "muted", id: "tracks-help" },
-        `Click to go there${hears && this.prediction.segments.length ? ", or on a sentence to hear it" : ""}. Keys: arrows, space, plus and minus.`),
+      h(
+        "span",
+        { class: "muted", id: "tracks-help" },
+        `Click to go there${hears && this.prediction.segments.length ? ", or on a sentence to hear it" : ""}. Keys: arrows, space, plus and minus.`,
+      ),
     );
   }
 
@@ -198,7 +222,11 @@ export class Timeline {
         padding: [10, RIGHT_PX, 0, 0],
         ...BARE,
         scales: { x: { time: false, range: () => this.range }, y: { range: [0, 1] } },
-        axes: axes(() => this.gutter ?? 44, this.areCategories, (t) => clock(t, this._tenths)),
+        axes: axes(
+          () => this.gutter ?? 44,
+          this.areCategories,
+          (t) => clock(t, this._tenths),
+        ),
         series: [
           {},
           ...this.names.map((name) => ({
@@ -221,7 +249,10 @@ export class Timeline {
 
   /** Shows a span of the clip. */
   show(from_s, to_s) {
-    const length = Math.min(this.duration_s, Math.max(to_s - from_s, Math.min(SHORTEST_S, this.duration_s)));
+    const length = Math.min(
+      this.duration_s,
+      Math.max(to_s - from_s, Math.min(SHORTEST_S, this.duration_s)),
+    );
     const from = Math.min(Math.max(from_s, 0), this.duration_s - length);
     this.range = [from, from + length];
     this._setCurves(false);
@@ -257,7 +288,11 @@ export class Timeline {
 
   /** Lets a curve stand out; without a name those with the highest values. */
   _emphasise(name) {
-    const first = name ? [name] : ranked(this.prediction).slice(0, EMPHASISED).map(([n]) => n);
+    const first = name
+      ? [name]
+      : ranked(this.prediction)
+          .slice(0, EMPHASISED)
+          .map(([n]) => n);
     const all = !this.areCategories && !name;
     this.names.forEach((other, number) => {
       const series = this.plot.series[number + 1];
@@ -344,10 +379,14 @@ export class Timeline {
     this.playhead.style.transform = `translateX(${this.gutter + x}px)`;
     const now = windowAt(this.timeline, time_s);
     this.tracks.setAttribute("aria-valuenow", time_s.toFixed(1));
-    this.tracks.setAttribute("aria-valuetext", `${clock(time_s, true)}, ${now ? said(now) : "nothing known"}`);
+    this.tracks.setAttribute(
+      "aria-valuetext",
+      `${clock(time_s, true)}, ${now ? said(now) : "nothing known"}`,
+    );
     for (const [name, value] of this.keys) {
       const known = now ? valuesOf(now)[name] : undefined;
-      value.textContent = known === undefined ? "–" : this.areCategories ? percent(known) : decimal(known);
+      value.textContent =
+        known === undefined ? "–" : this.areCategories ? percent(known) : decimal(known);
     }
     return undefined;
   }
@@ -390,7 +429,8 @@ export class Timeline {
     if (event.button !== 0) return;
     const time_s = this._timeAt(event);
     const row = this.rows.find(({ canvas }) => canvas === event.target);
-    const sentence = row && !row.person && row.spans.find((s) => s.start_s <= time_s && time_s <= s.end_s);
+    const sentence =
+      row && !row.person && row.spans.find((s) => s.start_s <= time_s && time_s <= s.end_s);
     this.playback.seek(sentence ? sentence.start_s : time_s);
     if (sentence) this.playback.play();
     else this.tracks.setPointerCapture(event.pointerId);
@@ -425,15 +465,25 @@ export class Timeline {
     const lines = ranked(now)
       .slice(0, 4)
       .map(([name, share]) =>
-        this.palette.tint(h("li", {}, h("span", { class: "swatch" }), named(name), h("b", {}, value(share))), name),
+        this.palette.tint(
+          h("li", {}, h("span", { class: "swatch" }), named(name), h("b", {}, value(share))),
+          name,
+        ),
       );
     const others = this.rows
       .filter(({ person }) => person)
-      .map(({ name, person }) => h("li", { class: "muted" }, `${name}: ${said(windowAt(person.timeline, time_s))}`));
+      .map(({ name, person }) =>
+        h("li", { class: "muted" }, `${name}: ${said(windowAt(person.timeline, time_s))}`),
+      );
     const silent = this.unheard.some((gap) => gap.start_s <= time_s && time_s < gap.end_s);
     this.tip.replaceChildren(
       h("p", {}, h("strong", {}, clock(time_s, true)), silent ? " · nobody speaks" : ""),
-      h("ul", {}, lines.length ? lines : h("li", { class: "muted" }, "Nothing to go by"), others.slice(0, 6)),
+      h(
+        "ul",
+        {},
+        lines.length ? lines : h("li", { class: "muted" }, "Nothing to go by"),
+        others.slice(0, 6),
+      ),
     );
     const flips = x > this.tracks.clientWidth / 2;
     this.tip.style.transform = `translateX(${x + (flips ? -12 : 12)}px) ${flips ? "translateX(-100%)" : ""}`;

@@ -31,7 +31,12 @@ export class LiveView {
   _build(view) {
     const { hears, sees } = this.model;
     this.problem = h("p", { class: "note problem", role: "alert", hidden: true });
-    this.startButton = h("button", { type: "button", class: "main large", onclick: () => this.start() }, icon("play"), h("span", {}, "Start"));
+    this.startButton = h(
+      "button",
+      { type: "button", class: "main large", onclick: () => this.start() },
+      icon("play"),
+      h("span", {}, "Start"),
+    );
     this.idle = h(
       "div",
       { class: "invitation" },
@@ -47,25 +52,60 @@ export class LiveView {
       h(
         "ul",
         { class: "facts" },
-        hears && h("li", {}, icon("microphone"), h("span", {}, h("strong", {}, "Sound"), " The voice is read, not the words.")),
-        sees && h("li", {}, icon("camera"), h("span", {}, h("strong", {}, "Picture"), " The most prominent face is read.")),
-        h("li", {}, icon("info"), h("span", {}, h("strong", {}, "Private"), " Nothing is kept, and nothing leaves the machine that runs the service.")),
+        hears &&
+          h(
+            "li",
+            {},
+            icon("microphone"),
+            h("span", {}, h("strong", {}, "Sound"), " The voice is read, not the words."),
+          ),
+        sees &&
+          h(
+            "li",
+            {},
+            icon("camera"),
+            h("span", {}, h("strong", {}, "Picture"), " The most prominent face is read."),
+          ),
+        h(
+          "li",
+          {},
+          icon("info"),
+          h(
+            "span",
+            {},
+            h("strong", {}, "Private"),
+            " Nothing is kept, and nothing leaves the machine that runs the service.",
+          ),
+        ),
       ),
     );
     this.label = h("p", { class: "label" });
     this.lead = h("p", { class: "lead" });
     this.latency = h("span", { class: "pill" });
     this.bars = bars(this.names, this.palette, this.areCategories);
-    this.video = h("video", { muted: true, playsinline: true, "aria-label": "What the camera sees" });
+    this.video = h("video", {
+      muted: true,
+      playsinline: true,
+      "aria-label": "What the camera sees",
+    });
     this.video.muted = true;
     this.canvas = h("canvas", { "aria-hidden": "true" });
-    this.nothing = h("p", { class: "nothing" }, icon("microphone"), "The camera is off. The sound goes on.");
+    this.nothing = h(
+      "p",
+      { class: "nothing" },
+      icon("microphone"),
+      "The camera is off. The sound goes on.",
+    );
     this.frame = h("div", { class: "frame live" }, this.video, this.canvas, this.nothing);
     this.switches = {
       video: this._switch("video", "Camera", "camera", sees),
       audio: this._switch("audio", "Microphone", "microphone", hears),
     };
-    this.recentPlace = h("section", { class: "card", "aria-label": "The last minute" }, h("h2", {}, "The last minute"));
+    this.recentPlace = h(
+      "section",
+      { class: "card", "aria-label": "The last minute" },
+      h("h2", {}, "The last minute"),
+    );
     this.running = h(
       "div",
       { class: "result" },
@@ -73,7 +113,14 @@ export class LiveView {
       h(
         "div",
         { class: "head" },
-        h("section", { class: "card answer", "aria-label": "The answer now" }, this.latency, this.label, this.lead, this.bars.element),
+        h(
+          "section",
+          { class: "card answer now", "aria-label": "The answer now" },
+          this.latency,
+          this.label,
+          this.lead,
+          this.bars.element,
+        ),
         h(
           "section",
           { class: "card stage", "aria-label": "Camera and microphone" },
@@ -83,7 +130,12 @@ export class LiveView {
             { class: "tools" },
             this.switches.video.element,
             this.switches.audio.element,
-            h("button", { type: "button", class: "soft", onclick: () => this.stop(true) }, icon("stop"), "Stop"),
+            h(
+              "button",
+              { type: "button", class: "soft", onclick: () => this.stop(true) },
+              icon("stop"),
+              "Stop",
+            ),
           ),
         ),
       ),
@@ -93,9 +145,18 @@ export class LiveView {
   }
 
   _switch(source, name, drawing, isUsed) {
-    const input = h("input", { type: "checkbox", role: "switch", checked: isUsed, disabled: !isUsed, onchange: () => this._turn(source, input.checked) });
+    const input = h("input", {
+      type: "checkbox",
+      role: "switch",
+      checked: isUsed,
+      disabled: !isUsed,
+      onchange: () => this._turn(source, input.checked),
+    });
     const text = isUsed ? name : `${name} (not used by this model)`;
-    return { input, element: h("label", { class: "switch" }, input, icon(drawing), h("span", {}, text)) };
+    return {
+      input,
+      element: h("label", { class: "switch" }, input, icon(drawing), h("span", {}, text)),
+    };
   }
 
   _show(state) {
@@ -121,7 +182,8 @@ export class LiveView {
     this._show("starting");
     if (!this.wanted.audio && !this.wanted.video) {
       this.wanted = { audio: this.model.hears, video: this.model.sees };
-      for (const [source, { input }] of Object.entries(this.switches)) input.checked = this.wanted[source];
+      for (const [source, { input }] of Object.entries(this.switches))
+        input.checked = this.wanted[source];
     }
     try {
       await this._open();
@@ -193,7 +255,11 @@ export class LiveView {
     const run = this.run;
     let base_s = 0;
     const stream = new Stream(
-      { audio: Boolean(sound), video: Boolean(pictures), sampling_rate_hz: sound?.samplingRate_hz ?? 48_000 },
+      {
+        audio: Boolean(sound),
+        video: Boolean(pictures),
+        sampling_rate_hz: sound?.samplingRate_hz ?? 48_000,
+      },
       {
         ready: async () => {
           const started_ms = performance.now();
@@ -203,7 +269,11 @@ export class LiveView {
           const clock = sound ? () => sound.time_s : () => (performance.now() - started_ms) / 1000;
           if (pictures) {
             pictures.onturn = () => this._reconnect();
-            pictures.begin(clock, (time_s, jpeg) => stream.picture(time_s, jpeg), () => stream.hasRoom);
+            pictures.begin(
+              clock,
+              (time_s, jpeg) => stream.picture(time_s, jpeg),
+              () => stream.hasRoom,
+            );
           }
           this._wait("Listening and looking");
         },
@@ -298,13 +368,22 @@ export class LiveView {
     const { videoWidth, videoHeight } = this.video;
     // The preview is a mirror, and the box is not.
     const mirrored = box && [1 - box[2], box[1], 1 - box[0], box[3]];
-    const face = { box: mirrored, text: said(prediction), colour: this.palette.of(prediction.label ?? "unsure") };
-    drawFaces(this.canvas, videoWidth / videoHeight || 4 / 3, mirrored && this.pictures ? [face] : []);
+    const face = {
+      box: mirrored,
+      text: said(prediction),
+      colour: this.palette.of(prediction.label ?? "unsure"),
+    };
+    drawFaces(
+      this.canvas,
+      videoWidth / videoHeight || 4 / 3,
+      mirrored && this.pictures ? [face] : [],
+    );
   }
 
   _speak(prediction) {
     const now_ms = performance.now();
-    if (prediction.label === this.spoken || now_ms - (this.spoken_ms ?? 0) < SPOKEN_EVERY_MS) return;
+    if (prediction.label === this.spoken || now_ms - (this.spoken_ms ?? 0) < SPOKEN_EVERY_MS)
+      return;
     [this.spoken, this.spoken_ms] = [prediction.label, now_ms];
     announce(said(prediction));
   }

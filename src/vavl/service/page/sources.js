@@ -36,7 +36,10 @@ async function open(constraints, what) {
 /** Sound of the microphone. */
 export class Sound {
   static async open() {
-    const found = await open({ audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false } }, "the microphone");
+    const found = await open(
+      { audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false } },
+      "the microphone",
+    );
     const sound = new Sound();
     sound.stream = found;
     sound.context = new AudioContext();
@@ -95,7 +98,10 @@ export class Pictures {
   /** @param {HTMLVideoElement} preview Shows what the camera sees. */
   static async open(preview) {
     const pictures = new Pictures();
-    pictures.stream = await open({ video: { width: { ideal: 640 }, height: { ideal: 480 }, facingMode: "user" } }, "the camera");
+    pictures.stream = await open(
+      { video: { width: { ideal: 640 }, height: { ideal: 480 }, facingMode: "user" } },
+      "the camera",
+    );
     pictures.preview = preview;
     preview.srcObject = pictures.stream;
     await preview.play();

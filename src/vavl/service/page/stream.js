@@ -39,7 +39,13 @@ export class Stream {
       else if (message.type === "end") this.socket.close();
     };
     this.socket.onclose = () =>
-      lose(new Problem({ detail: opened ? "The connection to the service was lost." : "The service did not take the connection." }));
+      lose(
+        new Problem({
+          detail: opened
+            ? "The connection to the service was lost."
+            : "The service did not take the connection.",
+        }),
+      );
   }
 
   get hasRoom() {
