@@ -56,11 +56,10 @@ async function request(path, options = {}) {
 /** What the model can do, and which of sound and picture it uses. */
 export async function getModel() {
   const model = await (await request("/v1/model")).json();
-  const takes = model.takes.join(" ");
   return {
     ...model,
-    hears: /acoustic|audio|sound/.test(takes),
-    sees: /visual|picture|face/.test(takes),
+    hears: model.takes.includes("acoustic"),
+    sees: model.takes.includes("visual"),
   };
 }
 
@@ -115,8 +114,7 @@ export function follow(id, onState, signal) {
       else if (state.status === "failed") end(reject, new Problem(state.problem));
       else onState(state);
     };
-    for (const name of ["state", "done", "failed"])
-      events.addEventListener(name, (event) => take(JSON.parse(event.data)));
+    events.addEventListener("state", (event) => take(JSON.parse(event.data)));
     events.onerror = () => {
       if (events.readyState !== EventSource.CLOSED) return; // it connects again by itself
       request(`/v1/predictions/${id}`)

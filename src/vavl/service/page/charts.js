@@ -14,8 +14,8 @@ const RIGHT_PX = 14;
 const POINT_PX = 3;
 /** As far as one can zoom in. */
 const SHORTEST_S = 4;
-/** So many curves stand out. */
-const EMPHASISED = 2;
+/** A curve stands out that is the highest for at least such a share of the time. */
+const OFTEN = 0.1;
 
 /** Rows with one axis of time. */
 export class Timeline {
@@ -159,6 +159,7 @@ export class Timeline {
             onchange: () => {
               this.timeline = timeline;
               this._setCurves(true);
+              this._emphasise(null);
               this._tellTime(this.playback.time_s);
             },
           }),
@@ -286,21 +287,24 @@ export class Timeline {
     this.plot.setSeries(this.names.indexOf(name) + 1, { show: isShown });
   }
 
-  /** Lets a curve stand out; without a name those with the highest values. */
+  /** Lets a curve stand out; without a name those that are the highest for some time. */
   _emphasise(name) {
-    const first = name
-      ? [name]
-      : ranked(this.prediction)
-          .slice(0, EMPHASISED)
-          .map(([n]) => n);
-    const all = !this.areCategories && !name;
+    const leads = name ? [name] : this._leaders;
     this.names.forEach((other, number) => {
       const series = this.plot.series[number + 1];
-      const isFirst = all || first.includes(other);
-      series.width = isFirst ? 2.5 : 1.25;
-      series.alpha = isFirst ? 1 : name ? 0.3 : 0.65;
+      series.width = leads.includes(other) ? 2.5 : 1.25;
+      series.alpha = leads.includes(other) ? 1 : name ? 0.3 : 0.65;
     });
     this.plot.redraw(false);
+  }
+
+  get _leaders() {
+    if (!this.areCategories) return this.names; // attributes do not compete
+    const known = this.timeline.filter((window_) => window_.modality);
+    const first = known.map((window_) => ranked(window_)[0][0]);
+    return this.names.filter(
+      (name) => first.filter((other) => other === name).length >= OFTEN * known.length,
+    );
   }
 
   // --- drawing --------------------------------------------------------------------------------

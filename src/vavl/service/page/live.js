@@ -196,7 +196,7 @@ export class LiveView {
     this.recent = new Recent(this.names, this.palette, this.areCategories);
     this.recentPlace.append(this.recent.element);
     this._show("running");
-    this._wait("Getting ready");
+    this._wait("Waiting for the model");
     this._connect();
     this.timer = setInterval(() => this._tick(), 250);
     announce("Live has started");

@@ -35,7 +35,7 @@ export class Stream {
       const message = JSON.parse(data);
       if (message.type === "ready" && !this.isEnding) on.ready();
       else if (message.type === "window") on.window(message);
-      else if (message.type === "problem") lose(new Problem(message.problem ?? message));
+      else if (message.type === "problem") lose(new Problem(message));
       else if (message.type === "end") this.socket.close();
     };
     this.socket.onclose = () =>
