@@ -41,7 +41,7 @@ _MEMORY_S = 0.35
 _WALL = (58, 66, 74)
 
 _FACES = {
-    "happy": {"AU06": 3.2, "AU12": 4.2, "AU25": 2.0},
+    "happy": {"AU06": 2.6, "AU12": 3.4, "AU25": 1.0},
     "sad": {"AU01": 3.5, "AU04": 2.5, "AU15": 4.0, "AU17": 3.0},
     "surprise": {"AU01": 4.5, "AU02": 4.5, "AU05": 5.0, "AU25": 3.0, "AU26": 3.5},
     "angry": {"AU04": 5.0, "AU07": 4.0, "AU23": 4.0, "AU09": 2.0},
@@ -69,7 +69,9 @@ AWAY = 4
 """In this turn the second person is away."""
 
 
-def draw_film(path: Path, turns: Sequence[Turn] = TURNS, *, away: int = AWAY, seed: int = 6) -> Path:
+def draw_film(
+    path: Path, turns: Sequence[Turn] = TURNS, *, away: int = AWAY, seed: int = 6
+) -> Path:
     """Writes the film; the same seed gives the same one."""
     pictures, sound = _scenes(default_rng(seed), turns, away)
     with av.open(str(path), "w") as container:

@@ -19,9 +19,9 @@ export class Problem extends Error {
         408: "The clip came in too slowly. Send it again, or a shorter one.",
         413: "Send a shorter clip, or start the service with a larger --max-upload.",
         421: "Open the page by the address that the terminal printed.",
-        422: "Try another clip: with a voice, or a face that can be seen.",
+        422: "Try another clip.",
         500: "The file may be damaged. Convert it, for instance to mp4, and send it again.",
-        503: "Wait a little, then send it again.",
+        503: "Wait a little, then try again.",
         504: "Send a shorter clip, or start the service with a larger --time-limit.",
         507: "Make room on the disk of the machine that runs the service.",
       }[this.status] ?? ""
@@ -129,9 +129,9 @@ export function follow(id, onState, signal) {
   });
 }
 
-/** Stops and forgets a prediction; it does not matter whether it is still known. */
+/** Stops and forgets a prediction, also while the page is left; it may be forgotten already. */
 export const forget = (id) =>
-  request(`/v1/predictions/${id}`, { method: "DELETE" }).catch(() => {});
+  request(`/v1/predictions/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});
 
 /** A finished prediction in another format: `csv`, `srt`, `vtt`. */
 export const inFormat = async (id, format) =>

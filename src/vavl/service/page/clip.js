@@ -189,6 +189,11 @@ export class ClipView {
     this._draw(clip);
   }
 
+  /** The service need not keep what nobody can see any more. */
+  leave() {
+    for (const clip of this.rows.keys()) if (clip.id) void forget(clip.id);
+  }
+
   _remove(clip) {
     clip.ending.abort();
     if (clip.id) void forget(clip.id);

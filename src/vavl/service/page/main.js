@@ -106,6 +106,7 @@ async function begin() {
     };
     void aboutView(viewOf("model"), model);
     takeDrops(views.clip);
+    addEventListener("pagehide", (event) => event.persisted || views.clip.leave());
     addEventListener("hashchange", () => show(views, false));
     show(views, true);
   } catch (error) {

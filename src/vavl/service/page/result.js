@@ -188,7 +188,12 @@ function stage(playback, prediction, palette, hasPicture, signal) {
     "div",
     { class: "tools" },
     prediction.people.length
-      ? h("label", { class: "switch" }, shown, h("span", {}, "Boxes: what each face alone says"))
+      ? h(
+          "label",
+          { class: "switch" },
+          shown,
+          h("span", {}, "Boxes", h("span", { class: "wide" }, ": what each face alone says")),
+        )
       : h("span", {}),
     whole,
   );

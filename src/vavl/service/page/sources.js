@@ -24,12 +24,12 @@ async function open(constraints, what) {
     return await navigator.mediaDevices.getUserMedia(constraints);
   } catch (error) {
     const why = {
-      NotAllowedError: `The browser was not allowed to use ${what}. Allow it beside the address of the page, then start again.`,
+      NotAllowedError: `The browser was not allowed to use the ${what}. Allow it beside the address of the page, then start again.`,
       NotFoundError: `There is no ${what} on this machine. Connect one, or switch it off here.`,
-      NotReadableError: `Another program uses ${what}. Close it, then start again.`,
+      NotReadableError: `Another program uses the ${what}. Close it, then start again.`,
       OverconstrainedError: `There is no ${what} on this machine that fits.`,
     }[error.name];
-    throw new SourceError(why ?? `${what} cannot be used: ${error.message}`);
+    throw new SourceError(why ?? `The ${what} cannot be used: ${error.message}`);
   }
 }
 
@@ -38,7 +38,7 @@ export class Sound {
   static async open() {
     const found = await open(
       { audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false } },
-      "the microphone",
+      "microphone",
     );
     const sound = new Sound();
     sound.stream = found;
@@ -100,7 +100,7 @@ export class Pictures {
     const pictures = new Pictures();
     pictures.stream = await open(
       { video: { width: { ideal: 640 }, height: { ideal: 480 }, facingMode: "user" } },
-      "the camera",
+      "camera",
     );
     pictures.preview = preview;
     preview.srcObject = pictures.stream;
