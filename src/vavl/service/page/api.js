@@ -19,9 +19,9 @@ export class Problem extends Error {
         408: "The clip came in too slowly. Send it again, or a shorter one.",
         413: "Send a shorter clip, or start the service with a larger --max-upload.",
         421: "Open the page by the address that the terminal printed.",
-        422: "Try another clip: with a voice, or a face that can be seen.",
+        422: "Try another clip.",
         500: "The file may be damaged. Convert it, for instance to mp4, and send it again.",
-        503: "Wait a little, then send it again.",
+        503: "Wait a little, then try again.",
         504: "Send a shorter clip, or start the service with a larger --time-limit.",
         507: "Make room on the disk of the machine that runs the service.",
       }[this.status] ?? ""
@@ -56,8 +56,11 @@ async function request(path, options = {}) {
 /** What the model can do, and which of sound and picture it uses. */
 export async function getModel() {
   const model = await (await request("/v1/model")).json();
-  const takes = model.takes.join(" ");
-  return { ...model, hears: /acoustic|audio|sound/.test(takes), sees: /visual|picture|face/.test(takes) };
+  return {
+    ...model,
+    hears: model.takes.includes("acoustic"),
+    sees: model.takes.includes("visual"),
+  };
 }
 
 /** The model's card as markup without scripts. */
@@ -111,8 +114,7 @@ export function follow(id, onState, signal) {
       else if (state.status === "failed") end(reject, new Problem(state.problem));
       else onState(state);
     };
-    for (const name of ["state", "done", "failed"])
-      events.addEventListener(name, (event) => take(JSON.parse(event.data)));
+    events.addEventListener("state", (event) => take(JSON.parse(event.data)));
     events.onerror = () => {
       if (events.readyState !== EventSource.CLOSED) return; // it connects again by itself
       request(`/v1/predictions/${id}`)
@@ -127,8 +129,9 @@ export function follow(id, onState, signal) {
   });
 }
 
-/** Stops and forgets a prediction; it does not matter whether it is still known. */
-export const forget = (id) => request(`/v1/predictions/${id}`, { method: "DELETE" }).catch(() => {});
+/** Stops and forgets a prediction, also while the page is left; it may be forgotten already. */
+export const forget = (id) =>
+  request(`/v1/predictions/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});
 
 /** A finished prediction in another format: `csv`, `srt`, `vtt`. */
 export const inFormat = async (id, format) =>

@@ -33,7 +33,7 @@ export function bars(names, palette, areCategories) {
       const largest = Math.max(...Object.values(values));
       for (const [name, { fill, value, row }] of rows) {
         const share = values[name];
-        fill.style.transform = `scaleX(${share ?? 0})`;
+        fill.style.transform = `translateX(${100 * ((share ?? 0) - 1)}%)`;
         value.textContent = share === undefined ? "–" : (areCategories ? percent : decimal)(share);
         row.classList.toggle("first", areCategories && share === largest);
       }

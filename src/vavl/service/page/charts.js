@@ -5,8 +5,10 @@ import { BARE, axes } from "./axes.js";
 import { onTheme, resolved } from "./colours.js";
 import { h, icon } from "./dom.js";
 import { curves, gaps, seen, spans, valuesOf, windowAt } from "./series.js";
+import { steer } from "./steering.js";
 import { drawStrip, hatch } from "./strips.js";
-import { clock, decimal, named, percent, ranked, said } from "./words.js";
+import { Tip } from "./tip.js";
+import { clock, decimal, madeFrom, named, percent, ranked, said } from "./words.js";
 
 /** Between the right end of the rows and of the page. */
 const RIGHT_PX = 14;
@@ -14,10 +16,10 @@ const RIGHT_PX = 14;
 const POINT_PX = 3;
 /** As far as one can zoom in. */
 const SHORTEST_S = 4;
-/** So many curves stand out. */
-const EMPHASISED = 2;
+/** A curve stands out that is the highest for at least such a share of the time. */
+const OFTEN = 0.1;
 
-/** Rows with one axis of time. */
+/** Rows with one axis of time, which `steering.js` lets keys and pointers move along. */
 export class Timeline {
   /**
    * @param {object} prediction With timeline, people and segments.
@@ -55,7 +57,11 @@ export class Timeline {
     this.unheard = hears ? gaps(prediction.segments, duration_s, 0.2) : [];
     this.rows = [];
     if (hears)
-      this.rows.push({ name: "Sentences", spans: prediction.segments.filter((s) => s.modality), seen: [] });
+      this.rows.push({
+        name: "Sentences",
+        spans: prediction.segments.filter((s) => s.modality),
+        seen: [],
+      });
     for (const person of prediction.people)
       this.rows.push({
         name: `Person ${person.number}`,
@@ -70,8 +76,7 @@ export class Timeline {
   _build(hears, faces) {
     this.chart = h("div", { class: "chart" });
     this.playhead = h("div", { class: "playhead" });
-    this.pointer = h("div", { class: "pointer", hidden: true });
-    this.tip = h("div", { class: "tip", hidden: true });
+    this.tip = new Tip(this);
     for (const row of this.rows) row.canvas = h("canvas", {});
     this.tracks = h(
       "div",
@@ -85,9 +90,11 @@ export class Timeline {
         "aria-describedby": "tracks-help",
       },
       this.chart,
-      this.rows.map((row) => h("div", { class: "row" }, h("span", { class: "row-name" }, row.name), row.canvas)),
+      this.rows.map((row) =>
+        h("div", { class: "row" }, h("span", { class: "row-name" }, row.name), row.canvas),
+      ),
       this.playhead,
-      this.pointer,
+      this.tip.line,
     );
     this.element = h(
       "section",
@@ -95,7 +102,7 @@ export class Timeline {
       h("div", { class: "bar" }, h("h2", {}, "Over time"), this._zooming()),
       this._choosing(faces),
       this._legend(),
-      h("div", { class: "stage-of-tracks" }, this.tracks, this.tip),
+      h("div", { class: "stage-of-tracks" }, this.tracks, this.tip.element),
       this._key(hears),
     );
     this.plot = this._plot();
@@ -103,10 +110,18 @@ export class Timeline {
 
   _zooming() {
     const button = (name, label, run) =>
-      h("button", { class: "round small", type: "button", "aria-label": label, title: label, onclick: run }, icon(name));
+      h(
+        "button",
+        { class: "round small", type: "button", "aria-label": label, title: label, onclick: run },
+        icon(name),
+      );
     this.zoomOut = button("minus", "Zoom out", () => this.zoom(2));
     this.zoomIn = button("plus", "Zoom in", () => this.zoom(0.5));
-    this.zoomAll = h("button", { class: "quiet small", type: "button", onclick: () => this.show(0, this.duration_s) }, "Whole clip");
+    this.zoomAll = h(
+      "button",
+      { class: "quiet small", type: "button", onclick: () => this.show(0, this.duration_s) },
+      "Whole clip",
+    );
     return h("div", { class: "zooming" }, this.zoomAll, this.zoomOut, this.zoomIn);
   }
 
@@ -114,11 +129,18 @@ export class Timeline {
   _choosing(faces) {
     const people = this.prediction.people.filter((person) => person.timeline.length);
     if (people.length < 1) return null;
+    // Attributes would be too long here.
+    const short = (person) => (person.label ? [said(person)] : []);
     const choices = [
-      { text: "The clip", more: said(this.prediction), timeline: this.prediction.timeline, face: null },
+      {
+        text: "The clip",
+        more: short(this.prediction).concat(madeFrom(this.prediction.modality)).join(", "),
+        timeline: this.prediction.timeline,
+        face: null,
+      },
       ...people.map((person) => ({
         text: `Person ${person.number}`,
-        more: said(person),
+        more: short(person).concat("face alone").join(", "),
         timeline: person.timeline,
         face: faces.get(person.number),
       })),
@@ -138,11 +160,12 @@ export class Timeline {
             onchange: () => {
               this.timeline = timeline;
               this._setCurves(true);
+              this._emphasise(null);
               this._tellTime(this.playback.time_s);
             },
           }),
           face ?? null,
-          h("span", {}, h("strong", {}, text), h("span", { class: "muted" }, number ? `${more}, face alone` : more)),
+          h("span", {}, h("strong", {}, text), h("span", { class: "muted" }, more)),
         ),
       ),
     );
@@ -185,8 +208,11 @@ export class Timeline {
       { class: "key" },
       lines,
       this.coarse,
-      h("span", { class: "muted", id: "tracks-help" },
-        `Click to go there${hears && this.prediction.segments.length ? ", or on a sentence to hear it" : ""}. Keys: arrows, space, plus and minus.`),
+      h(
+        "span",
+        { class: "muted", id: "tracks-help" },
+        `Click to go there${hears && this.prediction.segments.length ? ", or on a sentence to hear it" : ""}. Keys: arrows, space, plus and minus.`,
+      ),
     );
   }
 
@@ -198,7 +224,11 @@ export class Timeline {
         padding: [10, RIGHT_PX, 0, 0],
         ...BARE,
         scales: { x: { time: false, range: () => this.range }, y: { range: [0, 1] } },
-        axes: axes(() => this.gutter ?? 44, this.areCategories, (t) => clock(t, this._tenths)),
+        axes: axes(
+          () => this.gutter ?? 44,
+          this.areCategories,
+          (t) => clock(t, this._tenths),
+        ),
         series: [
           {},
           ...this.names.map((name) => ({
@@ -221,7 +251,10 @@ export class Timeline {
 
   /** Shows a span of the clip. */
   show(from_s, to_s) {
-    const length = Math.min(this.duration_s, Math.max(to_s - from_s, Math.min(SHORTEST_S, this.duration_s)));
+    const length = Math.min(
+      this.duration_s,
+      Math.max(to_s - from_s, Math.min(SHORTEST_S, this.duration_s)),
+    );
     const from = Math.min(Math.max(from_s, 0), this.duration_s - length);
     this.range = [from, from + length];
     this._setCurves(false);
@@ -239,7 +272,7 @@ export class Timeline {
   _setCurves(always) {
     const [from, to] = this.range;
     const windows = (this.timeline.length * (to - from)) / this.duration_s;
-    const points = Math.max(1, this._width / POINT_PX);
+    const points = Math.max(1, this.width / POINT_PX);
     const together = 2 ** Math.max(0, Math.ceil(Math.log2(windows / points)));
     if (!always && together === this.together) return;
     this.together = together;
@@ -255,28 +288,36 @@ export class Timeline {
     this.plot.setSeries(this.names.indexOf(name) + 1, { show: isShown });
   }
 
-  /** Lets a curve stand out; without a name those with the highest values. */
+  /** Lets a curve stand out; without a name those that are the highest for some time. */
   _emphasise(name) {
-    const first = name ? [name] : ranked(this.prediction).slice(0, EMPHASISED).map(([n]) => n);
-    const all = !this.areCategories && !name;
+    const leads = name ? [name] : this._leaders;
     this.names.forEach((other, number) => {
       const series = this.plot.series[number + 1];
-      const isFirst = all || first.includes(other);
-      series.width = isFirst ? 2.5 : 1.25;
-      series.alpha = isFirst ? 1 : name ? 0.3 : 0.65;
+      series.width = leads.includes(other) ? 2.5 : 1.25;
+      series.alpha = leads.includes(other) ? 1 : name ? 0.3 : 0.65;
     });
     this.plot.redraw(false);
   }
 
+  get _leaders() {
+    if (!this.areCategories) return this.names; // attributes do not compete
+    const known = this.timeline.filter((window_) => window_.modality);
+    const first = known.map((window_) => ranked(window_)[0][0]);
+    return this.names.filter(
+      (name) => first.filter((other) => other === name).length >= OFTEN * known.length,
+    );
+  }
+
   // --- drawing --------------------------------------------------------------------------------
 
-  get _width() {
+  get width() {
     return Math.max(1, this.tracks.clientWidth - this.gutter - RIGHT_PX);
   }
 
-  _x(time_s) {
+  /** Place of a time, in pixels from where the curves begin. */
+  x(time_s) {
     const [from, to] = this.range;
-    return ((time_s - from) / (to - from)) * this._width;
+    return ((time_s - from) / (to - from)) * this.width;
   }
 
   _fit() {
@@ -294,7 +335,7 @@ export class Timeline {
   _draw() {
     this.plot.redraw();
     for (const { canvas, spans: found, seen: visible } of this.rows)
-      drawStrip(canvas, found, visible, (time_s) => this._x(time_s), this.palette);
+      drawStrip(canvas, found, visible, (time_s) => this.x(time_s), this.palette);
     const [from, to] = this.range;
     const isWhole = to - from >= this.duration_s - 1e-6;
     this.zoomOut.disabled = this.zoomAll.disabled = isWhole;
@@ -302,13 +343,13 @@ export class Timeline {
   }
 
   _drawBands({ ctx: pen, bbox }) {
-    const ratio = bbox.width / this._width;
+    const ratio = bbox.width / this.width;
     pen.save();
     pen.beginPath();
     pen.rect(bbox.left, bbox.top, bbox.width, bbox.height);
     pen.clip();
     const place = ({ start_s, end_s }) => {
-      const [left, right] = [this._x(start_s) * ratio, this._x(end_s) * ratio];
+      const [left, right] = [this.x(start_s) * ratio, this.x(end_s) * ratio];
       return [bbox.left + left, bbox.top, right - left, bbox.height];
     };
     pen.fillStyle = resolved("--unheard");
@@ -322,120 +363,45 @@ export class Timeline {
   // --- time -----------------------------------------------------------------------------------
 
   _watch() {
-    const { signal } = this.ending;
-    const { tracks } = this;
     this.sizes = new ResizeObserver(() => this._fit());
-    this.sizes.observe(tracks);
-    onTheme(() => this._draw(), signal);
+    this.sizes.observe(this.tracks);
+    onTheme(() => this._draw(), this.ending.signal);
     this.playback.onTime((time_s) => this._tellTime(time_s));
-    tracks.addEventListener("keydown", (event) => this._onKey(event));
-    tracks.addEventListener("pointerdown", (event) => this._onPress(event));
-    tracks.addEventListener("pointermove", (event) => this._onMove(event));
-    tracks.addEventListener("pointerleave", () => this._point(null));
-    tracks.addEventListener("wheel", (event) => this._onWheel(event), { passive: false });
+    steer(this);
   }
 
   _tellTime(time_s) {
     const [from, to] = this.range;
     if (this.playback.isPlaying && to - from < this.duration_s && (time_s > to || time_s < from))
       return this.show(time_s, time_s + to - from);
-    const x = this._x(time_s);
-    this.playhead.hidden = !(x >= -1 && x <= this._width + 1);
+    const x = this.x(time_s);
+    this.playhead.hidden = !(x >= -1 && x <= this.width + 1);
     this.playhead.style.transform = `translateX(${this.gutter + x}px)`;
     const now = windowAt(this.timeline, time_s);
     this.tracks.setAttribute("aria-valuenow", time_s.toFixed(1));
-    this.tracks.setAttribute("aria-valuetext", `${clock(time_s, true)}, ${now ? said(now) : "nothing known"}`);
+    this.tracks.setAttribute(
+      "aria-valuetext",
+      `${clock(time_s, true)}, ${now ? said(now) : "nothing known"}`,
+    );
     for (const [name, value] of this.keys) {
       const known = now ? valuesOf(now)[name] : undefined;
-      value.textContent = known === undefined ? "–" : this.areCategories ? percent(known) : decimal(known);
+      value.textContent =
+        known === undefined ? "–" : this.areCategories ? percent(known) : decimal(known);
     }
     return undefined;
   }
 
-  _timeAt(event) {
-    const x = event.clientX - this.tracks.getBoundingClientRect().left - this.gutter;
-    const [from, to] = this.range;
-    return Math.min(Math.max(from + (x / this._width) * (to - from), from), to);
-  }
-
-  _onKey(event) {
-    const step = event.shiftKey ? 5 : 0.5;
-    const now = this.playback.time_s;
-    const run = {
-      ArrowLeft: () => this._go(now - step),
-      ArrowDown: () => this._go(now - step),
-      ArrowRight: () => this._go(now + step),
-      ArrowUp: () => this._go(now + step),
-      PageDown: () => this._go(now - 10),
-      PageUp: () => this._go(now + 10),
-      Home: () => this._go(0),
-      End: () => this._go(this.duration_s),
-      " ": () => this.playback.toggle(),
-      "+": () => this.zoom(0.5),
-      "-": () => this.zoom(2),
-    }[event.key];
-    if (!run || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    run();
-  }
-
   /** Goes to a time, and shows it. */
-  _go(time_s) {
+  go(time_s) {
     const [from, to] = this.range;
     this.playback.seek(time_s);
     if (time_s < from || time_s > to) this.show(time_s - (to - from) / 2, time_s + (to - from) / 2);
   }
 
-  _onPress(event) {
-    if (event.button !== 0) return;
-    const time_s = this._timeAt(event);
-    const row = this.rows.find(({ canvas }) => canvas === event.target);
-    const sentence = row && !row.person && row.spans.find((s) => s.start_s <= time_s && time_s <= s.end_s);
-    this.playback.seek(sentence ? sentence.start_s : time_s);
-    if (sentence) this.playback.play();
-    else this.tracks.setPointerCapture(event.pointerId);
-  }
-
-  _onMove(event) {
-    const time_s = this._timeAt(event);
-    if (this.tracks.hasPointerCapture(event.pointerId)) this.playback.seek(time_s);
-    this._point(time_s);
-  }
-
-  _onWheel(event) {
+  /** The time under a pointer. */
+  timeAt(event) {
+    const x = event.clientX - this.tracks.getBoundingClientRect().left - this.gutter;
     const [from, to] = this.range;
-    if (event.ctrlKey || event.metaKey) {
-      event.preventDefault();
-      this.zoom(Math.exp(event.deltaY * 0.004), this._timeAt(event));
-    } else if (Math.abs(event.deltaX) > Math.abs(event.deltaY) && to - from < this.duration_s) {
-      event.preventDefault();
-      const moved = (event.deltaX / this._width) * (to - from);
-      this.show(from + moved, to + moved);
-    }
-  }
-
-  /** Tells the values at a time beside the pointer; hides them without a time. */
-  _point(time_s) {
-    this.pointer.hidden = this.tip.hidden = time_s === null;
-    if (time_s === null) return;
-    const x = this.gutter + this._x(time_s);
-    this.pointer.style.transform = `translateX(${x}px)`;
-    const now = windowAt(this.timeline, time_s);
-    const value = this.areCategories ? percent : decimal;
-    const lines = ranked(now)
-      .slice(0, 4)
-      .map(([name, share]) =>
-        this.palette.tint(h("li", {}, h("span", { class: "swatch" }), named(name), h("b", {}, value(share))), name),
-      );
-    const others = this.rows
-      .filter(({ person }) => person)
-      .map(({ name, person }) => h("li", { class: "muted" }, `${name}: ${said(windowAt(person.timeline, time_s))}`));
-    const silent = this.unheard.some((gap) => gap.start_s <= time_s && time_s < gap.end_s);
-    this.tip.replaceChildren(
-      h("p", {}, h("strong", {}, clock(time_s, true)), silent ? " · nobody speaks" : ""),
-      h("ul", {}, lines.length ? lines : h("li", { class: "muted" }, "Nothing to go by"), others.slice(0, 6)),
-    );
-    const flips = x > this.tracks.clientWidth / 2;
-    this.tip.style.transform = `translateX(${x + (flips ? -12 : 12)}px) ${flips ? "translateX(-100%)" : ""}`;
+    return Math.min(Math.max(from + (x / this.width) * (to - from), from), to);
   }
 }

@@ -61,7 +61,9 @@ class Clip {
       case "full":
         return "The service is busy. It is asked again in a moment.";
       case "queued":
-        return progress?.waiting ? `In the queue, ${progress.waiting} before it` : "Next in the queue";
+        return progress?.waiting
+          ? `In the queue, ${progress.waiting} before it`
+          : "Next in the queue";
       case "running":
         if (progress.done_s === null) return "Predicting";
         return progress.duration_s
@@ -70,7 +72,7 @@ class Clip {
       case "done":
         return said(this.prediction);
       default:
-        return `${sentence(this.problem.message)} ${this.problem.remedy}`;
+        return `${sentence(this.problem.message.replace(`${this.file.name}: `, ""))} ${this.problem.remedy}`;
     }
   }
 
@@ -103,18 +105,32 @@ export class ClipView {
         chooser.value = "";
       },
     });
-    this.button = h("button", { type: "button", class: "main", onclick: () => chooser.click() }, icon("upload"), h("span", {}, "Choose a file"));
+    this.button = h(
+      "button",
+      { type: "button", class: "main", onclick: () => chooser.click() },
+      icon("upload"),
+      h("span", {}, "Choose a file"),
+    );
     this.title = h("p", { class: "drop-title" });
     this.list = h("ol", { class: "clips", "aria-label": "Clips" });
     this.place = h("div", {});
     view.append(
-      h("div", { class: "intro" }, h("h1", {}, "What does a clip express?"), h("p", { class: "lead" }, introduction(model))),
+      h(
+        "div",
+        { class: "intro" },
+        h("h1", {}, "What does a clip express?"),
+        h("p", { class: "lead" }, introduction(model)),
+      ),
       h(
         "div",
         { class: "drop" },
         this.title,
         this.button,
-        h("p", { class: "muted hint" }, "Video or sound: mp4, mov, mkv, webm, wav, mp3, flac, and more. Several at once, too."),
+        h(
+          "p",
+          { class: "muted hint" },
+          "Video or sound: mp4, mov, mkv, webm, wav, mp3, flac, and more. Several at once, too.",
+        ),
         chooser,
       ),
       this.list,
@@ -147,7 +163,11 @@ export class ClipView {
 
   async _follow(clip, change) {
     try {
-      const prediction = await follow(clip.id, (progress) => change({ step: progress.status, progress }), clip.ending.signal);
+      const prediction = await follow(
+        clip.id,
+        (progress) => change({ step: progress.status, progress }),
+        clip.ending.signal,
+      );
       change({ step: "done", prediction });
       announce(`${clip.file.name}: ${said(prediction)}`);
       if (!this.chosen) this._choose(clip);
@@ -169,12 +189,18 @@ export class ClipView {
     this._draw(clip);
   }
 
+  /** The service need not keep what nobody can see any more. */
+  leave() {
+    for (const clip of this.rows.keys()) if (clip.id) void forget(clip.id);
+  }
+
   _remove(clip) {
     clip.ending.abort();
     if (clip.id) void forget(clip.id);
     this.rows.get(clip).remove();
     this.rows.delete(clip);
-    if (this.chosen === clip) this._choose([...this.rows.keys()].find((other) => other.step === "done") ?? null);
+    if (this.chosen === clip)
+      this._choose([...this.rows.keys()].find((other) => other.step === "done") ?? null);
     this._arrange();
     this.button.focus();
   }
@@ -193,7 +219,9 @@ export class ClipView {
   _arrange() {
     this.view.classList.toggle("has-clips", this.rows.size > 0);
     this.view.classList.toggle("has-result", this.shown !== null);
-    this.title.textContent = this.rows.size ? "or drop it anywhere on the page" : "Drop a clip here";
+    this.title.textContent = this.rows.size
+      ? "or drop it anywhere on the page"
+      : "Drop a clip here";
     this.button.lastChild.textContent = this.rows.size ? "Another clip" : "Choose a file";
   }
 
@@ -204,19 +232,39 @@ export class ClipView {
     const name = h("span", { class: "file-name" }, clip.file.name);
     const words = h("span", { class: "muted state" }, clip.words);
     row.className = `${clip.step}${isShown ? " chosen" : ""}`;
-    if (!row.firstChild || row.dataset.step !== clip.step || row.dataset.shown !== String(isShown)) {
+    if (
+      !row.firstChild ||
+      row.dataset.step !== clip.step ||
+      row.dataset.shown !== String(isShown)
+    ) {
       row.dataset.step = clip.step;
       row.dataset.shown = String(isShown);
       const hadFocus = row.contains(document.activeElement);
       const label = clip.isDone ? `Remove ${clip.file.name}` : `Cancel ${clip.file.name}`;
       row.replaceChildren(
         clip.step === "done"
-          ? h("button", { type: "button", class: "open", "aria-pressed": String(isShown), onclick: () => this._choose(clip) }, name, words)
+          ? h(
+              "button",
+              {
+                type: "button",
+                class: "open",
+                "aria-pressed": String(isShown),
+                onclick: () => this._choose(clip),
+              },
+              name,
+              words,
+            )
           : h("div", { class: "open" }, name, words),
         clip.isDone ? "" : h("progress", { max: 1, "aria-label": `Progress of ${clip.file.name}` }),
         h(
           "button",
-          { type: "button", class: clip.isDone ? "round small" : "quiet small", "aria-label": label, title: label, onclick: () => this._remove(clip) },
+          {
+            type: "button",
+            class: clip.isDone ? "round small" : "quiet small",
+            "aria-label": label,
+            title: label,
+            onclick: () => this._remove(clip),
+          },
           clip.isDone ? icon("close") : "Cancel",
         ),
       );

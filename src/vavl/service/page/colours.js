@@ -30,7 +30,18 @@ const OTHER_WORDS = {
 };
 
 /** In this order for names that are no emotion of the list: attributes, other categories. */
-const FREE = ["excited", "calm", "fear", "sad", "happy", "surprise", "disgust", "contempt", "angry", "neutral"];
+const FREE = [
+  "excited",
+  "calm",
+  "fear",
+  "sad",
+  "happy",
+  "surprise",
+  "disgust",
+  "contempt",
+  "angry",
+  "neutral",
+];
 
 const UNSURE = ["#6b7480", "#98a3ad"];
 

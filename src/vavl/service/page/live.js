@@ -14,6 +14,8 @@ import { madeFrom, named, percent, said, sentence } from "./words.js";
 const SPOKEN_EVERY_MS = 5000;
 /** Without an answer for so long, the one on show is too old. */
 const STALE_MS = 4000;
+/** Further behind, a machine that is too slow does not catch up: what waits is dropped. */
+const FALLEN_BEHIND_S = 8;
 
 export class LiveView {
   /** @param {HTMLElement} view @param {object} model */
@@ -30,80 +32,126 @@ export class LiveView {
 
   _build(view) {
     const { hears, sees } = this.model;
+    this.switches = {
+      video: this._switch("video", "Camera", "camera", sees),
+      audio: this._switch("audio", "Microphone", "microphone", hears),
+    };
+    this.idle = this._invitation();
+    this.running = h(
+      "div",
+      { class: "result" },
+      h("h1", { class: "unseen" }, "Live"),
+      h("div", { class: "head" }, this._answer(), this._stage()),
+    );
+    this.recentPlace = h(
+      "section",
+      { class: "card", "aria-label": "The last minute" },
+      h("h2", {}, "The last minute"),
+    );
+    this.running.append(this.recentPlace);
+    view.append(this.idle, this.running);
+  }
+
+  /** What is there before it begins. */
+  _invitation() {
+    const { hears, sees } = this.model;
+    const sources = [sees && "camera", hears && "microphone"].filter(Boolean).join(" and ");
     this.problem = h("p", { class: "note problem", role: "alert", hidden: true });
-    this.startButton = h("button", { type: "button", class: "main large", onclick: () => this.start() }, icon("play"), h("span", {}, "Start"));
-    this.idle = h(
+    this.startButton = h(
+      "button",
+      { type: "button", class: "main large", onclick: () => this.start() },
+      icon("play"),
+      h("span", {}, "Start"),
+    );
+    this.choices = h("div", { class: "choices" });
+    const fact = (drawing, name, text) =>
+      h("li", {}, icon(drawing), h("span", {}, h("strong", {}, name), text));
+    return h(
       "div",
       { class: "invitation" },
       h("h1", {}, "Live"),
       h(
         "p",
         { class: "lead" },
-        `The ${[sees && "camera", hears && "microphone"].filter(Boolean).join(" and the ")} of this device, read as you speak and look. ` +
-          "A new answer every half second.",
+        `Your ${sources}, read as you speak and look: a new answer every half second.`,
       ),
       this.startButton,
+      this.choices,
       this.problem,
       h(
         "ul",
         { class: "facts" },
-        hears && h("li", {}, icon("microphone"), h("span", {}, h("strong", {}, "Sound"), " The voice is read, not the words.")),
-        sees && h("li", {}, icon("camera"), h("span", {}, h("strong", {}, "Picture"), " The most prominent face is read.")),
-        h("li", {}, icon("info"), h("span", {}, h("strong", {}, "Private"), " Nothing is kept, and nothing leaves the machine that runs the service.")),
+        hears && fact("microphone", "Sound", "The voice is read, not the words."),
+        sees && fact("camera", "Picture", "The most prominent face is read."),
+        fact("lock", "Private", "Nothing is kept, and nothing leaves the machine of the service."),
       ),
     );
+  }
+
+  _answer() {
     this.label = h("p", { class: "label" });
     this.lead = h("p", { class: "lead" });
     this.latency = h("span", { class: "pill" });
     this.bars = bars(this.names, this.palette, this.areCategories);
-    this.video = h("video", { muted: true, playsinline: true, "aria-label": "What the camera sees" });
+    return h(
+      "section",
+      { class: "card answer now", "aria-label": "The answer now" },
+      this.latency,
+      this.label,
+      this.lead,
+      this.bars.element,
+    );
+  }
+
+  _stage() {
+    this.video = h("video", { playsinline: true, "aria-label": "What the camera sees" });
     this.video.muted = true;
     this.canvas = h("canvas", { "aria-hidden": "true" });
-    this.nothing = h("p", { class: "nothing" }, icon("microphone"), "The camera is off. The sound goes on.");
-    this.frame = h("div", { class: "frame live" }, this.video, this.canvas, this.nothing);
-    this.switches = {
-      video: this._switch("video", "Camera", "camera", sees),
-      audio: this._switch("audio", "Microphone", "microphone", hears),
-    };
-    this.recentPlace = h("section", { class: "card", "aria-label": "The last minute" }, h("h2", {}, "The last minute"));
-    this.running = h(
-      "div",
-      { class: "result" },
-      h("h1", { class: "unseen" }, "Live"),
-      h(
-        "div",
-        { class: "head" },
-        h("section", { class: "card answer", "aria-label": "The answer now" }, this.latency, this.label, this.lead, this.bars.element),
-        h(
-          "section",
-          { class: "card stage", "aria-label": "Camera and microphone" },
-          this.frame,
-          h(
-            "div",
-            { class: "tools" },
-            this.switches.video.element,
-            this.switches.audio.element,
-            h("button", { type: "button", class: "soft", onclick: () => this.stop(true) }, icon("stop"), "Stop"),
-          ),
-        ),
-      ),
-      this.recentPlace,
+    const nothing = h("p", { class: "nothing" }, icon("microphone"), "The sound goes on.");
+    this.frame = h("div", { class: "frame live" }, this.video, this.canvas, nothing);
+    const stop = h(
+      "button",
+      { type: "button", class: "soft", onclick: () => this.stop(true) },
+      icon("stop"),
+      "Stop",
     );
-    view.append(this.idle, this.running);
+    this.tools = h("div", { class: "tools" }, stop);
+    return h(
+      "section",
+      { class: "card stage", "aria-label": "Camera and microphone" },
+      this.frame,
+      this.tools,
+    );
   }
 
   _switch(source, name, drawing, isUsed) {
-    const input = h("input", { type: "checkbox", role: "switch", checked: isUsed, disabled: !isUsed, onchange: () => this._turn(source, input.checked) });
+    const input = h("input", {
+      type: "checkbox",
+      role: "switch",
+      checked: isUsed,
+      onchange: () => this._turn(source, input.checked),
+    });
     const text = isUsed ? name : `${name} (not used by this model)`;
-    return { input, element: h("label", { class: "switch" }, input, icon(drawing), h("span", {}, text)) };
+    return {
+      input,
+      element: h("label", { class: "switch" }, input, icon(drawing), h("span", {}, text)),
+    };
   }
 
   _show(state) {
-    this.idle.hidden = state === "running";
-    this.running.hidden = state !== "running";
-    this.startButton.disabled = state === "starting" || Boolean(refusal());
-    this.startButton.lastChild.textContent = state === "starting" ? "Starting…" : "Start";
     const why = refusal();
+    const isRunning = state === "running";
+    this.idle.hidden = isRunning;
+    this.running.hidden = !isRunning;
+    this.isStarting = state === "starting";
+    const { video, audio } = this.switches;
+    const place = isRunning ? this.tools : this.choices;
+    if (video.element.parentNode !== place) place.prepend(video.element, audio.element);
+    video.input.disabled = this.isStarting || !this.model.sees;
+    audio.input.disabled = this.isStarting || !this.model.hears;
+    this.startButton.disabled =
+      this.isStarting || Boolean(why) || !(this.wanted.audio || this.wanted.video);
+    this.startButton.lastChild.textContent = this.isStarting ? "Starting…" : "Start";
     if (why) this._tell(why);
   }
 
@@ -119,10 +167,6 @@ export class LiveView {
     const run = ++this.run;
     this._tell("");
     this._show("starting");
-    if (!this.wanted.audio && !this.wanted.video) {
-      this.wanted = { audio: this.model.hears, video: this.model.sees };
-      for (const [source, { input }] of Object.entries(this.switches)) input.checked = this.wanted[source];
-    }
     try {
       await this._open();
     } catch (error) {
@@ -134,7 +178,7 @@ export class LiveView {
     this.recent = new Recent(this.names, this.palette, this.areCategories);
     this.recentPlace.append(this.recent.element);
     this._show("running");
-    this._wait("Getting ready");
+    this._wait("Waiting for the model");
     this._connect();
     this.timer = setInterval(() => this._tick(), 250);
     announce("Live has started");
@@ -179,7 +223,7 @@ export class LiveView {
   }
 
   get isRunning() {
-    return !this.running.hidden || this.startButton.disabled;
+    return !this.running.hidden || this.isStarting;
   }
 
   get _now_s() {
@@ -193,7 +237,11 @@ export class LiveView {
     const run = this.run;
     let base_s = 0;
     const stream = new Stream(
-      { audio: Boolean(sound), video: Boolean(pictures), sampling_rate_hz: sound?.samplingRate_hz ?? 48_000 },
+      {
+        audio: Boolean(sound),
+        video: Boolean(pictures),
+        sampling_rate_hz: sound?.samplingRate_hz ?? 48_000,
+      },
       {
         ready: async () => {
           const started_ms = performance.now();
@@ -203,7 +251,11 @@ export class LiveView {
           const clock = sound ? () => sound.time_s : () => (performance.now() - started_ms) / 1000;
           if (pictures) {
             pictures.onturn = () => this._reconnect();
-            pictures.begin(clock, (time_s, jpeg) => stream.picture(time_s, jpeg), () => stream.hasRoom);
+            pictures.begin(
+              clock,
+              (time_s, jpeg) => stream.picture(time_s, jpeg),
+              () => stream.hasRoom,
+            );
           }
           this._wait("Listening and looking");
         },
@@ -235,7 +287,7 @@ export class LiveView {
   /** Switches a source on or off while it runs. */
   async _turn(source, isOn) {
     this.wanted[source] = isOn;
-    if (this.running.hidden) return;
+    if (this.running.hidden) return this._show("idle");
     if (!this.wanted.audio && !this.wanted.video) return this.stop(true);
     const run = this.run;
     if (isOn) {
@@ -271,7 +323,8 @@ export class LiveView {
   /** Says what is going on while there is no answer. */
   _wait(text) {
     this.label.textContent = "…";
-    this.palette.tint(this.label, "");
+    this.label.classList.add("plain");
+    drawFaces(this.canvas, 1, []);
     this.lead.textContent = sentence(text);
     this.latency.textContent = "";
     this.bars.show({});
@@ -280,10 +333,16 @@ export class LiveView {
   _take({ prediction, latency_s, box }, base_s) {
     this.last_ms = performance.now();
     this.recent.add(base_s + prediction.end_s, prediction);
+    if (latency_s > FALLEN_BEHIND_S) {
+      this._wait("This machine cannot keep up, and begins afresh");
+      void this._reconnect();
+      return;
+    }
     if (!prediction.modality) {
       this._wait(this.pictures ? "Nobody speaks, and no face is seen" : "Nobody speaks");
     } else {
       this.label.textContent = prediction.label ? named(prediction.label) : "Now";
+      this.label.classList.toggle("plain", !prediction.label);
       this.palette.tint(this.label, prediction.label ?? "");
       this.lead.textContent = leadOf(prediction);
       this.bars.show(valuesOf(prediction));
@@ -298,13 +357,22 @@ export class LiveView {
     const { videoWidth, videoHeight } = this.video;
     // The preview is a mirror, and the box is not.
     const mirrored = box && [1 - box[2], box[1], 1 - box[0], box[3]];
-    const face = { box: mirrored, text: said(prediction), colour: this.palette.of(prediction.label ?? "unsure") };
-    drawFaces(this.canvas, videoWidth / videoHeight || 4 / 3, mirrored && this.pictures ? [face] : []);
+    const face = {
+      box: mirrored,
+      text: said(prediction),
+      colour: this.palette.of(prediction.label ?? "unsure"),
+    };
+    drawFaces(
+      this.canvas,
+      videoWidth / videoHeight || 4 / 3,
+      mirrored && this.pictures ? [face] : [],
+    );
   }
 
   _speak(prediction) {
     const now_ms = performance.now();
-    if (prediction.label === this.spoken || now_ms - (this.spoken_ms ?? 0) < SPOKEN_EVERY_MS) return;
+    if (prediction.label === this.spoken || now_ms - (this.spoken_ms ?? 0) < SPOKEN_EVERY_MS)
+      return;
     [this.spoken, this.spoken_ms] = [prediction.label, now_ms];
     announce(said(prediction));
   }

@@ -74,9 +74,21 @@ function takeDrops(clips) {
 
 function fail(error) {
   const text = [error.message, error.remedy].filter(Boolean).join(" ");
-  document.getElementById("main").replaceChildren(
-    h("div", { class: "intro", role: "alert" }, h("h1", {}, "The service does not answer as it should"), h("p", { class: "lead" }, text), h("button", { type: "button", class: "main", onclick: () => location.reload() }, "Try again")),
-  );
+  document
+    .getElementById("main")
+    .replaceChildren(
+      h(
+        "div",
+        { class: "intro", role: "alert" },
+        h("h1", {}, "The service does not answer as it should"),
+        h("p", { class: "lead" }, text),
+        h(
+          "button",
+          { type: "button", class: "main", onclick: () => location.reload() },
+          "Try again",
+        ),
+      ),
+    );
 }
 
 async function begin() {
@@ -88,9 +100,13 @@ async function begin() {
   try {
     const model = await getModel();
     document.getElementById("notice").textContent = model.notice ?? "";
-    const views = { clip: new ClipView(viewOf("clip"), model), live: new LiveView(viewOf("live"), model) };
+    const views = {
+      clip: new ClipView(viewOf("clip"), model),
+      live: new LiveView(viewOf("live"), model),
+    };
     void aboutView(viewOf("model"), model);
     takeDrops(views.clip);
+    addEventListener("pagehide", (event) => event.persisted || views.clip.leave());
     addEventListener("hashchange", () => show(views, false));
     show(views, true);
   } catch (error) {

@@ -4,7 +4,8 @@ import { inkOn } from "./colours.js";
 import { fitted } from "./dom.js";
 
 /**
- * @typedef {{box: number[], text: string, colour: string}} Framed Box in shares of the picture.
+ * @typedef {{box: number[], text: string, colour: string}} Framed Box in shares of the picture; the
+ *   text may have several lines.
  */
 
 /**
@@ -36,8 +37,9 @@ export function drawFaces(canvas, aspect, faces) {
       pen.roundRect(x0, y0, x1 - x0, y1 - y0, radius);
       pen.stroke();
     }
-    const wide = pen.measureText(text).width + size;
-    const tall = size * 1.7;
+    const lines = text.split("\n");
+    const wide = Math.max(...lines.map((line) => pen.measureText(line).width)) + size;
+    const tall = size * (0.4 + 1.3 * lines.length);
     const x = Math.max(0, Math.min(x0 - 1, width - wide));
     const y = Math.max(0, y0 - tall - 4);
     pen.fillStyle = colour;
@@ -45,6 +47,6 @@ export function drawFaces(canvas, aspect, faces) {
     pen.roundRect(x, y, wide, tall, 5);
     pen.fill();
     pen.fillStyle = inkOn(colour);
-    pen.fillText(text, x + size / 2, y + tall / 2 + 0.5);
+    lines.forEach((line, n) => pen.fillText(line, x + size / 2, y + size * (0.88 + 1.3 * n)));
   }
 }

@@ -22,7 +22,8 @@ export function pictureOf(prediction, timeline, palette) {
   const legend = ranked(prediction).filter(([name]) => !timeline.hidden.has(name));
   const canvas = document.createElement("canvas");
   const pen = canvas.getContext("2d");
-  const font = (size, weight = 400) => `${weight} ${size}px ${getComputedStyle(document.body).fontFamily}`;
+  const font = (size, weight = 400) =>
+    `${weight} ${size}px ${getComputedStyle(document.body).fontFamily}`;
 
   // A legend as wide as the picture decides how many lines it has.
   pen.font = font(13);
@@ -40,7 +41,8 @@ export function pictureOf(prediction, timeline, palette) {
   }
   const tops = { title: MARGIN_PX + 20, subtitle: MARGIN_PX + 44, legend: MARGIN_PX + 74 };
   const chartTop = tops.legend + lines.length * LEGEND_PX;
-  const height = chartTop + chartHeight + rowHeights.reduce((sum, h) => sum + h, 0) + MARGIN_PX + 18;
+  const height =
+    chartTop + chartHeight + rowHeights.reduce((sum, h) => sum + h, 0) + MARGIN_PX + 18;
   canvas.width = (width + 2 * MARGIN_PX) * SCALE;
   canvas.height = height * SCALE;
   pen.scale(SCALE, SCALE);
@@ -54,7 +56,12 @@ export function pictureOf(prediction, timeline, palette) {
   pen.fillStyle = resolved("--muted");
   pen.font = font(13);
   const [from, to] = timeline.range;
-  pen.fillText(`From ${madeFrom(prediction.modality)}, ${clock(from)} to ${clock(to)}. Numbers: the whole clip.`, 0, tops.subtitle, width);
+  pen.fillText(
+    `From ${madeFrom(prediction.modality)}, ${clock(from)} to ${clock(to)}. Numbers: the whole clip.`,
+    0,
+    tops.subtitle,
+    width,
+  );
   lines.forEach((line, number) => {
     for (const { name, text, x } of line) {
       const y = tops.legend + number * LEGEND_PX;
@@ -76,7 +83,10 @@ export function pictureOf(prediction, timeline, palette) {
   });
   pen.fillStyle = resolved("--muted");
   pen.font = font(12);
-  const bands = [timeline.unheard.length && "/ nobody speaks", timeline.unseen.length && "\\ no face is seen"];
+  const bands = [
+    timeline.unheard.length && "/ nobody speaks",
+    timeline.unseen.length && "\\ no face is seen",
+  ];
   pen.fillText([...bands.filter(Boolean), "made with vavl"].join("   ·   "), 0, top + 24);
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }

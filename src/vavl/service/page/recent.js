@@ -22,7 +22,12 @@ export class Recent {
     this.now_s = 0;
     this.chart = h("div", { class: "chart" });
     this.canvas = h("canvas", {});
-    this.element = h("div", { class: "recent", role: "img", "aria-label": "Answers of the last minute" }, this.chart, this.canvas);
+    this.element = h(
+      "div",
+      { class: "recent", role: "img", "aria-label": "Answers of the last minute" },
+      this.chart,
+      this.canvas,
+    );
     this.ending = new AbortController();
     const ago = (time_s) => {
       const seconds = Math.round(time_s - this.now_s);
@@ -36,12 +41,20 @@ export class Recent {
         ...BARE,
         scales: { x: { time: false, range: () => this._range }, y: { range: [0, 1] } },
         axes: axes(GUTTER_PX, areCategories, ago),
-        series: [{}, ...names.map((name) => ({ stroke: () => palette.of(name), width: 2, points: { show: false } }))],
+        series: [
+          {},
+          ...names.map((name) => ({
+            stroke: () => palette.of(name),
+            width: 2,
+            points: { show: false },
+          })),
+        ],
       },
       [[], ...names.map(() => [])],
       this.chart,
     );
-    this.plot.axes[0].splits = () => [-60, -45, -30, -15, 0].map((s) => this.now_s + s);
+    this.plot.axes[0].splits = () =>
+      (this.plot.width < 500 ? [-60, -30, 0] : [-60, -45, -30, -15, 0]).map((s) => this.now_s + s);
     this.sizes = new ResizeObserver(() => this._fit());
     this.sizes.observe(this.element);
     onTheme(() => this._draw(), this.ending.signal);
@@ -89,10 +102,18 @@ export class Recent {
       const { label } = prediction;
       const last = labels.at(-1);
       if (last && last.label === label && !isGap) last.end_s = time_s;
-      else if (label) labels.push({ start_s: last && !isGap ? last.end_s : time_s - 0.5, end_s: time_s, label });
+      else if (label)
+        labels.push({ start_s: last && !isGap ? last.end_s : time_s - 0.5, end_s: time_s, label });
     }
     this.plot.setData([times, ...values]);
     const width = this.canvas.clientWidth;
-    if (width) drawStrip(this.canvas, labels, [], (t) => (1 - (this.now_s - t) / SHOWN_S) * width, this.palette);
+    if (width)
+      drawStrip(
+        this.canvas,
+        labels,
+        [],
+        (t) => (1 - (this.now_s - t) / SHOWN_S) * width,
+        this.palette,
+      );
   }
 }

@@ -11,7 +11,7 @@ import { Playback } from "./player.js";
 import { boxAt, valuesOf, windowAt } from "./series.js";
 import { overTime, sentences } from "./tables.js";
 import { thumbnails } from "./thumbnails.js";
-import { count, lasting, madeFrom, named, percent, said, sentence } from "./words.js";
+import { count, lasting, listed, madeFrom, named, percent, said, sentence } from "./words.js";
 
 /** So many bars at first. */
 const BARS = 7;
@@ -27,7 +27,11 @@ export function result(clip, model) {
   const { prediction } = clip;
   const palette = new Palette([...model.categories, ...model.attributes]);
   const ending = new AbortController();
-  const duration_s = Math.max(prediction.duration_s ?? 0, prediction.timeline.at(-1)?.end_s ?? 0, 0.1);
+  const duration_s = Math.max(
+    prediction.duration_s ?? 0,
+    prediction.timeline.at(-1)?.end_s ?? 0,
+    0.1,
+  );
   const hasPicture = prediction.face_share !== null;
   const playback = new Playback(clip.file, hasPicture, duration_s);
   const { faces, end: endThumbnails } = thumbnails(playback.url, prediction.people);
@@ -35,9 +39,16 @@ export function result(clip, model) {
   const element = h(
     "article",
     { class: "result", "aria-label": `Answer for ${prediction.name}` },
-    h("div", { class: "head" }, answer(clip, palette, model), stage(playback, prediction, palette, hasPicture, ending.signal)),
+    h(
+      "div",
+      { class: hasPicture ? "head" : "head sound" },
+      answer(clip, palette, model),
+      stage(playback, prediction, palette, hasPicture, ending.signal),
+    ),
     timeline.element,
-    clip.hasSegments && prediction.segments.length ? sentences(prediction.segments, palette, playback) : null,
+    clip.hasSegments && prediction.segments.length
+      ? sentences(prediction.segments, palette, playback)
+      : null,
     overTime(prediction, timeline.names),
     downloads(clip, timeline, palette),
   );
@@ -58,7 +69,9 @@ function answer({ prediction }, palette, model) {
   const areCategories = Object.keys(prediction.probabilities).length > 0;
   const values = valuesOf(prediction);
   const order = areCategories
-    ? Object.keys(values).sort((a, b) => values[b] - values[a]).slice(0, BARS)
+    ? Object.keys(values)
+        .sort((a, b) => values[b] - values[a])
+        .slice(0, BARS)
     : Object.keys(values);
   const { element, show } = bars(order, palette, areCategories);
   show(values);
@@ -67,12 +80,20 @@ function answer({ prediction }, palette, model) {
     prediction.people.length > 0 && count(prediction.people.length, "person", "people"),
     prediction.segments.length > 0 && count(prediction.segments.length, "sentence", "sentences"),
   ].filter(Boolean);
-  const title = prediction.label ? named(prediction.label) : "What is heard and seen";
+  const title = prediction.label ? named(prediction.label) : sentence(listed(order), "");
   return h(
     "section",
     { class: "card answer", "aria-label": "The whole clip" },
-    h("p", { class: "eyebrow" }, h("span", { class: "file-name" }, prediction.name), ` · ${facts.join(" · ")}`),
-    palette.tint(h("h1", { class: "label", tabindex: -1 }, title), prediction.label ?? ""),
+    h(
+      "p",
+      { class: "eyebrow" },
+      h("span", { class: "file-name" }, prediction.name),
+      ` · ${facts.join(" · ")}`,
+    ),
+    palette.tint(
+      h("h1", { class: prediction.label ? "label" : "label plain" }, title),
+      prediction.label ?? "",
+    ),
     h("p", { class: "lead" }, ...lead(prediction)),
     prediction.label === "unsure" ? unsure(prediction, model) : null,
     element,
@@ -80,7 +101,9 @@ function answer({ prediction }, palette, model) {
       ? h(
           "ul",
           { class: "warnings", "aria-label": "Notes on this clip" },
-          prediction.warnings.map((text) => h("li", {}, icon("info"), h("span", {}, sentence(text)))),
+          prediction.warnings.map((text) =>
+            h("li", {}, icon("info"), h("span", {}, sentence(text))),
+          ),
         )
       : null,
   );
@@ -110,7 +133,11 @@ function stage(playback, prediction, palette, hasPicture, signal) {
   const { element: media } = playback;
   const sorry = h("p", { class: "note", hidden: true, role: "status" });
   if (!hasPicture) {
-    onBroken(playback, sorry, "This browser cannot play the sound of this file. The charts work all the same.");
+    onBroken(
+      playback,
+      sorry,
+      "This browser cannot play the sound of this file. The charts work all the same.",
+    );
     return h("section", { class: "card stage sound", "aria-label": "Sound" }, media, sorry);
   }
   const canvas = h("canvas", { "aria-hidden": "true" });
@@ -121,7 +148,8 @@ function stage(playback, prediction, palette, hasPicture, signal) {
     {
       class: "quiet small",
       type: "button",
-      onclick: () => (document.fullscreenElement ? document.exitFullscreen() : frame.requestFullscreen()),
+      onclick: () =>
+        document.fullscreenElement ? document.exitFullscreen() : frame.requestFullscreen(),
     },
     icon("full"),
     "Full screen",
@@ -145,7 +173,11 @@ function stage(playback, prediction, palette, hasPicture, signal) {
   function draw() {
     const time_s = playback.time_s;
     const found = shown.checked ? prediction.people : [];
-    drawFaces(canvas, aspect, found.flatMap((person) => framed(person, time_s, palette, prediction.people.length > 1)));
+    drawFaces(
+      canvas,
+      aspect,
+      found.flatMap((person) => framed(person, time_s, palette, prediction.people.length > 1)),
+    );
   }
   playback.onTime(draw);
   const sizes = new ResizeObserver(draw);
@@ -155,7 +187,14 @@ function stage(playback, prediction, palette, hasPicture, signal) {
   const tools = h(
     "div",
     { class: "tools" },
-    prediction.people.length ? h("label", { class: "switch" }, shown, h("span", {}, "Boxes: what each face alone says")) : h("span", {}),
+    prediction.people.length
+      ? h(
+          "label",
+          { class: "switch" },
+          shown,
+          h("span", {}, "Boxes", h("span", { class: "wide" }, ": what each face alone says")),
+        )
+      : h("span", {}),
     whole,
   );
   return h("section", { class: "card stage", "aria-label": "Video" }, frame, sorry, tools);
@@ -166,7 +205,7 @@ function framed(person, time_s, palette, isNumbered) {
   const box = boxAt(person.track, time_s);
   if (!box) return [];
   const now = windowAt(person.timeline, time_s);
-  const text = (isNumbered ? `${person.number}  ` : "") + said(now);
+  const text = (isNumbered ? `${person.number}  ` : "") + said(now).replaceAll(", ", "\n");
   return [{ box, text, colour: palette.of(now?.label ?? "unsure") }];
 }
 

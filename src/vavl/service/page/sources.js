@@ -24,19 +24,22 @@ async function open(constraints, what) {
     return await navigator.mediaDevices.getUserMedia(constraints);
   } catch (error) {
     const why = {
-      NotAllowedError: `The browser was not allowed to use ${what}. Allow it beside the address of the page, then start again.`,
+      NotAllowedError: `The browser was not allowed to use the ${what}. Allow it beside the address of the page, then start again.`,
       NotFoundError: `There is no ${what} on this machine. Connect one, or switch it off here.`,
-      NotReadableError: `Another program uses ${what}. Close it, then start again.`,
+      NotReadableError: `Another program uses the ${what}. Close it, then start again.`,
       OverconstrainedError: `There is no ${what} on this machine that fits.`,
     }[error.name];
-    throw new SourceError(why ?? `${what} cannot be used: ${error.message}`);
+    throw new SourceError(why ?? `The ${what} cannot be used: ${error.message}`);
   }
 }
 
 /** Sound of the microphone. */
 export class Sound {
   static async open() {
-    const found = await open({ audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false } }, "the microphone");
+    const found = await open(
+      { audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false } },
+      "microphone",
+    );
     const sound = new Sound();
     sound.stream = found;
     sound.context = new AudioContext();
@@ -95,7 +98,10 @@ export class Pictures {
   /** @param {HTMLVideoElement} preview Shows what the camera sees. */
   static async open(preview) {
     const pictures = new Pictures();
-    pictures.stream = await open({ video: { width: { ideal: 640 }, height: { ideal: 480 }, facingMode: "user" } }, "the camera");
+    pictures.stream = await open(
+      { video: { width: { ideal: 640 }, height: { ideal: 480 }, facingMode: "user" } },
+      "camera",
+    );
     pictures.preview = preview;
     preview.srcObject = pictures.stream;
     await preview.play();

@@ -35,11 +35,17 @@ export class Stream {
       const message = JSON.parse(data);
       if (message.type === "ready" && !this.isEnding) on.ready();
       else if (message.type === "window") on.window(message);
-      else if (message.type === "problem") lose(new Problem(message.problem ?? message));
+      else if (message.type === "problem") lose(new Problem(message));
       else if (message.type === "end") this.socket.close();
     };
     this.socket.onclose = () =>
-      lose(new Problem({ detail: opened ? "The connection to the service was lost." : "The service did not take the connection." }));
+      lose(
+        new Problem({
+          detail: opened
+            ? "The connection to the service was lost."
+            : "The service did not take the connection.",
+        }),
+      );
   }
 
   get hasRoom() {

@@ -27,7 +27,7 @@ export function drawStrip(canvas, spans, seen, x, palette) {
     const [left, right] = [Math.max(x(start_s), -9), Math.min(x(end_s), width + 9)];
     if (right < 0 || left > width) continue;
     const wide = Math.max(right - left - (right - left > 4 ? 1.5 : 0), 1);
-    const colour = label ? palette.of(label) : resolved("--accent");
+    const colour = label ? palette.of(label) : resolved("--plain");
     const isUnsure = label === "unsure";
     if (isUnsure) {
       pen.strokeStyle = colour;
@@ -37,7 +37,16 @@ export function drawStrip(canvas, spans, seen, x, palette) {
       pen.fillStyle = colour;
       pen.fillRect(left, 0, wide, height);
     }
-    if (label) write(pen, named(label), Math.max(left, 0) + 7, Math.min(right, width) - 7, height, isUnsure, colour);
+    if (label)
+      write(
+        pen,
+        named(label),
+        Math.max(left, 0) + 7,
+        Math.min(right, width) - 7,
+        height,
+        isUnsure,
+        colour,
+      );
   }
   pen.restore();
 }

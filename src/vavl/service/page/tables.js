@@ -9,12 +9,32 @@ const MOST_ROWS = 240;
 
 /** Sentences, each of which can be heard. */
 export function sentences(segments, palette, playback) {
-  const have = (name) => segments.some((segment) => segment[name]);
-  const [speakers, texts] = [have("speaker"), have("text")];
   const hear = (segment) => {
     playback.seek(segment.start_s);
     playback.play();
   };
+  const swatch = (name) => palette.tint(h("span", { class: "swatch" }), name);
+  const answer = (segment) =>
+    segment.label
+      ? [
+          swatch(segment.label),
+          h("strong", {}, named(segment.label)),
+          h("span", { class: "muted" }, percent(segment.confidence)),
+        ]
+      : Object.entries(segment.attributes).map(([name, value]) => [swatch(name), decimal(value)]);
+  const button = (segment) =>
+    h(
+      "button",
+      {
+        type: "button",
+        "aria-label": `Hear ${clock(segment.start_s, true)}: ${said(segment)}`,
+        onclick: () => hear(segment),
+      },
+      icon("play"),
+      h("span", { class: "when" }, clock(segment.start_s, true)),
+      answer(segment).flat(),
+      h("span", { class: "muted more" }, lasting(segment.end_s - segment.start_s)),
+    );
   return h(
     "section",
     { class: "card", "aria-label": "Sentences" },
@@ -22,27 +42,7 @@ export function sentences(segments, palette, playback) {
     h(
       "ol",
       { class: "sentences" },
-      segments.map((segment) =>
-        h(
-          "li",
-          {},
-          palette.tint(
-            h(
-              "button",
-              { type: "button", "aria-label": `Hear ${clock(segment.start_s, true)}: ${said(segment)}`, onclick: () => hear(segment) },
-              icon("play"),
-              h("span", { class: "when" }, clock(segment.start_s, true)),
-              h("span", { class: "swatch" }),
-              h("strong", {}, segment.label ? named(segment.label) : said(segment)),
-              h("span", { class: "muted" }, segment.label ? percent(segment.confidence) : ""),
-              h("span", { class: "muted more" }, lasting(segment.end_s - segment.start_s)),
-              speakers ? h("span", { class: "muted" }, segment.speaker ?? "") : null,
-              texts ? h("span", { class: "text" }, segment.text ?? "") : null,
-            ),
-            segment.label ?? "",
-          ),
-        ),
-      ),
+      segments.map((segment) => h("li", {}, button(segment))),
     ),
   );
 }
@@ -51,8 +51,14 @@ export function sentences(segments, palette, playback) {
 export function overTime(prediction, names) {
   const { timeline } = prediction;
   if (!timeline.length) return null;
-  const details = h("details", { class: "card" }, h("summary", {}, "The same over time, as a table"));
-  details.addEventListener("toggle", () => details.append(table(prediction, names)), { once: true });
+  const details = h(
+    "details",
+    { class: "card" },
+    h("summary", {}, "The same over time, as a table"),
+  );
+  details.addEventListener("toggle", () => details.append(table(prediction, names)), {
+    once: true,
+  });
   return details;
 }
 
@@ -61,7 +67,13 @@ function table({ timeline, people, probabilities }, names) {
   const [times, ...values] = curves(timeline, names, together).map((column) => column.slice(1, -1));
   const value = Object.keys(probabilities).length ? percent : decimal;
   const cell = (number) => h("td", {}, number === null ? "–" : value(number));
-  const head = ["Time", "Answer", "From", ...names.map(named), ...people.map((person) => `Person ${person.number}`)];
+  const head = [
+    "Time",
+    "Answer",
+    "From",
+    ...names.map(named),
+    ...people.map((person) => `Person ${person.number}`),
+  ];
   const caption =
     together === 1
       ? "Windows of 2 seconds, one every half second; the time is that of their middle."
@@ -73,7 +85,15 @@ function table({ timeline, people, probabilities }, names) {
       "table",
       {},
       h("caption", {}, caption),
-      h("thead", {}, h("tr", {}, head.map((name) => h("th", { scope: "col" }, name)))),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          head.map((name) => h("th", { scope: "col" }, name)),
+        ),
+      ),
       h(
         "tbody",
         {},

@@ -15,10 +15,16 @@ const SIDE_PX = 72;
 export function thumbnails(url, people) {
   const faces = new Map();
   for (const { number, track } of people) {
-    if (track.length) faces.set(number, h("canvas", { class: "face", width: SIDE_PX, height: SIDE_PX, "aria-hidden": "true" }));
+    if (track.length)
+      faces.set(
+        number,
+        h("canvas", { class: "face", width: SIDE_PX, height: SIDE_PX, "aria-hidden": "true" }),
+      );
   }
   const video = h("video", { muted: true, preload: "auto", playsinline: true });
-  const waiting = people.filter(({ number }) => faces.has(number)).map((person) => ({ number: person.number, place: bestPlace(person) }));
+  const waiting = people
+    .filter(({ number }) => faces.has(number))
+    .map((person) => ({ number: person.number, place: bestPlace(person) }));
   const next = () => {
     if (waiting.length) video.currentTime = waiting[0].place[0];
     else video.removeAttribute("src");
@@ -43,9 +49,17 @@ export function thumbnails(url, people) {
 
 /** Where the face is seen in the window that is surest of it. */
 function bestPlace({ track, timeline }) {
-  const surest = [...timeline].sort((a, b) => (b.face_share ?? 0) - (a.face_share ?? 0) || (b.confidence ?? 0) - (a.confidence ?? 0))[0];
+  const surest = [...timeline].sort(
+    (a, b) =>
+      (b.face_share ?? 0) - (a.face_share ?? 0) || (b.confidence ?? 0) - (a.confidence ?? 0),
+  )[0];
   const time_s = surest ? (surest.start_s + surest.end_s) / 2 : track[0][0];
-  return track[Math.min(bisect(track, time_s, ([t]) => t), track.length - 1)];
+  return track[
+    Math.min(
+      bisect(track, time_s, ([t]) => t),
+      track.length - 1,
+    )
+  ];
 }
 
 /** Copies a square around a box. */

@@ -27,14 +27,20 @@ export function clock(time_s, tenths = false) {
   const whole = Math.max(0, tenths ? Math.round(10 * time_s) / 10 : Math.round(time_s));
   const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
   const seconds = (whole % 60).toFixed(tenths ? 1 : 0).padStart(tenths ? 4 : 2, "0");
-  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${seconds}` : `${minutes}:${seconds}`;
+  return hours
+    ? `${hours}:${String(minutes).padStart(2, "0")}:${seconds}`
+    : `${minutes}:${seconds}`;
 }
 
 /** A length in words: `26 s`, `2 min 5 s`, `1 h 2 min`. */
 export function lasting(duration_s) {
   if (duration_s < 10) return `${duration_s.toFixed(1)} s`;
   const whole = Math.round(duration_s);
-  const [hours, minutes, seconds] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  const [hours, minutes, seconds] = [
+    Math.floor(whole / 3600),
+    Math.floor(whole / 60) % 60,
+    whole % 60,
+  ];
   if (hours) return `${hours} h ${minutes} min`;
   return minutes ? `${minutes} min ${seconds} s` : `${seconds} s`;
 }
@@ -58,6 +64,10 @@ export function said(prediction) {
   const values = Object.entries(prediction.attributes);
   return values.map(([name, value]) => `${named(name)} ${decimal(value)}`).join(", ") || "–";
 }
+
+/** Words one after the other: `a, b and c`. */
+export const listed = (words) =>
+  words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
 
 /** Categories or attributes with their values, the largest category first. */
 export function ranked(prediction) {
