@@ -187,9 +187,12 @@ def test_spoken_is_loud_on_a_grid_through_the_loudest_sample() -> None:
         found = spoken(waveform, everything if is_speech is None else is_speech)
         return [round(20 * np.log10(step[0])) for step in found.reshape(-1, STEP)]
 
-    assert kept(sound((3, -40), (1, -29), (4, 0), (9, -31))) == [-29] + 4 * [0]
-    assert kept(sound((1, 0), (5, -60), (1, 0))) == [0] + 5 * [-60] + [0]
-    assert kept(sound((1, 0), (6, -60), (1, 0))) == [0, 0]
+    near = 4
+    assert kept(sound((9, -40), (1, -29), (4, 0), (9, -31))) == (
+        near * [-40] + [-29] + 4 * [0] + near * [-31]
+    )
+    for gap, left in ((2 * near, 2 * near), (2 * near + 1, 2 * near)):
+        assert kept(sound((1, 0), (gap, -60), (1, 0))) == [0] + left * [-60] + [0]
     waveform = sound((2, 0), (2, -6))
     is_speech = np.zeros(len(waveform), bool)
     is_speech[123 + STEP :] = True

@@ -9,7 +9,6 @@ the recording is. It says roughly where speech is; what is loud there is what a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,8 +34,8 @@ STEP = 320
 """Samples: 20 ms, the step of the encoders of speech, on whose grid :func:`spoken` cuts."""
 _LOUD = 10 ** (-30 / 10)
 """Power of the quietest step that begins or ends speech, by that of the loudest one."""
-_GAP = 5
-"""Steps: what is quiet for so long, 0.1 s, and no longer belongs to what is loud around it."""
+_NEAR = 4
+"""Steps: what is quiet up to 0.08 s before or after what is loud belongs to it."""
 
 _AROUND = SHORTEST - 1 + PAUSE // 2 + PAUSE // 2 - MARGIN
 """Frames whose verdicts must be known after one before it is settled, and as many before."""
@@ -261,7 +260,7 @@ def is_spoken(samples: NDArray[np.float32], is_speech: NDArray[np.bool_]) -> NDA
     Where voice activity begins and ends depends on noise, and on where its frames fall; which
     samples an encoder sees in one step depends on where the sound begins. Both would move what is
     heard. So the grid is laid through the loudest sample of the speech, and steps that are more
-    than 30 dB quieter than the loudest step are left out, but for 0.1 s between louder ones.
+    than 30 dB quieter than the loudest step are left out, but for 0.08 s around louder ones.
 
     Args:
         samples: ``(N,)`` at 16 kHz.
@@ -273,22 +272,20 @@ def is_spoken(samples: NDArray[np.float32], is_speech: NDArray[np.bool_]) -> NDA
     Example:
         >>> sound = np.concatenate([np.zeros(1000), np.ones(700), np.zeros(1000)])
         >>> np.flatnonzero(np.diff(is_spoken(sound.astype(np.float32), np.ones(2700, bool))))
-        array([ 999, 1959])
+        array([  39, 2599])
     """
     found = np.zeros(len(samples), np.bool_)
     first = int(np.argmax(np.abs(samples) * is_speech)) % STEP if len(samples) else 0
     count = max(0, len(samples) - first) // STEP
+    if not count:
+        return found
     grid = slice(first, first + count * STEP)
     steps = samples[grid].reshape(-1, STEP)
     covered = is_speech[grid].reshape(-1, STEP).all(axis=1)
     power = np.square(steps, dtype=np.float64).mean(axis=1) * covered
-    loud = np.flatnonzero(covered & (power >= _LOUD * power.max(initial=0.0)))
-    belongs = np.zeros(count, np.bool_)
-    belongs[loud] = True
-    for before, after in pairwise(loud.tolist()):
-        if after - before <= _GAP + 1:
-            belongs[before:after] = True
-    found[grid] = np.repeat(belongs & covered, STEP)
+    loud = covered & (power >= _LOUD * power.max(initial=0.0))
+    near = sliding_window_view(np.pad(loud, _NEAR), 2 * _NEAR + 1).any(axis=1)
+    found[grid] = np.repeat(near & covered, STEP)
     return found
 
 
