@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Who_it_is=("profile", "same_speaker"),
     What_is_read=("start", "end", "audio_track", "face", "frames"),
     What_comes_out=("format", "out", "plot", "overlay", "faces"),
-    How_it_is_computed=("workers", "device"),
+    How_it_is_computed=("engine", "workers", "gpus", "device"),
 )
 def predict(
     paths: tuple[Path, ...],

@@ -253,7 +253,8 @@ def draw_overlay(source: Path, path: Path, prediction: Prediction) -> None:
     Each frame shows what holds at its time: the prediction of the window with the nearest centre.
     Where nothing is known it says so, and "no face" where the face has gone from which that window
     was predicted. Beside a single person stands the prediction of the clip; of several beside each
-    what the face says, with the number before it, and that of the clip in the corner. The file appears when it is complete; for times, sound and size see
+    what the face says, with the number before it, and that of the clip in the corner. The file
+    appears when it is complete; for times, sound and size see
     :func:`vavl.media.writing.redraw_video`.
 
     Args:
