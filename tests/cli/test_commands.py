@@ -14,6 +14,7 @@ from vavl import cli
 from vavl.cli import GROUPS
 from vavl.cli.commands import Command, arg
 from vavl.cli.options import keys_as_markdown, keys_by_table, known_keys
+from vavl.errors import InputError
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 """Made again by UPDATE_SNAPSHOTS=1 in the environment."""
@@ -40,6 +41,7 @@ def some(
     quick: bool = False,
     video: bool = True,
     rate_hz: float = 1.5,
+    limits: tuple[float, float] = (0.0, 1.0),
 ) -> int:
     """Do something.
 
@@ -69,6 +71,7 @@ RUN = Command("vavl some", some)
         ("--layer 2 --layer 3", {"layer": (2, 3)}),
         ("--names x y --quick", {"names": ("x", "y"), "quick": True, "video": True}),
         ("--no-video", {"video": False}),
+        ("--limits 1 5", {"limits": (1.0, 5.0)}),
         ("--rate_hz 25", {"rate_hz": 25.0}),
         ("--rate-hz=1e-3", {"rate_hz": 0.001}),
     ],
@@ -88,12 +91,25 @@ def test_help_says_what_is_typed_and_hides_what_means_nothing(
         "  -s, --size SIZE",
         "  --names TEXT ...        Of others, which may be many.",
         "  --no-video",
+        "  --limits NUMBER NUMBER  (default: 0.0 1.0)",
         "  --kind {a,b}            Of what. (default: a)",
     ):
         assert line in shown.splitlines()
     assert max(map(len, shown.splitlines())) <= 60
     for noise in ("None", "()", "default: )", "False"):
         assert noise not in shown
+
+
+def test_an_option_of_two_values_takes_two() -> None:
+    with pytest.raises(InputError, match="--limits: expected 2 values behind it"):
+        RUN(["--limits", "1"])
+    with pytest.raises(InputError, match="expected no further word, got '3'"):
+        Command("vavl one", one)(["--limits", "1", "2", "3"])
+
+
+def one(limits: tuple[float, float] = (0.0, 1.0)) -> int:
+    """Take two numbers."""
+    return 0
 
 
 @pytest.mark.parametrize("columns", [80, 140])

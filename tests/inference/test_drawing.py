@@ -158,17 +158,60 @@ def test_everybody_is_framed_with_a_text_of_their_own(monkeypatch) -> None:
     assert framed[40, 30:90].all(), "the upper edge of the first box"
     assert framed[40:120, 180].all(), "the left edge of the second one"
     assert not framed[60:100, 100:170].any()
-    assert written == ["1: happy 80%", "2: happy 80%", "happy 80%"], "and the clip's in the corner"
+    assert written == ["1: happy 0.80", "2: happy 0.80", "happy 0.80"], (
+        "and the clip's in the corner"
+    )
     written.clear()
     drawn(Overlay(clip, [replace(two, number=1)]), 1.0)
-    assert written == ["sad 80%"], "no number alone; the main one says what the clip says"
+    assert written == ["sad 0.80"], "no number alone; the main one says what the clip says"
     written.clear()
     drawn(Overlay(clip, [one, two]), 1.5)
-    assert written == ["1: happy 80%", "2: happy 80%"], "the clip has nothing to say"
+    assert written == ["1: happy 0.80", "2: happy 0.80", "nothing to go by"], "the clip has none"
     written.clear()
-    assert not drawn(Overlay(clip, [one]), 9.0).any()
+    drawn(Overlay(clip, [one, two]), 2.9)
+    assert written[:2] == ["1: nothing to go by", "2: nothing to go by"], "after their last window"
+    written.clear()
     drawn(Overlay(clip, []), 0.5)
-    assert written == ["happy 80%", "sad 80%"], "without a face it stands in the corner"
+    assert written == ["sad 0.80"], "where faces are not known it stands in the corner"
+
+
+def test_nothing_is_said_of_a_face_that_is_not_in_sight(monkeypatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(drawing, "_write", lambda draw, text, *place: written.append(text))
+    seen = window(0, "sad")
+    track = (FaceBox(0.0, (0.1, 0.2, 0.3, 0.6)), FaceBox(0.4, (0.1, 0.2, 0.3, 0.6)))
+    person = Person(0.0, 0.4, Modality.VISUAL, "sad", {"sad": 0.8}, {}, number=1, track=track)
+    for timeline, time_s in (
+        (seen, 0.2),
+        (seen, 1.0),
+        (replace(seen, modality=Modality.ACOUSTIC), 0.2),
+        (replace(seen, modality=Modality.AUDIOVISUAL), 1.0),
+        (window(0, None), 1.0),
+        (seen, 9.0),
+    ):
+        drawn(Overlay([timeline], [person]), time_s)
+    assert written == [
+        "sad 0.80",
+        "no face",
+        "sad 0.80, from sound",
+        "sad 0.80",
+        "nothing to go by",
+        "nothing to go by",
+    ]
+
+
+def test_title_and_legend_say_what_the_clip_says_and_a_picture_has_no_time(tmp_path) -> None:
+    found = replace(said(window(0, "sad"), window(1, "happy")), probabilities={"sad": 0.746})
+    plot_timeline(found, tmp_path / "plot.svg")
+    text = "".join(ElementTree.parse(tmp_path / "plot.svg").getroot().itertext())
+    assert "clip: sad 0.75" in text
+    assert text.count("sad 0.75") == 2
+    assert "time (s)" in text
+    still = replace(found, timeline=(replace(window(0, "sad"), end_s=0.08),))
+    plot_timeline(still, tmp_path / "plot.svg")
+    text = "".join(ElementTree.parse(tmp_path / "plot.svg").getroot().itertext())
+    assert "clip: sad 0.75" in text
+    assert "time" not in text
 
 
 @pytest.mark.parametrize("suffix", ["svg", "pdf", "png", "SVG"])
@@ -178,7 +221,7 @@ def test_plot_is_written_in_every_known_form(tmp_path, suffix) -> None:
     assert path.stat().st_size > 2000
     if suffix == "svg":
         text = "".join(ElementTree.parse(path).getroot().itertext())
-        assert all(part in text for part in ("clip: sad 80%, from the face", "happy", "67%"))
+        assert all(part in text for part in ("clip: sad 0.80, from the face", "happy", "67%"))
 
 
 def test_unsure_is_written_and_stands_on_grey(tmp_path, monkeypatch) -> None:

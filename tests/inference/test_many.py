@@ -222,7 +222,8 @@ def test_a_clip_with_other_features_is_no_part_of_the_person(
 def test_folders_are_searched_and_frames_are_one_clip(tmp_path: Path) -> None:
     frames = tmp_path / "frames"
     frames.mkdir()
-    (frames / "0.png").write_bytes(b"")
+    for number in range(2):
+        (frames / f"{number}.png").write_bytes(b"")
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "a.MP4").write_bytes(b"")
     assert find_files([frames]) == [frames]
@@ -237,7 +238,8 @@ def test_folders_are_searched_and_frames_are_one_clip(tmp_path: Path) -> None:
     named.unlink()
     pictures = tmp_path / "take.1"
     pictures.mkdir()
-    (pictures / "0.webp").write_bytes(b"")
+    for number in (5, 10, 15):
+        (pictures / f"frame-2_{number}.webp").write_bytes(b"")
     takes = [pictures, shutil.copytree(pictures, tmp_path / "take.2")]
     assert [clip.name for clip in group_files(find_files(takes))] == ["take.1", "take.2"]
     shutil.copy(frames / "0.png", tmp_path / "logo.png")
@@ -252,6 +254,33 @@ def test_folders_are_searched_and_frames_are_one_clip(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(MediaError, match="no media in this folder"):
         find_files([tmp_path / "empty"])
+
+
+@pytest.mark.parametrize(
+    ("names", "is_film"),
+    [
+        (["001", "002", "003"], True),
+        (["clip-2-9", "clip-2-10", "clip-2-11"], True),
+        (["a-0", "a-5", "a-10"], True),
+        (["ann", "bob"], False),
+        (["0"], False),
+        (["a-1", "b-2"], False),
+        (["a-1-1", "a-2-2"], False),
+        (["a-1", "a-2", "a-4"], False),
+        (["ann-1", "ann-2", "bob"], False),
+    ],
+)
+def test_pictures_are_a_film_if_their_names_count_up_or_somebody_says_so(
+    names: list[str], is_film: bool, tmp_path: Path
+) -> None:
+    folder = tmp_path / "many" / "pictures"
+    folder.mkdir(parents=True)
+    paths = [folder / f"{name}.jpg" for name in names]
+    for path in paths:
+        path.write_bytes(b"")
+    assert find_files([folder]) == ([folder] if is_film else sorted(paths))
+    assert find_files([tmp_path]) == ([folder] if is_film else sorted(paths))
+    assert find_files([tmp_path], frames=True) == [folder]
 
 
 def test_segments_have_tables_and_files_of_their_own(

@@ -84,8 +84,11 @@ class _Parameter:
         self.is_flag = annotation is bool
         self.is_repeated = how.repeated
         self.is_several = get_origin(annotation) in _SEVERAL
-        if self.is_several:
-            annotation = get_args(annotation)[0]
+        parts = get_args(annotation) if self.is_several else ()
+        #: How many words an option takes; "*" for any number.
+        self.words: int | str = len(parts) if len(parts) > 1 and Ellipsis not in parts else "*"
+        if parts:
+            annotation = parts[0]
         #: Of an option that is given several times, each time with several words.
         self.is_nested = get_origin(annotation) is tuple
         if self.is_nested:
@@ -103,13 +106,16 @@ class _Parameter:
         if not self.by_name:
             value = typed.upper().removesuffix("S") if self.is_several else typed.upper()
         if (self.is_several and not self.is_repeated) or self.is_nested:
-            value += " ..."
+            value = (
+                " ".join([value] * self.words) if isinstance(self.words, int) else f"{value} ..."
+            )
         if self.is_repeated and "be repeated" not in meaning:
             meaning += " May be repeated."
         if self.is_needed and self.by_name:
             meaning += " Required."
         elif self.default not in (None, (), "", Parameter.empty) and "efault" not in meaning:
-            meaning += f" (default: {self.default})"
+            default = self.default if isinstance(self.default, tuple) else (self.default,)
+            meaning += f" (default: {' '.join(map(str, default))})"
         flags = (*how.aliases, f"--{typed}") if self.by_name else ()
         return Option(flags, value, meaning.strip())
 
@@ -125,7 +131,7 @@ class _Parameter:
         if self.is_repeated:
             names["action"] = "append"
         if (self.is_several and not self.is_repeated) or self.is_nested:
-            names["nargs"] = "*"
+            names["nargs"] = self.words
         elif not self.by_name:
             names["nargs"] = "?"
         parser.add_argument(*flags, **names)
@@ -162,6 +168,7 @@ class _Parser(ArgumentParser):
         message = f"{flags.replace('/', ' or ')}: {wrong}"
         for few in ("expected one argument", "expected at least one argument"):
             message = message.replace(few, "expected a value behind it, got nothing")
+        message = re.sub(r"expected (\d+) arguments", r"expected \1 values behind it", message)
         raise InputError(f"{message}\n`{self.prog} --help` explains all options.")
 
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @groups(
     What_is_predicted=("model", "timeline", "people", "segments", "segments_from", "unsure_below"),
     Who_it_is=("profile", "same_speaker"),
-    What_is_read=("start", "end", "audio_track", "face"),
+    What_is_read=("start", "end", "audio_track", "face", "frames"),
     What_comes_out=("format", "out", "plot", "overlay", "faces"),
-    How_it_is_computed=("workers", "device"),
+    How_it_is_computed=("engine", "workers", "gpus", "device"),
 )
 def predict(
     paths: tuple[Path, ...],
@@ -37,6 +37,7 @@ def predict(
     end: Annotated[str | None, arg(metavar="TIME")] = None,
     audio_track: Annotated[str | None, arg(metavar="N|LANGUAGE")] = None,
     face: Literal["found", "upright", "given"] = "found",
+    frames: bool = False,
     plot: Path | None = None,
     overlay: Path | None = None,
     faces: Annotated[Path | None, arg(metavar="FOLDER")] = None,
@@ -47,7 +48,7 @@ def predict(
     device: str = "cpu",
     gpus: float | None = None,
 ) -> int:
-    """Predict the emotion of clips: video or sound files, folders of them, folders of frames.
+    """Predict the emotion of clips: video or sound files, pictures, folders of them.
 
     A clip is predicted from whatever it has: sound and face, or one of them. NAME.visual.npy and
     NAME.acoustic.npy hold features of the clip NAME. A file that cannot be read is reported, and
@@ -86,6 +87,8 @@ def predict(
         face: found: look for faces, in pictures on their side or upside down too; upright: in
             those the right way up alone; given: each picture is a face already, cropped closely or
             loosely.
+        frames: A folder of pictures is a film of 25 frames a second, whatever their names. Without
+            it, each is a clip of its own, unless their names count up.
         plot: Picture of the probabilities over time (PNG, SVG or PDF); or a folder, for NAME.png
             of each clip NAME.
         overlay: Video with every face and its emotion drawn on it (mp4); or a folder, for NAME.mp4
@@ -150,7 +153,7 @@ def predict(
     pictures = Pictures(plot, overlay, faces)
     if pictures and out is not None:
         raise InputError("--plot, --overlay, --faces: expected no --out with them, got one")
-    clips = _clips(paths)
+    clips = _clips(paths, frames=frames)
     if segments_from is not None and not segments_from.exists():
         raise InputError(f"--segments-from: {segments_from} does not exist")
     if pictures.files and len(clips) > 1:
@@ -206,12 +209,12 @@ def predict(
     return _ended(failures)
 
 
-def _clips(paths: tuple[Path, ...]) -> list[ClipFiles]:
+def _clips(paths: tuple[Path, ...], *, frames: bool = False) -> list[ClipFiles]:
     from vavl.inference import find_files, group_files
 
     if not paths:
         raise InputError("PATH: expected at least one file or folder, got none")
-    return group_files(find_files(paths))
+    return group_files(find_files(paths, frames=frames))
 
 
 def _time_s(option: str, text: str | None) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +22,16 @@ from vavl.media.frames import VideoFrame
 from vavl.media.writing import redraw_video
 from vavl.system.atomic import atomic_write
 from vavl.system.plotting import COLOURS, LINE, SETTINGS
-from vavl.types import SOURCES, UNSURE, FaceBox, Person, Prediction, TimedPrediction
+from vavl.types import (
+    NOTHING,
+    SOURCES,
+    UNSURE,
+    FaceBox,
+    Modality,
+    Person,
+    Prediction,
+    TimedPrediction,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,13 +47,16 @@ _MARKED = 40
 """Up to this many windows are marked by points: of a clip of one window there is nothing else."""
 _SHOWN_S = 0.1
 """For so long a face stays where it was seen last: until the next picture that is looked at."""
+_FACE = "#9fd3c1"
+"""Of the strip that shows when a face is seen."""
 _INK, _PAPER = (255, 255, 255), (20, 26, 36)
 
 
 def timeline_figure(prediction: Prediction) -> Figure:
     """Draws probabilities, attributes and the share of the face over time.
 
-    Where the label is unsure, there is a grey band behind the probabilities.
+    Where the label is unsure, there is a grey band behind the probabilities. A single picture has
+    no time, and is drawn as bars.
 
     Raises:
         InputError: There is no timeline.
@@ -53,6 +65,11 @@ def timeline_figure(prediction: Prediction) -> Figure:
 
     timeline = _with_timeline(prediction)
     with mpl.rc_context(_SETTINGS):
+        if timeline[-1].end_s - timeline[0].start_s <= _SHOWN_S:
+            count = len(prediction.probabilities | prediction.attributes)
+            figure = _figure_class()(figsize=(6, 0.9 + 0.3 * count), layout="constrained")
+            _draw_bars(figure, prediction)
+            return figure
         rows = _rows(timeline)
         figure = _figure_class()(
             figsize=(9, 0.9 + sum(row.height for row in rows)), layout="constrained"
@@ -74,7 +91,7 @@ def plot_timeline(prediction: Prediction, path: Path) -> Figure:
         >>> windows = tuple(TimedPrediction(k / 2, k / 2 + 2, *found) for k in range(3))
         >>> path = Path(tempfile.mkdtemp()) / "clip.svg"
         >>> _ = plot_timeline(Prediction("clip.wav", *found, duration_s=3, timeline=windows), path)
-        >>> "clip.wav: sad 70%, from sound" in path.read_text(encoding="utf-8")
+        >>> "clip.wav: sad 0.70, from sound" in path.read_text(encoding="utf-8")
         True
     """
     check_plot(path)
@@ -143,7 +160,7 @@ def _draw(figure: Figure, rows: Sequence[_Row], prediction: Prediction) -> None:
         if row.label == "face":
             _strip(axes, edges, row.series["face"], prediction.face_share)
         else:
-            _lines(axes, centres, row)
+            _lines(axes, centres, row, prediction.probabilities | prediction.attributes)
         if row.label == "probability":
             _bands(axes, edges, [window.label == UNSURE for window in timeline])
     column[0].set_title(_title(prediction))
@@ -151,8 +168,8 @@ def _draw(figure: Figure, rows: Sequence[_Row], prediction: Prediction) -> None:
     column[-1].set_xlabel("time (s)")
 
 
-def _lines(axes: Axes, centres: Sequence[float], row: _Row) -> None:
-    means = {name: float(np.nanmean(values)) for name, values in row.series.items()}
+def _lines(axes: Axes, centres: Sequence[float], row: _Row, of_clip: Mapping[str, float]) -> None:
+    """A line for each value; beside its name stands what is predicted of the whole clip."""
     for number, (name, values) in enumerate(row.series.items()):
         axes.plot(
             centres,
@@ -160,20 +177,39 @@ def _lines(axes: Axes, centres: Sequence[float], row: _Row) -> None:
             color=COLOURS[number % len(COLOURS)],
             linestyle=_STYLES[number // len(COLOURS) % len(_STYLES)],
             marker="o" if len(centres) <= _MARKED else None,
-            label=f"{_readable(name)} {means[name]:.2f}",
+            label=f"{_readable(name)} {of_clip[name]:.2f}" if name in of_clip else _readable(name),
         )
     axes.set_ylim(-0.02, 1.02)
     axes.set_ylabel(row.label)
     handles, labels = axes.get_legend_handles_labels()
-    order = sorted(range(len(labels)), key=lambda n: -list(means.values())[n])
+    names = list(row.series)
+    order = sorted(range(len(names)), key=lambda n: -of_clip.get(names[n], 0.0))
     axes.legend(
         [handles[n] for n in order],
         [labels[n] for n in order],
-        title="mean",
+        title="whole clip",
         loc="center left",
         bbox_to_anchor=(1.01, 0.5),
         labelspacing=0.25,
     )
+
+
+def _draw_bars(figure: Figure, prediction: Prediction) -> None:
+    """Of a single picture, which has no time: a bar for each value."""
+    values = prediction.probabilities | prediction.attributes
+    names = sorted(values, key=values.__getitem__)
+    names = [n for n in names if n in prediction.attributes] + [
+        n for n in names if n in prediction.probabilities
+    ]
+    axes = figure.subplots()
+    places = range(len(names))
+    colours = [COLOURS[list(values).index(name) % len(COLOURS)] for name in names]
+    bars = axes.barh(places, [values[name] for name in names], color=colours)
+    axes.bar_label(bars, [f"{values[name]:.2f}" for name in names], padding=3)
+    axes.set_yticks(places, [_readable(name) for name in names])
+    axes.set_xlim(0, 1.08)
+    axes.grid(visible=False, axis="y")
+    axes.set_title(_title(prediction))
 
 
 def _bands(axes: Axes, edges: Sequence[float], unsure: Sequence[bool]) -> None:
@@ -188,9 +224,11 @@ def _bands(axes: Axes, edges: Sequence[float], unsure: Sequence[bool]) -> None:
 def _strip(
     axes: Axes, edges: Sequence[float], shares: Sequence[float], overall: float | None
 ) -> None:
-    axes.pcolormesh(edges, [0, 1], [shares], cmap="Greens", vmin=0, vmax=1)
+    axes.stairs(shares, edges, fill=True, color=_FACE)
+    axes.set_ylim(0, 1.6)  # a face that is always there is a line below, not a slab
     axes.grid(visible=False)
     axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
     axes.set_ylabel("face", rotation=0, ha="right", va="center")
     overall = float(np.mean(shares)) if overall is None else overall
     axes.text(1.01, 0.5, f"{overall:.0%}", transform=axes.transAxes, va="center")
@@ -212,9 +250,11 @@ def _readable(text: str, longest: int = 24) -> str:
 def draw_overlay(source: Path, path: Path, prediction: Prediction) -> None:
     """Writes the video again with every face framed and the emotion written beside it.
 
-    Each frame shows the prediction of the window with the nearest centre: beside a single person
-    that of the clip; of several beside each what the face says, with the number before it, and that
-    of the clip in the corner. The file appears when it is complete; for times, sound and size see
+    Each frame shows what holds at its time: the prediction of the window with the nearest centre.
+    Where nothing is known it says so, and "no face" where the face has gone from which that window
+    was predicted. Beside a single person stands the prediction of the clip; of several beside each
+    what the face says, with the number before it, and that of the clip in the corner. The file
+    appears when it is complete; for times, sound and size see
     :func:`vavl.media.writing.redraw_video`.
 
     Args:
@@ -267,10 +307,9 @@ class Overlay:
             x0, y0, x1, y1 = (v * size for v, size in zip(box, (width, height) * 2, strict=True))
             if x1 > x0 and y1 > y0:
                 draw.rectangle((x0, y0, x1, y1), outline=person.colour, width=max(2, height // 200))
-            text = person.texts.at(frame.time_s)
-            if text or person.name:
-                _write(draw, person.name + text, (x0, y0), (width, height))
-        if (nobody or len(self._people) > 1) and (text := self._clip.at(frame.time_s)):
+            _write(draw, person.name + person.texts.at(frame.time_s), (x0, y0), (width, height))
+        if nobody or len(self._people) > 1:
+            text = self._clip.at(frame.time_s, without_face=nobody and bool(self._people))
             _write(draw, text, (0.0, 0.0), (width, height))
         return np.asarray(picture)
 
@@ -285,18 +324,31 @@ class _Drawn(NamedTuple):
 
 
 class _Texts:
-    """What is written at a time: the text of the window whose centre is nearest."""
+    """What is written at a time: of the window that it lies in and whose centre is nearest."""
 
     def __init__(self, timeline: Sequence[TimedPrediction]) -> None:
+        self._timeline = timeline
         self._centres_s = [(window.start_s + window.end_s) / 2 for window in timeline]
-        self._texts = [_text(window) for window in timeline]
 
-    def at(self, time_s: float) -> str:
-        """Empty where the window was predicted from nothing, or there is none."""
+    def at(self, time_s: float, *, without_face: bool = False) -> str:
+        """Says so where nothing is known.
+
+        Args:
+            time_s: The time.
+            without_face: Whether it is known that no face is in sight at that time, so that what
+                the face said a moment before does not hold.
+        """
         after = bisect_left(self._centres_s, time_s)
         nearby = range(max(0, after - 1), min(after + 1, len(self._centres_s)))
         nearest = min(nearby, key=lambda n: abs(self._centres_s[n] - time_s), default=None)
-        return "" if nearest is None else self._texts[nearest]
+        if nearest is None:
+            return NOTHING
+        window = self._timeline[nearest]
+        if not window.start_s - _SHOWN_S <= time_s <= window.end_s + _SHOWN_S:
+            return NOTHING
+        if without_face and window.modality is Modality.VISUAL:
+            return "no face"
+        return _text(window)
 
 
 def box_at(track: Sequence[FaceBox], time_s: float) -> tuple[float, float, float, float] | None:
@@ -335,13 +387,16 @@ def _said(prediction: Prediction | TimedPrediction) -> str:
     """The label and its probability; a label that is unsure stands alone."""
     if prediction.label == UNSURE:
         return UNSURE
-    return f"{_readable(prediction.label or '')} {prediction.confidence:.0%}"
+    return f"{_readable(prediction.label or '')} {prediction.confidence:.2f}"
 
 
 def _text(window: TimedPrediction) -> str:
-    if window.label is not None:
-        return _said(window)
-    return ", ".join(f"{name} {value:.2f}" for name, value in window.attributes.items())
+    """What a window says, and that it is from sound alone, where it stands beside a face."""
+    if window.modality is None:
+        return NOTHING
+    found = [f"{name} {value:.2f}" for name, value in window.attributes.items()]
+    text = ", ".join(found) if window.label is None else _said(window)
+    return f"{text}, from sound" if window.modality is Modality.ACOUSTIC else text
 
 
 def _write(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 from pathlib import Path
 
 from vavl.errors import InputError, MediaError, all_problems
@@ -137,11 +139,16 @@ def turns_file(source: Path, clip: ClipFiles) -> Path:
     return paths[0]
 
 
-def find_files(paths: Iterable[Path]) -> list[Path]:
+def find_files(paths: Iterable[Path], *, frames: bool = False) -> list[Path]:
     """The clips among files and folders; folders are searched with all their subfolders.
 
-    A folder that holds pictures and no other media, nor folders with any, is a clip of its own,
-    frame by frame.
+    In a folder with other media, pictures are passed over. In one without, each picture is a clip,
+    unless the pictures are the frames of a film: their names count up (``take-1.png``,
+    ``take-2.png``), or ``frames`` says so. Then the folder that they lie in is a clip.
+
+    Args:
+        paths: Files and folders.
+        frames: Whether folders of pictures are films, whatever their names.
 
     Raises:
         MediaError: A path that is not there, or a folder with nothing in it that could be
@@ -153,14 +160,18 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
         raise MediaError(missing[0] if len(missing) == 1 else all_problems("clips", missing))
     found: list[Path] = []
     for path in named:
-        if not path.is_dir() or _is_frames(path):
+        if not path.is_dir():
             found.append(path)
             continue
-        inside = _below(path, MEDIA_SUFFIXES | {_FEATURES_SUFFIX})
+        inside = _below(path, MEDIA_SUFFIXES)
+        if inside or not (pictures := _below(path, PICTURE_SUFFIXES)):
+            inside = _below(path, MEDIA_SUFFIXES | {_FEATURES_SUFFIX})
+        else:
+            inside = list(_films_and_pictures(pictures, frames))
         if not inside:
             raise MediaError(
                 f"{path}: no media in this folder; expected files that end in "
-                f"{', '.join(sorted(MEDIA_SUFFIXES))}"
+                f"{', '.join(sorted(MEDIA_SUFFIXES | PICTURE_SUFFIXES))}"
             )
         found += inside
     return found
@@ -170,6 +181,23 @@ def _below(folder: Path, suffixes: frozenset[str]) -> list[Path]:
     return sorted(f for f in folder.rglob("*") if f.suffix.lower() in suffixes and f.is_file())
 
 
-def _is_frames(folder: Path) -> bool:
-    pictures = any(f.suffix.lower() in PICTURE_SUFFIXES and f.is_file() for f in folder.iterdir())
-    return pictures and not _below(folder, MEDIA_SUFFIXES)
+def _films_and_pictures(pictures: Sequence[Path], frames: bool) -> Iterator[Path]:
+    """Folders of pictures that are the frames of a film, and other pictures."""
+    for folder, inside in groupby(pictures, key=lambda picture: picture.parent):
+        listed = list(inside)
+        if frames or _count_up([picture.stem for picture in listed]):
+            yield folder
+        else:
+            yield from listed
+
+
+def _count_up(names: Sequence[str]) -> bool:
+    """Whether names differ in one number alone, which grows by the same step."""
+    parts = [re.split(r"([0-9]+)", name) for name in names]
+    if len(names) < 2 or len({len(part) for part in parts}) > 1:
+        return False
+    varying = [place for place, texts in enumerate(zip(*parts, strict=True)) if len({*texts}) > 1]
+    if len(varying) != 1 or varying[0] % 2 == 0:
+        return False
+    numbers = sorted(int(part[varying[0]]) for part in parts)
+    return len({after - before for before, after in pairwise(numbers)}) == 1

@@ -77,8 +77,8 @@ def _bars(values: Mapping[str, float], colours: Mapping[str, str]) -> str:
 
 def _timeline(timeline: Sequence[TimedPrediction], colours: Mapping[str, str]) -> str:
     """Lines of all values over time, broken where nothing is known; below them, where faces are."""
-    if not timeline:
-        return ""
+    if len(timeline) < 2:
+        return ""  # one window says what the bars say
     step = -(-len(timeline) // _MOST_POINTS)
     groups = [timeline[n : n + step] for n in range(0, len(timeline), step)]
     start_s, end_s = timeline[0].start_s, timeline[-1].end_s
