@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from mortal import MortalJob
 
+import vavl
 from vavl.cli import run as run_command
-from vavl.errors import EXIT_PARTIAL, InputError, StoreError
+from vavl.data.speakers import Moments, SpeakerProfile
+from vavl.errors import EXIT_OK, InputError, StoreError
 from vavl.inference import ClipFiles, find_files, group_files, many, predict_many
 from vavl.inference.loading import model_sha256
 from vavl.inference.many import PROFILE_FILE
@@ -71,20 +73,30 @@ def test_killed_actors_change_no_row(
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_the_command_for_clips_of_one_person(
-    folder: Path, model: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    folder: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in sorted(Path("clips").iterdir())[20:]:
         path.unlink()
-    command = ["predict", "clips", "gone.wav", "--model", model, "--same-speaker"]
-    assert run_command([*command, "--out", "local"]) == EXIT_PARTIAL
+    command = ["predict", "clips", "--model", model, "--same-speaker"]
+    assert run_command([*command, "--out", "local"]) == EXIT_OK
     on_ray = ["--engine", "ray", "--workers", "2"]
-    assert run_command([*command, "--out", "ray", *on_ray]) == EXIT_PARTIAL
-    assert "20 clips predicted, 1 failed -> ray" in capsys.readouterr().out
+    assert run_command([*command, "--out", "ray", *on_ray]) == EXIT_OK
+    assert "20 clips predicted -> ray" in capsys.readouterr().out
     for name in [*TABLES, PROFILE_FILE]:
         assert Path("ray", name).read_bytes() == Path("local", name).read_bytes(), name
-    why = f"gone.wav: not found on {platform.node()}; all machines"
-    assert why in Path("ray", "failures.csv").read_text()
-    assert f"got to know without gone: MediaError: {why}" in caplog.text
+
+
+def test_a_clip_that_is_lost_is_no_part_of_the_person(caplog: pytest.LogCaptureFixture) -> None:
+    lost, found = ClipFiles("lost"), ClipFiles("found")
+    one = Moments(1.0, np.ones(2), np.ones(2))
+
+    def run(clips, job, /):
+        yield found, SpeakerProfile("ann", {Modality.ACOUSTIC: one}, {Modality.ACOUSTIC: None})
+        yield lost, Lost("its machine is gone")
+
+    profile = many.get_to_know([lost, found], vavl.load, run=run)
+    assert profile.clips(Modality.ACOUSTIC) == 1
+    assert "got to know without lost: its machine is gone" in caplog.text
 
 
 class _Lengths:
