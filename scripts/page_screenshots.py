@@ -110,6 +110,7 @@ def _side_by_side(pictures: list[bytes], gap: int = 24) -> Image.Image:
 
 
 def main() -> None:
+    """Takes them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     out = parser.parse_args().out

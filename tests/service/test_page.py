@@ -6,6 +6,7 @@ import base64
 import io
 import itertools
 import json
+import os
 import re
 import shutil
 import time
@@ -18,7 +19,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from drawn_film import TURNS, draw_film
+from drawn_film import SIDE_PX, TURNS, draw_film
 from fabricated_prediction import fabricated
 from PIL import Image
 from running_service import Service
@@ -116,12 +117,13 @@ def open_page(browser: Any, service: Service) -> Iterator[Open]:
 
 
 def write_camera(film: Path, path: Path) -> None:
+    """The second person alone; small, so that a busy machine keeps up."""
     with av.open(str(path), "w", format="mjpeg") as container:
         stream = container.add_stream("mjpeg", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuvj420p"
+        stream.width, stream.height, stream.pix_fmt = 256, 192, "yuvj420p"
         for number, frame in enumerate(video_frames(film)):
-            padded = np.pad(frame.pixels, ((80, 80), (0, 0), (0, 0)), mode="edge")
-            picture = av.VideoFrame.from_ndarray(padded, "rgb24").reformat(format="yuvj420p")
+            padded = np.pad(frame.pixels[:, SIDE_PX:], ((0, 0), (54, 53), (0, 0)), mode="edge")
+            picture = av.VideoFrame.from_ndarray(padded, "rgb24").reformat(256, 192, "yuvj420p")
             picture.pts, picture.time_base = number, Fraction(1, 25)
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
@@ -432,21 +434,29 @@ def _oklab(linear: np.ndarray) -> np.ndarray:
 # --- live ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def quiet_machine() -> None:
+    """Where too much else goes on, no machine keeps up with a camera."""
+    if os.getloadavg()[0] > 2 * (os.cpu_count() or 1):
+        pytest.skip("the machine is too busy for a camera")
+
+
 def begun(page: Any) -> float:
     """Starts live; returns after how many seconds the first answer was there."""
-    page.click("text=Start")
     began_s = time.monotonic()
-    page.wait_for_selector(".pill:not(:empty)")
-    return time.monotonic() - began_s
+    page.click("text=Start")
+    page.wait_for_selector(".pill:not(:empty):visible, .problem:visible")
+    took_s = time.monotonic() - began_s
+    assert not page.is_visible(".problem"), page.inner_text(".problem")
+    return took_s
 
 
-def test_live_goes_on_with_sound_when_the_camera_is_off(
-    open_page: Open, service: Service
-) -> None:
+@pytest.mark.usefixtures("quiet_machine")
+def test_live_goes_on_with_sound_when_the_camera_is_off(open_page: Open, service: Service) -> None:
     page = open_page("live")
     assert violations(page) == []
     first_s = begun(page)
-    if first_s > 4:  # another try, in case that the machine was busy
+    if first_s > 4:  # once more: the machine may have been busy with something else
         page.click("text=Stop")
         service.idle()
         first_s = begun(page)
