@@ -179,7 +179,7 @@ def test_predict_from_any_subset_of_modalities(
     with_broken = ["predict", "--model", str(trained), str(broken), *map(str, files)]
     assert cli.run(with_broken) == 3
     captured = capsys.readouterr()
-    assert "broken" in captured.err
+    assert f"failed: {broken}: " in captured.err
     assert "both" in captured.out
 
 

@@ -242,7 +242,8 @@ def _time_s(option: str, text: str | None) -> float | None:
 def _ended(failures: list[tuple[str, str]]) -> int:
     """Prints what failed, and why; returns the exit code."""
     for name, reason in failures:
-        print(f"failed: {name}: {reason}", file=sys.stderr)
+        said = reason if name in reason.partition(": ")[0] else f"{name}: {reason}"
+        print(f"failed: {said}", file=sys.stderr)
     return EXIT_PARTIAL if failures else EXIT_OK
 
 
