@@ -440,9 +440,7 @@ def begun(page: Any) -> float:
     return time.monotonic() - began_s
 
 
-def test_live_goes_on_with_sound_when_the_camera_is_off(
-    open_page: Open, service: Service
-) -> None:
+def test_live_goes_on_with_sound_when_the_camera_is_off(open_page: Open, service: Service) -> None:
     page = open_page("live")
     assert violations(page) == []
     first_s = begun(page)
