@@ -171,11 +171,15 @@ def test_predict_from_any_subset_of_modalities(
             1, abs=1e-4
         )
         assert 0 <= float(row["arousal"]) <= 1
+    assert cli.run([*arguments, "--format", "csv", "--attribute-range", "1", "5"]) == 0
+    for row in csv.DictReader(io.StringIO(capsys.readouterr().out)):
+        unit = float(rows[row["name"]]["arousal"])
+        assert float(row["arousal"]) == pytest.approx(1 + 4 * unit, abs=1e-5)
     # A broken file is reported, the others are predicted, and the exit code says so.
     with_broken = ["predict", "--model", str(trained), str(broken), *map(str, files)]
     assert cli.run(with_broken) == 3
     captured = capsys.readouterr()
-    assert "broken" in captured.err
+    assert f"failed: {broken}: " in captured.err
     assert "both" in captured.out
 
 
@@ -227,6 +231,9 @@ def test_the_track_that_is_asked_for_is_heard(
             ["predict", "a.wav", "--format", "csv", "--timeline", "--segments"],
             "--timeline, --segments: expected one of them",
         ),
+        (["predict", "a.wav", "--attribute-range", "5", "1"], "scale: expected low < high"),
+        (["predict", "a.wav", "--attribute-range", "1", "5", "--out", "o"], "keep 0 to 1"),
+        (["predict", __file__, "--attribute-range", "1", "5"], "expected a model with attributes"),
         (["predict", "a.wav", "--faces", "f", "--out", "o"], "--faces: expected no --out"),
         (["extract", "m", "--out", "s", "--visual", "arrays", "--speed", "2"], "--speed: expected"),
         (["extract", "m", "--out", "s", "--acoustic", "a", "--partition", "p"], "--partition: exp"),

@@ -44,6 +44,12 @@ def test_in_a_file_every_clip_has_a_line_of_its_own(capsys: pytest.CaptureFixtur
     assert [line.split()[0] for line in lines] == names
 
 
+def test_of_no_predictions_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    print_predictions([], "table", timeline=True, segments=True)
+    print_predictions([], "csv", timeline=True)
+    assert capsys.readouterr().out == ""
+
+
 def test_at_80_columns_no_name_is_cut_and_no_column_is_empty(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -125,6 +125,8 @@ def print_predictions(
 
 
 def _print_table(predictions: Sequence[Prediction]) -> None:
+    if not predictions:
+        return
     rows = []
     for clip in predictions:
         several = len(clip.people) > 1

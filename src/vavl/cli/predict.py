@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     What_is_predicted=("model", "timeline", "people", "segments", "segments_from", "unsure_below"),
     Who_it_is=("profile", "same_speaker"),
     What_is_read=("start", "end", "audio_track", "face", "frames"),
-    What_comes_out=("format", "out", "plot", "overlay", "faces"),
+    What_comes_out=("format", "attribute_range", "out", "plot", "overlay", "faces"),
     How_it_is_computed=("engine", "workers", "gpus", "device"),
 )
 def predict(
@@ -42,6 +42,7 @@ def predict(
     overlay: Path | None = None,
     faces: Annotated[Path | None, arg(metavar="FOLDER")] = None,
     format: Literal["table", "json", "csv", "srt", "vtt", "rttm"] = "table",
+    attribute_range: tuple[float, float] | None = None,
     out: Path | None = None,
     engine: Literal["local", "ray"] = "local",
     workers: int = 0,
@@ -98,6 +99,8 @@ def predict(
         format: What is printed. With a timeline, csv has a row for each window; with segments for
             each of them. srt, vtt and rttm are made of segments; with --out, they are written as
             well, into a file for each clip.
+        attribute_range: Print attributes as values of the raters' scale, from its lowest to its
+            highest value, e.g. 1 5, instead of 0 to 1. Files and JSON keep 0 to 1.
         out: Folder for predictions.jsonl, .csv, .parquet and failures.csv, instead of printing.
         engine: With --out: local, or ray: on the cluster that RAY_ADDRESS names, or else on this
             machine (needs vavl[ray]). All machines must find the clips under the same paths.
@@ -113,7 +116,9 @@ def predict(
     from vavl.inference.files import distinct_stems
     from vavl.inference.illustrating import Pictures
     from vavl.inference.many import get_to_know
+    from vavl.inference.scale import on_scale
     from vavl.media.tracks import check_asked
+    from vavl.metrics.attributes import Scale
     from vavl.system.processes import with_progress
     from vavl.system.ray import GPU_SHARE
 
@@ -134,6 +139,12 @@ def predict(
         raise InputError(
             "--timeline, --segments: expected one of them with --format csv, got both; --out "
             "writes a table for each"
+        )
+    scale = None if attribute_range is None else Scale(*attribute_range)
+    if scale is not None and (out is not None or format == "json"):
+        raise InputError(
+            "--attribute-range: expected it with what is printed as a table, CSV or captions; "
+            "JSON and the files of --out keep 0 to 1"
         )
     start_s, end_s = _time_s("--start", start), _time_s("--end", end)
     if (plot or overlay) and (start or end):
@@ -190,6 +201,8 @@ def predict(
             print(f"  reasons: {out / 'failures.csv'}", file=sys.stderr)
         return EXIT_PARTIAL if report.failed else EXIT_OK
     recognizer = load(model, device=device, unsure_below=unsure_below)
+    if scale is not None and not recognizer.attributes:
+        raise InputError(f"--attribute-range: expected a model with attributes, got {model}")
     if speaker is not None:
         recognizer.profile_of(speaker)  # or an error, before any clip
     if same_speaker:
@@ -200,7 +213,7 @@ def predict(
         try:
             do = pictures.drawing(recognizer, clip, name) if pictures else recognizer.predict_files
             found = do(clip, timeline=timeline, speaker=speaker, segments=wanted, **reading)
-            predictions.append(found)
+            predictions.append(found if scale is None else on_scale(found, scale))
         except (MediaError, InputError) as error:
             if is_disk_full(error):
                 raise
@@ -229,7 +242,8 @@ def _time_s(option: str, text: str | None) -> float | None:
 def _ended(failures: list[tuple[str, str]]) -> int:
     """Prints what failed, and why; returns the exit code."""
     for name, reason in failures:
-        print(f"failed: {name}: {reason}", file=sys.stderr)
+        said = reason if name in reason.partition(": ")[0] else f"{name}: {reason}"
+        print(f"failed: {said}", file=sys.stderr)
     return EXIT_PARTIAL if failures else EXIT_OK
 
 

@@ -13,6 +13,7 @@ from vavl.inference.exported import EXPORT_FILE, NORMALISATION_FILE, ExportedMod
 from vavl.inference.recognizer import Recognizer
 from vavl.models.pretrained import (
     CALIBRATION_FILE,
+    CARD_FILE,
     CONFIG_FILE,
     ENCODERS_FILE,
     FEATURES_FILE,
@@ -27,9 +28,6 @@ from vavl.training.trained import load_trained
 
 COMPACT = "compact"
 """Name of the model that comes with the package."""
-
-CARD_FILE = "README.md"
-"""Model card, as on the hub."""
 
 COMPACT_NOTICE = (
     "compact: for research and other non-commercial use only; `vavl model-card` says why"

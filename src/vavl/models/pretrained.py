@@ -31,6 +31,8 @@ WEIGHTS_FILE = "model.safetensors"
 FEATURES_FILE = "features.json"
 ENCODERS_FILE = "encoders.json"
 CALIBRATION_FILE = "calibration.json"
+CARD_FILE = "README.md"
+"""Model card, as on the hub."""
 
 
 def write_model(directory: Path, config: ModelConfig, state: Mapping[str, Tensor]) -> None:
@@ -73,7 +75,8 @@ def resolve_model(
                 cache_dir=cache_dir,
                 local_files_only=local_files_only,
                 allow_patterns=[
-                    *(CONFIG_FILE, WEIGHTS_FILE, FEATURES_FILE, ENCODERS_FILE, CALIBRATION_FILE)
+                    *(CONFIG_FILE, WEIGHTS_FILE, FEATURES_FILE, ENCODERS_FILE),
+                    *(CALIBRATION_FILE, CARD_FILE),
                 ],
             )
         )
