@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tyro.conf import PositionalRequiredArgs
 from tyro.extras import SubcommandApp
@@ -15,6 +17,9 @@ from tyro.extras import SubcommandApp
 from vavl import __version__
 from vavl.cli import data, experiments, predict, serve
 from vavl.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, InputError, VavlError
+
+if TYPE_CHECKING:
+    from vavl.config.shipped import Kind
 
 DESCRIPTION = (
     "Audio-visual emotion recognition that works with whatever modality is there. Exit codes: 0 "
@@ -30,7 +35,8 @@ def prepare() -> int:
 
 COMMANDS = (
     *(prepare, data.extract),
-    *(experiments.train, experiments.keys, experiments.evaluate, experiments.study),
+    *(experiments.init, experiments.train, experiments.keys),
+    *(experiments.evaluate, experiments.study),
     *(predict.predict, predict.enrol, predict.stream, serve.serve),
     *(predict.export, predict.demo),
 )
@@ -48,11 +54,25 @@ def _app(*, brief: bool) -> SubcommandApp:
 
 
 def _file_first(arguments: Sequence[str]) -> list[str]:
-    """Puts the file before the options, of which one with several words would swallow it."""
+    """Puts the file before the options, of which one with several words would swallow it.
+
+    What stands last after options may be the name of a file without its ending, too.
+    """
     for place, word in enumerate(arguments):
         if word.endswith(".toml") and "=" not in word:
             return [word, *arguments[:place], *arguments[place + 1 :]]
+    *options, last = arguments or [""]
+    if options and options[0].startswith("-") and _is_name(last):
+        return [last, *options]
     return list(arguments)
+
+
+def _is_name(word: str) -> bool:
+    """Whether a word names an experiment or a study, of the user or of the package."""
+    from vavl.config.shipped import find_shipped
+
+    kinds: tuple[Kind, ...] = ("experiments", "studies")
+    return Path(f"{word}.toml").is_file() or any(find_shipped(word, kind) for kind in kinds)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
