@@ -20,7 +20,8 @@ from vavl.inference.loading import COMPACT, load, model_folder, model_sha256
 from vavl.inference.reader import Reading
 from vavl.inference.recognizer import Recognizer
 from vavl.inference.tables import write_captions, write_tables
-from vavl.system.processes import Failure, run_job, with_progress
+from vavl.system.processes import Failure, run_job
+from vavl.system.progress import with_progress
 from vavl.types import Prediction
 
 RECORDS_FILE = "predictions.jsonl"
