@@ -95,6 +95,10 @@ def run(arguments: Sequence[str]) -> int:
             )
         if name in _OF_A_FILE:
             arguments = [name, *_file_first(arguments[1:])]
+        if name == "extract":
+            from vavl.cli.options import as_assignments
+
+            arguments = [name, *as_assignments(arguments[1:])]
         if name == "prepare":
             corpora = data.prepare_app(brief=arguments[1:] in _HELP)
             # What a corpus needs and has no default for: the folder that it lies in.
