@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vavl import __version__
 from vavl.cli import data, experiments, predict, serve
@@ -23,6 +25,9 @@ from vavl.errors import (
     did_you_mean,
     is_disk_full,
 )
+
+if TYPE_CHECKING:
+    from vavl.config.shipped import Kind
 
 ABOUT = "Audio-visual emotion recognition that works with whatever modality is there."
 _END = (
@@ -46,7 +51,7 @@ GROUPS: dict[str, tuple[Callable[..., int], ...]] = {
         *(predict.export, predict.model_card),
     ),
     "Train and compare": (
-        *(prepare, data.extract, experiments.train, experiments.evaluate),
+        *(prepare, data.extract, experiments.init, experiments.train, experiments.evaluate),
         *(experiments.study, experiments.keys),
     ),
     "Try": (predict.demo,),
@@ -84,11 +89,25 @@ def _run_one_of(
 
 
 def _file_first(arguments: Sequence[str]) -> list[str]:
-    """Puts the file before the options, of which one with several words would swallow it."""
+    """Puts the file before the options, of which one with several words would swallow it.
+
+    What stands last after options may be the name of a file without its ending, too.
+    """
     for place, word in enumerate(arguments):
         if word.endswith(".toml") and "=" not in word:
             return [word, *arguments[:place], *arguments[place + 1 :]]
+    *options, last = arguments or [""]
+    if options and options[0].startswith("-") and _is_name(last):
+        return [last, *options]
     return list(arguments)
+
+
+def _is_name(word: str) -> bool:
+    """Whether a word names an experiment or a study, of the user or of the package."""
+    from vavl.config.shipped import find_shipped
+
+    kinds: tuple[Kind, ...] = ("experiments", "studies")
+    return Path(f"{word}.toml").is_file() or any(find_shipped(word, kind) for kind in kinds)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -115,6 +134,10 @@ def run(arguments: Sequence[str]) -> int:
             )
         if name in _OF_A_FILE:
             arguments = [name, *_file_first(arguments[1:])]
+        if name == "extract":
+            from vavl.cli.options import as_assignments
+
+            arguments = [name, *as_assignments(arguments[1:])]
         if name == "prepare":
             corpora = {"Corpora": data.prepare_commands()}
             usage, about = "vavl prepare CORPUS [OPTIONS]", prepare.__doc__ or ""

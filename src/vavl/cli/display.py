@@ -1,35 +1,27 @@
-"""What the command line shows: progress of training, and predictions as a table, JSON or CSV."""
+"""What the command line shows: predictions as a table, JSON or CSV, scores, and studies."""
 
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
 from vavl.errors import counted
 from vavl.system.processes import usable_cores
+from vavl.system.progress import duration
 from vavl.types import NOTHING, UNSURE, Person, Prediction, TimedPrediction
 
 if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction needs none of it
     from vavl.evaluation.scores import Evaluation
+    from vavl.studies.probe import DataEstimate
     from vavl.studies.results import StudyResults
     from vavl.studies.run import Estimate
-    from vavl.training.loop import EpochCallback
-    from vavl.training.run_folder import FoldDirectory
 
 Format = Literal["table", "json", "csv", "srt", "vtt", "rttm"]
 
@@ -50,42 +42,6 @@ def output() -> Console:
     """The standard output: as wide as the terminal is, and in a file or a pipe a row is a line."""
     console = Console()
     return console if console.is_terminal else Console(width=_UNBROKEN)
-
-
-class TrainingDisplay:
-    """A progress bar per fold, with the latest scores."""
-
-    def __init__(self, console: Console) -> None:
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}"),
-            TimeRemainingColumn(),
-            console=console,
-        )
-
-    def __enter__(self) -> Self:
-        self.bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
-
-    def begin(self, fold: FoldDirectory, finished: bool) -> EpochCallback | None:
-        """Starts the bar of a fold."""
-        if finished:
-            self.bars.console.print(f"{fold.path}: finished before, left as it is")
-            return None
-        task = self.bars.add_task(fold.path.name, total=None, status="loading")
-
-        def after_epoch(record: dict[str, Any], epochs: int) -> None:
-            status = f"loss {record['train']['loss']:.3f}"
-            if record["development"]:
-                status += f", development {record['development']['score']:.3f}"
-            self.bars.update(task, total=epochs, completed=record["epoch"], status=status)
-
-        return after_epoch
 
 
 def print_predictions(
@@ -314,6 +270,20 @@ def print_scores(evaluation: Evaluation, console: Console) -> None:
         console.print(Text(difference_sentence(difference, evaluation.confidence)))
 
 
+def print_data_estimates(found: Iterable[DataEstimate]) -> bool:
+    """Prints what a study has to extract, as soon as it is known; returns whether anything is."""
+    console, left = output(), 0
+    for store in found:
+        line = f"{store.store}: {store.left} of {store.clips} clips left"
+        if store.problem:
+            line += f"; cannot be made: {store.problem}"
+        elif store.left:
+            line += f"; about {duration(store.seconds)} of one process, {store.size_mb:,.0f} MB"
+        console.print(line, markup=False, highlight=False)
+        left += store.left
+    return bool(left)
+
+
 def print_estimates(estimates: Iterable[Estimate], workers: int | None) -> None:
     """Prints what a study has to train, a line as soon as it is known, and how long it may take."""
     console = output()
@@ -327,7 +297,7 @@ def print_estimates(estimates: Iterable[Estimate], workers: int | None) -> None:
         else:
             source = "the models before" if estimate.measured else "a few batches"
             line += f": {estimate.left} of {counted(estimate.tasks, 'model')} to train, "
-            line += f"{duration(estimate.seconds)} each, going by {source}"
+            line += f"about {duration(estimate.seconds)} each, going by {source}"
             left += estimate.left
             total_s += estimate.left * estimate.seconds
         known &= not estimate.problem
@@ -335,26 +305,10 @@ def print_estimates(estimates: Iterable[Estimate], workers: int | None) -> None:
     at_a_time = max(1, usable_cores() if workers is None else workers)
     rest = "" if known else "; without those that cannot be trained"
     if left:
-        together = f"{counted(left, 'model')} in {duration(total_s / at_a_time)}"
+        together = f"{counted(left, 'model')} in about {duration(total_s / at_a_time)}"
         console.print(f"Together {together}, {at_a_time} at a time{rest}.", highlight=False)
     elif known:
         console.print("Nothing is left to train.")
-
-
-def duration(seconds: float) -> str:
-    """About how long something takes, in words.
-
-    Example:
-        >>> [duration(s) for s in (0.4, 42.0, 150.0, 9000.0)]
-        ['less than a second', 'about 42 seconds', 'about 3 minutes', 'about 2.5 hours']
-    """
-    if seconds < 1:
-        return "less than a second"
-    if seconds < 90:
-        return f"about {counted(round(seconds), 'second')}"
-    if seconds < 90 * 60:
-        return f"about {counted(math.ceil(seconds / 60), 'minute')}"
-    return f"about {seconds / 3600:.1f} hours"
 
 
 def print_study(results: StudyResults) -> None:

@@ -22,6 +22,8 @@ def train(
     /,
     set: Assignments = (),
     folds: tuple[str, ...] = (),
+    final: bool = False,
+    overwrite: bool = False,
     engine: Literal["local", "ray"] = "local",
     workers: int = 1,
     *,
@@ -35,9 +37,15 @@ def train(
     --workers 32. The result is that of one process, see docs/scaling.md.
 
     Args:
-        config: Experiment (TOML).
+        config: Experiment: a TOML file, as `vavl init` writes one, or the name of one that comes
+            with vavl: folder, ravdess, crema_d, msp_improv, cmu_mosei, synthetic.
         set: The same options as KEY=VALUE.
         folds: Names of the folds to train, e.g. fold-0; by default all.
+        final: Train one more model, on the speakers of all folds, once these are finished: for as
+            many epochs as is the median of those that they chose. It is RUN/final, and what
+            `--model RUN` loads then.
+        overwrite: Begin anew where there is a run of that name: its models and scores are removed,
+            nothing else in its folder. Run again without this option to resume.
         engine: local, or ray: on the cluster that RAY_ADDRESS names, or else on this machine
             (needs vavl[ray]).
         workers: With ray: processes that train together, each with a GPU where there are any.
@@ -45,8 +53,8 @@ def train(
     """
     from rich.console import Console
 
-    from vavl.cli.display import TrainingDisplay
     from vavl.cli.options import parse_assignments, parse_values
+    from vavl.cli.progress import TrainingDisplay
     from vavl.config.experiment import load_experiment
     from vavl.distributed import is_first
     from vavl.training.experiment import train_experiment
@@ -66,9 +74,45 @@ def train(
     experiment = load_experiment(config, overrides)
     console = Console(quiet=not is_first())
     training = train_experiment if engine == "local" else partial(train_on_ray, workers=workers)
+    run = experiment.run_dir
     with TrainingDisplay(console) as display:
-        training(experiment, only=folds, on_fold=display.begin)
-    console.print(f"Run: {experiment.run_dir}\nNext: vavl evaluate {experiment.run_dir}")
+        training(experiment, only=folds, final=final, overwrite=overwrite, on_fold=display.begin)
+    if is_first():
+        from vavl.evaluation.card import write_cards  # imports matplotlib: not while training
+
+        write_cards(run)
+    next_command = f"vavl predict CLIP --model {run}" if final else f"vavl evaluate {run}"
+    console.print(f"Run: {run}\nNext: {next_command}", soft_wrap=True)
+    return EXIT_OK
+
+
+def init(what: str = "folder", /, out: Path | None = None) -> int:
+    """Write a commented experiment file to start from; it names the commands that come next.
+
+    Args:
+        what: folder (your own clips), or one for a corpus: ravdess, crema_d, msp_improv, cmu_mosei,
+            synthetic.
+        out: The file, by default WHAT.toml. One that is there stays as it is.
+    """
+    from vavl.config.base import unknown_name
+    from vavl.config.shipped import commands_of, find_shipped, shipped
+
+    source = find_shipped(what, "experiments")
+    if source is None:
+        raise InputError(unknown_name("WHAT", what, shipped("experiments")))
+    path = Path(f"{what}.toml") if out is None else out
+    text = source.read_text(encoding="utf-8").replace(
+        f"vavl train {source.stem}\n", f"vavl train {path}\n"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise InputError(
+            f"--out: expected a new file, got {path}, which is there; name another"
+        ) from None
+    print(f"Experiment: {path}\nNext:", *commands_of(text), sep="\n  ")
     return EXIT_OK
 
 
@@ -117,7 +161,7 @@ def evaluate(
     """Score runs on their test folds, with intervals, and write a report.
 
     Runs that differ only in their seed are averaged. Written are report.html, scores.json,
-    scores.csv and scores.md.
+    scores.csv and scores.md; the scores of a single run also go into its model card, README.md.
 
     Args:
         runs: Run folders, as written by `vavl train`, or single folds of them.
@@ -132,8 +176,10 @@ def evaluate(
 
     from vavl.cli.display import print_scores
     from vavl.config.experiment import to_toml
+    from vavl.evaluation.card import write_cards
     from vavl.evaluation.evaluate import evaluate_runs, run_config
     from vavl.evaluation.report import write_report
+    from vavl.training.run_folder import CONFIGURATION_FILE
 
     if not runs:
         raise InputError("RUN: expected at least one run folder, got none")
@@ -150,6 +196,8 @@ def evaluate(
         config_text=to_toml(run_config(runs[0])),
         title=", ".join(dict.fromkeys(run.name for run in runs)),
     )
+    if len(runs) == 1 and not average_variants and (runs[0] / CONFIGURATION_FILE).is_file():
+        write_cards(runs[0], scores.evaluation)
     print(f"Report: {report}")
     return EXIT_OK
 
@@ -169,7 +217,7 @@ def study(
     A study file (TOML) names a base experiment and its variants, each a few overrides:
 
         name = "residual"
-        base = "../experiments/ravdess.toml"    # relative to this file
+        base = "ravdess"        # an experiment that comes with vavl, or a file beside this one
         seeds = [0, 1, 2]
         reference = "vavl"
         [variants.vavl]
@@ -181,7 +229,7 @@ def study(
         against = "without-residual"
         expect = "> 0"
 
-    configs/studies has more, docs/studies.md explains it all. Each variant is trained for each fold
+    docs/studies.md explains it all. Each variant is trained for each fold
     and seed, as many at a time as there are workers, on one thread each. Written to OUT/NAME are
     results.md, .tex and .csv with scores, paired comparisons and the verdict on each hypothesis,
     folds.csv with the score of every model, and pictures. Variants that differ in nothing but how
@@ -189,26 +237,32 @@ def study(
     the same command tries it again.
 
     Args:
-        file: The study (TOML).
+        file: The study: a TOML file, or the name of one that comes with vavl, e.g. ablation,
+            ravdess, paper-crema-d.
         root: Your copy of the corpus: the utterance table and the features are made from it first,
             as far as they are not there, where the study says how.
         out: Folder that holds studies.
         workers: Models that are trained at a time; by default one per CPU core.
         seeds: Seeds instead of the study's own, e.g. 0 for a first look.
-        dry_run: List what would be trained, and how long it may take; nothing is written.
+        dry_run: List what would be extracted from ROOT and trained, how long it may take and how
+            much disk; a few clips and batches are tried, and nothing is written.
         set: Overrides of the base experiment for all variants, as KEY=VALUE, e.g.
             data.manifest=corpus/manifest.parquet.
     """
-    from vavl.cli.display import print_estimates, print_study
+    from vavl.cli.display import print_data_estimates, print_estimates, print_study
     from vavl.cli.options import parse_assignments
     from vavl.studies.config import load_study
     from vavl.studies.plan import make_plan
+    from vavl.studies.probe import probe_data
     from vavl.studies.results import collect
     from vavl.studies.run import begin, estimates, prepare_data, run_tasks
     from vavl.studies.tables import write_study
 
     loaded = load_study(file, parse_assignments(chain.from_iterable(set)), seeds)
-    if root is not None and prepare_data(loaded, root, workers=workers or 0):
+    if root is not None and dry_run and print_data_estimates(probe_data(loaded, root)):
+        print("Training: the same command says how long it takes, once the features are there.")
+        return EXIT_OK
+    if root is not None and not dry_run and prepare_data(loaded, root, workers=workers or 0):
         print("Some clips have no features: see failures.csv in the stores", file=sys.stderr)
     plan = make_plan(loaded, out)
     if dry_run:
