@@ -37,6 +37,11 @@ def is_first() -> bool:
     return launched_ranks() == 1 or int(os.environ["RANK"]) == 0
 
 
+def is_restarted() -> bool:
+    """Whether torchrun has started the processes again, after one of them was lost."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
 def leave_at_exit() -> None:
     """Has this process close its connections to the other ranks before it ends.
 

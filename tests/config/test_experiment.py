@@ -17,7 +17,7 @@ from vavl.config.experiment import (
 )
 from vavl.config.models import VAVLConfig, VAVLSizes
 from vavl.errors import InputError, StoreError
-from vavl.training.run_folder import open_run
+from vavl.training.run_folder import check_configuration
 from vavl.types import Modality
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "experiments").glob("*.toml"))
@@ -121,10 +121,10 @@ def test_a_run_of_an_earlier_release_goes_on(tmp_path: Path) -> None:
     stored = config.run_dir / "config.toml"
     stored.parent.mkdir()
     stored.write_text(f"{GOOD}{table}[training]\nschedule = 'joint'\n", encoding="utf-8")
-    open_run(config)  # or an error that names the differences
+    check_configuration(config)  # or an error that names the differences
     wider = load_experiment(stored, {"runs_dir": str(tmp_path), "model.width": 128})
     with pytest.raises(StoreError, match=r"model\.width: was 96, now 128"):
-        open_run(wider)
+        check_configuration(wider)
 
 
 def test_sizes_are_typed_and_follow_the_preset(tmp_path: Path) -> None:

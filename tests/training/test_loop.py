@@ -197,8 +197,10 @@ def test_finished_folds_are_left_alone_and_other_settings_refused(
     assert finished == [True]
     assert (fold.path / "model.safetensors").stat().st_mtime_ns == before
     other = tiny_corpus.experiment(tmp_path, training__epochs=2)
-    with pytest.raises(StoreError, match=r"training\.epochs: was 1, now 2"):
+    with pytest.raises(StoreError, match=r"training\.epochs: was 1, now 2") as refusal:
         train_experiment(other)
+    assert all(way in str(refusal.value) for way in ("same configuration", "--name", "--overwrite"))
+    assert "a cosine schedule is stretched" in str(refusal.value)
     with pytest.raises(InputError, match="expected some of"):
         train_experiment(config, only=["fold-9"])
 

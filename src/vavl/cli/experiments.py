@@ -22,6 +22,7 @@ def train(
     /,
     set: Assignments = (),
     folds: tuple[str, ...] = (),
+    overwrite: bool = False,
     engine: Literal["local", "ray"] = "local",
     workers: int = 1,
     *,
@@ -38,6 +39,8 @@ def train(
         config: Experiment (TOML).
         set: The same options as KEY=VALUE.
         folds: Names of the folds to train, e.g. fold-0; by default all.
+        overwrite: Begin anew where there is a run of that name: its models and scores are removed,
+            nothing else in its folder. Run again without this option to resume.
         engine: local, or ray: on the cluster that RAY_ADDRESS names, or else on this machine
             (needs vavl[ray]).
         workers: With ray: processes that train together, each with a GPU where there are any.
@@ -67,7 +70,7 @@ def train(
     console = Console(quiet=not is_first())
     training = train_experiment if engine == "local" else partial(train_on_ray, workers=workers)
     with TrainingDisplay(console) as display:
-        training(experiment, only=folds, on_fold=display.begin)
+        training(experiment, only=folds, overwrite=overwrite, on_fold=display.begin)
     console.print(f"Run: {experiment.run_dir}\nNext: vavl evaluate {experiment.run_dir}")
     return EXIT_OK
 

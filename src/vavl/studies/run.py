@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
 from vavl.config.experiment import ExperimentConfig, to_toml
 from vavl.data.corpora import prepare
@@ -26,6 +25,7 @@ from vavl.features.registry import build_extractor
 from vavl.studies.config import StudyConfig, load_study
 from vavl.studies.plan import Plan, Task
 from vavl.system.atomic import read_json
+from vavl.system.locks import alone
 from vavl.system.processes import Failure, run_job, usable_cores, with_progress
 from vavl.training.experiment import make_datasets, make_partitions, open_stores, train_experiment
 from vavl.training.loop import train_epoch
@@ -35,6 +35,7 @@ from vavl.training.run_folder import (
     SCHEMA_VERSION,
     check_provenance,
     differing_lines,
+    has_learned,
 )
 from vavl.training.setup import compile_layers, make_fabric, make_model, make_optimizer
 
@@ -194,7 +195,11 @@ def run_tasks(
         VavlError: A worker process died.
     """
     _check_data(plan)
-    with _alone(plan.models):
+    busy = (
+        "expected no other study to train here, found one; wait until it has ended, or take "
+        "another folder (--out)"
+    )
+    with alone(plan.models, busy):  # two would write to the same models
         todo = [task for task in plan.tasks if not is_done(task)]
         workers = min(len(todo), usable_cores() if workers is None else workers)
         job = TaskJob()
@@ -203,27 +208,6 @@ def run_tasks(
             failures = [(task, str(result)) for task, result in done if isinstance(result, Failure)]
     _record_failures(plan, failures)
     return failures
-
-
-@contextmanager
-def _alone(models: Path) -> Iterator[None]:
-    """Keeps other studies out while this one trains: two would write to the same models.
-
-    The system lets go of the lock when the process ends, however that happens.
-    """
-    models.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(models / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise StoreError(
-            f"{models}: expected no other study to train here, found one; wait until it has "
-            "ended, or take another folder (--out)"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _record_failures(plan: Plan, failures: Sequence[tuple[Task, str]]) -> None:
@@ -247,7 +231,7 @@ def _record_failures(plan: Plan, failures: Sequence[tuple[Task, str]]) -> None:
 def _check_data(plan: Plan) -> None:
     """Raises StoreError unless the data are those that the finished runs were made with."""
     for experiment in {task.experiment.run_dir: task.experiment for task in plan.tasks}.values():
-        if (experiment.run_dir / PROVENANCE_FILE).is_file():
+        if has_learned(experiment.run_dir):
             manifest = Manifest.load(experiment.data.manifest)
             try:
                 check_provenance(experiment.run_dir, manifest, open_stores(experiment))

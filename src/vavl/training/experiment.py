@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +13,12 @@ from vavl.data.dataset import UtteranceDataset
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition, given_folds, seeded_order, speaker_kfold
 from vavl.data.store import FeatureStore
+from vavl.distributed import is_restarted
 from vavl.errors import InputError, StoreError
 from vavl.features.samples import Samples
+from vavl.system.locks import alone
 from vavl.training.loop import EpochCallback, finish, fit, prepare
-from vavl.training.run_folder import FoldDirectory, open_run, record_provenance
+from vavl.training.run_folder import TRAINS_HERE, FoldDirectory, open_run
 from vavl.training.setup import make_encoder, make_fabric
 from vavl.types import STREAMS, FeatureSpec, Modality
 
@@ -29,6 +32,7 @@ def train_experiment(
     config: ExperimentConfig,
     *,
     only: Sequence[str] = (),
+    overwrite: bool = False,
     on_fold: FoldCallback | None = None,
 ) -> list[FoldDirectory]:
     """Trains every partition of an experiment; finished folds are left as they are.
@@ -39,6 +43,7 @@ def train_experiment(
     Args:
         config: The experiment.
         only: Names of partitions (``"fold-0"``); none means all.
+        overwrite: Whether to begin a run that is there anew, whatever it is.
         on_fold: Progress display.
 
     Raises:
@@ -46,7 +51,9 @@ def train_experiment(
         StoreError: A store or the run's folder cannot be used.
     """
     fabric = make_fabric(config.training)
-    manifest, stores, partitions = begin(config, only, write=fabric.is_global_zero)
+    manifest, stores, partitions = begin(
+        config, only, write=fabric.is_global_zero, overwrite=overwrite and not is_restarted()
+    )
     folds = []
     for partition in partitions:
         fold = FoldDirectory(config.run_dir / partition.name)
@@ -57,21 +64,27 @@ def train_experiment(
             for stale in () if finished else fold.path.glob("predictions*.parquet"):
                 stale.unlink()
         if not finished:
-            datasets = make_datasets(config, manifest, stores, partition)
-            training = prepare(config, manifest, partition, datasets, fold, fabric)
-            fit(training, on_epoch)
-            finish(training)
+            with alone(fold.path, TRAINS_HERE) if fabric.is_global_zero else nullcontext():
+                datasets = make_datasets(config, manifest, stores, partition)
+                training = prepare(config, manifest, partition, datasets, fold, fabric)
+                fit(training, on_epoch)
+                finish(training)
         folds.append(fold)
     fabric.barrier()  # when any rank returns, all is written
     return folds
 
 
 def begin(
-    config: ExperimentConfig, only: Sequence[str] = (), *, write: bool = True
+    config: ExperimentConfig,
+    only: Sequence[str] = (),
+    *,
+    write: bool = True,
+    overwrite: bool = False,
 ) -> tuple[Manifest, dict[Modality, FeatureStore], list[Partition]]:
     """Opens the data of an experiment, and its run's folder unless another rank is to write it.
 
-    What can be wrong is found before anything is written. Returns the partitions to train last.
+    What can be wrong is found before anything is written or overwritten. Returns the partitions to
+    train last.
     """
     manifest = Manifest.load(config.data.manifest)
     stores = open_stores(config)
@@ -85,8 +98,7 @@ def begin(
     config.check_model((*stores, Modality.AUDIOVISUAL) if both else tuple(stores))
     make_encoder(config)
     if write:
-        open_run(config)
-        record_provenance(config, manifest, stores)
+        open_run(config, manifest, stores, overwrite=overwrite)
     return manifest, stores, [p for p in partitions if not only or p.name in only]
 
 

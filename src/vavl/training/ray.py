@@ -48,6 +48,7 @@ def train_on_ray(
     *,
     workers: int,
     only: Sequence[str] = (),
+    overwrite: bool = False,
     on_fold: FoldCallback | None = None,
 ) -> list[FoldDirectory]:
     """As :func:`train_experiment`, by several processes of a Ray cluster.
@@ -68,7 +69,8 @@ def train_on_ray(
     """
     with ray_cluster("train") as ray:
         settings, each, strategy = _placed(config.training, workers, machine_resources(ray))
-        _, _, partitions = begin(config, only)  # what is wrong shows here, and not in each process
+        # What is wrong shows here, and not in each process.
+        _, _, partitions = begin(config, only, overwrite=overwrite)
         folds = [FoldDirectory(config.run_dir / partition.name) for partition in partitions]
         placed = config.model_copy(update={"training": settings})
         job = {"config": placed, "only": tuple(only), "folder": Path.cwd()}

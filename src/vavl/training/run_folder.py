@@ -26,6 +26,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,20 @@ from typing import Any
 from vavl.config.experiment import ExperimentConfig, load_experiment, to_toml
 from vavl.data.manifest import Manifest
 from vavl.data.store import FeatureStore
-from vavl.errors import StoreError, all_problems
+from vavl.errors import StoreError, VavlError, all_problems
 from vavl.media.files import natural_key
+from vavl.models.pretrained import CONFIG_FILE, ENCODERS_FILE, FEATURES_FILE, WEIGHTS_FILE
 from vavl.system.atomic import atomic_write, read_json, write_json
+from vavl.system.locks import LOCK_FILE, alone
 from vavl.types import Modality
 
 SCHEMA_VERSION = 1
 """Version of the JSON files of a run."""
+
+CONFIGURATION_FILE = "config.toml"
+
+TRAINS_HERE = "another process trains this fold; wait until it has ended, or end it"
+"""What to say where two would write to the same fold."""
 
 PROVENANCE_FILE = "provenance.json"
 """What else the numbers of a run depend on, beside its configuration."""
@@ -98,26 +106,116 @@ def folds_of_run(path: Path) -> list[FoldDirectory]:
     return finished
 
 
-def open_run(config: ExperimentConfig) -> None:
-    """Makes the run's folder and stores the configuration, or checks that it is the same run.
+def has_learned(run_dir: Path) -> bool:
+    """Whether any fold of a run has a finished epoch; a folder without one is no run yet."""
+    return any(fold.finished or fold.history() for fold in _begun_folds(run_dir))
 
-    Raises StoreError, with the differences, if the configuration is another.
+
+def _begun_folds(run_dir: Path) -> list[FoldDirectory]:
+    return [FoldDirectory(file.parent) for file in sorted(run_dir.glob("*/partition.json"))]
+
+
+def open_run(
+    config: ExperimentConfig,
+    manifest: Manifest,
+    stores: Mapping[Modality, FeatureStore],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Makes the run's folder, or checks that it holds this run.
+
+    What else lies in the folder stays. A run without a finished epoch is no run: another takes its
+    place.
+
+    Args:
+        config: The experiment.
+        manifest: Its utterances.
+        stores: Its features.
+        overwrite: Whether to begin a run anew that is there, whatever it is.
+
+    Raises:
+        StoreError: The folder holds a run with another configuration or of other data, all of
+            which is named; or a process trains in what is to be made anew.
     """
-    path = config.run_dir / "config.toml"
-    text = to_toml(config)
-    if path.is_file():
-        differences = configuration_differences(load_experiment(path), config)
-        if differences:
-            raise StoreError(
-                all_problems(
-                    f"{config.run_dir} holds a run with another configuration", differences
-                )
-                + "\nChoose another name (--name), or remove that folder."
-            )
+    run_dir = config.run_dir
+    with alone(run_dir, "another process is opening this run", wait_s=60):
+        if has_learned(run_dir) and not overwrite:
+            check_configuration(config)
+            if (run_dir / PROVENANCE_FILE).is_file():
+                check_provenance(run_dir, manifest, stores)
+                return
+        elif overwrite or not _is_this_run(config, manifest, stores):
+            _remove_run(run_dir)
+        with atomic_write(run_dir / CONFIGURATION_FILE) as temporary:
+            temporary.write_text(to_toml(config), encoding="utf-8")
+        _record_provenance(config, manifest, stores)
+
+
+def _is_this_run(
+    config: ExperimentConfig, manifest: Manifest, stores: Mapping[Modality, FeatureStore]
+) -> bool:
+    """Whether the folder of a run was made for the same configuration and data."""
+    try:
+        check_configuration(config)
+        check_provenance(config.run_dir, manifest, stores)
+    except VavlError:  # also where there are none
+        return False
+    return True
+
+
+def check_configuration(config: ExperimentConfig) -> None:
+    """Raises StoreError, with the differences, if the run's folder has another configuration."""
+    before = load_experiment(config.run_dir / CONFIGURATION_FILE)
+    differences = configuration_differences(before, config)
+    if not differences:
         return
-    config.run_dir.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    ways = _WAYS_OUT.format("train with the same configuration")
+    if [line.partition(":")[0] for line in differences] == ["training.epochs"]:
+        ways = (
+            "\nA run cannot be given more or fewer epochs: a cosine schedule is stretched over all "
+            f"of them, and a finished fold keeps no state to go on from.{ways}"
+        )
+    raise StoreError(
+        all_problems(f"{config.run_dir} holds a run with another configuration", differences) + ways
+    )
+
+
+_WAYS_OUT = (
+    "\nThree ways out: {}, train under another name (--name), or begin this run anew "
+    "(--overwrite), which removes its models."
+)
+
+_FILES_OF_FOLD = (
+    *(CONFIG_FILE, WEIGHTS_FILE, FEATURES_FILE, ENCODERS_FILE),
+    *("metrics.jsonl", "tensorboard/events.*", "checkpoint.pt", "training.json"),
+    *("predictions*.parquet", "evaluation*/report.html", "evaluation*/scores.*", LOCK_FILE),
+    "partition.json",  # last: without it nobody knows that the rest is ours
+)
+_FILES_OF_RUN = (
+    *(CONFIGURATION_FILE, PROVENANCE_FILE),
+    *("evaluation*/report.html", "evaluation*/scores.*"),
+)
+
+
+def _remove_run(run_dir: Path) -> None:
+    """Removes what training and evaluation have written, and folders that are empty then.
+
+    Raises StoreError if a process trains in one of the folds.
+    """
+    folds = [fold.path for fold in _begun_folds(run_dir)]
+    with ExitStack() as locks:
+        for fold in folds:
+            locks.enter_context(alone(fold, TRAINS_HERE))
+    for folder, patterns in (
+        *((fold, _FILES_OF_FOLD) for fold in folds),
+        (run_dir, _FILES_OF_RUN),
+    ):
+        files = [file for pattern in patterns for file in folder.glob(pattern)]
+        for file in files:
+            file.unlink()
+        for emptied in sorted({folder, *(file.parent for file in files)} - {run_dir}, reverse=True):
+            with suppress(OSError):  # something else lies there
+                emptied.rmdir()
 
 
 def configuration_differences(
@@ -143,14 +241,10 @@ def differing_lines(
     return lines
 
 
-def record_provenance(
+def _record_provenance(
     config: ExperimentConfig, manifest: Manifest, stores: Mapping[Modality, FeatureStore]
 ) -> None:
-    """Stores what else the numbers depend on, or checks that a resumed run has the same data."""
-    path = config.run_dir / PROVENANCE_FILE
-    if path.is_file():
-        check_provenance(config.run_dir, manifest, stores)
-        return
+    """Stores what else the numbers depend on."""
     content = {
         "manifest_sha256": manifest.sha256,
         "features": {str(modality): store.spec.key for modality, store in stores.items()},
@@ -160,7 +254,7 @@ def record_provenance(
         "git_revision": git_revision(),
         "command": sys.argv[1:],
     }
-    write_json(path, SCHEMA_VERSION, content)
+    write_json(config.run_dir / PROVENANCE_FILE, SCHEMA_VERSION, content)
 
 
 def check_provenance(
@@ -186,7 +280,7 @@ def check_provenance(
     if problems:
         raise StoreError(
             all_problems(f"{run_dir}: the data have changed since the run was begun", problems)
-            + "\nPut them back, or train under another name (--name)."
+            + _WAYS_OUT.format("put them back")
         )
 
 
