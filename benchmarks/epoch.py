@@ -1,6 +1,6 @@
 """An epoch of training on features that are there: its time, and where it goes; prints JSON.
 
-python benchmarks/epoch.py configs/experiments/ravdess.toml --threads 1 2 \
+python benchmarks/epoch.py ravdess --threads 1 2 \
     --set model.acoustic_subsampling=4
 
 Whole epochs that read their batches ahead, as training does, take turns with epochs that read each

@@ -1,6 +1,6 @@
 """Peak memory of a training, and of extractions of more and more clips; Linux; prints JSON.
 
-python benchmarks/memory.py --train configs/experiments/ravdess.toml \
+python benchmarks/memory.py --train ravdess \
     --set model.acoustic_subsampling=4
 python benchmarks/memory.py --clips 300 600 1200
 

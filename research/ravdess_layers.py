@@ -4,7 +4,7 @@
 
 For each choice of layers: the features without silence, and a logistic regression on their mean and
 deviation over time, scored on the development speakers of the five folds. No test fold is touched.
-configs/studies/ravdess.toml trains on the best of them.
+The study `ravdess` trains on the best of them.
 """
 
 from __future__ import annotations

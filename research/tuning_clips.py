@@ -1,4 +1,4 @@
-"""The small RAVDESS of configs/studies/tuning.toml: development speakers, once, speech alone.
+"""The small RAVDESS of the study `tuning`: development speakers, once, speech alone.
 
     python research/tuning_clips.py data/ravdess/manifest.parquet data/ravdess-tuning
 

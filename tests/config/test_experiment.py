@@ -16,11 +16,12 @@ from vavl.config.experiment import (
     to_toml,
 )
 from vavl.config.models import VAVLConfig, VAVLSizes
+from vavl.config.shipped import shipped
 from vavl.errors import InputError, StoreError
 from vavl.training.run_folder import check_configuration
 from vavl.types import Modality
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "experiments").glob("*.toml"))
+CONFIGS = list(shipped("experiments").values())
 FOR_ANY_MODEL = [path for path in CONFIGS if path.stem != "synthetic"]
 """That of the synthetic corpus has sizes of VAVL alone."""
 

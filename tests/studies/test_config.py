@@ -8,13 +8,14 @@ import pytest
 from studies.conftest import STUDY, Write
 
 from vavl.config.experiment import load_experiment, set_dotted
+from vavl.config.shipped import shipped
 from vavl.data.corpora import CORPORA
 from vavl.errors import InputError
 from vavl.features.registry import extractor_names
 from vavl.studies.config import HypothesisConfig, flattened, load_study
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = sorted((ROOT / "configs" / "studies").glob("*.toml"))
+SHIPPED = list(shipped("studies").values())
 RESEARCH = sorted((ROOT / "research" / "studies").glob("*.toml"))
 CONTROLS = {"logmel-random", "face-pixels", "face-pixels-random"}
 """Extractors that research/controls.py adds."""
@@ -67,7 +68,7 @@ def test_the_published_scores_of_the_documentation_are_those_of_the_studies() ->
     for path in SHIPPED:
         study = load_study(path)
         if path.stem.startswith("paper-"):
-            assert f"](../configs/studies/{path.name})" in text
+            assert f"](../src/vavl/config/studies/{path.name})" in text
         for figure in study.published.figures if study.published else ():
             sd = "" if figure.sd is None else f" ± {figure.sd:.3f}"
             assert f"| {figure.mean:.3f}{sd} |" in text

@@ -12,10 +12,11 @@ import pytest
 from pretend_faces import pretend_face_features
 
 from vavl import cli
+from vavl.config.shipped import shipped
 from vavl.features.registry import Extractor, build_extractor
 from vavl.studies import run
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "studies"
+CONFIGS = shipped("studies")["ravdess"].parent
 QUICK = ("model.preset=small", "training.epochs=1", "training.alpha=1.0")
 
 

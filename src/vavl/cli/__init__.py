@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vavl import __version__
 from vavl.cli import data, experiments, predict, serve
@@ -23,6 +25,9 @@ from vavl.errors import (
     did_you_mean,
     is_disk_full,
 )
+
+if TYPE_CHECKING:
+    from vavl.config.shipped import Kind
 
 ABOUT = "Audio-visual emotion recognition that works with whatever modality is there."
 _END = (
@@ -46,8 +51,8 @@ GROUPS: dict[str, tuple[Callable[..., int], ...]] = {
         *(predict.export, predict.model_card),
     ),
     "Train and compare": (
-        *(prepare, data.extract, experiments.train, experiments.evaluate),
-        *(experiments.study, experiments.keys),
+        *(prepare, data.extract, experiments.init, experiments.train),
+        *(experiments.evaluate, experiments.study, experiments.keys),
     ),
     "Try": (predict.demo,),
 }
@@ -84,11 +89,25 @@ def _run_one_of(
 
 
 def _file_first(arguments: Sequence[str]) -> list[str]:
-    """Puts the file before the options, of which one with several words would swallow it."""
+    """Puts the file before the options, of which one with several words would swallow it.
+
+    What stands last after options may be the name of a file without its ending, too.
+    """
     for place, word in enumerate(arguments):
         if word.endswith(".toml") and "=" not in word:
             return [word, *arguments[:place], *arguments[place + 1 :]]
+    *options, last = arguments or [""]
+    if options and options[0].startswith("-") and _is_name(last):
+        return [last, *options]
     return list(arguments)
+
+
+def _is_name(word: str) -> bool:
+    """Whether a word names an experiment or a study, of the user or of the package."""
+    from vavl.config.shipped import find_shipped
+
+    kinds: tuple[Kind, ...] = ("experiments", "studies")
+    return Path(f"{word}.toml").is_file() or any(find_shipped(word, kind) for kind in kinds)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -36,7 +36,8 @@ def train(
     --workers 32. The result is that of one process, see docs/scaling.md.
 
     Args:
-        config: Experiment (TOML).
+        config: Experiment: a TOML file, as `vavl init` writes one, or the name of one that comes
+            with vavl: folder, ravdess, crema_d, msp_improv, cmu_mosei, synthetic.
         set: The same options as KEY=VALUE.
         folds: Names of the folds to train, e.g. fold-0; by default all.
         overwrite: Begin anew where there is a run of that name: its models and scores are removed,
@@ -72,6 +73,36 @@ def train(
     with TrainingDisplay(console) as display:
         training(experiment, only=folds, overwrite=overwrite, on_fold=display.begin)
     console.print(f"Run: {experiment.run_dir}\nNext: vavl evaluate {experiment.run_dir}")
+    return EXIT_OK
+
+
+def init(what: str = "folder", /, out: Path | None = None) -> int:
+    """Write a commented experiment file to start from; it names the commands that come next.
+
+    Args:
+        what: folder (your own clips), or one for a corpus: ravdess, crema_d, msp_improv, cmu_mosei,
+            synthetic.
+        out: The file, by default WHAT.toml. One that is there stays as it is.
+    """
+    from vavl.config.base import unknown_name
+    from vavl.config.shipped import commands_of, find_shipped, shipped
+
+    source = find_shipped(what, "experiments")
+    if source is None:
+        raise InputError(unknown_name("WHAT", what, shipped("experiments")))
+    path = Path(f"{what}.toml") if out is None else out
+    text = source.read_text(encoding="utf-8").replace(
+        f"vavl train {source.stem}\n", f"vavl train {path}\n"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise InputError(
+            f"--out: expected a new file, got {path}, which is there; name another"
+        ) from None
+    print(f"Experiment: {path}\nNext:", *commands_of(text), sep="\n  ")
     return EXIT_OK
 
 
@@ -172,7 +203,7 @@ def study(
     A study file (TOML) names a base experiment and its variants, each a few overrides:
 
         name = "residual"
-        base = "../experiments/ravdess.toml"    # relative to this file
+        base = "ravdess"        # an experiment that comes with vavl, or a file beside this one
         seeds = [0, 1, 2]
         reference = "vavl"
         [variants.vavl]
@@ -184,7 +215,7 @@ def study(
         against = "without-residual"
         expect = "> 0"
 
-    configs/studies has more, docs/studies.md explains it all. Each variant is trained for each fold
+    docs/studies.md explains it all. Each variant is trained for each fold
     and seed, as many at a time as there are workers, on one thread each. Written to OUT/NAME are
     results.md, .tex and .csv with scores, paired comparisons and the verdict on each hypothesis,
     folds.csv with the score of every model, and pictures. Variants that differ in nothing but how
@@ -192,7 +223,8 @@ def study(
     the same command tries it again.
 
     Args:
-        file: The study (TOML).
+        file: The study: a TOML file, or the name of one that comes with vavl, e.g. ablation,
+            ravdess, paper-crema-d.
         root: Your copy of the corpus: the utterance table and the features are made from it first,
             as far as they are not there, where the study says how.
         out: Folder that holds studies.

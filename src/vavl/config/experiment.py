@@ -36,6 +36,7 @@ from vavl.config.models import (
     VAVLPlusSizes,
     VAVLSizes,
 )
+from vavl.config.shipped import find_toml
 from vavl.errors import InputError
 from vavl.types import Modality, what_it_takes
 
@@ -345,14 +346,15 @@ def load_experiment(
     """Reads an experiment from TOML; paths in it are relative to the working directory.
 
     Args:
-        path: TOML file.
+        path: TOML file, or the name of one that comes with the package, e.g. ``"folder"``.
         overrides: Dotted keys to values, e.g. ``{"training.epochs": 5}``; they win over the file.
 
     Raises:
         InputError: The file is missing or is not TOML, or some keys or values do not fit: all of
             them are listed.
     """
-    content = read_toml(Path(path), "config")
+    path = find_toml(path, "experiments", "config")
+    content = read_toml(path, "config")
     for key, value in (overrides or {}).items():
         set_dotted(content, key, value)
     return validated(ExperimentConfig, content, str(path))
@@ -362,12 +364,10 @@ def read_toml(path: Path, argument: str) -> dict[str, Any]:
     """The content of a TOML file that was given as an argument of that name.
 
     Raises:
-        InputError: The file is missing or is not TOML.
+        InputError: It cannot be read, or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{argument}: expected a TOML file, found none at {path}") from None
     except OSError as error:
         raise InputError(f"{argument}: {path} cannot be read: {error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

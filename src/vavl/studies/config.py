@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from vavl.config.base import Configuration, unknown_name, validated
 from vavl.config.experiment import read_toml, set_dotted
+from vavl.config.shipped import find_toml
 from vavl.errors import InputError
 from vavl.evaluation.conditions import Condition
 from vavl.evaluation.views import View
@@ -158,7 +159,7 @@ class PublishedConfig(Configuration):
 
 
 class StudyConfig(Configuration):
-    """A study; see ``configs/studies/`` for examples."""
+    """A study; ``vavl/config/studies/`` has examples."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the study's folder."""
@@ -167,7 +168,8 @@ class StudyConfig(Configuration):
     question: str = ""
     """What the study is to answer."""
     base: Path
-    """Experiment (TOML) that all variants start from; relative to the study's file."""
+    """Experiment that all variants start from: a TOML file, looked for beside the study's, or the
+    name of one that comes with the package."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Overrides of the base that hold for all variants."""
     seeds: tuple[Seed, ...] = Field(default=(0, 1, 2), min_length=1)
@@ -247,11 +249,11 @@ def load_study(
 ) -> StudyConfig:
     """Reads a study file (TOML), whose base is looked for beside it.
 
-    A key ``like`` names another study in the same folder. Its keys are taken over, except for those
-    that the file has itself.
+    A key ``like`` names another study in the same folder, or one that comes with the package. Its
+    keys are taken over, except for those that the file has itself.
 
     Args:
-        path: The file.
+        path: The file, or the name of one that comes with the package, e.g. ``"ablation"``.
         overrides: Dotted keys of the experiment to values, which hold for all variants and win
             over the file, e.g. ``{"data.manifest": "corpus/manifest.parquet"}``.
         seeds: Seeds instead of those of the file.
@@ -260,19 +262,24 @@ def load_study(
         InputError: The file is missing or is not TOML, or some keys or values do not fit: all of
             them are listed.
     """
-    path = Path(path)
+    path = find_toml(path, "studies", "study")
     content = read_toml(path, "study")
-    read = [path.name]
+    read, folder = [path], path.parent
     while "like" in content:
-        read.append(str(content.pop("like")))
+        read.append(find_toml(str(content.pop("like")), "studies", "like", read[-1].parent))
         if len(set(read)) < len(read):
-            raise InputError(f"like: expected an end, got {' like '.join(read)}")
-        content = read_toml(path.parent / read[-1], "like") | content
+            chain = " like ".join(file.name for file in read)
+            raise InputError(f"like: expected an end, got {chain}")
+        inherited = read_toml(read[-1], "like")
+        if "base" in inherited and "base" not in content:
+            folder = read[-1].parent
+        content = inherited | content
     if seeds:
         content["seeds"] = tuple(seeds)
     study = validated(StudyConfig, content, str(path))
     common = dict(flattened(study.set)) | dict(overrides or {})
-    return study.model_copy(update={"base": path.parent / study.base, "set": common})
+    base = find_toml(study.base, "experiments", "base", folder)
+    return study.model_copy(update={"base": base, "set": common})
 
 
 def flattened(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
