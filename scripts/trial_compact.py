@@ -44,7 +44,8 @@ from vavl.inference.loading import model_folder, model_sha256
 from vavl.media.audio import SAMPLING_RATE_HZ, read_audio
 from vavl.media.writing import copy_picture
 from vavl.system.atomic import atomic_write
-from vavl.system.processes import Failure, run_job, with_progress
+from vavl.system.processes import Failure, run_job
+from vavl.system.progress import with_progress
 from vavl.training.run_folder import git_revision
 from vavl.types import UNSURE
 

@@ -135,8 +135,20 @@ def test_from_corpus_to_predictions(
     assert cli.run(["predict", str(clip), "--model", "runs/x/fold-1", "--format", "json"]) == 0
     [prediction] = json.loads(capsys.readouterr().out)
     assert prediction["modality"] == "acoustic"
-    assert cli.run(["predict", str(clip), "--model", "runs/x"]) == 2
-    assert "load one of runs/x/fold-0, runs/x/fold-1" in capsys.readouterr().err
+    assert cli.run(["export", "runs/x", "--out", "exported"]) == 2
+    assert "expected one model, got the folds of runs/x" in capsys.readouterr().err
+    card = Path("runs/x/README.md").read_text("utf-8")
+    assert "| audiovisual |" in card
+    assert cli.run(["train", "experiment.toml", "--epochs", "1", "--threads", "1", "--final"]) == 0
+    assert "Next: vavl predict CLIP --model runs/x" in capsys.readouterr().out
+    assert cli.run(["predict", str(clip), "--model", "runs/x", "--format", "json"]) == 0
+    [answer] = json.loads(capsys.readouterr().out)
+    assert answer["probabilities"] != prediction["probabilities"]
+    assert "Trained on all speakers" in Path("runs/x/final/README.md").read_text("utf-8")
+    assert "| audiovisual |" in Path("runs/x/final/README.md").read_text("utf-8")
+    assert cli.run(["evaluate", "runs/x", "--replicates", "50"]) == 0
+    assert cli.run(["evaluate", "runs/x/final", "--replicates", "50"]) == 2
+    assert "nobody to test it on" in capsys.readouterr().err
 
 
 def test_predict_from_any_subset_of_modalities(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vavl.cli.display import TrainingDisplay, print_predictions, print_scores
+from vavl.cli.display import print_predictions, print_scores
+from vavl.cli.progress import TrainingDisplay
 from vavl.config.experiment import DataConfig, ExperimentConfig, TrainingConfig, to_toml
 from vavl.data.corpora.synthetic import prepare_synthetic
 from vavl.data.manifest import Manifest

@@ -1,4 +1,4 @@
-"""What the command line shows: progress of training, and predictions as a table, JSON or CSV."""
+"""What the command line shows: predictions as a table, JSON or CSV, scores, and studies."""
 
 from __future__ import annotations
 
@@ -7,16 +7,9 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
@@ -28,8 +21,6 @@ if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction
     from vavl.evaluation.scores import Evaluation
     from vavl.studies.results import StudyResults
     from vavl.studies.run import Estimate
-    from vavl.training.loop import EpochCallback
-    from vavl.training.run_folder import FoldDirectory
 
 Format = Literal["table", "json", "csv", "srt", "vtt", "rttm"]
 
@@ -50,42 +41,6 @@ def output() -> Console:
     """The standard output: as wide as the terminal is, and in a file or a pipe a row is a line."""
     console = Console()
     return console if console.is_terminal else Console(width=_UNBROKEN)
-
-
-class TrainingDisplay:
-    """A progress bar per fold, with the latest scores."""
-
-    def __init__(self, console: Console) -> None:
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}"),
-            TimeRemainingColumn(),
-            console=console,
-        )
-
-    def __enter__(self) -> Self:
-        self.bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
-
-    def begin(self, fold: FoldDirectory, finished: bool) -> EpochCallback | None:
-        """Starts the bar of a fold."""
-        if finished:
-            self.bars.console.print(f"{fold.path}: finished before, left as it is")
-            return None
-        task = self.bars.add_task(fold.path.name, total=None, status="loading")
-
-        def after_epoch(record: dict[str, Any], epochs: int) -> None:
-            status = f"loss {record['train']['loss']:.3f}"
-            if record["development"]:
-                status += f", development {record['development']['score']:.3f}"
-            self.bars.update(task, total=epochs, completed=record["epoch"], status=status)
-
-        return after_epoch
 
 
 def print_predictions(

@@ -22,6 +22,7 @@ def train(
     /,
     set: Assignments = (),
     folds: tuple[str, ...] = (),
+    final: bool = False,
     overwrite: bool = False,
     engine: Literal["local", "ray"] = "local",
     workers: int = 1,
@@ -40,6 +41,9 @@ def train(
             with vavl: folder, ravdess, crema_d, msp_improv, cmu_mosei, synthetic.
         set: The same options as KEY=VALUE.
         folds: Names of the folds to train, e.g. fold-0; by default all.
+        final: Train one more model, on the speakers of all folds, once these are finished: for as
+            many epochs as is the median of those that they chose. It is RUN/final, and what
+            `--model RUN` loads then.
         overwrite: Begin anew where there is a run of that name: its models and scores are removed,
             nothing else in its folder. Run again without this option to resume.
         engine: local, or ray: on the cluster that RAY_ADDRESS names, or else on this machine
@@ -49,8 +53,8 @@ def train(
     """
     from rich.console import Console
 
-    from vavl.cli.display import TrainingDisplay
     from vavl.cli.options import parse_assignments, parse_values
+    from vavl.cli.progress import TrainingDisplay
     from vavl.config.experiment import load_experiment
     from vavl.distributed import is_first
     from vavl.training.experiment import train_experiment
@@ -70,9 +74,15 @@ def train(
     experiment = load_experiment(config, overrides)
     console = Console(quiet=not is_first())
     training = train_experiment if engine == "local" else partial(train_on_ray, workers=workers)
+    run = experiment.run_dir
     with TrainingDisplay(console) as display:
-        training(experiment, only=folds, overwrite=overwrite, on_fold=display.begin)
-    console.print(f"Run: {experiment.run_dir}\nNext: vavl evaluate {experiment.run_dir}")
+        training(experiment, only=folds, final=final, overwrite=overwrite, on_fold=display.begin)
+    if is_first():
+        from vavl.evaluation.card import write_cards  # imports matplotlib: not while training
+
+        write_cards(run)
+    next_command = f"vavl predict CLIP --model {run}" if final else f"vavl evaluate {run}"
+    console.print(f"Run: {run}\nNext: {next_command}", soft_wrap=True)
     return EXIT_OK
 
 
@@ -151,7 +161,7 @@ def evaluate(
     """Score runs on their test folds, with intervals, and write a report.
 
     Runs that differ only in their seed are averaged. Written are report.html, scores.json,
-    scores.csv and scores.md.
+    scores.csv and scores.md; the scores of a single run also go into its model card, README.md.
 
     Args:
         runs: Run folders, as written by `vavl train`, or single folds of them.
@@ -166,8 +176,10 @@ def evaluate(
 
     from vavl.cli.display import print_scores
     from vavl.config.experiment import to_toml
+    from vavl.evaluation.card import write_cards
     from vavl.evaluation.evaluate import evaluate_runs, run_config
     from vavl.evaluation.report import write_report
+    from vavl.training.run_folder import CONFIGURATION_FILE
 
     if not runs:
         raise InputError("RUN: expected at least one run folder, got none")
@@ -184,6 +196,8 @@ def evaluate(
         config_text=to_toml(run_config(runs[0])),
         title=", ".join(dict.fromkeys(run.name for run in runs)),
     )
+    if len(runs) == 1 and not average_variants and (runs[0] / CONFIGURATION_FILE).is_file():
+        write_cards(runs[0], scores.evaluation)
     print(f"Report: {report}")
     return EXIT_OK
 

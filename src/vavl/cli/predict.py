@@ -69,8 +69,8 @@ def predict(
 
     Args:
         paths: Files and folders.
-        model: The model of the package, a fold of a run (or a run of one fold), a model folder, an
-            exported one, or a hub id.
+        model: The model of the package, a run (its final model, or the mean of its folds), one
+            fold of it, a model folder, an exported one, or a hub id.
         profile: What `vavl enrol` has written about the one person in all clips.
         same_speaker: All clips are of one person, of whom there is no profile.
         unsure_below: With a confidence below it, in [0, 1), the emotion is "unsure"; 0 for never.
@@ -119,7 +119,7 @@ def predict(
     from vavl.inference.scale import on_scale
     from vavl.media.tracks import check_asked
     from vavl.metrics.attributes import Scale
-    from vavl.system.processes import with_progress
+    from vavl.system.progress import with_progress
     from vavl.system.ray import GPU_SHARE
 
     if out is None and workers:
@@ -312,8 +312,8 @@ def stream(
     Args:
         source: File or folder of frames that is played as if it happened now; otherwise a pipe or
             the devices are read.
-        model: The model of the package, a fold of a run, a model folder, an exported one, or
-            a hub id.
+        model: The model of the package, a run (its final model, or the mean of its folds), one
+            fold of it, a model folder, an exported one, or a hub id.
         camera: Device of Video4Linux; None for no picture.
         microphone: Device of ALSA, e.g. hw:1; None for no sound.
         video_pipe: WIDTHxHEIGHT@RATE of raw RGB frames (rgb24) on the standard input.
@@ -385,8 +385,8 @@ def export(
     them.
 
     Args:
-        model: The model of the package (compact), a fold of a run (or a run of one fold), a model
-            folder or a hub id.
+        model: The model of the package (compact), a run with a final model, a fold of a run, a
+            model folder or a hub id.
         out: Folder to write, which must not hold anything yet.
         format: onnx for onnxruntime, or torch for programs of torch.export (.pt2).
         quantize: int8 makes ONNX graphs smaller and faster, and a little less exact.

@@ -37,8 +37,8 @@ class Partition:
 
     name: str
     train: tuple[str, ...]
-    development: tuple[str, ...]
-    test: tuple[str, ...]
+    development: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
 
     def check(self, manifest: Manifest) -> None:
         """Raises unless this is a speaker-independent division of (a part of) the manifest.

@@ -20,7 +20,7 @@ from vavl.models.registry import load_model
 from vavl.system.atomic import atomic_folder, write_json
 from vavl.system.notices import say_once
 from vavl.system.onnx import onnx_extra
-from vavl.system.processes import with_progress
+from vavl.system.progress import with_progress
 from vavl.training.run_folder import package_versions
 from vavl.types import Modality
 
@@ -88,6 +88,11 @@ def export_model(
         say_once(_log, notice)
     if (folder / EXPORT_FILE).is_file():
         raise InputError(f"model: expected a model, got {folder}, which was exported already")
+    if not (folder / CONFIG_FILE).is_file():
+        raise InputError(
+            f"model: expected one model, got the folds of {folder}; name one of them, or train the "
+            "model of all speakers (`vavl train ... --final`)"
+        )
     if (folder / ENCODERS_FILE).is_file():
         raise InputError(
             f"model: expected one of features that are given, got {folder}, which has a tuned "

@@ -22,7 +22,8 @@ from vavl.features.registry import Extractor
 from vavl.features.waveform import WaveformExtractor, corpus_statistics
 from vavl.media.audio import SAMPLING_RATE_HZ, audio_blocks
 from vavl.system.device import CPU, usable_device
-from vavl.system.processes import Failure, one_line, run_job, with_progress
+from vavl.system.processes import Failure, one_line, run_job
+from vavl.system.progress import with_progress
 from vavl.system.ray import GPU_SHARE
 
 CLIPS_PER_SHARD = 64
@@ -282,7 +283,7 @@ def extract(
             outcomes = _local(writer, todo, job, workers)
         with closing(outcomes):
             for utterance_id, failure in with_progress(
-                outcomes, len(todo), what="extracting", progress=progress
+                outcomes, len(todo), what=f"extracting {extractor.spec.modality}", progress=progress
             ):
                 if failure is None:
                     done += 1

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 
-from vavl.errors import StoreError
 from vavl.features import compact_face
+from vavl.inference.ensemble import Ensemble
 from vavl.inference.exported import EXPORT_FILE, NORMALISATION_FILE, ExportedModel
 from vavl.inference.recognizer import Recognizer
+from vavl.models.base import EmotionModel
 from vavl.models.pretrained import (
     CALIBRATION_FILE,
     CARD_FILE,
@@ -23,7 +25,12 @@ from vavl.models.pretrained import (
     resolve_model,
 )
 from vavl.system.notices import say_once
-from vavl.training.run_folder import folds_of_run
+from vavl.training.run_folder import (
+    CONFIGURATION_FILE,
+    FINAL,
+    FoldDirectory,
+    folds_of_run,
+)
 from vavl.training.trained import load_trained
 
 COMPACT = "compact"
@@ -48,8 +55,9 @@ def load(
     """Loads a recogniser.
 
     Args:
-        source: A run or one fold of it, as ``vavl train`` writes them; a model folder; a folder
-            that ``vavl export`` wrote, which onnxruntime runs; or a hub id ``"owner/name"``.
+        source: A run, as ``vavl train`` writes it: its final model if it has one, else all of its
+            folds, whose probabilities are averaged; one fold of it; a model folder; a folder that
+            ``vavl export`` wrote, which onnxruntime runs; or a hub id ``"owner/name"``.
             Default: ``"compact"``, the model that comes with the package.
         device: Where the model and the networks of its features run: ``"cpu"``, ``"cuda"``,
             ``"cuda:N"``, ``"mps"`` or ``"auto"``; with an exported model, all on the CPU.
@@ -60,20 +68,24 @@ def load(
 
     Raises:
         InputError: A threshold that is none, or a device that cannot be used here.
-        StoreError: Nothing usable at the source, or a run of several folds: name one of them.
+        StoreError: Nothing usable at the source.
 
     Example:
         >>> import vavl
-        >>> recognizer = vavl.load("runs/my-run/fold-0")  # doctest: +SKIP
+        >>> recognizer = vavl.load("runs/my-run")  # doctest: +SKIP
         >>> recognizer.predict("clip.mp4").label  # doctest: +SKIP
         'happy'
     """
     folder = model_folder(source, revision=revision, local_files_only=local_files_only)
     if source in (None, COMPACT):
         say_once(_log, COMPACT_NOTICE, instead_of=[compact_face.NOTICE])
-    features = read_features(folder) if (folder / FEATURES_FILE).is_file() else {}
-    exported = (folder / EXPORT_FILE).is_file()
-    model = ExportedModel.from_folder(folder) if exported else load_trained(folder)
+    folders = _parts(folder)
+    features = read_features(folders[0]) if (folders[0] / FEATURES_FILE).is_file() else {}
+    model: EmotionModel | Ensemble | ExportedModel
+    if (folder / EXPORT_FILE).is_file():
+        model = ExportedModel.from_folder(folder)
+    else:
+        model = Ensemble.of_folders(folders) if len(folders) > 1 else load_trained(folder)
     calibration = read_calibration(folder)
     return Recognizer(
         model,
@@ -87,28 +99,41 @@ def load(
 def model_folder(
     source: Path | str | None, *, revision: str | None = None, local_files_only: bool = False
 ) -> Path:
-    """The folder of the model that :func:`load` would load; arguments and errors are the same."""
+    """The folder of the model that :func:`load` would load; arguments and errors are the same.
+
+    Where it would load all folds of a run, that is the run's folder.
+    """
     if source in (None, COMPACT):
         return Path(str(resources.files("vavl.inference") / "assets" / COMPACT))
     assert source is not None
     folder = Path(source)
     if (folder / EXPORT_FILE).is_file():
         return folder
-    if (folder / "config.toml").is_file():
-        folds = folds_of_run(folder)
-        if len(folds) > 1:
-            names = ", ".join(str(fold.path) for fold in folds)
-            raise StoreError(f"model: {folder} holds a model per fold; load one of {names}")
-        source = folds[0].path
+    if (folder / CONFIGURATION_FILE).is_file():
+        final = FoldDirectory(folder / FINAL)
+        models = [final] if final.finished else folds_of_run(folder)
+        if len(models) > 1:
+            return folder
+        source = models[0].path
     return resolve_model(
         source, revision=revision, cache_dir=None, local_files_only=local_files_only
     )
 
 
+def _parts(folder: Path) -> list[Path]:
+    """The folders of the models that answer together: a run's folds, else this one alone."""
+    if (folder / CONFIGURATION_FILE).is_file():
+        return [fold.path for fold in folds_of_run(folder)]
+    return [folder]
+
+
 def model_card(folder: Path) -> str | None:
-    """What a model is, in Markdown: the card in its folder, or None where there is none."""
-    path = folder / CARD_FILE
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+    """What a model is, in Markdown: the card in its folder, or in its run's; None without any."""
+    run = [folder.parent] if (folder.parent / CONFIGURATION_FILE).is_file() else []
+    for path in (place / CARD_FILE for place in (folder, *run)):
+        if path.is_file():
+            return path.read_text(encoding="utf-8", errors="replace")
+    return None
 
 
 def model_sha256(folder: Path) -> str:
@@ -117,9 +142,12 @@ def model_sha256(folder: Path) -> str:
         *(CONFIG_FILE, WEIGHTS_FILE, FEATURES_FILE, ENCODERS_FILE),
         *(CALIBRATION_FILE, NORMALISATION_FILE),
     )
-    files = [folder / name for name in names if (folder / name).is_file()]
     digest = hashlib.sha256()
-    for path in (*files, *sorted(folder.glob("*.onnx"))):
+    for path in chain.from_iterable(
+        (*(part / name for name in names), *sorted(part.glob("*.onnx"))) for part in _parts(folder)
+    ):
+        if not path.is_file():
+            continue
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

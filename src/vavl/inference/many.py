@@ -25,7 +25,8 @@ from vavl.inference.reader import Reading
 from vavl.inference.recognizer import Recognizer
 from vavl.inference.tables import Rows, to_frame, write_captions, write_tables
 from vavl.system.notices import say_once
-from vavl.system.processes import Failure, Job, Result, run_job, with_progress
+from vavl.system.processes import Failure, Job, Result, run_job
+from vavl.system.progress import with_progress
 from vavl.system.ray import GPU_SHARE, Lost, run_on_ray
 
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ from vavl.errors import InputError, MediaError
 from vavl.features.face_features import FaceSource, People
 from vavl.inference.averaging import mean, most_probable
 from vavl.inference.clip_prediction import ClipPrediction
+from vavl.inference.ensemble import Ensemble
 from vavl.inference.exported import ExportedModel
 from vavl.inference.files import ClipFiles, turns_file
 from vavl.inference.people import Crowd
@@ -96,7 +97,7 @@ class Recognizer:
     """A model together with the extractors of its features.
 
     Args:
-        model: Trained model, or an exported one, which onnxruntime runs.
+        model: Trained model, several as one, or an exported one, which onnxruntime runs.
         features: How the features of each modality were made; without it, only arrays of features
             can be given.
         temperatures: What the logits of each prediction are divided by, so that probabilities mean
@@ -118,14 +119,14 @@ class Recognizer:
 
     def __init__(
         self,
-        model: EmotionModel | ExportedModel,
+        model: EmotionModel | Ensemble | ExportedModel,
         features: Mapping[Modality, FeatureSpec] | None = None,
         temperatures: Mapping[Modality, float] | None = None,
         *,
         unsure_below: float = 0.0,
         device: str = "cpu",
     ) -> None:
-        if isinstance(model, EmotionModel):
+        if not isinstance(model, ExportedModel):
             self.device = usable_device(device)
             model = model.to(self.device).eval()
         elif device in ("cpu", "auto"):
@@ -364,7 +365,7 @@ class Recognizer:
             >>> recognizer.predict(**clips[0], speaker="ann").modality
             <Modality.ACOUSTIC: 'acoustic'>
         """
-        if isinstance(self.model, EmotionModel) and self.model.fronts:
+        if not isinstance(self.model, ExportedModel) and self.model.fronts:
             raise InputError(
                 "speaker: expected a model of features that are given, got one with a tuned "
                 "encoder of its own, which cannot be adapted to a person"

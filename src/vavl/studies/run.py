@@ -26,7 +26,8 @@ from vavl.studies.config import StudyConfig, load_study
 from vavl.studies.plan import Plan, Task
 from vavl.system.atomic import read_json
 from vavl.system.locks import alone
-from vavl.system.processes import Failure, run_job, usable_cores, with_progress
+from vavl.system.processes import Failure, run_job, usable_cores
+from vavl.system.progress import with_progress
 from vavl.training.experiment import make_datasets, make_partitions, open_stores, train_experiment
 from vavl.training.loop import train_epoch
 from vavl.training.objective import Objective

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -113,35 +113,6 @@ def _run_in_processes(
             if abandon and pending:
                 stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def with_progress(
-    pairs: Iterable[tuple[Item, Result]], total: int, *, what: str, progress: bool = True
-) -> Iterator[tuple[Item, Result]]:
-    """Passes items and their results on, behind a progress bar on standard error.
-
-    ``what`` stands in front of the bar; the number of :class:`Failure` results stands behind it.
-    """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[failures]}"))
-    failures = 0
-    shown = progress and total > 0
-    with Progress(*columns, *times, console=Console(stderr=True), disable=not shown) as bar:
-        row = bar.add_task(what, total=total, failures="")
-        for item, result in pairs:
-            yield item, result
-            failures += isinstance(result, Failure)
-            bar.update(row, advance=1, failures=f"{failures} failed" if failures else "")
 
 
 def usable_cores() -> int:

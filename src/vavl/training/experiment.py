@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 from vavl.config.experiment import ExperimentConfig
@@ -18,7 +19,13 @@ from vavl.errors import InputError, StoreError
 from vavl.features.samples import Samples
 from vavl.system.locks import alone
 from vavl.training.loop import EpochCallback, finish, fit, prepare
-from vavl.training.run_folder import TRAINS_HERE, FoldDirectory, open_run
+from vavl.training.run_folder import (
+    FINAL,
+    TRAINS_HERE,
+    FoldDirectory,
+    folds_of_run,
+    open_run,
+)
 from vavl.training.setup import make_encoder, make_fabric
 from vavl.types import STREAMS, FeatureSpec, Modality
 
@@ -32,6 +39,7 @@ def train_experiment(
     config: ExperimentConfig,
     *,
     only: Sequence[str] = (),
+    final: bool = False,
     overwrite: bool = False,
     on_fold: FoldCallback | None = None,
 ) -> list[FoldDirectory]:
@@ -43,6 +51,8 @@ def train_experiment(
     Args:
         config: The experiment.
         only: Names of partitions (``"fold-0"``); none means all.
+        final: Whether to train one more model instead, on the clips of all partitions, once these
+            are finished: for as many epochs as is the median of those that they kept.
         overwrite: Whether to begin a run that is there anew, whatever it is.
         on_fold: Progress display.
 
@@ -52,8 +62,13 @@ def train_experiment(
     """
     fabric = make_fabric(config.training)
     manifest, stores, partitions = begin(
-        config, only, write=fabric.is_global_zero, overwrite=overwrite and not is_restarted()
+        config,
+        only,
+        final=final,
+        write=fabric.is_global_zero,
+        overwrite=overwrite and not is_restarted(),
     )
+    epochs = epochs_of(config, final=final)
     folds = []
     for partition in partitions:
         fold = FoldDirectory(config.run_dir / partition.name)
@@ -67,7 +82,7 @@ def train_experiment(
             with alone(fold.path, TRAINS_HERE) if fabric.is_global_zero else nullcontext():
                 datasets = make_datasets(config, manifest, stores, partition)
                 training = prepare(config, manifest, partition, datasets, fold, fabric)
-                fit(training, on_epoch)
+                fit(training, epochs, on_epoch)
                 finish(training)
         folds.append(fold)
     fabric.barrier()  # when any rank returns, all is written
@@ -78,6 +93,7 @@ def begin(
     config: ExperimentConfig,
     only: Sequence[str] = (),
     *,
+    final: bool = False,
     write: bool = True,
     overwrite: bool = False,
 ) -> tuple[Manifest, dict[Modality, FeatureStore], list[Partition]]:
@@ -92,6 +108,8 @@ def begin(
     names = [partition.name for partition in partitions]
     if unknown := sorted(set(only) - set(names)):
         raise InputError(f"folds: expected some of {names}, got {unknown}")
+    if final:
+        partitions = [_everybody(config, only, manifest, partitions, overwrite=overwrite)]
     open_variants(config, stores)
     output_names(config, manifest)
     both = len(stores) == len(STREAMS)
@@ -100,6 +118,38 @@ def begin(
     if write:
         open_run(config, manifest, stores, overwrite=overwrite)
     return manifest, stores, [p for p in partitions if not only or p.name in only]
+
+
+def _everybody(
+    config: ExperimentConfig,
+    only: Sequence[str],
+    manifest: Manifest,
+    partitions: Sequence[Partition],
+    *,
+    overwrite: bool,
+) -> Partition:
+    """All clips of the partitions, to train on; refused unless these are finished."""
+    if only or overwrite:
+        raise InputError(
+            f"final: expected neither folds nor overwrite with it, got {'folds' if only else ''}"
+            f"{' and ' if only and overwrite else ''}{'overwrite' if overwrite else ''}"
+        )
+    left = [p.name for p in partitions if not FoldDirectory(config.run_dir / p.name).finished]
+    if left:
+        raise InputError(
+            f"final: expected all folds of {config.run_dir} to be finished, since they choose the "
+            f"number of epochs and show how good it is; not yet finished: {', '.join(left)}; train "
+            "them first"
+        )
+    known = {name for p in partitions for name in (*p.train, *p.development, *p.test)}
+    return Partition(FINAL, tuple(u.utterance_id for u in manifest if u.utterance_id in known))
+
+
+def epochs_of(config: ExperimentConfig, *, final: bool = False) -> int:
+    """Epochs to train a fold for; or the final model: the median of those that the folds kept."""
+    if not final:
+        return config.training.epochs
+    return round(median(fold.best_epoch for fold in folds_of_run(config.run_dir)))
 
 
 def open_stores(config: ExperimentConfig) -> dict[Modality, FeatureStore]:
@@ -182,9 +232,11 @@ def make_partitions(config: ExperimentConfig, manifest: Manifest) -> list[Partit
             raise InputError('data.partition_files: expected files for partition = "file"')
         partitions = [Partition.load(path) for path in data.partition_files]
         names = [partition.name for partition in partitions]
-        if len(set(names)) < len(names) or not all(map(_FOLDER_NAME.fullmatch, names)):
+        distinct = len(set(names)) == len(names) and FINAL not in names
+        if not distinct or not all(map(_FOLDER_NAME.fullmatch, names)):
             raise InputError(
-                f"data.partition_files: expected distinct names that can be folders, got {names}"
+                "data.partition_files: expected distinct names that can be folders, and none of "
+                f"them {FINAL!r}, got {names}"
             )
     elif data.partition == "folds":
         partitions = given_folds(

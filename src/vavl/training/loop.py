@@ -145,12 +145,15 @@ def prepare(
     return training
 
 
-def fit(training: Training, on_epoch: EpochCallback | None = None) -> None:
-    """Trains epoch by epoch; after each one what it came to is recorded, and can be resumed."""
+def fit(training: Training, epochs: int, on_epoch: EpochCallback | None = None) -> None:
+    """Trains up to an epoch; after each one what it came to is recorded, and can be resumed.
+
+    A learning rate with a schedule follows that of ``training.epochs`` also where it ends earlier.
+    """
     settings, progress, fold = training.settings, training.progress, training.fold
     first = training.fabric.is_global_zero
     with epoch_log(fold, progress.epoch) if first else nullcontext() as write_record:
-        while progress.epoch < settings.epochs and not out_of_patience(progress, settings):
+        while progress.epoch < epochs and not out_of_patience(progress, settings):
             record = run_epoch(training)
             if write_record is not None:
                 # The record first: a kill between leaves one too many, which resuming drops.
@@ -164,7 +167,7 @@ def fit(training: Training, on_epoch: EpochCallback | None = None) -> None:
                     training.best,
                 )
             if on_epoch is not None:
-                on_epoch(record, settings.epochs)
+                on_epoch(record, epochs)
 
 
 def run_epoch(training: Training) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from vavl.config.experiment import ExperimentConfig, TrainingConfig
 from vavl.errors import InputError, VavlError
 from vavl.system.processes import one_line
 from vavl.system.ray import machine_resources, ray_cluster
-from vavl.training.experiment import FoldCallback, begin, train_experiment
+from vavl.training.experiment import FoldCallback, begin, epochs_of, train_experiment
 from vavl.training.run_folder import FoldDirectory
 
 RESTARTS = 3
@@ -48,6 +48,7 @@ def train_on_ray(
     *,
     workers: int,
     only: Sequence[str] = (),
+    final: bool = False,
     overwrite: bool = False,
     on_fold: FoldCallback | None = None,
 ) -> list[FoldDirectory]:
@@ -70,11 +71,11 @@ def train_on_ray(
     with ray_cluster("train") as ray:
         settings, each, strategy = _placed(config.training, workers, machine_resources(ray))
         # What is wrong shows here, and not in each process.
-        _, _, partitions = begin(config, only, overwrite=overwrite)
+        _, _, partitions = begin(config, only, final=final, overwrite=overwrite)
         folds = [FoldDirectory(config.run_dir / partition.name) for partition in partitions]
         placed = config.model_copy(update={"training": settings})
-        job = {"config": placed, "only": tuple(only), "folder": Path.cwd()}
-        with _shown(folds, config.training.epochs, on_fold):
+        job = {"config": placed, "only": tuple(only), "final": final, "folder": Path.cwd()}
+        with _shown(folds, epochs_of(config, final=final), on_fold):
             restarts = 0
             while (problem := _attempt(ray.train, job, workers, each, strategy)) is not None:
                 if restarts == RESTARTS:
@@ -198,7 +199,7 @@ def _work(job: dict[str, Any]) -> None:
             f"runs_dir: expected a folder that all machines of the cluster share, got "
             f"{config.run_dir} in {folder}, which {platform.node()} does not see"
         )
-    train_experiment(config, only=job["only"])
+    train_experiment(config, only=job["only"], final=job["final"])
 
 
 @contextmanager

@@ -16,6 +16,8 @@
         checkpoint.pt      only while training goes on: the state to resume from
         training.json      chosen epoch and its score: written last, so it marks a finished fold
         predictions.parquet  outputs on the test split; written by the evaluation
+      final/               as a fold: the model of all speakers, if there is one
+      README.md            model card; final/ has its own
 """
 
 from __future__ import annotations
@@ -36,7 +38,13 @@ from vavl.data.manifest import Manifest
 from vavl.data.store import FeatureStore
 from vavl.errors import StoreError, VavlError, all_problems
 from vavl.media.files import natural_key
-from vavl.models.pretrained import CONFIG_FILE, ENCODERS_FILE, FEATURES_FILE, WEIGHTS_FILE
+from vavl.models.pretrained import (
+    CARD_FILE,
+    CONFIG_FILE,
+    ENCODERS_FILE,
+    FEATURES_FILE,
+    WEIGHTS_FILE,
+)
 from vavl.system.atomic import atomic_write, read_json, write_json
 from vavl.system.locks import LOCK_FILE, alone
 from vavl.types import Modality
@@ -58,6 +66,13 @@ RECORDED_PACKAGES = (
 )
 
 
+FINAL = "final"
+"""Name of the folder, and of the partition, of the model that was trained on all speakers."""
+
+CARD_MARK = "<!-- Written by vavl; without this line it stays as you change it. -->"
+"""What marks a card as ours, to be written again."""
+
+
 class FoldDirectory:
     """The folder of one partition of a run; the module's docstring says what is in its files."""
 
@@ -74,6 +89,11 @@ class FoldDirectory:
         """Whether training came to its end."""
         return self.summary_file.is_file()
 
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights a finished fold kept, counted from 1."""
+        return int(read_json(self.summary_file, SCHEMA_VERSION)["best_epoch"])
+
     def history(self) -> list[dict[str, Any]]:
         """The epochs so far; a line cut short by a crash is left out."""
         if not self.history_file.is_file():
@@ -88,15 +108,23 @@ class FoldDirectory:
 
 
 def folds_of_run(path: Path) -> list[FoldDirectory]:
-    """The finished folds of a run, or the one fold that the path is; StoreError without any."""
+    """The finished folds of a run, or the one fold that the path is; StoreError without any.
+
+    The model of all speakers is no fold: it has nobody left to be tested on.
+    """
     if FoldDirectory(path).finished:
+        if path.name == FINAL:
+            raise StoreError(
+                f"run: expected a run or a fold of it, got {path}, the model of all speakers, "
+                f"which leaves nobody to test it on; {path.parent} has the folds"
+            )
         return [FoldDirectory(path)]
     if not path.is_dir():
         raise StoreError(f"run: expected a folder written by `vavl train`, found none at {path}")
     folds = [
         FoldDirectory(p)
         for p in sorted(path.iterdir(), key=lambda folder: natural_key(folder.name))
-        if p.is_dir()
+        if p.is_dir() and p.name != FINAL
     ]
     finished = [fold for fold in folds if fold.finished]
     if not finished:
@@ -197,6 +225,12 @@ _FILES_OF_RUN = (
 )
 
 
+def is_own_card(folder: Path) -> bool:
+    """Whether a folder has a model card that vavl wrote and nobody has taken over."""
+    card = folder / CARD_FILE
+    return card.is_file() and CARD_MARK in card.read_text(encoding="utf-8", errors="replace")
+
+
 def _remove_run(run_dir: Path) -> None:
     """Removes what training and evaluation have written, and folders that are empty then.
 
@@ -210,6 +244,8 @@ def _remove_run(run_dir: Path) -> None:
         *((fold, _FILES_OF_FOLD) for fold in folds),
         (run_dir, _FILES_OF_RUN),
     ):
+        if is_own_card(folder):
+            (folder / CARD_FILE).unlink()
         files = [file for pattern in patterns for file in folder.glob(pattern)]
         for file in files:
             file.unlink()

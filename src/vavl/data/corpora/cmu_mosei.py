@@ -27,7 +27,7 @@ from vavl.data.partition import partition_by_speakers
 from vavl.errors import InputError, MediaError, all_problems
 from vavl.metrics.attributes import SENTIMENT, Scale
 from vavl.system.atomic import atomic_write
-from vavl.system.processes import with_progress
+from vavl.system.progress import with_progress
 
 _LARGEST_BYTES = 4 * 2**30
 """Of one array in memory: a compressed file of a few kilobytes can claim to hold terabytes."""

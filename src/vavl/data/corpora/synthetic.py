@@ -41,7 +41,8 @@ from vavl.data.manifest import Manifest, Utterance
 from vavl.errors import InputError, VavlError, all_problems
 from vavl.media.writing import write_mp4, write_wav
 from vavl.system.atomic import atomic_write
-from vavl.system.processes import Failure, run_job, with_progress
+from vavl.system.processes import Failure, run_job
+from vavl.system.progress import with_progress
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad")
 RATERS = 5
