@@ -12,6 +12,7 @@ from vavl.cli.options import known_keys, parse_assignments
 from vavl.config.experiment import MODEL_CONFIGS, ExperimentConfig
 from vavl.config.models import GIVEN_BY_DATA
 from vavl.errors import InputError
+from vavl.evaluation import card
 from vavl.training import experiment as training
 
 GOOD = 'name = "x"\n[data]\nmanifest = "m.parquet"\nacoustic = "a"\n[training]\nepochs = 7\n'
@@ -28,6 +29,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         configs.append((config, options["only"]))
 
     monkeypatch.setattr(training, "train_experiment", train)
+    monkeypatch.setattr(card, "write_cards", lambda _: None)
     return configs
 
 

@@ -134,6 +134,10 @@ def run(arguments: Sequence[str]) -> int:
             )
         if name in _OF_A_FILE:
             arguments = [name, *_file_first(arguments[1:])]
+        if name == "extract":
+            from vavl.cli.options import as_assignments
+
+            arguments = [name, *as_assignments(arguments[1:])]
         if name == "prepare":
             corpora = {"Corpora": data.prepare_commands()}
             usage, about = "vavl prepare CORPUS [OPTIONS]", prepare.__doc__ or ""

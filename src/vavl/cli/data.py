@@ -79,6 +79,7 @@ def extract(
     threads: int | None = None,
     gpus: float | None = None,
     clips_per_shard: int | None = None,
+    set: UseAppendAction[tuple[str, ...]] = (),
 ) -> int:
     """Extract features into stores; run again to resume, or to mend a damaged store.
 
@@ -87,7 +88,11 @@ def extract(
     samples, for an encoder that is tuned in training). Visual extractors:
     compact-face (faces of a video, no download), efficientnet-b2-affectnet (the paper's, needs
     vavl[onnx]), hf:ID_OR_DIR (any transformers image model, on faces of a video), arrays.
-    NAME:SOURCE says where weights lie. The stores are OUT/acoustic and OUT/visual.
+    NAME:SOURCE says where weights lie. An extractor of your own is package.module:Class, see
+    docs/extending.md. The stores are OUT/acoustic and OUT/visual.
+
+    Every parameter of an extractor is an option, too: --visual.frame-rate-hz 30. The options below
+    that name no modality are those of the sound.
 
     Args:
         manifest: Utterance table, as written by `vavl prepare`.
@@ -116,7 +121,9 @@ def extract(
         threads: CPU threads of this process; with ray of each actor, by default 1.
         gpus: With ray and a GPU: what each actor gets of one, by default 0.25.
         clips_per_shard: Clips per file; what is lost at most when a process is killed.
+        set: Parameters of the extractors as MODALITY.PARAMETER=VALUE, e.g. visual.frame_rate_hz=30.
     """
+    from vavl.cli.options import extractor_parameters
     from vavl.data.manifest import Manifest
     from vavl.features.extract import extract as run_extraction
     from vavl.features.extract import training_statistics
@@ -156,11 +163,16 @@ def extract(
     table = Manifest.load(manifest)
     if partition is not None:
         sound |= training_statistics(table, partition)
+    own = extractor_parameters(set)
     failed = 0
     for modality, name in ((Modality.ACOUSTIC, acoustic), (Modality.VISUAL, visual)):
+        if name is None and own[modality]:
+            raise InputError(
+                f"--{modality}.{next(iter(own[modality]))}: expected --{modality} with it, got none"
+            )
         if name is None:
             continue
-        parameters = sound if modality is Modality.ACOUSTIC else {}
+        parameters = (sound if modality is Modality.ACOUSTIC else {}) | own[modality]
         extractor = build_extractor(modality, name, device=device, **parameters)
         store = posixpath.join(out, modality)
         report = run_extraction(table, extractor, store, engine=engine, workers=workers, **given)

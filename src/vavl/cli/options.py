@@ -7,9 +7,10 @@ quotes.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
@@ -19,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from vavl.cli.commands import VALUES, Option
 from vavl.config.base import Configuration, unknown_name
-from vavl.config.experiment import MODEL_CONFIGS, ExperimentConfig
+from vavl.config.experiment import ExperimentConfig, all_model_configs
 from vavl.config.models import GIVEN_BY_DATA
 from vavl.errors import InputError
 
@@ -61,17 +62,18 @@ def known_keys() -> dict[str, Key]:
 
 def _model_keys() -> dict[str, Key]:
     """The sizes of all models; the meaning of a size names its models where not all have it."""
-    presets = dict.fromkeys(preset for cls in MODEL_CONFIGS.values() for preset in cls.presets)
+    models = all_model_configs()
+    presets = dict.fromkeys(preset for cls in models.values() for preset in cls.presets)
     keys = {
-        "model.name": Key('The model. (default: "vavl")', _choice(MODEL_CONFIGS)),
+        "model.name": Key('The model. (default: "vavl")', _choice(models)),
         "model.preset": Key('Named set of sizes. (default: "small")', _choice(presets)),
     }
-    for size in dict.fromkeys(name for cls in MODEL_CONFIGS.values() for name in cls.model_fields):
+    for size in dict.fromkeys(name for cls in models.values() for name in cls.model_fields):
         if size == "name" or size in GIVEN_BY_DATA:
             continue
-        having = [name for name, cls in MODEL_CONFIGS.items() if size in cls.model_fields]
-        key = _key(MODEL_CONFIGS[having[0]].model_fields[size])
-        whose = "" if len(having) == len(MODEL_CONFIGS) else f" [{', '.join(having)}]"
+        having = [name for name, cls in models.items() if size in cls.model_fields]
+        key = _key(models[having[0]].model_fields[size])
+        whose = "" if len(having) == len(models) else f" [{', '.join(having)}]"
         keys[f"model.{size}"] = key._replace(meaning=key.meaning + whose)
     return keys
 
@@ -210,6 +212,61 @@ def _value(key: Key, text: str) -> Any:
         return text  # also where it looks like a number
     if text.lower() == "none" and not key.kind.startswith("{"):
         return None
+    return toml_value(text)
+
+
+EXTRACTOR_OPTION = re.compile(r"--((?:acoustic|visual)\.[A-Za-z][\w-]*)(?:=(.*))?", re.DOTALL)
+"""A parameter of an extractor as an option: ``--visual.frame-rate-hz``, perhaps with its value."""
+
+
+def as_assignments(words: Sequence[str]) -> list[str]:
+    """Turns ``--visual.frame-rate-hz 30`` into ``--set visual.frame_rate_hz=30``, at the end.
+
+    Raises:
+        InputError: The value is missing.
+
+    Example:
+        >>> as_assignments(["--visual.frame-rate-hz", "30", "table.parquet"])
+        ['table.parquet', '--set', 'visual.frame_rate_hz=30']
+    """
+    others, assigned = [], []
+    waiting = iter(words)
+    for word in waiting:
+        if (option := EXTRACTOR_OPTION.fullmatch(word)) is None:
+            others.append(word)
+            continue
+        value = option[2] if option[2] is not None else next(waiting, None)
+        if value is None:
+            raise InputError(f"{word}: expected a value after it, got none")
+        assigned += ["--set", f"{option[1].replace('-', '_')}={value}"]
+    return others + assigned
+
+
+def extractor_parameters(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Reads ``MODALITY.PARAMETER=VALUE``, values as in TOML, else text.
+
+    Raises:
+        InputError: No ``=``, or neither of the two modalities.
+
+    Example:
+        >>> extractor_parameters(["visual.frame_rate_hz=30", "acoustic.layer=[2, 3]"])
+        {'acoustic': {'layer': [2, 3]}, 'visual': {'frame_rate_hz': 30}}
+    """
+    found: dict[str, dict[str, Any]] = {"acoustic": {}, "visual": {}}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        modality, dot, name = key.partition(".")
+        if not (equals and dot) or modality not in found:
+            raise InputError(
+                "--set: expected acoustic.PARAMETER=VALUE or visual.PARAMETER=VALUE, got "
+                f"{assignment!r}"
+            )
+        found[modality][name] = toml_value(text)
+    return found
+
+
+def toml_value(text: str) -> Any:
+    """A value as in TOML; text needs no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -15,6 +15,11 @@ class Configuration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    @classmethod
+    def class_of(cls, table: object) -> type[Configuration]:  # noqa: ARG003
+        """The class that a table is read into: this one, unless the table names a kind of it."""
+        return cls
+
 
 ConfigurationT = TypeVar("ConfigurationT", bound=Configuration)
 
@@ -32,13 +37,13 @@ def validated(
     try:
         return cls.model_validate(dict(content))
     except ValidationError as error:
-        problems = [_describe(cls, dict(problem)) for problem in error.errors()]
+        problems = [_describe(cls, content, dict(problem)) for problem in error.errors()]
         raise InputError(all_problems(subject, problems)) from None
 
 
-def _describe(cls: type[Configuration], problem: dict[str, Any]) -> str:
-    """One line about one problem that pydantic found."""
-    place, section = _place(cls, problem["loc"])
+def _describe(cls: type[Configuration], content: Mapping[str, Any], problem: dict[str, Any]) -> str:
+    """One line about one problem that pydantic found in the content."""
+    place, section = _place(cls, content, problem["loc"])
     key = ".".join(place) or "configuration"
     if problem["type"] == "extra_forbidden":
         kind = ".".join(place[:-1]) or "configuration"
@@ -52,22 +57,19 @@ def _describe(cls: type[Configuration], problem: dict[str, Any]) -> str:
 
 
 def _place(
-    cls: type[Configuration], location: Sequence[int | str]
+    cls: type[Configuration], content: object, location: Sequence[int | str]
 ) -> tuple[list[str], type[Configuration]]:
     """The keys that lead to a problem, and the class of the section that it lies in."""
     keys: list[str] = []
-    sections = [cls]
+    section = cls
     for part in location:
-        if len(sections) > 1:  # of a union: pydantic says the name of the member that it took
-            sections = [s for s in sections if s.model_fields["name"].default == part]
-            continue
         keys.append(str(part))
-        field = sections[0].model_fields.get(str(part))
-        if field is not None:  # else a name in a table, or a number in a list
-            candidates = (field.annotation, *get_args(field.annotation))
-            sections = [
-                candidate
-                for candidate in candidates
-                if isinstance(candidate, type) and issubclass(candidate, Configuration)
-            ] or sections
-    return keys, sections[0]
+        content = content.get(part) if isinstance(content, Mapping) else None
+        field = section.model_fields.get(str(part))
+        if field is None:  # a name in a table, or a number in a list
+            continue
+        for candidate in (field.annotation, *get_args(field.annotation)):
+            if isinstance(candidate, type) and issubclass(candidate, Configuration):
+                section = candidate.class_of(content)
+                break
+    return keys, section

@@ -15,12 +15,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
-    Discriminator,
     Field,
     PlainSerializer,
-    TypeAdapter,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
+    PlainValidator,
     field_validator,
     model_validator,
 )
@@ -28,19 +25,19 @@ from pydantic import (
 from vavl.config import baselines
 from vavl.config.base import Configuration, unknown_name, validated
 from vavl.config.models import (
+    DEFAULT_MODEL,
     GIVEN_BY_DATA,
     ModelConfig,
     Sizes,
     VAVLConfig,
     VAVLPlusConfig,
-    VAVLPlusSizes,
-    VAVLSizes,
 )
+from vavl.config.plugins import MODELS, import_named_modules, load_plugin, plugin_names
 from vavl.config.shipped import find_toml
 from vavl.errors import InputError
 from vavl.types import Modality, what_it_takes
 
-_MODELS: tuple[type[ModelConfig], ...] = (
+_OWN_MODELS: tuple[type[ModelConfig], ...] = (
     VAVLConfig,
     VAVLPlusConfig,
     baselines.LinearConfig,
@@ -54,8 +51,25 @@ _MODELS: tuple[type[ModelConfig], ...] = (
     baselines.SFAVConfig,
 )
 
-MODEL_CONFIGS = {str(config.model_fields["name"].default): config for config in _MODELS}
-"""What every model is built from, by the model's name, in the order in which people see them."""
+MODEL_CONFIGS = {config.of_model(): config for config in _OWN_MODELS}
+"""What every model is built from, by the model's name, in the order in which people see them.
+
+Models of others are among them once they were asked for, or by :func:`all_model_configs`.
+"""
+
+
+def register_model_config(config: type[ModelConfig]) -> None:
+    """Makes the configuration of a model of your own known by the model's name, in this process.
+
+    :func:`vavl.models.registry.register_model` calls it.
+
+    Raises:
+        InputError: The package itself has a model of that name.
+    """
+    name = config.of_model()
+    if not name or MODEL_CONFIGS.get(name) in _OWN_MODELS:
+        raise InputError(f"name: expected one of your own as the default, got {name!r}")
+    MODEL_CONFIGS[name] = config
 
 
 def model_config_class(name: str, subject: str = "model.name") -> type[ModelConfig]:
@@ -69,11 +83,27 @@ def model_config_class(name: str, subject: str = "model.name") -> type[ModelConf
         (<Modality.AUDIOVISUAL: 'audiovisual'>,)
     """
     if name not in MODEL_CONFIGS:
-        raise InputError(unknown_name(subject, name, MODEL_CONFIGS))
+        import_named_modules()
+    if name not in MODEL_CONFIGS and (model := load_plugin(MODELS, name)) is not None:
+        register_model_config(model.config_class)
+    if name not in MODEL_CONFIGS:
+        raise InputError(unknown_name(subject, name, (*MODEL_CONFIGS, *plugin_names(MODELS))))
     return MODEL_CONFIGS[name]
 
 
-def _read_model(table: object, read: ValidatorFunctionWrapHandler) -> Sizes:
+def all_model_configs() -> dict[str, type[ModelConfig]]:
+    """The configurations of all models by name, those of others included.
+
+    Raises:
+        InputError: A module of others cannot be imported.
+    """
+    import_named_modules()
+    for name in plugin_names(MODELS):
+        model_config_class(name)
+    return dict(MODEL_CONFIGS)
+
+
+def _read_model(table: object) -> Sizes:
     """The sizes of a ``[model]`` table: those of its preset, where it does not say otherwise."""
     if isinstance(table, Sizes):
         return table
@@ -86,28 +116,14 @@ def _read_model(table: object, read: ValidatorFunctionWrapHandler) -> Sizes:
             "with data.categories and data.attributes"
         )
     chosen = dict(table)
-    name, preset = str(chosen.pop("name", "vavl")), str(chosen.pop("preset", "small"))
+    name, preset = str(chosen.pop("name", DEFAULT_MODEL)), str(chosen.pop("preset", "small"))
     values = model_config_class(name, "name").with_preset(preset, chosen)
-    sizes: Sizes = read({"name": name, **values})
+    sizes = Sizes.class_of({"name": name}).model_validate({"name": name, **values})
+    assert isinstance(sizes, Sizes)
     return sizes.read_from(table)
 
 
-ModelSizes = Annotated[
-    VAVLSizes
-    | VAVLPlusSizes
-    | baselines.LinearSizes
-    | baselines.AcousticConformerSizes
-    | baselines.VisualConformerSizes
-    | baselines.AveragingSizes
-    | baselines.ConcatenationSizes
-    | baselines.MulTSizes
-    | baselines.AuxFormerSizes
-    | baselines.UAVMSizes
-    | baselines.SFAVSizes,
-    Discriminator("name"),
-    WrapValidator(_read_model),
-    PlainSerializer(Sizes.as_table),
-]
+ModelSizes = Annotated[Sizes, PlainValidator(_read_model), PlainSerializer(Sizes.as_table)]
 """The ``[model]`` table: ``name`` of the model (default ``vavl``), ``preset`` (default ``small``),
 and any size that differs from it. It is written as it was read."""
 
@@ -259,7 +275,7 @@ class ExperimentConfig(Configuration):
     runs_dir: Path = Path("runs")
     """Folder that holds the runs."""
     data: DataConfig
-    model: ModelSizes = TypeAdapter(ModelSizes).validate_python({"preset": "small"})
+    model: ModelSizes = _read_model({"preset": "small"})
     """The model and its sizes."""
     training: TrainingConfig = TrainingConfig()
     acoustic_encoder: AcousticEncoderConfig | None = None

@@ -24,6 +24,9 @@ Width = Annotated[int, Field(ge=1, le=MOST_FEATURES)]
 Count = Annotated[int, Field(ge=1, le=256)]
 """Layers, blocks, heads, taps."""
 
+DEFAULT_MODEL = "vavl"
+"""Name of the model where none is named."""
+
 Presets = Mapping[str, Mapping[str, Any]]
 """Named sets of sizes: what differs from the defaults."""
 
@@ -63,6 +66,15 @@ class Sizes(Configuration):
             f"predictions: expected some of {[str(p) for p in possible]}, got "
             f"{[str(p) for p in self.predictions]}"
         ]
+
+    @classmethod
+    def class_of(cls, table: object) -> type[Configuration]:
+        """The sizes of the model that a ``[model]`` table names."""
+        named = table.get("name", DEFAULT_MODEL) if isinstance(table, Mapping) else None
+        kinds = [*cls.__subclasses__()]
+        for kind in kinds:  # it grows
+            kinds += [k for k in kind.__subclasses__() if not issubclass(k, GivenByData)]
+        return next((kind for kind in kinds if kind.model_fields["name"].default == named), cls)
 
     @property
     def solved_beforehand(self) -> bool:
@@ -136,6 +148,11 @@ class ModelConfig(Sizes, GivenByData):
         if len(self.categories) == 1:
             problems.append("categories: expected none or at least two, got one")
         return problems + super()._problems()
+
+    @classmethod
+    def of_model(cls) -> str:
+        """Name of the model that it is for."""
+        return str(cls.model_fields["name"].default)
 
     @property
     def inputs(self) -> tuple[Modality, ...]:

@@ -4,7 +4,8 @@ To add one, write a class whose arguments are its parameters and that has a ``na
 below. One with a network also takes the name of a ``device``. A speech encoder derives from
 :class:`vavl.features.waveform.WaveformExtractor`. A network that embeds faces has the members of
 :class:`vavl.features.face_features.FaceEmbedder`. An extractor of your own, outside the package, is
-made known by :func:`register_extractor`.
+made known by :func:`register_extractor`, or by an entry point of its package
+(:mod:`vavl.config.plugins`); docs/extending.md has a template.
 """
 
 from __future__ import annotations
@@ -18,6 +19,14 @@ from typing import Any, Protocol, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from vavl.config.plugins import (
+    EXTRACTORS,
+    import_named_modules,
+    is_object,
+    load_object,
+    load_plugin,
+    plugin_names,
+)
 from vavl.data.manifest import MediaField
 from vavl.errors import InputError, VavlError, all_problems, did_you_mean
 from vavl.features.arrays import ArrayFeatures
@@ -58,7 +67,7 @@ class Extractor(Protocol):
 Builder: TypeAlias = Callable[..., Extractor]
 """Makes an extractor; its parameters, all with names, are those of the extractor."""
 
-_EXTRACTORS: dict[Modality, dict[str, Builder]] = {
+BUILDERS: dict[Modality, dict[str, Builder]] = {
     Modality.ACOUSTIC: {
         LogMel.name: LogMel,
         LogMelPitch.name: LogMelPitch,
@@ -75,7 +84,9 @@ _EXTRACTORS: dict[Modality, dict[str, Builder]] = {
         ImageEncoder.name: FaceFeaturesOf(ImageEncoder),
     },
 }
-_OWN_NAMES = {modality: frozenset(builders) for modality, builders in _EXTRACTORS.items()}
+"""What makes the extractors of each modality, by name; those of others too, once they are known."""
+
+_OWN_NAMES = {modality: frozenset(builders) for modality, builders in BUILDERS.items()}
 
 
 def register_extractor(modality: Modality | str, name: str, builder: Builder) -> None:
@@ -104,7 +115,7 @@ def register_extractor(modality: Modality | str, name: str, builder: Builder) ->
     modality = _checked(modality)
     if not name or ":" in name or name in _OWN_NAMES[modality]:
         raise InputError(f"name: expected one of your own without a colon, got {name!r}")
-    _EXTRACTORS[modality][name] = builder
+    BUILDERS[modality][name] = builder
 
 
 def extractor_names(modality: Modality | str) -> tuple[str, ...]:
@@ -114,11 +125,14 @@ def extractor_names(modality: Modality | str) -> tuple[str, ...]:
         >>> print(*extractor_names("visual")[:4])
         compact-face efficientnet-b2-affectnet arrays hf:ID_OR_FOLDER
     """
-    builders = _EXTRACTORS[_checked(modality)]
-    return tuple(
+    import_named_modules()
+    modality = _checked(modality)
+    own = tuple(
         f"{name}:ID_OR_FOLDER" if _needs_source(builder) else name
-        for name, builder in builders.items()
+        for name, builder in BUILDERS[modality].items()
     )
+    others = [plugin.partition(".") for plugin in plugin_names(EXTRACTORS)]
+    return tuple(dict.fromkeys([*own, *(name for kind, _, name in others if kind == modality)]))
 
 
 def build_extractor(
@@ -129,7 +143,7 @@ def build_extractor(
     Args:
         modality: ``acoustic`` or ``visual``.
         name: One of :func:`extractor_names`. ``"NAME:SOURCE"`` says where the weights lie, for
-            those that take them from somewhere.
+            those that take them from somewhere. Or ``"package.module:Class"``, which is imported.
         device: Where its networks run: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"mps"``, or
             ``"auto"`` for an accelerator if there is one. It is no part of the features' key: the
             numbers are the same up to rounding. It is sought when the weights are loaded, in the
@@ -145,19 +159,44 @@ def build_extractor(
         80
     """
     modality = _checked(modality)
-    builders = _EXTRACTORS[modality]
-    name, _, source = name.partition(":")
-    if source:
-        parameters = {"source": source, **parameters}
-    if name not in builders:
+    whole, (name, _, source) = name, name.partition(":")
+    builder = _builder(modality, name)
+    if builder is None and is_object(whole):
+        return _build_given(modality, whole, parameters, device)
+    if builder is None:
         known = ", ".join(extractor_names(modality))
         raise InputError(
-            f"extractor: expected one of {known} for {modality}, got {name!r}"
-            + did_you_mean(name, builders)
+            f"extractor: expected one of {known}, or package.module:Class, for {modality}, got "
+            f"{name!r}{did_you_mean(name, BUILDERS[modality])}"
         )
-    if _needs_source(builders[name]) and "source" not in parameters:
+    if source:
+        parameters = {"source": source, **parameters}
+    if _needs_source(builder) and "source" not in parameters:
         raise InputError(f"extractor: expected {name}:ID_OR_FOLDER, got no id and no folder")
-    return _build(name, builders[name], parameters, device)
+    return _build(name, builder, parameters, device)
+
+
+def _builder(modality: Modality, name: str) -> Builder | None:
+    """What makes the extractor of a name, of the package or of others."""
+    if name not in BUILDERS[modality]:
+        import_named_modules()
+    found = BUILDERS[modality].get(name)
+    return found if found is not None else load_plugin(EXTRACTORS, f"{modality}.{name}")
+
+
+def _build_given(
+    modality: Modality, name: str, parameters: dict[str, Any], device: str
+) -> Extractor:
+    """Builds what ``package.module:Class`` names; by its own name it is known from then on."""
+    builder = load_object(name)
+    extractor = _build(name, builder, parameters, device)
+    if extractor.spec.modality != modality:
+        raise InputError(
+            f"extractor: expected one of {modality} features, got {name} of "
+            f"{extractor.spec.modality} features"
+        )
+    register_extractor(modality, extractor.spec.extractor, builder)
+    return extractor
 
 
 def rebuild_extractor(
@@ -178,9 +217,12 @@ def rebuild_extractor(
         True
     """
     name = spec.extractor
-    builder = _EXTRACTORS.get(spec.modality, {}).get(name)
+    builder = _builder(spec.modality, name) if spec.modality in BUILDERS else None
     if builder is None:
-        raise InputError(f"extractor: {spec.modality} {name!r} is not known to this vavl")
+        raise InputError(
+            f"extractor: {spec.modality} {name!r} is not known to this vavl; name the module that "
+            "registers it in VAVL_PLUGINS, or install its package (docs/extending.md)"
+        )
     known = _parameters(builder)
     values = {
         "dim": spec.dim,

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from vavl.config.experiment import register_model_config
 from vavl.config.models import ModelConfig
+from vavl.config.plugins import MODELS as PLUGINS
+from vavl.config.plugins import load_plugin
 from vavl.models.base import EmotionModel, Encoder
 from vavl.models.baselines.auxformer import AuxFormer
 from vavl.models.baselines.early_late import Concatenation, Conformers
@@ -27,11 +30,34 @@ MODELS: tuple[type[EmotionModel], ...] = (
     UAVM,
     SFAV,
 )
-"""Every model; each says which configurations are its own, and these have the names."""
+"""Every model of the package; each says which configurations are its own, and these have the
+names."""
+
+
+_others: dict[str, type[EmotionModel]] = {}
+
+
+def register_model(model: type[EmotionModel]) -> None:
+    """Makes a model of your own known by the name of its configuration, in this process.
+
+    docs/extending.md has a template, and says how it is known to every command.
+
+    Args:
+        model: Its ``config_class`` has a ``name`` that is not one of the package's.
+
+    Raises:
+        InputError: The name does not fit.
+    """
+    register_model_config(model.config_class)
+    _others[model.config_class.of_model()] = model
 
 
 def model_class(config: type[ModelConfig]) -> type[EmotionModel]:
     """The model that a kind of configuration is for."""
+    name = config.of_model()
+    other = _others.get(name) or load_plugin(PLUGINS, name)
+    if other is not None:
+        return other
     return next(model for model in MODELS if issubclass(config, model.config_class))
 
 
