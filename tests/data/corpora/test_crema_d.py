@@ -134,15 +134,16 @@ def test_every_problem_in_one_error(repository: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         prepare_crema_d(root, tmp_path / "out")
     text = str(caught.value)
-    assert "1001_IEO_ANG_HI.wav does not exist" in text
-    assert "2 media files are placeholders of git-lfs" in text
+    assert "1 of 36 clips have no .wav file in AudioWAV (first: 1001_IEO_ANG_HI)" in text
+    assert "2 of 36 clips have a placeholder of git-lfs in VideoFlash" in text
+    assert "--allow-missing does without them" in text
     assert "git lfs pull" in text
-    assert "no row for actor 1002" in text
+    assert "6 of 36 clips have an actor without a row in VideoDemographics.csv" in text
     assert "an age in years, got 'Male' and 'old'" in text
     assert "'1001_IEO_JOY_HI' is no name of a clip" in text
     assert "expected a number 1xxxxx to 3xxxxx, got '900002'" in text
     assert "expected numbers of votes, got 0, -1, 8" in text
-    assert "'1001_IEO_FEA_HI': no audiovisual votes" in text
+    assert "1 of 36 clips have no audiovisual votes in tabulatedVotes.csv (first: 1001_" in text
     assert not (tmp_path / "out").exists()
 
 
@@ -153,6 +154,44 @@ def test_no_media_and_no_repository(repository: Path, tmp_path: Path) -> None:
         prepare_crema_d(root, tmp_path / "out")
     with pytest.raises(InputError, match=r"SentenceFilenames\.csv does not exist"):
         prepare_crema_d(tmp_path, tmp_path / "out")
+
+
+def test_a_partial_copy_is_one_line_for_each_kind_and_does_where_that_is_allowed(
+    repository: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "partial"
+    shutil.copytree(repository, root)
+    sounds, films = sorted((root / "AudioWAV").iterdir()), sorted((root / "VideoFlash").iterdir())
+    for path in (*sounds[:9], *films[:5]):
+        path.unlink()
+    with pytest.raises(InputError) as caught:
+        prepare_crema_d(root, tmp_path / "out")
+    assert str(caught.value).count("\n  - ") == 2
+    manifest = prepare_crema_d(root, tmp_path / "out", allow_missing=True)
+    assert "9 of 36 clips have no .wav file in AudioWAV" in caplog.text
+    assert "5 of 36 clips have no .flv file in VideoFlash" in caplog.text
+    assert missing_media(manifest) == []
+    assert len(manifest) == 31
+    assert left_out(tmp_path / "out")[sounds[0].stem] == "no media"
+    assert sum(clip.audio_path is None for clip in manifest) == 4
+
+
+def test_sound_as_it_circulates_is_labelled_by_its_names(
+    repository: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "kaggle"
+    shutil.copytree(repository / "AudioWAV", root / "AudioWAV")
+    (root / "AudioWAV" / "notes.wav").touch()
+    manifest = prepare_crema_d(root, tmp_path / "out", seeds=[1])
+    assert "categories are what was acted" in caplog.text
+    assert len(manifest) == 36
+    clip = manifest.by_id["1032_IEO_SAD_HI"]
+    assert (clip.speaker, clip.category, clip.votes, clip.video_path) == ("1032", "sad", None, None)
+    assert clip.metadata == {"acted": "sad", "intensity": "high", "sentence": "IEO"}
+    assert not (tmp_path / "out" / "voice").exists()
+    Partition.load(tmp_path / "out" / "partitions" / "seed-1.json").check(manifest)
+    with pytest.raises(InputError, match="expected acted without tabulatedVotes"):
+        prepare_crema_d(root, tmp_path / "out", labels="majority")
 
 
 @pytest.fixture(scope="module")

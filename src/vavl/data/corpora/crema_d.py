@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -70,7 +70,12 @@ def published() -> Published:
 
 
 def prepare_crema_d(
-    root: Path, out: Path, *, labels: LabelRule = "published", seeds: Sequence[int] = ()
+    root: Path,
+    out: Path,
+    *,
+    labels: LabelRule = "published",
+    seeds: Sequence[int] = (),
+    allow_missing: bool = False,
 ) -> Manifest:
     """CREMA-D: categories and votes of raters who heard, saw, or heard and saw each clip.
 
@@ -85,13 +90,19 @@ def prepare_crema_d(
     raters than any other category; `acted`: what the actor was asked for; `soft`: no category, the
     distribution of the votes is the target (`data.category_targets = "votes"`).
 
+    As far as the corpus circulates without its tables, a warning says what is done instead. Without
+    the votes there is one table, whose categories are those that were acted, as the names of the
+    files say; without the demographics nothing is known of the actors.
+
     Args:
         root: The repository as it is cloned, with AudioWAV/, VideoFlash/, processedResults/,
             SentenceFilenames.csv and VideoDemographics.csv. Without one of the media folders the
-            clips lack that modality.
+            clips lack that modality. AudioWAV/ alone is enough.
         out: Folder for the tables and partitions/*.json. The media stay where they lie.
         labels: What makes the category of a clip.
         seeds: Draws a further partition with 63/14/14 speakers, balanced by sex, for each of them.
+        allow_missing: Do with the media that are there: a clip lacks the modality whose file is
+            missing, and one without any is listed in left_out.csv.
 
     Returns:
         The audio-visual manifest, with sex, age, race, ethnicity, sentence, intensity and the
@@ -110,50 +121,52 @@ def prepare_crema_d(
             f"labels: expected one of {', '.join(get_args(LabelRule))}, got {labels!r}"
         )
     problems: list[str] = []
-    clips = _read_clips(root / "SentenceFilenames.csv", problems)
+    clips = _read_clips(root, problems)
     people = _read_demographics(root / "VideoDemographics.csv", problems)
     votes = _read_votes(root / "processedResults" / "tabulatedVotes.csv", problems)
-    folders = _media_folders(root, clips, problems)
-    problems += [
-        f"{clip!r}: no row for actor {match['actor']} in VideoDemographics.csv"
-        for clip, match in clips.items()
-        if match["actor"] not in people
-    ]
-    problems += [
-        f"{clip!r}: no {channel} votes in tabulatedVotes.csv"
-        for channel in CHANNELS
-        for clip in clips
-        if clip not in votes[channel]
-    ]
+    if not votes and labels not in ("published", "acted"):
+        problems.append(f"labels: expected acted without tabulatedVotes.csv, got {labels}")
+    media = _find_media(root, clips, problems, allow_missing=allow_missing)
+    strangers = [clip for clip, match in clips.items() if people and match["actor"] not in people]
+    problems += _counted(
+        strangers, len(clips), "have an actor without a row in VideoDemographics.csv"
+    )
+    for channel, rated in votes.items():
+        unrated = [clip for clip in clips if clip not in rated]
+        problems += _counted(unrated, len(clips), f"have no {channel} votes in tabulatedVotes.csv")
     if problems:
         raise InputError(all_problems(f"CREMA-D in {root}", problems))
 
     known = published()
     manifests = {}
-    for channel in CHANNELS:
+    for channel in CHANNELS if votes else CHANNELS[:1]:
         folder = out if channel == CHANNELS[0] else out / channel
         rule = "majority" if labels == "published" and channel != CHANNELS[0] else labels
         # Once for each folder: that costs more than all the rest of a clip.
-        places = {name: stored_path(path, folder) for name, path in folders.items()}
+        places = {name: stored_path(root.resolve() / _MEDIA[name][0], folder) for name in media}
         kept, left_out = [], []
         for clip, match in clips.items():
-            counts = votes[channel][clip]
+            counts = votes[channel][clip] if votes else None
             category, reason = _label(clip, match, counts, rule, known)
-            if reason:
-                left_out.append((clip, reason))
+            paths = {
+                name: f"{place}/{clip}{_MEDIA[name][1]}"
+                for name, place in places.items()
+                if clip in media[name]
+            }
+            if reason or not paths:
+                left_out.append((clip, reason or "no media"))
                 continue
-            media = {name: f"{place}/{clip}{_MEDIA[name][1]}" for name, place in places.items()}
             kept.append(
                 Utterance(
                     utterance_id=clip,
                     corpus="crema_d",
                     speaker=match["actor"],
-                    audio_path=media.get("audio_path"),
-                    video_path=media.get("video_path"),
+                    audio_path=paths.get("audio_path"),
+                    video_path=paths.get("video_path"),
                     category=category,
                     votes=counts,
                     metadata={
-                        **people[match["actor"]],
+                        **people.get(match["actor"], {}),
                         "acted": _CATEGORY_OF_TASK[match["task"]],
                         "intensity": _INTENSITIES[match["intensity"]],
                         "sentence": match["sentence"],
@@ -161,30 +174,57 @@ def prepare_crema_d(
                 )
             )
         if not kept:
-            raise InputError(f"CREMA-D in {root}: no clip has a label by the rule {labels!r}")
+            raise InputError(
+                f"CREMA-D in {root}: no clip has media and a label by the rule {labels!r}"
+            )
         manifests[channel] = manifest = Manifest(kept, root=folder)
         save_corpus(manifest, left_out, _partitions(manifest, known, seeds))
     return manifests[CHANNELS[0]]
 
 
-def _read_clips(path: Path, problems: list[str]) -> dict[str, re.Match[str]]:
-    """Clip to the parts of its name."""
+def _counted(clips: Sequence[str], of: int, what: str) -> list[str]:
+    """One problem that some clips have, by their number and the first of them; none without any."""
+    return [f"{len(clips)} of {of} clips {what} (first: {clips[0]})"] if clips else []
+
+
+def _read_clips(root: Path, problems: list[str]) -> dict[str, re.Match[str]]:
+    """Clip to the parts of its name: those of the table, or without it those that have media."""
+    path = root / "SentenceFilenames.csv"
+    if not path.is_file():
+        files = {
+            file.stem
+            for folder, suffix in _MEDIA.values()
+            for file in (root / folder).glob(f"*{suffix}")
+        }
+        found = {name: _CLIP_NAME.fullmatch(name) for name in sorted(files)}
+        known = {name: match for name, match in found.items() if match and _is_known(match)}
+        if known:
+            _log.warning(
+                "CREMA-D: SentenceFilenames.csv is not there: the clips are the %d with media",
+                len(known),
+            )
+            return known
     clips = {}
     for row in read_table(path, ["Filename"])[1]:
         name = row.values["Filename"]
         match = _CLIP_NAME.fullmatch(name)
-        if not match or match["task"] not in _CATEGORY_OF_TASK:
-            problems.append(f"{path.name} row {row.number}: {name!r} is no name of a clip")
-        elif match["intensity"] not in _INTENSITIES:
-            problems.append(f"{path.name} row {row.number}: {name!r}: unknown intensity")
-        else:
+        if match and _is_known(match):
             clips[name] = match
+        else:
+            problems.append(f"{path.name} row {row.number}: {name!r} is no name of a clip")
     return clips
+
+
+def _is_known(match: re.Match[str]) -> bool:
+    return match["task"] in _CATEGORY_OF_TASK and match["intensity"] in _INTENSITIES
 
 
 def _read_demographics(path: Path, problems: list[str]) -> dict[str, dict[str, str]]:
     """Actor to sex (lower case, as in other corpora), age in years, race and ethnicity."""
-    people = {}
+    people: dict[str, dict[str, str]] = {}
+    if not path.is_file():
+        _log.warning("CREMA-D: %s is not there: nothing is known of the actors", path.name)
+        return people
     for row in read_table(path, ["ActorID", *_DEMOGRAPHICS])[1]:
         known = {name: row.values[column] for column, name in _DEMOGRAPHICS.items()}
         known["sex"] = known["sex"].lower()
@@ -198,7 +238,14 @@ def _read_demographics(path: Path, problems: list[str]) -> dict[str, dict[str, s
 
 
 def _read_votes(path: Path, problems: list[str]) -> dict[str, dict[str, Votes]]:
-    """Channel to clip to category to the number of raters who chose it."""
+    """Channel to clip to category to the number of raters who chose it; empty without the table."""
+    if not path.is_file():
+        _log.warning(
+            "CREMA-D: %s is not there: categories are what was acted, as the names of the files "
+            "say, and not what raters perceived",
+            path.name,
+        )
+        return {}
     votes: dict[str, dict[str, Votes]] = {channel: {} for channel in CHANNELS}
     # The first column has no name: a digit for the channel, then the number of the clip.
     for row in read_table(path, ["", "fileName", *_CATEGORY_OF_LETTER])[1]:
@@ -217,35 +264,52 @@ def _read_votes(path: Path, problems: list[str]) -> dict[str, dict[str, Votes]]:
     return votes
 
 
-def _media_folders(root: Path, clips: Iterable[str], problems: list[str]) -> dict[str, Path]:
-    """The media folders that are there, resolved; adds what is wrong with the files in them."""
-    folders = {name: root / place for name, (place, _) in _MEDIA.items() if (root / place).is_dir()}
-    if not folders:
-        problems.append(f"neither {' nor '.join(place for place, _ in _MEDIA.values())} is there")
-        return {}
-    for name in sorted(set(_MEDIA) - set(folders)):
-        _log.warning("CREMA-D: there is no folder %s: clips lack that modality", _MEDIA[name][0])
-    pointers = []
-    for name, folder in folders.items():
+def _find_media(
+    root: Path, clips: Collection[str], problems: list[str], *, allow_missing: bool
+) -> dict[str, set[str]]:
+    """The clips that have a file of each kind, as far as its folder is there.
+
+    What is missing is a problem of one line for each kind, or else a warning.
+    """
+    found: dict[str, set[str]] = {}
+    for name, (place, suffix) in _MEDIA.items():
+        if not (root / place).is_dir():
+            continue
+        missing, pointers = [], []
         for clip in clips:
-            path = folder / f"{clip}{_MEDIA[name][1]}"
+            path = root / place / f"{clip}{suffix}"
             if not path.is_file():
-                problems.append(f"{path} does not exist")
+                missing.append(clip)
             elif path.stat().st_size < 1024 and path.read_bytes().startswith(_LFS_POINTER):
-                pointers.append(path)
-    if pointers:
-        problems.append(
-            f"{len(pointers)} media files are placeholders of git-lfs (first: {pointers[0]}); "
-            "install git-lfs and run `git lfs pull` in the repository"
+                pointers.append(clip)
+        found[name] = set(clips).difference(missing, pointers)
+        lacks = _counted(missing, len(clips), f"have no {suffix} file in {place}")
+        lacks += _counted(
+            pointers,
+            len(clips),
+            f"have a placeholder of git-lfs in {place}: install git-lfs and run `git lfs pull` in "
+            "the repository",
         )
-    return {name: folder.resolve() for name, folder in folders.items()}
+        if allow_missing:
+            for lack in lacks:
+                _log.warning("CREMA-D: %s", lack)
+        else:
+            problems += [f"{lack}; --allow-missing does without them" for lack in lacks]
+    if not found:
+        problems.append(f"neither {' nor '.join(place for place, _ in _MEDIA.values())} is there")
+    for name in _MEDIA.keys() - found if found else ():
+        _log.warning("CREMA-D: there is no folder %s: clips lack that modality", _MEDIA[name][0])
+    return found
 
 
 def _label(
-    clip: str, match: re.Match[str], votes: Votes, rule: str, known: Published
+    clip: str, match: re.Match[str], votes: Votes | None, rule: str, known: Published
 ) -> tuple[str | None, str]:
-    """The category by a rule; with a reason where the clip has to be left out."""
-    if rule == "acted":
+    """The category by a rule; with a reason where the clip has to be left out.
+
+    Without votes it is what was acted.
+    """
+    if rule == "acted" or votes is None:
         return _CATEGORY_OF_TASK[match["task"]], ""
     if rule == "soft":
         return None, ""
@@ -276,7 +340,7 @@ def _partitions(manifest: Manifest, known: Published, seeds: Sequence[int]) -> l
             seed=seed,
             development_share=_HELD_OUT_SHARE,
             test_share=_HELD_OUT_SHARE,
-            balance_by="sex",
+            balance_by="sex" if all("sex" in clip.metadata for clip in manifest) else None,
         )
         for seed in seeds
     ]
