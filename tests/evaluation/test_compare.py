@@ -100,6 +100,7 @@ def test_a_variant_against_itself_differs_by_nothing() -> None:
     found = compare(("a", "a"), variant(), variant(), "uar", test_share=0.5, replicates=100)
     assert (found.difference.estimate, found.p, found.test.p, found.effect) == (0, 1, 1, 0)
     assert found.ahead == 0.5
+    assert found.same
 
 
 def test_more_seeds_do_not_pass_for_more_speakers() -> None:

@@ -49,7 +49,7 @@ def test_examples_in_the_documentation_run() -> None:
         (
             difference(0.1, math.nan, math.nan),
             "Accuracy: the learned fusion is 0.100 above the average of the two "
-            "(no interval: it takes at least two speakers).",
+            "(no interval: it takes at least 6 speakers).",
         ),
     ],
 )

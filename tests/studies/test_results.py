@@ -12,7 +12,7 @@ from vavl.studies.config import HypothesisConfig
 from vavl.studies.results import Verdict, verdict
 
 
-def comparison(estimate: float, p: float) -> Comparison:
+def comparison(estimate: float, p: float, *, same: bool = False) -> Comparison:
     interval = Interval(estimate, estimate - 0.01, estimate + 0.01)
     return Comparison(
         *("category", "a", "b", "uar"),
@@ -24,6 +24,7 @@ def comparison(estimate: float, p: float) -> Comparison:
         test_adjusted=0.4,
         effect=0.5,
         ahead=0.6,
+        same=same,
     )
 
 
@@ -36,10 +37,15 @@ def comparison(estimate: float, p: float) -> Comparison:
         ("< 0", -0.03, 0.01, Verdict.CONFIRMED),
         ("> -0.02", -0.01, 0.01, Verdict.CONFIRMED),
         ("> -0.02", -0.03, 0.01, Verdict.REFUTED),
-        ("> 0", 0.03, math.nan, Verdict.OPEN),  # one speaker: nothing is known about others
+        ("> 0", 0.03, math.nan, Verdict.OPEN),  # no clip with a target: nothing is known
     ],
 )
 def test_verdicts(expect: str, estimate: float, p: float, expected: Verdict) -> None:
     claim = HypothesisConfig(claim="c", variant="a", expect=expect)
     assert verdict(claim, comparison(estimate, p)) is expected
     assert verdict(claim, None) is Verdict.NOT_RUN
+
+
+def test_the_same_predictions_confirm_nothing() -> None:
+    claim = HypothesisConfig(claim="Not worse.", variant="a", expect="> -0.02")
+    assert verdict(claim, comparison(0.0, 0.001, same=True)) is Verdict.SAME

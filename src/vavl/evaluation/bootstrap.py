@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +22,32 @@ CONFIDENCE = 0.95
 """Share of the bootstrap distribution that an interval holds."""
 
 
+def smallest_p(speakers: int) -> float:
+    """The smallest two-sided p-value that so many speakers can give: ``2 ** (1 - S)``.
+
+    That of an exact test which flips the signs of the speakers' differences, where all are on one
+    side. The bootstrap knows no such limit, and is over-sure of few speakers.
+
+    Source: Fisher, "The Design of Experiments", 1935, section 21.
+
+    Example:
+        >>> [smallest_p(speakers) for speakers in (2, 5, 6)]
+        [0.5, 0.0625, 0.03125]
+    """
+    return float(2.0 ** (1 - speakers))
+
+
+FEWEST_SPEAKERS = next(n for n in count(2) if smallest_p(n) <= 1 - CONFIDENCE)
+"""Fewer speakers (below 6) can neither give an interval of this confidence nor a verdict."""
+
+
 @dataclass(frozen=True)
 class Interval:
     """An estimate with its confidence interval.
 
     Attributes:
         estimate: The score on the clips as they are.
-        low: Lower end of the interval; NaN where there are fewer than two speakers.
+        low: Lower end of the interval; NaN where there are fewer than :data:`FEWEST_SPEAKERS`.
         high: Upper end; NaN likewise.
     """
 
@@ -91,10 +111,10 @@ def percentile_interval(
     Args:
         estimate: The score on the clips as they are.
         replicates: ``(R,)`` scores of the resamples; NaN (no known target) are left out.
-        speakers: How many speakers contributed; one alone says nothing about others.
+        speakers: How many speakers contributed; too few say nothing about others.
     """
     drawn = replicates[np.isfinite(replicates)]
-    if speakers < 2 or not drawn.size:
+    if speakers < FEWEST_SPEAKERS or not drawn.size:
         return Interval(estimate, math.nan, math.nan)
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(drawn, [tail, 100 - tail])

@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vavl.data.partition import Partition
 from vavl.errors import InputError
-from vavl.evaluation.bootstrap import Scope, bootstrap_p
+from vavl.evaluation.bootstrap import Scope, bootstrap_p, smallest_p
 from vavl.evaluation.predictions import PredictionTable, align, differing_targets
 from vavl.evaluation.scores import Difference, Score, resampled_scores, scopes, view_scores
 from vavl.evaluation.views import Floats, View, quantity_of, readable_view
@@ -54,12 +54,15 @@ class Comparison(Difference):
     """The difference of two variants, and how sure it is.
 
     Attributes:
-        p: From the resamples of speakers; two-sided.
+        p: From the resamples of speakers; two-sided, and never below what an exact test of so few
+            speakers can give.
         p_adjusted: After Holm over the family that the comparison is reported in.
         test: Corrected resampled t-test over the folds.
         test_adjusted: Its p-value after Holm.
         effect: Mean difference over speakers in standard deviations of it.
         ahead: Share of the speakers for whom the variant is ahead; ties count half.
+        same: Whether the two score the same for every speaker and in every resample: they predict
+            the same, and there is nothing to decide.
     """
 
     p: float
@@ -68,6 +71,7 @@ class Comparison(Difference):
     test_adjusted: float
     effect: float
     ahead: float
+    same: bool = False
 
 
 @dataclass(frozen=True)
@@ -251,7 +255,7 @@ def compare(
     ours, theirs = (resampled_scores(*side, rows, scope) for side in sides)
     replicated = ours.drawn[measure] - theirs.drawn[measure]
     by_speaker = by_group(scope.speaker_of)
-    p = bootstrap_p(replicated, margin) if scope.speakers > 1 else math.nan
+    p = max(bootstrap_p(replicated, margin), smallest_p(scope.speakers))
     test = corrected_resampled_t(by_group(folds)[tested] - margin, test_share)
     return Comparison(
         *(sides[0][0].name, *names, measure),
@@ -263,6 +267,7 @@ def compare(
         test_adjusted=test.p,
         effect=standardised_difference(by_speaker),
         ahead=share_ahead(by_speaker, measure),
+        same=not any(np.nan_to_num(found).round(9).any() for found in (replicated, by_speaker)),
     )
 
 

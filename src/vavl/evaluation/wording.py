@@ -12,7 +12,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from vavl.evaluation.bootstrap import Interval
+from vavl.evaluation.bootstrap import FEWEST_SPEAKERS, Interval, smallest_p
 from vavl.evaluation.scores import Difference
 from vavl.evaluation.views import View
 from vavl.system.atomic import atomic_write
@@ -112,7 +112,7 @@ def difference_sentence(difference: Difference, confidence: float) -> str:
     # Not str.capitalize, which would make "Uar" of "UAR".
     start = f"{name[0].upper()}{name[1:]}: {subject} is {relation}"
     if not limits(found):
-        return f"{start} (no interval: it takes at least two speakers)."
+        return f"{start} (no interval: it takes at least {FEWEST_SPEAKERS} speakers)."
     verdict = "not distinguishable"
     if difference.distinguishable:
         verdict = "distinguishably better" if found.low > 0 else "distinguishably worse"
@@ -122,9 +122,13 @@ def difference_sentence(difference: Difference, confidence: float) -> str:
 
 def speakers_notes(speakers: int) -> list[str]:
     """What to say about intervals over so few speakers; nothing where there are enough."""
-    if speakers == 1:
-        return ["One speaker says nothing about others: there are no intervals."]
-    if 1 < speakers < _FEW_SPEAKERS:
+    if 1 <= speakers < FEWEST_SPEAKERS:
+        return [
+            f"{counted(speakers, 'speaker')} can say nothing about others: an exact test of so few "
+            f"cannot give a p below {smallest_p(speakers):.3g}, so there are neither intervals nor "
+            f"verdicts. They take at least {FEWEST_SPEAKERS} speakers."
+        ]
+    if FEWEST_SPEAKERS <= speakers < _FEW_SPEAKERS:
         return [f"With only {speakers} speakers percentile intervals tend to be too narrow."]
     return []
 

@@ -81,7 +81,8 @@ class HypothesisConfig(Configuration):
 
     It is *confirmed* where the difference lies on the expected side of the margin and the data can
     tell it from the margin (bootstrap over speakers, Holm over the hypotheses); *refuted* where it
-    lies on the other side and the data can tell; *open* otherwise.
+    lies on the other side and the data can tell; *open* otherwise. Where both predict the same,
+    there is nothing to decide, and that is what it says.
     """
 
     claim: str

@@ -37,6 +37,7 @@ class Verdict(StrEnum):
     CONFIRMED = "confirmed"
     REFUTED = "refuted"
     OPEN = "open"
+    SAME = "the same predictions"
     NOT_RUN = "not run"
 
 
@@ -229,6 +230,8 @@ def verdict(hypothesis: HypothesisConfig, comparison: Comparison | None) -> Verd
     """Whether a comparison confirms a claim."""
     if comparison is None:
         return Verdict.NOT_RUN
+    if comparison.same:
+        return Verdict.SAME
     if not comparison.p_adjusted < LEVEL:
         return Verdict.OPEN
     above = comparison.difference.estimate > hypothesis.margin

@@ -173,7 +173,7 @@ def _hypothesis_lines(results: StudyResults) -> Iterator[str]:
     yield (
         "Confirmed: the difference is on the expected side, and p, after Holm's correction over "
         "the hypotheses, is below 0.05; refuted: it is on the other side, likewise; open: the data "
-        "cannot tell."
+        "cannot tell. Variants with the same predictions confirm nothing."
     )
 
 
