@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from pretend_faces import pretend_face_features
 from vavl import cli
 from vavl.config.shipped import shipped
 from vavl.features.registry import Extractor, build_extractor
-from vavl.studies import run
+from vavl.studies import probe, run
 
 CONFIGS = shipped("studies")["ravdess"].parent
 QUICK = ("model.preset=small", "training.epochs=1", "training.alpha=1.0")
@@ -53,7 +54,8 @@ def test_one_command_from_the_corpus_to_the_table(
     if name == "cmu_mosei":
         pytest.importorskip("h5py")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "build_extractor", small_extractor)
+    for module in (run, probe):
+        monkeypatch.setattr(module, "build_extractor", small_extractor)
     # The miniatures have the speakers of one fold.
     text = (CONFIGS / f"{study}.toml").read_text("utf-8").replace('base = "..', 'base = "base')
     lines = [line for line in text.splitlines() if not line.startswith("folds =")]
@@ -68,6 +70,12 @@ def test_one_command_from_the_corpus_to_the_table(
     command = ["study", "study.toml", "--root", str(make(tmp_path / "corpus")), "--seeds", "0"]
     files = f"data.partition_files=['data/{name}/partitions/{partition}.json']"
     command += ["--workers", "0", "--set", files, *QUICK]
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.run([*command, "--dry-run"]) == 0
+    assert sorted(tmp_path.rglob("*")) == before
+    shown = capsys.readouterr().out
+    assert re.search(r"^stores/\S+/acoustic: (\d+) of \1 clips left; about \d+ s of one", shown)
+    assert "Training: the same command says how long it takes" in shown
     assert cli.run(command) == 0
     report = (tmp_path / "studies" / study / "results.md").read_text("utf-8")
     table = report.partition("## Beside published scores")[2].partition("\n## ")[0]

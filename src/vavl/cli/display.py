@@ -15,10 +15,12 @@ from rich.text import Text
 
 from vavl.errors import counted
 from vavl.system.processes import usable_cores
+from vavl.system.progress import duration
 from vavl.types import NOTHING, UNSURE, Person, Prediction, TimedPrediction
 
 if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction needs none of it
     from vavl.evaluation.scores import Evaluation
+    from vavl.studies.probe import DataEstimate
     from vavl.studies.results import StudyResults
     from vavl.studies.run import Estimate
 
@@ -267,6 +269,20 @@ def print_scores(evaluation: Evaluation, console: Console) -> None:
     console.print()
     for difference in evaluation.differences:
         console.print(Text(difference_sentence(difference, evaluation.confidence)))
+
+
+def print_data_estimates(found: Iterable[DataEstimate]) -> bool:
+    """Prints what a study has to extract, as soon as it is known; returns whether anything is."""
+    console, left = output(), 0
+    for store in found:
+        line = f"{store.store}: {store.left} of {store.clips} clips left"
+        if store.problem:
+            line += f"; cannot be made: {store.problem}"
+        elif store.left:
+            line += f"; about {duration(store.seconds)} of one process, {store.size_mb:,.0f} MB"
+        console.print(line, markup=False, highlight=False)
+        left += store.left
+    return bool(left)
 
 
 def print_estimates(estimates: Iterable[Estimate], workers: int | None) -> None:

@@ -244,20 +244,25 @@ def study(
         out: Folder that holds studies.
         workers: Models that are trained at a time; by default one per CPU core.
         seeds: Seeds instead of the study's own, e.g. 0 for a first look.
-        dry_run: List what would be trained, and how long it may take; nothing is written.
+        dry_run: List what would be extracted from ROOT and trained, how long it may take and how
+            much disk; a few clips and batches are tried, and nothing is written.
         set: Overrides of the base experiment for all variants, as KEY=VALUE, e.g.
             data.manifest=corpus/manifest.parquet.
     """
-    from vavl.cli.display import print_estimates, print_study
+    from vavl.cli.display import print_data_estimates, print_estimates, print_study
     from vavl.cli.options import parse_assignments
     from vavl.studies.config import load_study
     from vavl.studies.plan import make_plan
+    from vavl.studies.probe import probe_data
     from vavl.studies.results import collect
     from vavl.studies.run import begin, estimates, prepare_data, run_tasks
     from vavl.studies.tables import write_study
 
     loaded = load_study(file, parse_assignments(chain.from_iterable(set)), seeds)
-    if root is not None and prepare_data(loaded, root, workers=workers or 0):
+    if root is not None and dry_run and print_data_estimates(probe_data(loaded, root)):
+        print("Training: the same command says how long it takes, once the features are there.")
+        return EXIT_OK
+    if root is not None and not dry_run and prepare_data(loaded, root, workers=workers or 0):
         print("Some clips have no features: see failures.csv in the stores", file=sys.stderr)
     plan = make_plan(loaded, out)
     if dry_run:
