@@ -232,8 +232,10 @@ def test_from_clips_to_a_profile_to_a_prediction(
     write_wav(path, babble(3.0))
     silent = film("silent.mp4", audio=None)
     naming = ["--speaker", "ann", "--out", str(out)]
-    assert cli.run(["enrol", str(path), str(tmp_path / "none.wav"), *naming]) == 3
-    assert "none.wav" in capsys.readouterr().err
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"this is no sound")
+    assert cli.run(["enrol", str(path), str(broken), *naming]) == 3
+    assert "broken.wav" in capsys.readouterr().err
     assert SpeakerProfile.load(out).clips(SOUND) == 1
     assert cli.run(["enrol", str(silent), *naming]) == 2
 
