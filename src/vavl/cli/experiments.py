@@ -217,7 +217,7 @@ def study(
     A study file (TOML) names a base experiment and its variants, each a few overrides:
 
         name = "residual"
-        base = "ravdess"        # an experiment that comes with vavl, or a file beside this one
+        base = "ravdess"        # comes with vavl; or a file beside this one
         seeds = [0, 1, 2]
         reference = "vavl"
         [variants.vavl]
