@@ -149,11 +149,10 @@ def test_estimates_are_said_in_plain_words(capsys: pytest.CaptureFixture[str]) -
     wrong = Estimate(("uavm",), 2, 2, math.nan, measured=False, problem="no sound")
     print_estimates([sure, done, wrong], workers=2)
     assert capsys.readouterr().out.splitlines() == [
-        "vavl, average: 10 of 15 models to train, about 30 seconds each, going by the models "
-        "before",
+        "vavl, average: 10 of 15 models to train, about 30 s each, going by the models before",
         "mult: 1 model, all trained",
         "uavm: cannot be trained: no sound",
-        "Together 10 models in about 3 minutes, 2 at a time; without those that cannot be trained.",
+        "Together 10 models in about 2 min, 2 at a time; without those that cannot be trained.",
     ]
     print_estimates([done], workers=2)
     assert capsys.readouterr().out.splitlines()[-1] == "Nothing is left to train."

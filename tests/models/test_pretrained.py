@@ -44,7 +44,7 @@ def test_a_file_without_a_threshold_is_as_it_ever_was(tmp_path: Path) -> None:
     [
         ('"acoustic": NaN', "NaN is no number of JSON"),
         ('"visual": 0', "visual: expected a temperature above 0, got 0"),
-        ('"visual": Infinity', "visual: expected a temperature above 0, got inf"),
+        ('"visual": Infinity', "Infinity is no number of JSON"),
         ('"visual": "1.5"', "visual: expected a temperature above 0, got '1.5'"),
         ('"visual": true', "visual: expected a temperature above 0, got True"),
         ('"face": 1.5', "face: expected temperatures of acoustic, visual, audiovisual alone"),
