@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 
@@ -57,7 +56,7 @@ def fabricated(
             "timeline": windows(start_s, end_s, number),
         }
 
-    starts = [1 + 3.5 * number for number in range(int((duration_s - 1) / 3.5))]
+    starts = [1 + 3.5 * number for number in range(math.ceil((duration_s - 1) / 3.5))]
     clip = said(0.0, duration_s, 0.0)
     return {
         "schema_version": 1,
@@ -70,8 +69,8 @@ def fabricated(
         "timeline": windows(0.0, duration_s, 0.0),
         "people": [person(number) for number in range(people)],
         "segments": [
-            {**said(start, following - 1, 5.0), "speaker": None, "text": None}
-            for start, following in pairwise(starts)
+            {**said(start, min(start + 2.5, duration_s), 5.0), "speaker": None, "text": None}
+            for start in starts
         ],
         "speakers": {},
     }
