@@ -14,6 +14,7 @@ from rich.text import Text
 
 from vavl.errors import counted
 from vavl.system.processes import usable_cores
+from vavl.system.progress import duration
 from vavl.types import NOTHING, UNSURE, Person, Prediction, TimedPrediction
 
 if TYPE_CHECKING:  # training takes seconds to import, and printing a prediction needs none of it
@@ -277,7 +278,7 @@ def print_data_estimates(found: Iterable[DataEstimate]) -> bool:
         if store.problem:
             line += f"; cannot be made: {store.problem}"
         elif store.left:
-            line += f"; {duration(store.seconds)} of one process, {store.size_mb:,.0f} MB"
+            line += f"; about {duration(store.seconds)} of one process, {store.size_mb:,.0f} MB"
         console.print(line, markup=False, highlight=False)
         left += store.left
     return bool(left)
