@@ -64,7 +64,7 @@ def test_init_writes_an_experiment_that_names_the_next_commands(
     commands = commands_of(written)
     assert "vavl train new/mine.toml" in commands
     assert all(f"  {command}" in capsys.readouterr().out for command in commands[:1])
-    known = {command.__name__ for command in cli.COMMANDS}
+    known = {command.__name__ for commands in cli.GROUPS.values() for command in commands}
     assert {command.split()[1] for command in commands} <= known
 
 

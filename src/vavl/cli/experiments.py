@@ -102,7 +102,7 @@ def init(what: str = "folder", /, out: Path | None = None) -> int:
         raise InputError(unknown_name("WHAT", what, shipped("experiments")))
     path = Path(f"{what}.toml") if out is None else out
     text = source.read_text(encoding="utf-8").replace(
-        f"vavl train {source.stem}\n", f"vavl train {path}\n"
+        f"vavl train {source.stem}", f"vavl train {path}"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

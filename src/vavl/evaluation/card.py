@@ -117,9 +117,9 @@ def _data(manifest: Manifest, models: Sequence[FoldDirectory]) -> Iterator[str]:
     corpora = ", ".join(sorted({clip.corpus for clip in clips}))
     speakers = len({clip.speaker for clip in clips})
     yield (
-        f"{counted(len(clips), 'clip')} of {counted(speakers, 'speaker')} ({cell_text(corpora)}), "
-        "with what the models of all folds have learned from or were chosen by. Table: "
-        f"SHA-256 `{manifest.sha256}`."
+        f"{counted(len(clips), 'clip')} of {counted(speakers, 'speaker')} ({cell_text(corpora)}): "
+        "all that was trained on, or chosen by. SHA-256 of their table: "
+        f"`{manifest.sha256}`."
     )
     counts = Counter(clip.category or "(without a category)" for clip in clips)
     yield from ("", *markdown_table(("category", "clips"), _rows(counts.most_common())))
