@@ -35,7 +35,7 @@ _FLAGS = (
     "--use-fake-ui-for-media-stream"
 )
 _QUALITY = 84
-_PAPER = {"light": "#ffffff", "dark": "#0d1117"}
+_LIVE_MS = 45_000
 
 
 @contextmanager
@@ -54,13 +54,13 @@ def _service() -> Iterator[str]:
 def _write_camera(film: Path, path: Path) -> None:
     """The second person alone, as a camera sees her."""
     with av.open(str(path), "w", format="mjpeg") as container:
-        stream = container.add_stream("mjpeg", rate=25, options={"qscale": "2"})
-        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuvj420p"
+        stream = container.add_stream("mjpeg", rate=25, bit_rate=8_000_000)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuvj420p"
         for number, frame in enumerate(video_frames(film)):
             side = Image.fromarray(frame.pixels[:, SIDE_PX:])
             wide = Image.new("RGB", (427, SIDE_PX), side.getpixel((4, 4)))
             wide.paste(side, ((427 - SIDE_PX) // 2, 0))
-            picture = av.VideoFrame.from_image(wide.resize((640, 480), Image.Resampling.LANCZOS))
+            picture = av.VideoFrame.from_image(wide.resize((320, 240), Image.Resampling.LANCZOS))
             picture = picture.reformat(format="yuvj420p")
             picture.pts, picture.time_base = number, Fraction(1, 25)
             container.mux(stream.encode(picture))
@@ -129,25 +129,29 @@ def main() -> None:
             browser = playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=[*_FLAGS.split(), *capture]
             )
-            for theme in ("light", "dark"):
-                page = _opened(browser, address, (1280, 1240), color_scheme=theme)
-                _answered(page, film, 5.6)
-                _saved(page.screenshot(), out / f"serve-clip-{theme}.webp")
-                page.context.close()
             page = _opened(browser, f"{address}/#live", (1280, 1010), color_scheme="light")
             page.click("text=Start")
-            page.wait_for_timeout(25_000)
+            page.wait_for_timeout(_LIVE_MS)
+            page.wait_for_selector(".now .lead:has-text('from sound and face')")
             _saved(page.screenshot(), out / "serve-live.webp")
             page.context.close()
+            page = _opened(browser, address, (1280, 1240), color_scheme="light")
+            _answered(page, film, 5.6)
+            for theme in ("light", "dark"):
+                page.emulate_media(color_scheme=theme)
+                page.wait_for_timeout(500)
+                _saved(page.screenshot(), out / f"serve-clip-{theme}.webp")
+            page.context.close()
             phones = []
-            for theme, y in (("light", 0), ("dark", 700)):
-                look = {"color_scheme": theme, "device_scale_factor": 2, "has_touch": True}
-                page = _opened(browser, address, (360, 740), **look)
-                _answered(page, film, 5.6)
-                page.evaluate("(y) => window.scrollTo(0, y)", y)
+            look = {"device_scale_factor": 2, "has_touch": True}
+            page = _opened(browser, address, (360, 740), **look)
+            _answered(page, film, 5.6)
+            for theme, top in (("light", 0), ("dark", 640)):
+                page.emulate_media(color_scheme=theme)
+                page.evaluate("(top) => window.scrollTo(0, top)", top)
                 page.wait_for_timeout(500)
                 phones.append(page.screenshot())
-                page.context.close()
+            page.context.close()
             _saved(_side_by_side(phones), out / "serve-phone.webp")
             browser.close()
 

@@ -459,7 +459,7 @@ def quiet_machine() -> None:
 def begun(page: Any) -> float:
     """Starts live; returns after how many seconds the first answer was there."""
     began_s = time.monotonic()
-    page.click("text=Start")
+    page.click("#view-live .main")
     page.wait_for_selector(".pill:not(:empty):visible, .problem:visible")
     took_s = time.monotonic() - began_s
     assert not page.is_visible(".problem"), page.inner_text(".problem")
@@ -479,12 +479,12 @@ def test_live_goes_on_with_sound_when_the_camera_is_off(open_page: Open, service
     assert re.fullmatch(r"\d+\.\d s behind", page.inner_text(".pill"))
     until(page, is_made_from("sound and face"))
     assert violations(page) == []
-    page.click("text=Camera")
+    page.click(".tools .switch:has-text('Camera')")
     until(page, is_made_from("sound alone"))
     assert page.evaluate("document.querySelector('.live video').srcObject") is None
-    page.click("text=Camera")
+    page.click(".tools .switch:has-text('Camera')")
     until(page, is_made_from("sound and face"))
-    page.click("text=Microphone")
+    page.click(".tools .switch:has-text('Microphone')")
     until(page, is_made_from("the face alone"))
     page.click("text=Stop")
     assert page.is_visible("text=Start")
@@ -520,7 +520,7 @@ def test_live_says_that_all_places_are_taken(open_page: Open, service: Service) 
     with connect(service.address.replace("http", "ws") + "/v1/stream") as other:
         other.send('{"type": "start", "audio": true, "video": false}')
         assert json.loads(other.recv(timeout=30)) == {"type": "ready"}
-        page.click("text=Start")
+        page.click("#view-live .main")
         page.wait_for_selector(".problem:has-text('as many live streams as there may be')")
         assert page.is_enabled("text=Start")
         assert violations(page) == []

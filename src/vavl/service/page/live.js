@@ -14,6 +14,8 @@ import { madeFrom, named, percent, said, sentence } from "./words.js";
 const SPOKEN_EVERY_MS = 5000;
 /** Without an answer for so long, the one on show is too old. */
 const STALE_MS = 4000;
+/** A place that was just given up may not be free at once: it is asked for again, for so long. */
+const [AGAIN_MS, PATIENCE_MS] = [1000, 15_000];
 /** Further behind, a machine that is too slow does not catch up: what waits is dropped. */
 const FALLEN_BEHIND_S = 8;
 
@@ -175,6 +177,7 @@ export class LiveView {
     }
     if (run !== this.run) return this._close();
     this.began_ms = performance.now();
+    this.patient_until_ms = 0;
     this.recent = new Recent(this.names, this.palette, this.areCategories);
     this.recentPlace.append(this.recent.element);
     this._show("running");
@@ -263,7 +266,11 @@ export class LiveView {
           if (stream === this.stream) this._take(message, base_s);
         },
         lost: (problem) => {
-          if (run === this.run && stream === this.stream) this._fail(problem);
+          if (run !== this.run || stream !== this.stream) return;
+          const waits = problem.status === 503 && performance.now() < this.patient_until_ms;
+          if (!waits) return void this._fail(problem);
+          this._wait("Waiting for the model");
+          setTimeout(() => run === this.run && stream === this.stream && this._connect(), AGAIN_MS);
         },
       },
     );
@@ -276,6 +283,7 @@ export class LiveView {
     const before = this.stream;
     const run = this.run;
     this.stream = null;
+    this.patient_until_ms = performance.now() + PATIENCE_MS;
     this.pictures?.pause();
     await before?.end();
     if (run !== this.run) return;
