@@ -121,9 +121,9 @@ def test_a_variant_that_fails_is_recorded_and_the_rest_goes_on(
     options = ["--out", str(copied), "--workers", "0"]
     assert run(["study", str(write(broken)), *options]) == EXIT_PARTIAL
     captured = capsys.readouterr()
-    assert "failed: broken, seed 0, fold-0: InputError: training.learning_rate" in captured.err
+    assert "failed: broken, seed 0, fold-0: training.learning_rate" in captured.err
     text = (copied / "tiny" / "results.md").read_text("utf-8")
-    assert "broken: 4 of 4 models are missing: InputError: training.learning_rate" in text
+    assert "broken: 4 of 4 models are missing: training.learning_rate" in text
     assert "| Never known. |" in text
     assert "| not run |" in text
     with (copied / "tiny" / "failures.csv").open(newline="") as file:
@@ -320,8 +320,8 @@ def test_a_dry_run_lists_and_writes_nothing(
     assert run([*arguments, "--set", "training.compile=true"]) == EXIT_OK
     compiled.assert_called()
     shown = capsys.readouterr().out
-    assert "2 of 2 models left: without residual" in shown
-    assert "minutes" in shown
+    assert "without residual: 2 of 2 models to train" in shown
+    assert "Together 4 models in " in shown
     assert not out.exists()
 
 

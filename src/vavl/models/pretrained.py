@@ -15,9 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from vavl.config.base import validated
 from vavl.config.experiment import model_config_class
@@ -25,6 +23,9 @@ from vavl.config.models import SCHEMA_VERSION, ModelConfig
 from vavl.errors import InputError, StoreError, all_problems
 from vavl.system.atomic import atomic_write, read_json, write_json
 from vavl.types import STREAMS, FeatureSpec, Modality
+
+if TYPE_CHECKING:  # names of files are wanted where nothing is loaded
+    from torch import Tensor, nn
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

@@ -13,6 +13,7 @@ from vavl.data.corpora import prepare
 from vavl.data.manifest import Manifest
 from vavl.data.store import FeatureStore
 from vavl.errors import InputError, VavlError
+from vavl.features.arrays import ArrayFeatures
 from vavl.features.extract import ClipExtraction
 from vavl.features.registry import build_extractor
 from vavl.studies.config import StoreConfig, StudyConfig
@@ -79,6 +80,9 @@ def _estimate(store: StoreConfig, manifest: Manifest) -> DataEstimate:
         todo = [clip for clip in clips if clip.utterance_id not in held]
         if not todo:
             return DataEstimate(store.out, len(clips), 0, 0.0, 0.0)
+        if isinstance(extractor, ArrayFeatures):
+            paths = (manifest.root / getattr(clip, extractor.source_field) for clip in todo)
+            extractor = extractor.sized(paths)
         job = ClipExtraction(extractor, manifest.root)
         chosen = todo[:: -(-len(todo) // PROBED)]
         list(job.run(chosen[:1]))  # reads the weights
