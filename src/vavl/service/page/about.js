@@ -3,7 +3,7 @@
 import { getCard } from "./api.js";
 import { Palette } from "./colours.js";
 import { h } from "./dom.js";
-import { named, sentence } from "./words.js";
+import { named, plain, sentence } from "./words.js";
 
 /** @param {HTMLElement} view @param {object} model */
 export async function aboutView(view, model) {
@@ -40,7 +40,7 @@ export async function aboutView(view, model) {
         "dl",
         { class: "card about" },
         h("div", {}, h("dt", {}, "Name"), h("dd", {}, model.name)),
-        h("div", {}, h("dt", {}, "Reads"), h("dd", {}, sentence(takes.join(" and ")))),
+        h("div", {}, h("dt", {}, "Reads"), h("dd", {}, sentence(takes.join(" and "), ""))),
         model.categories.length
           ? h("div", {}, h("dt", {}, "Tells apart"), h("dd", {}, chips(model.categories)))
           : null,
@@ -48,7 +48,7 @@ export async function aboutView(view, model) {
           ? h("div", {}, h("dt", {}, "Estimates"), h("dd", {}, chips(model.attributes)))
           : null,
         model.notice
-          ? h("div", {}, h("dt", {}, "Licence"), h("dd", { class: "notice" }, model.notice))
+          ? h("div", {}, h("dt", {}, "Licence"), h("dd", { class: "notice" }, plain(model.notice)))
           : null,
       ),
       card,

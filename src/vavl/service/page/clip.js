@@ -3,7 +3,7 @@
 import { Problem, follow, forget, send } from "./api.js";
 import { announce, h, icon } from "./dom.js";
 import { result } from "./result.js";
-import { clock, percent, said, sentence, size } from "./words.js";
+import { clock, machine, percent, said, sentence, size } from "./words.js";
 
 /** A service that is full is asked again so many times, after so long at most. */
 const TRIES = 30;
@@ -282,5 +282,5 @@ export class ClipView {
 function introduction({ hears, sees }) {
   const parts = [hears && "the voice", sees && "every face in the picture"].filter(Boolean);
   const what = parts.join(" and ");
-  return `Drop one, and see what ${what} ${parts.length > 1 ? "say" : "says"}, moment by moment. It stays on this machine.`;
+  return `Drop one, and see what ${what} ${parts.length > 1 ? "say" : "says"}, moment by moment. It stays on ${machine}.`;
 }

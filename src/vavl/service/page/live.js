@@ -8,7 +8,7 @@ import { Recent } from "./recent.js";
 import { valuesOf } from "./series.js";
 import { Pictures, Sound, refusal } from "./sources.js";
 import { Stream } from "./stream.js";
-import { madeFrom, named, percent, said, sentence } from "./words.js";
+import { machine, madeFrom, named, percent, said, sentence } from "./words.js";
 
 /** A change of the answer is said aloud at most so often. */
 const SPOKEN_EVERY_MS = 5000;
@@ -85,7 +85,7 @@ export class LiveView {
         { class: "facts" },
         hears && fact("microphone", "Sound", "The voice is read, not the words."),
         sees && fact("camera", "Picture", "The most prominent face is read."),
-        fact("lock", "Private", "Nothing is kept, and nothing leaves the machine of the service."),
+        fact("lock", "Private", `Nothing is kept, and nothing leaves ${machine}.`),
       ),
     );
   }

@@ -6,6 +6,7 @@ import { ClipView } from "./clip.js";
 import { isDark, onTheme } from "./colours.js";
 import { h, icon } from "./dom.js";
 import { LiveView } from "./live.js";
+import { machine, plain } from "./words.js";
 
 const TITLES = { clip: "A clip", live: "Live", model: "About the model" };
 
@@ -99,7 +100,8 @@ async function begin() {
   });
   try {
     const model = await getModel();
-    document.getElementById("notice").textContent = model.notice ?? "";
+    document.getElementById("notice").textContent = plain(model.notice ?? "");
+    document.getElementById("where").textContent = `Everything runs on ${machine}.`;
     const views = {
       clip: new ClipView(viewOf("clip"), model),
       live: new LiveView(viewOf("live"), model),

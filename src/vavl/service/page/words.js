@@ -16,6 +16,9 @@ export const named = (label) => sentence(label.replaceAll("_", " "), "");
 export const sentence = (text, end = ".") =>
   text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : end);
 
+/** Without the marks that a terminal would show as they are. */
+export const plain = (text) => text.replaceAll("`", "");
+
 /** A share as it is read: 0.716 is `72%`. */
 export const percent = (share) => `${Math.round(100 * share)}%`;
 
@@ -75,3 +78,8 @@ export function ranked(prediction) {
   if (categories.length) return categories.sort((a, b) => b[1] - a[1]);
   return Object.entries(prediction?.attributes ?? {});
 }
+
+/** Where everything happens. */
+export const machine = /^(localhost|127\..*|\[::1\])$/.test(location.hostname)
+  ? "this machine"
+  : "the machine that serves this page";
