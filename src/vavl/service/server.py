@@ -99,6 +99,7 @@ def serve(
     handler.setFormatter(_JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # until it has started
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # that a client has gone is no news
     config = uvicorn.Config(
         app,
         log_config=None,
