@@ -357,6 +357,7 @@ def test_other_answers(
     if made.get("label") == "unsure":
         assert "less than this model wants" in page.inner_text(".answer .note")
     page.click("summary")
+    page.wait_for_selector(".result tbody tr")
     assert 10 < page.locator(".result tbody tr").count() <= 240
     page.click("[aria-label='Zoom in']")
     assert page.is_enabled("text=Whole clip")

@@ -18,6 +18,7 @@ from tiny import TinyCorpus
 from vavl.cli import run as run_command
 from vavl.config.experiment import ExperimentConfig, TrainingConfig, to_toml
 from vavl.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, VavlError
+from vavl.system.locks import LOCK_FILE
 from vavl.training import ray as ray_engine
 from vavl.training.experiment import train_experiment
 from vavl.training.ray import train_on_ray
@@ -57,7 +58,7 @@ def test_an_error_of_a_process_is_that_of_the_command_and_nothing_of_ray_stays(
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
     assert signal.getsignal(signal.SIGINT) is interrupt
     left = {path.name for path in config.run_dir.iterdir()}
-    assert left == {"config.toml", "provenance.json", "fold-0"}
+    assert left == {"config.toml", "provenance.json", "fold-0", LOCK_FILE}
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -82,7 +83,7 @@ def test_loss_curves_and_a_killed_process(
     [told] = [record.message for record in caplog.records if record.name.startswith("vavl")]
     assert told.endswith("restart 1 of 3")
     shown = capsys.readouterr().out
-    assert "3/3" in shown
+    assert "epoch 3 of 3" in shown
     assert "Next: vavl evaluate" in shown
     assert_same_bits(uninterrupted, killed)
     train_experiment(one, only=["fold-0"])

@@ -345,10 +345,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            header = json_object((file.metadata() or {}).get(_HEADER, "null"))
+            text = (file.metadata() or {}).get(_HEADER)
+            header = None if text is None else json_object(text)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise StoreError(f"{path}: not a readable profile ({error}); {_REMEDY}") from None
+    if header is None:
+        raise StoreError(f"{path}: a safetensors file, but no profile of a speaker; {_REMEDY}")
     return header, tensors
 
 

@@ -9,8 +9,8 @@ import socket
 import sys
 import time
 import webbrowser
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -26,6 +26,13 @@ _FINISH_S = 2
 _MOST_CONNECTIONS = 1000
 
 
+_LOGGERS = {
+    "vavl": logging.INFO,
+    "uvicorn": logging.CRITICAL,  # until it has started: what it cannot start with is our error
+    "asyncio": logging.ERROR,  # that a client has gone is no news
+}
+
+
 class _JsonLines(logging.Formatter):
     """A line of JSON for each event; what a clip is called or says is in none."""
 
@@ -39,6 +46,24 @@ class _JsonLines(logging.Formatter):
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps({**line, **about}, default=str)
+
+
+@contextmanager
+def _logging_as_json() -> Iterator[None]:
+    """Inside, the service logs to standard error; what was set before is set again."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines())
+    loggers = {logging.getLogger(name): level for name, level in _LOGGERS.items()}
+    before = [(logger, logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    for logger, level in loggers.items():
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, handlers, propagate, level in before:
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
 
 
 class _Server(uvicorn.Server):
@@ -95,11 +120,6 @@ def serve(
         VavlError: The model cannot be loaded.
     """
     app = create_app(settings)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # until it has started
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # that a client has gone is no news
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -130,7 +150,7 @@ def serve(
 
     server = _Server(config, app.state.predictions, say)
     # uvicorn raises Ctrl-C again when all is ended, and exits where it could not start.
-    with suppress(KeyboardInterrupt, SystemExit):
+    with _logging_as_json(), suppress(KeyboardInterrupt, SystemExit):
         server.run(sockets=[listener])
     if not server.started:
         raise VavlError(app.state.problem or "the service could not start")

@@ -194,8 +194,8 @@ def one_line(error: Exception) -> Failure:
     """What goes into the list of failures: the message, and of a defect its type before it.
 
     Example:
-        >>> one_line(VavlError("a.wav: the file is empty")), one_line(KeyError("a"))
-        ("a.wav: the file is empty", "KeyError: 'a'")
+        >>> one_line(VavlError("a.wav: the file is empty")), one_line(ValueError("no"))
+        ('a.wav: the file is empty', 'ValueError: no')
     """
     kind = "" if isinstance(error, VavlError) else f"{type(error).__name__}: "
     text = " ".join(f"{kind}{error}".split())
