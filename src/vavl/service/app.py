@@ -18,7 +18,6 @@ from fastapi import FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import (
-    FileResponse,
     HTMLResponse,
     JSONResponse,
     PlainTextResponse,
@@ -325,12 +324,12 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         return metrics.text()
 
     @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(PAGE / "index.html")
+    async def page() -> HTMLResponse:
+        return HTMLResponse((PAGE / "index.html").read_bytes())
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> FileResponse:
-        return FileResponse(PAGE / "docs.html")
+    async def docs() -> HTMLResponse:
+        return HTMLResponse((PAGE / "docs.html").read_bytes())
 
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
     app.mount("/page", StaticFiles(directory=PAGE))
