@@ -38,10 +38,18 @@ _STATE = {
     "required": ["id", "status", "waiting", "done_s", "duration_s", "problem", "prediction"],
 }
 _BINARY = {"type": "string", "format": "binary"}
+_OCTETS = {"application/octet-stream": {"schema": _BINARY}}
 
 
 def _json(name: str) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+
+
+def _body(others: dict[str, Any], **parts: Any) -> dict[str, Any]:
+    """A form of these parts, of which ``file`` must be there, or a body of another type."""
+    form = {"type": "object", "properties": parts, "required": ["file"]}
+    content = {"multipart/form-data": {"schema": form}, **others}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def _problems(*statuses: int) -> dict[int | str, Any]:
@@ -94,21 +102,7 @@ PREDICT: dict[str, Any] = {
         },
         **_ALL,
     },
-    "openapi_extra": {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "properties": {"file": _BINARY, "profile": _BINARY},
-                        "required": ["file"],
-                    }
-                },
-                "application/octet-stream": {"schema": _BINARY},
-            },
-        }
-    },
+    "openapi_extra": _body(_OCTETS, file=_BINARY, profile=_BINARY),
 }
 STATE: dict[str, Any] = {
     "summary": "How far a prediction is, and the answer",
@@ -148,20 +142,7 @@ PROFILE: dict[str, Any] = {
         },
         **_ALL,
     },
-    "openapi_extra": {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "properties": {"file": {"type": "array", "items": _BINARY}},
-                        "required": ["file"],
-                    }
-                }
-            },
-        }
-    },
+    "openapi_extra": _body({}, file={"type": "array", "items": _BINARY}),
 }
 MODEL: dict[str, Any] = {"summary": "What the model can do", "tags": ["model"], "responses": _ALL}
 CARD: dict[str, Any] = {"summary": "The model card", "tags": ["model"], "responses": _ALL}
