@@ -5,13 +5,20 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test lint bench format clean
 
-# Installed again only when the dependencies change.
-$(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# Installed again only when the dependencies change; what the demo needs is part of the rest.
+$(VENV)/.demo: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) -e '.[train]'
 	touch $@
 
-demo: $(VENV)/.installed  ## Train, evaluate, report and predict on a synthetic corpus.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) -e '.[dev]'
+	touch $(VENV)/.demo $@
+
+demo: $(VENV)/.demo  ## Train, evaluate, report and predict on a synthetic corpus.
 	$(BIN)/vavl demo
 
 test: $(VENV)/.installed  ## All tests; those that need the shared research data skip without it.

@@ -61,8 +61,11 @@ def run_service(scratch: Path, **settings: Any) -> Iterator[Service]:
         time.sleep(0.05)
     port = server.servers[0].sockets[0].getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    with httpx.Client(base_url=address, timeout=60) as client:
+    # A client that keeps a connection as long as the server does would ask on one that just ends.
+    limits = httpx.Limits(keepalive_expiry=server.config.timeout_keep_alive / 2)
+    with httpx.Client(base_url=address, timeout=60, limits=limits) as client:
         yield Service(app, address, scratch, loops[0], client)
     server.should_exit = True
     thread.join(timeout=20)
-    assert not thread.is_alive()
+    waits_for = [*server.server_state.connections, *server.server_state.tasks]
+    assert not thread.is_alive(), waits_for

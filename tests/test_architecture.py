@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import sys
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -12,7 +14,8 @@ ROOT = Path(vavl.__file__).parent
 FLOORS = (
     {"errors"},
     {"types", "distributed"},
-    {"metrics", "config", "system"},
+    {"metrics", "system"},
+    {"config"},
     {"media"},
     {"faces", "data"},
     {"features", "models"},
@@ -75,6 +78,42 @@ def test_no_circle_of_files() -> None:
     except CycleError as error:
         raise AssertionError(f"files import each other: {' -> '.join(error.args[1])}") from None
     assert len(order) == len(graph)
+
+
+INSTALLED = sys.stdlib_module_names | {
+    *("vavl", "torch", "numpy", "safetensors", "av", "silero_vad", "PIL", "fsspec", "filelock"),
+    *("pydantic", "rich"),
+}
+"""What is there after `pip install vavl`."""
+GUARDED = {
+    "vavl.inference.tables": {"pyarrow"},  # written where it is there
+    "vavl.training.ray": {"ray"},  # after ray_cluster() has found it
+}
+
+
+def of_extras(tree: ast.AST) -> Iterator[str]:
+    """What a file imports that may be missing, where nothing says which extra has it."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.With) and ast.unparse(node.items[0]).startswith("extra("):
+            continue
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        yield from {name.partition(".")[0] for name in names} - INSTALLED
+        yield from of_extras(node)
+
+
+def test_a_missing_extra_is_named() -> None:
+    found = {
+        module: set(of_extras(ast.parse(path.read_text(encoding="utf-8"))))
+        for module, path in FILES.items()
+        if room(module) != "service"  # which `vavl serve` imports when all is there
+    }
+    assert {module: names for module, names in found.items() if names} == GUARDED
 
 
 def test_few_modules_are_loose_at_the_root() -> None:

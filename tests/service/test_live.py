@@ -66,7 +66,8 @@ def test_windows_are_those_of_a_live_stream(service: Service) -> None:
     expected += live.finish()
     assert messages.pop() == {"type": "end"}
     assert {message["type"] for message in messages} == {"window"}
-    assert len(messages) in (len(expected) - 1, len(expected))  # late pictures are left out
+    # Pictures that are late are left out; the last one is then shown for longer.
+    assert len(messages) >= len(expected) - 1
     for message, window in zip(messages[:6], expected[:6], strict=True):
         found = message["prediction"]
         assert (found["start_s"], found["end_s"]) == (window.start_s, window.end_s)

@@ -35,6 +35,7 @@ from vavl.config.models import (
 from vavl.config.plugins import MODELS, import_named_modules, load_plugin, plugin_names
 from vavl.config.shipped import find_toml
 from vavl.errors import InputError
+from vavl.system.extras import extra
 from vavl.types import Modality, what_it_takes
 
 _OWN_MODELS: tuple[type[ModelConfig], ...] = (
@@ -404,6 +405,7 @@ def set_dotted(content: dict[str, Any], key: str, value: Any) -> None:
 
 def to_toml(config: Configuration) -> str:
     """The resolved configuration as TOML, every default spelled out; None is left out."""
-    import tomli_w
+    with extra("train", "writing TOML"):
+        import tomli_w
 
     return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))

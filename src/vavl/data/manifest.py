@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from vavl.errors import InputError, StoreError, all_problems
 from vavl.system.atomic import atomic_write
+from vavl.system.extras import extra
 
 if TYPE_CHECKING:
     import pyarrow
@@ -309,7 +310,8 @@ class Manifest(Sequence[Utterance]):
         Where the file goes to another folder than ``root``, relative paths are rewritten so that
         they lead to the same files from there.
         """
-        import pyarrow.parquet
+        with extra("train", "utterance tables"):
+            import pyarrow.parquet
 
         path = Path(path)
         folder = path.parent.resolve()
@@ -392,7 +394,8 @@ def _canonical(utterance: Utterance) -> str:
 
 
 def _arrow_schema() -> pyarrow.Schema:
-    import pyarrow as pa
+    with extra("train", "utterance tables"):
+        import pyarrow as pa
 
     text, number, numbers = pa.string(), pa.float64(), pa.map_(pa.string(), pa.float64())
     types = {"start_s": number, "end_s": number, "votes": numbers, "attributes": numbers}
@@ -402,8 +405,9 @@ def _arrow_schema() -> pyarrow.Schema:
 
 def _read_rows(path: Path) -> tuple[list[dict[str, Any]], str]:
     """The columns of each row, and the content hash they were saved with."""
-    import pyarrow
-    import pyarrow.parquet
+    with extra("train", "utterance tables"):
+        import pyarrow
+        import pyarrow.parquet
 
     remedy = "prepare the corpus again"
     try:

@@ -32,6 +32,7 @@ from vavl.evaluation.predictions import PredictionTable, align, differing_target
 from vavl.evaluation.scores import Difference, Score, resampled_scores, scopes, view_scores
 from vavl.evaluation.views import Floats, View, quantity_of, readable_view
 from vavl.metrics.sentiment import LOWER_IS_BETTER
+from vavl.system.extras import extra
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,8 @@ def corrected_resampled_t(differences: ArrayLike, test_share: float) -> TTest:
         >>> round(test.t, 3), test.degrees, round(test.p, 3)
         (4.216, 4, 0.014)
     """
-    from scipy.stats import t as student
+    with extra("train", "comparisons"):
+        from scipy.stats import t as student
 
     values = np.asarray(differences, dtype=np.float64)
     if values.ndim != 1 or not np.isfinite(values).all():

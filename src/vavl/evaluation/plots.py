@@ -25,6 +25,7 @@ from vavl.evaluation.views import View
 from vavl.evaluation.wording import measure_name
 from vavl.metrics import RiskCoverage
 from vavl.system.atomic import atomic_write
+from vavl.system.extras import extra
 from vavl.system.plotting import COLOURS, INK, LINE, MUTED, SETTINGS
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ def curve_figure(
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a picture as SVG and as PDF; ``path`` has no ending."""
-    import matplotlib as mpl
+    with extra("plot", "plots"):
+        import matplotlib as mpl
 
     with mpl.rc_context(SETTINGS):
         for ending, undated in ((".svg", {"Date": None}), (".pdf", {"CreationDate": None})):
@@ -200,7 +202,8 @@ def learning_curves(runs: Sequence[Mapping[str, NDArray[np.float64]]], score: st
             the names of views (scores); NaN where a value is missing.
         score: What the score is called.
     """
-    from matplotlib.ticker import MaxNLocator
+    with extra("plot", "plots"):
+        from matplotlib.ticker import MaxNLocator
 
     losses = {"train": (MUTED, "--"), "development": (INK, "-")}
     scores = {str(view): (_COLOURS[view], "-") for view in _COLOURS}
@@ -222,7 +225,8 @@ def agreement(
     targets: NDArray[Any], values: NDArray[Any], view: View, limits: tuple[float, float]
 ) -> str:
     """Predicted against true values: points, or hexagons where there are many."""
-    from matplotlib.colors import to_rgba
+    with extra("plot", "plots"):
+        from matplotlib.colors import to_rgba
 
     with _figure(340, width=340) as (figure, svg):
         axes = figure.subplots()
@@ -302,8 +306,9 @@ def _legend(figure: Figure, axes: Axes) -> None:
 @contextmanager
 def _figure(height: float, width: float = _WIDTH) -> Iterator[tuple[Figure, Callable[[str], str]]]:
     """An empty figure, and what turns it into markup with the given description afterwards."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
+    with extra("plot", "plots"):
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
 
     size = width / _UNITS_PER_INCH, height / _UNITS_PER_INCH
     # A Figure of its own, not pyplot: no window system, no global state, nothing to close.
@@ -321,8 +326,9 @@ def _figure(height: float, width: float = _WIDTH) -> Iterator[tuple[Figure, Call
 @contextmanager
 def _file_figure(height_inches: float) -> Iterator[Figure]:
     """An empty figure for a file, and the settings that it is drawn with."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
+    with extra("plot", "plots"):
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
 
     with mpl.rc_context(SETTINGS):
         yield Figure(figsize=(_FILE_WIDTH_INCHES, height_inches), layout="constrained")

@@ -16,6 +16,7 @@ from vavl.errors import InputError, StoreError, all_problems
 from vavl.media.files import natural_key
 from vavl.metrics import UNKNOWN_CATEGORY
 from vavl.system.atomic import atomic_write
+from vavl.system.extras import extra
 from vavl.types import Modality
 
 SCHEMA_VERSION = 1
@@ -159,8 +160,9 @@ class PredictionTable:
 
     def save(self, path: Path | str) -> None:
         """Writes the table as Parquet; a file of that name is replaced in one step."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        with extra("train", "tables of predictions"):
+            import pyarrow as pa
+            import pyarrow.parquet as pq
 
         columns: dict[str, Any] = {
             column: pa.array(getattr(self, name), pa.string())
@@ -193,8 +195,9 @@ class PredictionTable:
             StoreError: The file is missing, truncated, no prediction table, or of a schema version
                 that this vavl does not read.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        with extra("train", "tables of predictions"):
+            import pyarrow as pa
+            import pyarrow.parquet as pq
 
         path = Path(path)
         remedy = "evaluate the run again to write it anew"

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from vavl.errors import InputError, counted
@@ -46,8 +45,12 @@ from vavl.evaluation.wording import (
 )
 from vavl.metrics import UNKNOWN_CATEGORY, RiskCoverage, risk_coverage
 from vavl.metrics.sentiment import SENTIMENT_MEASURES
+from vavl.system.extras import extra
 from vavl.training.run_folder import package_versions
 from vavl.types import Modality
+
+with extra("train", "reports"):
+    from markupsafe import Markup
 
 _RUNS_SHOWN = 20
 """Beyond this many runs their single learning curves would make the page unwieldy."""
@@ -241,7 +244,8 @@ def _page(
     config_text: str,
     title: str,
 ) -> str:
-    from jinja2 import Environment, StrictUndefined
+    with extra("train", "reports"):
+        from jinja2 import Environment, StrictUndefined
 
     names = {(table.categories, table.attributes) for table in tables}
     if names != {(evaluation.categories, evaluation.attributes)}:

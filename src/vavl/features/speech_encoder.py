@@ -30,6 +30,7 @@ from vavl.features.weights import (
 )
 from vavl.media.audio import SAMPLING_RATE_HZ
 from vavl.system.device import CPU, Precision, inference, usable_device
+from vavl.system.extras import extra
 from vavl.types import FeatureSpec, Modality
 
 if TYPE_CHECKING:
@@ -333,7 +334,8 @@ class _HiddenStates(ABC):
         """The model with its weights, ready for inference."""
 
     def _configuration(self) -> Any:
-        from transformers import AutoConfig
+        with extra("hub", "this encoder"):
+            from transformers import AutoConfig
 
         try:
             return AutoConfig.from_pretrained(
@@ -440,7 +442,9 @@ class _WhisperHiddenStates(_HiddenStates):
 
     def _loaded(self) -> torch.nn.Module:
         import torch
-        from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+        with extra("hub", "this encoder"):
+            from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
         configuration = self._configuration()
         configuration.encoder_layers = self._layers_needed
@@ -498,7 +502,8 @@ class _WhisperHiddenStates(_HiddenStates):
         return self._forward(model.layers, mel[..., : 2 * frames], precision)
 
     def _load_mel(self) -> Any:
-        from transformers import WhisperFeatureExtractor
+        with extra("hub", "this encoder"):
+            from transformers import WhisperFeatureExtractor
 
         settings = dict(self.checkpoint.preprocessor_config)
         settings.setdefault("feature_size", self._configuration().num_mel_bins)

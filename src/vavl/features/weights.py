@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from vavl.errors import InputError
+from vavl.system.extras import extra
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +97,8 @@ def load_pretrained(
         optional: Parts of the names of tensors that may be missing, since nothing reads them. Any
             other missing tensor is an error: transformers would leave it at random values.
     """
-    from transformers import AutoModel
+    with extra("hub", "this encoder"):
+        from transformers import AutoModel
 
     given = {} if configuration is None else {"config": configuration}
     with loading(checkpoint):
@@ -131,7 +133,8 @@ def refuse_missing(checkpoint: Checkpoint, missing: list[str]) -> None:
 @contextmanager
 def loading(checkpoint: Checkpoint) -> Iterator[None]:
     """Inside, transformers shows no progress bars and no reports; its errors become InputError."""
-    import transformers
+    with extra("hub", "this encoder"):
+        import transformers
 
     logging: Any = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -177,7 +180,8 @@ def find_file(source: str, sha256: str | None = None) -> tuple[Path, str]:
 
 
 def _downloaded(address: str, sha256: str | None) -> Path:
-    from huggingface_hub.constants import HF_HUB_OFFLINE
+    with extra("hub", "weights that are downloaded"):
+        from huggingface_hub.constants import HF_HUB_OFFLINE
     from torch import hub
 
     if sha256 is None:
@@ -202,7 +206,8 @@ def _looks_like_path(source: str) -> bool:
 
 
 def _download(repository: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
+    with extra("hub", "models of a hub"):
+        from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=_DOWNLOADED))

@@ -21,6 +21,7 @@ from vavl.media.container import media_info
 from vavl.media.frames import VideoFrame
 from vavl.media.writing import redraw_video
 from vavl.system.atomic import atomic_write
+from vavl.system.extras import extra
 from vavl.system.plotting import COLOURS, LINE, SETTINGS
 from vavl.types import (
     NOTHING,
@@ -61,7 +62,8 @@ def timeline_figure(prediction: Prediction) -> Figure:
     Raises:
         InputError: There is no timeline.
     """
-    import matplotlib as mpl
+    with extra("plot", "plots"):
+        import matplotlib as mpl
 
     timeline = _with_timeline(prediction)
     with mpl.rc_context(_SETTINGS):
@@ -102,7 +104,8 @@ def plot_timeline(prediction: Prediction, path: Path) -> Figure:
 
 
 def _save(figure: Figure, file: Path | BinaryIO, form: str) -> None:
-    import matplotlib as mpl
+    with extra("plot", "plots"):
+        import matplotlib as mpl
 
     with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
@@ -113,7 +116,8 @@ def _save(figure: Figure, file: Path | BinaryIO, form: str) -> None:
 @cache
 def _figure_class() -> type[Figure]:
     """A figure that a notebook shows without pyplot, which would bring a window system along."""
-    from matplotlib.figure import Figure
+    with extra("plot", "plots"):
+        from matplotlib.figure import Figure
 
     class TimelineFigure(Figure):
         def _repr_png_(self) -> bytes:
@@ -426,7 +430,9 @@ def _with_timeline(prediction: Prediction) -> Sequence[TimedPrediction]:
 
 
 def check_plot(path: Path) -> None:
-    """Raises InputError for an ending that no plot has."""
+    """Raises InputError for an ending that no plot has, and where matplotlib is missing."""
+    with extra("plot", "plots"):
+        import matplotlib  # noqa: F401
     if path.suffix.lower() not in PLOT_SUFFIXES:
         raise InputError(
             f"plot: expected a file that ends in {', '.join(PLOT_SUFFIXES)}, got {path.name!r}"

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -142,12 +143,17 @@ def _cell(column: str, value: object) -> object:
 
 
 def _write(path: Path, rows: Sequence[Record], least: Sequence[str]) -> None:
-    """A table as CSV and as Parquet; of one without rows the columns are those it has at least."""
+    """A table as CSV, and as Parquet where pyarrow is there.
+
+    The columns of a table without rows are those it has at least.
+    """
+    columns = list(rows[0]) if rows else list(least)
+    write_csv(path.with_suffix(".csv"), columns, [list(row.values()) for row in rows])
+    if find_spec("pyarrow") is None:
+        return
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = list(rows[0]) if rows else list(least)
-    write_csv(path.with_suffix(".csv"), columns, [list(row.values()) for row in rows])
     with atomic_write(path.with_suffix(".parquet")) as file:
         pq.write_table(pa.table({name: [row[name] for row in rows] for name in columns}), file)
 

@@ -22,6 +22,7 @@ from vavl.config.experiment import model_config_class
 from vavl.config.models import SCHEMA_VERSION, ModelConfig
 from vavl.errors import InputError, StoreError, all_problems
 from vavl.system.atomic import atomic_write, read_json, write_json
+from vavl.system.extras import extra
 from vavl.types import STREAMS, FeatureSpec, Modality
 
 if TYPE_CHECKING:  # names of files are wanted where nothing is loaded
@@ -65,8 +66,13 @@ def resolve_model(
         raise StoreError(
             f"model: expected a folder or a hub id, got {str(source)!r}, which is no folder here"
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    with extra("hub", "models of a hub"):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+        )
 
     try:
         folder = Path(

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 from vavl.errors import InputError
 
 
-def extra_module(module: str, extra: str, purpose: str) -> Any:
-    """Imports a module that comes with an extra, for a purpose in words.
+@contextmanager
+def extra(name: str, purpose: str) -> Iterator[None]:
+    """Inside, modules of an extra are imported, for a purpose in words.
 
     Raises:
-        InputError: It is not installed.
+        InputError: One of them is not installed.
+
+    Example:
+        >>> with extra("plot", "plots"):
+        ...     import matplotlib
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(
+            f"{error.name}: needed for {purpose} and not installed ({error}); "
+            f"pip install 'vavl[{name}]'"
+        ) from error
+
+
+def extra_module(module: str, name: str, purpose: str) -> Any:
+    """The module of an extra, imported as :func:`extra` does.
 
     Example:
         >>> extra_module("onnx", "onnx", "ONNX files").__name__
         'onnx'
     """
-    try:
+    with extra(name, purpose):
         return import_module(module)
-    except ImportError as error:
-        raise InputError(
-            f"{module}: needed for {purpose} and not installed ({error}); "
-            f"pip install 'vavl[{extra}]'"
-        ) from error

@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric.plugins.precision import Precision
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from vavl.errors import StoreError
 from vavl.system.atomic import atomic_write
+from vavl.system.extras import extra
 from vavl.training.run_folder import FoldDirectory
+
+if TYPE_CHECKING:
+    from lightning_fabric.plugins.precision import Precision
 
 
 @contextmanager
@@ -29,6 +31,9 @@ def epoch_log(fold: FoldDirectory, epochs_done: int) -> Iterator[Callable[[dict[
         epochs_done: Epochs of the checkpoint that training goes on from; a record of a later
             epoch, written just before a crash, is dropped, because that epoch is run again.
     """
+    with extra("train", "training"):
+        from torch.utils.tensorboard import SummaryWriter
+
     kept = [record for record in fold.history() if record["epoch"] <= epochs_done]
     with atomic_write(fold.history_file) as temporary:
         temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), "utf-8")

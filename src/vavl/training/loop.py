@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.precision import Precision
 from torch import Tensor
 
 from vavl.config.experiment import ExperimentConfig, TrainingConfig
@@ -40,6 +38,10 @@ from vavl.training.setup import (
     prepare_model,
 )
 from vavl.types import Batch, Modality
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.precision import Precision
 
 EpochCallback = Callable[[dict[str, Any], int], None]
 """Called after each epoch with its record and the number of epochs in all."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from vavl.data.dataset import UtteranceDataset, read_ahead, sorted_batches
@@ -18,6 +17,9 @@ from vavl.metrics import accuracy, ccc, uar
 from vavl.models.base import EmotionModel
 from vavl.training.objective import Objective, Targets, task_loss
 from vavl.types import STREAMS, Modality
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 SCORING_BATCH = 64
 """Clips per batch without gradients; any other number gives the same outputs."""

@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 from vavl.config.experiment import ExperimentConfig, TrainingConfig
@@ -20,8 +17,14 @@ from vavl.features.tunable import TunableEncoder
 from vavl.models.base import EmotionModel, Encoder
 from vavl.models.conformer import FeedForward, RelativeSelfAttention
 from vavl.models.registry import build_model
+from vavl.system.extras import extra
 from vavl.training.objective import Targets, task_loss
 from vavl.types import STREAMS, Modality
+
+with extra("train", "training"):
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
 
 def make_fabric(settings: TrainingConfig) -> Fabric:

@@ -27,6 +27,7 @@ from vavl.data.partition import partition_by_speakers
 from vavl.errors import InputError, MediaError, all_problems
 from vavl.metrics.attributes import SENTIMENT, Scale
 from vavl.system.atomic import atomic_write
+from vavl.system.extras import extra
 from vavl.system.progress import with_progress
 
 _LARGEST_BYTES = 4 * 2**30
@@ -61,12 +62,9 @@ class ComputationalSequence:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
+        with extra("mosei", "computational sequences"):
             import h5py
-        except ImportError as error:
-            raise InputError(
-                "h5py is needed to read computational sequences: pip install 'vavl[mosei]'"
-            ) from error
+
         self._h5py = h5py
         self.path = Path(path)
         if not self.path.is_file():
