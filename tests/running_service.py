@@ -27,9 +27,10 @@ class Service:
     scratch: Path
     loop: asyncio.AbstractEventLoop
     client: httpx.Client
+    server: uvicorn.Server
 
     def idle(self) -> None:
-        """Waits until nobody works; then no upload is left."""
+        """Waits until nobody works; then no upload is left, and nothing that was asked is open."""
         until = time.monotonic() + 20
         while self.app.state.workers.busy or self.app.state.workers.waiting:
             assert time.monotonic() < until, "workers are still busy"
@@ -37,13 +38,21 @@ class Service:
         while list(self.scratch.rglob("*.part*/*")):
             assert time.monotonic() < until, "uploads are left"
             time.sleep(0.05)
+        while self.server.server_state.tasks:
+            assert time.monotonic() < until, self.server.server_state.tasks
+            time.sleep(0.05)
 
 
 def run_service(scratch: Path, **settings: Any) -> Iterator[Service]:
     app = create_app(ServiceSettings(scratch=scratch, **settings))
     server = uvicorn.Server(
         uvicorn.Config(
-            app, port=0, log_config=None, access_log=False, ws_max_size=LARGEST_MESSAGE_BYTES
+            app,
+            port=0,
+            log_config=None,
+            access_log=False,
+            ws_max_size=LARGEST_MESSAGE_BYTES,
+            timeout_graceful_shutdown=3,
         )
     )
     loops: list[asyncio.AbstractEventLoop] = []
@@ -64,8 +73,7 @@ def run_service(scratch: Path, **settings: Any) -> Iterator[Service]:
     # A client that keeps a connection as long as the server does would ask on one that just ends.
     limits = httpx.Limits(keepalive_expiry=server.config.timeout_keep_alive / 2)
     with httpx.Client(base_url=address, timeout=60, limits=limits) as client:
-        yield Service(app, address, scratch, loops[0], client)
+        yield Service(app, address, scratch, loops[0], client, server)
     server.should_exit = True
-    thread.join(timeout=20)
-    waits_for = [*server.server_state.connections, *server.server_state.tasks]
-    assert not thread.is_alive(), waits_for
+    thread.join(timeout=60)
+    assert not thread.is_alive()

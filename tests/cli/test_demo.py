@@ -27,7 +27,8 @@ def test_from_videos_to_a_report_and_predictions(
     monkeypatch.setattr(demo, "WORKERS", 0)
     report = demo.run_demo(tmp_path)
     assert report.read_text("utf-8").startswith("<!")
-    assert (tmp_path / "compact.png").is_file()
+    assert (tmp_path / "prediction.png").is_file()
+    assert media_info(tmp_path / "prediction.mp4").has_video
     streams = {
         path.name.split("-", 1)[1]: (media_info(path).has_audio, media_info(path).has_video)
         for path in (tmp_path / "clips").iterdir()

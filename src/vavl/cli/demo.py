@@ -15,7 +15,6 @@ from vavl.config.experiment import DataConfig, ExperimentConfig, TrainingConfig,
 from vavl.data.corpora.synthetic import prepare_synthetic
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
-from vavl.errors import MediaError
 from vavl.evaluation.evaluate import evaluate_runs
 from vavl.evaluation.report import write_report
 from vavl.features.extract import extract
@@ -28,7 +27,7 @@ from vavl.training.experiment import train_experiment
 from vavl.training.run_folder import FoldDirectory
 from vavl.types import Modality
 
-SPEAKERS, CLIPS_PER_SPEAKER = 12, 24
+SPEAKERS, CLIPS_PER_SPEAKER = 12, 12
 WORKERS = min(4, os.cpu_count() or 1)
 
 
@@ -118,27 +117,32 @@ def run_demo(out: Path, *, seed: int = 0) -> Path:
         title="Demo on the synthetic corpus",
     )
 
-    console.rule("5. Predictions for one test clip: both modalities, sound alone, face alone")
+    console.rule("5. A clip of such a speaker: sound and face, sound alone, face alone")
     files = sample_files(manifest, folds[0], out / "clips")
+    plot, overlay = out / "prediction.png", out / "prediction.mp4"
     recognizer = load(folds[0].path)
-    print_predictions([recognizer.predict(file) for file in files], "table")
+    both = illustrate(
+        recognizer, ClipFiles(files[0].name, media=files[0]), plot=plot, overlay=overlay
+    )
+    print_predictions([both, *map(recognizer.predict, files[1:])], "table")
     console.print(
-        f"Predict yourself: vavl predict {' '.join(map(str, files))} --model {folds[0].path}",
+        f"The clip was made to express {files[0].name.split('-')[0]!r}. What is there is used: the "
+        "same model reads all three.",
+        f"Over time: {plot}",
+        f"With the face that was found: {overlay}",
+        f"Once more: vavl predict {' '.join(map(str, files))} --model {folds[0].path}",
+        sep="\n",
         soft_wrap=True,
     )
 
-    console.rule("6. The same clip by the bundled model, which was trained on real people")
-    plot = out / "compact.png"
-    try:
-        bundled = illustrate(load(), ClipFiles(files[0].name, media=files[0]), plot=plot)
-        print_predictions([bundled], "table")
-        console.print(f"Over time: {plot}", soft_wrap=True)
-    except MediaError as error:
-        console.print(
-            f"It has nothing to say of what is drawn and made up: {error}", soft_wrap=True
-        )
-    console.print("On your own video: vavl predict VIDEO")
-
+    console.rule("What next")
+    console.print(
+        "These voices and faces are made up. The model in the package was trained on real people:",
+        "  vavl predict VIDEO --overlay marked.mp4",
+        "Your own clips and labels: vavl init folder",
+        sep="\n",
+        soft_wrap=True,
+    )
     console.print(f"\nDone in {time.perf_counter() - started:.0f} s.")
     console.print(f"Report: {page}", soft_wrap=True)
     return page

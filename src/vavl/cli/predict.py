@@ -416,14 +416,19 @@ def model_card(model: str = "compact", /) -> int:
     return EXIT_OK
 
 
-def demo(out: Path = Path("demo"), seed: int = 0) -> int:
+def demo(out: Path = Path("demo"), seed: int = 0, open: bool = False) -> int:
     """Try everything on a synthetic corpus: train, evaluate, report, predict.
 
     Args:
         out: Where everything is written.
         seed: Seed of corpus and training.
+        open: Show the report in a browser at the end.
     """
     from vavl.cli.demo import run_demo
 
-    run_demo(out, seed=seed)
+    report = run_demo(out, seed=seed)
+    if open:
+        import webbrowser
+
+        webbrowser.open(report.resolve().as_uri())
     return EXIT_OK

@@ -144,8 +144,8 @@ def test_every_problem_of_every_row_in_one_error(root: Path) -> None:
     lines = (root / "labels.csv").read_text("utf-8").splitlines()
     text = problems_of(root, "\n".join(lines[:-1]), attribute_range=(1, 5))
     for words in [
-        "row 3 ('gone'): audio: ",
-        "gone.wav does not exist",
+        "files do not exist (first: ",
+        "gone.wav); --allow-missing does without them",
         "row 4 ('type'): file: 'a.txt' is neither sound nor video",
         "row 5 ('array'): file: 'd.npy' is neither",
         "name arrays in 'acoustic_features' or 'visual_features'",
@@ -231,8 +231,29 @@ def test_no_table_and_bad_options(root: Path) -> None:
         prepare_folder(root, root / "out", attribute_range=(5, 1))
 
 
+def test_files_that_are_missing_may_be(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = """
+        audio,visual_features,speaker,category
+        a.wav,gone.npy,ann,happy
+        gone.wav,d.npy,bob,sad
+        lost.wav,,bob,sad
+    """
+    said = problems_of(root, text)
+    assert f"audio: 2 of 3 files do not exist (first: {root / 'gone.wav'})" in said
+    assert f"visual_features: 1 of 2 files do not exist (first: {root / 'gone.npy'})" in said
+    manifest = prepare_folder(root, root / "out", allow_missing=True)
+    assert "audio: 2 of 3 files do not exist" in caplog.text
+    media = {u.utterance_id: (u.audio_path, u.visual_features_path) for u in manifest}
+    assert media == {"a": ("../a.wav", None), "gone": (None, "../d.npy")}
+    assert "lost,no media" in (root / "out" / "left_out.csv").read_text("utf-8")
+    for name in ("a.wav", "d.npy"):
+        (root / name).unlink()
+    with pytest.raises(InputError, match="expected files that are there, got none"):
+        prepare_folder(root, root / "out", allow_missing=True)
+
+
 def test_an_overlong_path_is_a_missing_file(root: Path) -> None:
-    assert "does not exist" in problems_of(root, f"utterance,file,speaker\nx,{'y' * 5000}.wav,ann")
+    assert "do not exist" in problems_of(root, f"utterance,file,speaker\nx,{'y' * 5000}.wav,ann")
 
 
 def test_clips_without_labels_are_taken_with_a_warning(

@@ -73,7 +73,10 @@ def test_miniature(
         manifest = prepare_ravdess(root, out)
     assert [u.utterance_id for u in manifest] == ["a", "b", "d"]
     assert "clip c is left out" in caplog.text
-    assert (out / "left_out.csv").read_text().split() == ["utterance_id,same_sound_as", "c,a"]
+    assert (out / "left_out.csv").read_text().split() == [
+        "utterance_id,reason",
+        *("c,the", "same", "sound", "as", "a"),
+    ]
 
     loaded = Manifest.load(out / "manifest.parquet")
     assert loaded == manifest
@@ -103,18 +106,93 @@ def test_every_problem_of_the_table_in_one_error(
     rows[0]["actor"] = "one"
     rows[1]["fold5"] = "-1"
     rows[1]["emotion"] = ""
-    rows[2]["audio"] = "audio16k/gone.flac"
     write_table(root, rows)
-    write_units(root, ["a", "b", "c"])
     with pytest.raises(InputError) as caught:
         prepare_ravdess(root, tmp_path / "out")
     text = str(caught.value)
     assert "row 2 ('a'): actor: expected an integer >= 0, got 'one'" in text
     assert "row 3 ('b'): fold5: expected an integer >= 0, got '-1'" in text
     assert "row 3 ('b'): emotion: is empty" in text
-    assert "row 4 ('c'): audio:" in text
-    assert "row 5 ('d'): no action units" in text
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_missing_is_counted_and_may_be(
+    miniature: tuple[Path, list[dict[str, str]]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, rows = miniature
+    out = tmp_path / "out"
+    rows[2]["audio"] = "audio16k/gone.flac"
+    rows[3]["audio"] = "audio16k/gone too.flac"
+    write_table(root, rows)
+    write_units(root, ["a", "c"])
+    with pytest.raises(InputError) as caught:
+        prepare_ravdess(root, out)
+    sound = "2 of 4 clips have no sound file (first: c)"
+    units = "2 of 4 clips have no action units in visual_au.npz (first: b)"
+    for lack in (sound, units):
+        assert f"{lack}; --allow-missing does without them" in str(caught.value)
+    assert not out.exists()
+    manifest = prepare_ravdess(root, out, allow_missing=True)
+    assert sound in caplog.text
+    assert units in caplog.text
+    media = {u.utterance_id: (u.audio_path, u.visual_features_path) for u in manifest}
+    assert media == {
+        "a": ("../ravdess/audio16k/a.flac", "visual_features/a.npy"),
+        "b": ("../ravdess/audio16k/b.flac", None),
+        "c": (None, "visual_features/c.npy"),
+    }
+    assert "d,no media" in (out / "left_out.csv").read_text()
+
+
+def published(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(path.name.encode())
+
+
+def test_as_published(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root, out = tmp_path / "ravdess", tmp_path / "out"
+    takes = [
+        f"01-{emotion:02d}-{intensity:02d}-{sentence:02d}-{repetition:02d}"
+        for emotion in range(1, 9)
+        for intensity in (1, 2)
+        for sentence in (1, 2)
+        for repetition in (1, 2)
+        if (emotion, intensity) != (1, 2)  # nobody is neutral with strength
+    ]
+    assert len(takes) == 60
+    for actor in ("03", "22"):
+        published(root, *(f"Actor_{actor}/03-{take}-{actor}.wav" for take in takes))
+    published(root, "Actor_03/03-02-01-01-01-01-03.wav")  # is sung
+    published(root, "audio_speech_actors_01-24/Actor_03/03-01-01-01-01-01-01-03.wav")  # twice
+    manifest = prepare_ravdess(root, out)
+    assert "no clip has a picture" in caplog.text
+    assert len(manifest) == 120
+    assert Counter(u.category for u in manifest)["surprised"] == 16
+    angry = manifest.by_id["01-01-05-02-02-01-22"]
+    assert (angry.category, angry.speaker, angry.fold) == ("angry", "actor-22", 4)
+    assert angry.metadata == {
+        "sex": "female",
+        "intensity": "strong",
+        "statement": "02",
+        "repetition": "01",
+    }
+    assert manifest.by_id["01-01-01-01-01-01-03"].fold == 1
+    assert missing_media(manifest) == []
+
+    published(root, "Video/Actor_03/01-01-05-02-02-01-03.mp4", "02-01-05-02-02-02-03.mp4")
+    (root / f"Actor_22/03-{takes[-1]}-22.wav").unlink()
+    with pytest.raises(InputError) as caught:
+        prepare_ravdess(root, out)
+    assert "1 clips of the 2 actors are not there" in str(caught.value)
+    assert "117 of 119 clips have no picture (first: 01-01-01-01-01-01-03)" in str(caught.value)
+    partial = prepare_ravdess(root, out, allow_missing=True)
+    videos = {u.utterance_id: u.video_path for u in partial if u.video_path is not None}
+    assert videos == {
+        "01-01-05-02-02-01-03": "../ravdess/Video/Actor_03/01-01-05-02-02-01-03.mp4",
+        "01-01-05-02-02-02-03": "../ravdess/02-01-05-02-02-02-03.mp4",
+    }
 
 
 def test_action_units_that_cannot_be_used(
@@ -143,7 +221,7 @@ def test_action_units_that_cannot_be_used(
 
 
 def test_not_a_ravdess_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"manifest\.csv does not exist"):
+    with pytest.raises(InputError, match=r"expected in .* manifest\.csv, or files"):
         prepare_ravdess(tmp_path, tmp_path / "out")
 
 
@@ -160,6 +238,18 @@ def test_the_whole_corpus(shared: Path, tmp_path: Path) -> None:
 
     with (root / "manifest.csv").open(encoding="utf-8") as file:
         given = {row["clip"]: row for row in csv.DictReader(file)}
+    renamed = {
+        path.name: path.with_suffix(".wav").name for path in (root / "audio16k").glob("*.flac")
+    }
+    (tmp_path / "names").mkdir()
+    for name, as_published in renamed.items():
+        (tmp_path / "names" / as_published).symlink_to(root / "audio16k" / name)
+    by_name = prepare_ravdess(tmp_path / "names", tmp_path / "by_name")
+    for one, other in zip(manifest, by_name, strict=True):
+        assert (one.utterance_id, one.speaker, one.fold) == (
+            *(other.utterance_id, other.speaker, other.fold),
+        )
+        assert (one.category, one.metadata) == (other.category, other.metadata)
     for utterance in manifest:
         row = given[utterance.utterance_id]
         assert utterance.fold == int(row["fold5"])

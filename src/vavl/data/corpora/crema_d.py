@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
-from vavl.data.corpora.table import read_table, save_corpus
+from vavl.data.corpora.table import counted_problem, read_table, save_corpus
 from vavl.data.manifest import Manifest, Utterance, most_chosen, stored_path
 from vavl.data.partition import Partition, drawn_partition, partition_by_speakers
 from vavl.errors import InputError, all_problems
@@ -128,12 +128,14 @@ def prepare_crema_d(
         problems.append(f"labels: expected acted without tabulatedVotes.csv, got {labels}")
     media = _find_media(root, clips, problems, allow_missing=allow_missing)
     strangers = [clip for clip, match in clips.items() if people and match["actor"] not in people]
-    problems += _counted(
+    problems += counted_problem(
         strangers, len(clips), "have an actor without a row in VideoDemographics.csv"
     )
     for channel, rated in votes.items():
         unrated = [clip for clip in clips if clip not in rated]
-        problems += _counted(unrated, len(clips), f"have no {channel} votes in tabulatedVotes.csv")
+        problems += counted_problem(
+            unrated, len(clips), f"have no {channel} votes in tabulatedVotes.csv"
+        )
     if problems:
         raise InputError(all_problems(f"CREMA-D in {root}", problems))
 
@@ -180,11 +182,6 @@ def prepare_crema_d(
         manifests[channel] = manifest = Manifest(kept, root=folder)
         save_corpus(manifest, left_out, _partitions(manifest, known, seeds))
     return manifests[CHANNELS[0]]
-
-
-def _counted(clips: Sequence[str], of: int, what: str) -> list[str]:
-    """One problem that some clips have, by their number and the first of them; none without any."""
-    return [f"{len(clips)} of {of} clips {what} (first: {clips[0]})"] if clips else []
 
 
 def _read_clips(root: Path, problems: list[str]) -> dict[str, re.Match[str]]:
@@ -283,8 +280,8 @@ def _find_media(
             elif path.stat().st_size < 1024 and path.read_bytes().startswith(_LFS_POINTER):
                 pointers.append(clip)
         found[name] = set(clips).difference(missing, pointers)
-        lacks = _counted(missing, len(clips), f"have no {suffix} file in {place}")
-        lacks += _counted(
+        lacks = counted_problem(missing, len(clips), f"have no {suffix} file in {place}")
+        lacks += counted_problem(
             pointers,
             len(clips),
             f"have a placeholder of git-lfs in {place}: install git-lfs and run `git lfs pull` in "

@@ -5,13 +5,20 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from vavl.data.corpora.table import read_table
-from vavl.data.manifest import Manifest, Utterance, stored_path, utterance_problems
+from vavl.data.corpora.table import read_table, save_corpus
+from vavl.data.manifest import (
+    MEDIA_FIELDS,
+    Manifest,
+    Utterance,
+    stored_path,
+    utterance_problems,
+)
 from vavl.errors import InputError, all_problems
 from vavl.media.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from vavl.metrics.attributes import Scale
@@ -41,6 +48,8 @@ class _Reading:
     corpus: str
     attributes: Sequence[str]
     scale: Scale
+    missing: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """Column to the files that it names and that are not there; filled on the way."""
 
 
 def prepare_folder(
@@ -51,6 +60,7 @@ def prepare_folder(
     corpus: str = "folder",
     attributes: Sequence[str] = ("arousal", "valence", "dominance"),
     attribute_range: tuple[float, float] = (0.0, 1.0),
+    allow_missing: bool = False,
 ) -> Manifest:
     r"""Your own clips, described by a CSV table with one row per utterance.
 
@@ -67,15 +77,17 @@ def prepare_folder(
 
     Args:
         root: Folder of the clips.
-        out: Folder for ``manifest.parquet``. The media stay where they lie.
+        out: Folder for ``manifest.parquet`` and ``left_out.csv``. The media stay where they lie.
         csv: The table; by default ``ROOT/labels.csv``.
         corpus: Name of the corpus in the manifest.
         attributes: Columns that are attributes.
         attribute_range: Values in the table that become 0 and 1, e.g. ``(1, 5)``.
+        allow_missing: Do with the files that are there: a row lacks what is missing, and one
+            without any file is listed in ``OUT/left_out.csv``.
 
     Raises:
         InputError: Naming every problem by its row in the CSV (the header is row 1) and its
-            utterance at once, missing files included. Nothing is written then.
+            utterance at once, and how many files are missing. Nothing is written then.
 
     Example:
         >>> import tempfile
@@ -107,9 +119,19 @@ def prepare_folder(
             )
         where = f"row {row.number} ({utterance.utterance_id!r})"
         problems += [f"{where}: {problem}" for problem in row_problems]
+    for column, files in reading.missing.items():
+        named = sum(bool(row.values.get(column)) for row in rows)
+        lack = f"{column}: {len(files)} of {named} files do not exist (first: {files[0]})"
+        if allow_missing:
+            _log.warning("%s: %s", path, lack)
+        else:
+            problems.append(f"{lack}; --allow-missing does without them")
     if problems:
         raise InputError(all_problems(f"table {path}", problems))
-    manifest = Manifest(utterances, root=out)
+    kept = [utterance for utterance in utterances if _has_media(utterance)]
+    if not kept:
+        raise InputError(f"table {path}: expected files that are there, got none in {root}")
+    manifest = Manifest(kept, root=out)
     if not manifest.categories and not manifest.attribute_names:
         _log.warning(
             "%s has no labels: no column 'category', 'votes:...' or %s; a model can predict these "
@@ -126,8 +148,14 @@ def prepare_folder(
             _log.warning(
                 "%s: %s are different categories; spell them alike if they are one", path, names
             )
-    manifest.save(out / "manifest.parquet")
+    left_out = [(u.utterance_id, "no media") for u in utterances if not _has_media(u)]
+    save_corpus(manifest, left_out)
     return manifest
+
+
+def _has_media(utterance: Utterance) -> bool:
+    """Whether a file goes with it."""
+    return any(getattr(utterance, name) is not None for name in MEDIA_FIELDS)
 
 
 def _column_problems(columns: Sequence[str], attributes: Sequence[str]) -> list[str]:
@@ -223,6 +251,11 @@ def _media(values: dict[str, str], reading: _Reading, problems: list[str]) -> di
         if problem is not None:
             problems.append(f"{column}: {problem}")
             continue
+        # Path.is_file raises on overlong names.
+        if not os.path.isfile(reading.root / given[column]):  # noqa: PTH113
+            named = column if values.get(column) else "file"
+            reading.missing[named].append(str(reading.root / given[column]))
+            continue
         for target in targets:
             paths.setdefault(target, stored_path(reading.root / given[column], reading.out))
     return paths
@@ -235,8 +268,6 @@ def _path_problem(given: str, suffixes: frozenset[str], root: Path) -> str | Non
     inside = Path(os.path.normpath(root / given)).is_relative_to(root)
     if not PurePath(given).is_absolute() and not inside:
         return f"{given!r} leads out of {root}; give an absolute path if that is meant"
-    if not os.path.isfile(root / given):  # noqa: PTH113 - Path.is_file raises on overlong names
-        return f"{root / given} does not exist"
     return None
 
 

@@ -80,6 +80,11 @@ def _header_problems(columns: tuple[str, ...], required: Iterable[str]) -> list[
     return problems
 
 
+def counted_problem(clips: Sequence[str], of: int, what: str) -> list[str]:
+    """One problem that some clips have, by their number and the first of them; none without any."""
+    return [f"{len(clips)} of {of} clips {what} (first: {clips[0]})"] if clips else []
+
+
 def save_corpus(
     manifest: Manifest,
     left_out: Iterable[Sequence[str]],
