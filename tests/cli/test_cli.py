@@ -123,7 +123,9 @@ def test_from_corpus_to_predictions(
         'visual = "stores/visual"\nkfold = 2\n[model]\nwidth = 16\nheads = 2\n'
     )
     assert cli.run(["train", "experiment.toml", "--epochs", "1", "--threads", "1"]) == 0
-    assert cli.run(["evaluate", "runs/x", "--replicates", "50"]) == 0
+    assert cli.run(["evaluate", "runs/x", "--replicates", "50", "--by", "speaker"]) == 0
+    assert "## By speaker" in Path("runs/x/evaluation/scores.md").read_text("utf-8")
+    assert cli.run(["evaluate", "runs/x", "--by", "shoes"]) == 2
     out = capsys.readouterr().out
     assert "audiovisual" in out
     report = Path("runs/x/evaluation/report.html").read_text(encoding="utf-8")

@@ -335,11 +335,28 @@ def _wrapped(text: str, indent: str, first: str | None = None) -> list[str]:
 
 
 def paragraphs(text: str) -> str:
-    """Text as wide as the terminal; lines that are indented stay as they are."""
-    return "\n\n".join(
-        part if part.startswith(" ") else "\n".join(_wrapped(part, ""))
-        for part in text.split("\n\n")
-    )
+    r"""Text as wide as the terminal; what is indented stays as it is, and lists are lists.
+
+    Example:
+        >>> print(paragraphs("- one\n  and more\n- two"))
+        - one and more
+        - two
+    """
+    found = []
+    for part in text.split("\n\n"):
+        if part.startswith(" "):
+            found.append(part)
+        elif part.startswith("- "):
+            items = part.removeprefix("- ").split("\n- ")
+            lines = [
+                line
+                for item in items
+                for line in _wrapped(" ".join(item.split()), "  ", first="- ")
+            ]
+            found.append("\n".join(lines))
+        else:
+            found.append("\n".join(_wrapped(part, "")))
+    return "\n\n".join(found)
 
 
 def _width() -> int:

@@ -232,8 +232,14 @@ def print_scores(evaluation: Evaluation, console: Console) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.text import Text
 
-    from vavl.evaluation.report import notes, score_tables
-    from vavl.evaluation.wording import difference_sentence, limits, measure_name, number
+    from vavl.evaluation.report import GROUPS_NOTE, group_columns, notes, score_tables
+    from vavl.evaluation.wording import (
+        difference_sentence,
+        group_table,
+        limits,
+        measure_name,
+        number,
+    )
 
     for scores in score_tables(evaluation):
         for start in range(0, len(scores.measures), _SCORES_ACROSS):
@@ -263,6 +269,17 @@ def print_scores(evaluation: Evaluation, console: Console) -> None:
                     cells.append(f"{number(first.fold_mean)}\n± {number(first.fold_std)}")
                 table.add_row(str(view), *map(Text, cells))
             console.print(table)
+    for column in group_columns(evaluation):
+        header, groups = group_table(evaluation.groups, column)
+        for start in range(3, len(header), _SCORES_ACROSS):
+            shown = [0, 1, 2, *range(start, min(start + _SCORES_ACROSS, len(header)))]
+            table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+            for place in shown:
+                table.add_column(Text(header[place]), justify="right" if place else "left")
+            for group in groups:
+                table.add_row(*(Text(group[place]) for place in shown))
+            console.print(table)
+        console.print(Text(f"{GROUPS_NOTE}\n"))
     interval = f"{evaluation.confidence * 100:g} % intervals by speaker below each score. "
     console.print(Text(interval + " ".join(notes(evaluation))))
     console.print()

@@ -157,6 +157,7 @@ def evaluate(
     replicates: int = 2000,
     seed: int = 0,
     average_variants: bool = False,
+    by: tuple[str, ...] = (),
 ) -> int:
     """Score runs on their test folds, with intervals, and write a report.
 
@@ -171,6 +172,8 @@ def evaluate(
         seed: Seed of the resamples.
         average_variants: Average the predictions of each clip over all of its
             data.acoustic_variants, e.g. over several speeds, at the cost of extracting them all.
+        by: Score groups as well: a column of the utterance table, such as sex, intensity or
+            category, or several.
     """
     from rich.console import Console
 
@@ -185,7 +188,7 @@ def evaluate(
         raise InputError("RUN: expected at least one run folder, got none")
     out = out or runs[0] / ("evaluation-variants" if average_variants else "evaluation")
     scores = evaluate_runs(
-        runs, replicates=replicates, seed=seed, average_variants=average_variants
+        runs, replicates=replicates, seed=seed, average_variants=average_variants, by=by
     )
     print_scores(scores.evaluation, Console())
     report = write_report(

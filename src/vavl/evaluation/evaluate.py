@@ -25,6 +25,7 @@ from vavl.evaluation.conditions import (
     known_clips,
     take_away,
 )
+from vavl.evaluation.groups import group_scores, values_of
 from vavl.evaluation.predictions import PredictionTable
 from vavl.evaluation.scores import Evaluation, evaluate_tables
 from vavl.models.base import priors
@@ -177,6 +178,7 @@ def evaluate_runs(
     replicates: int = 2000,
     seed: int = 0,
     average_variants: bool = False,
+    by: Sequence[str] = (),
 ) -> RunScores:
     """Scores all finished folds of some runs together; runs of other seeds are averaged.
 
@@ -185,9 +187,10 @@ def evaluate_runs(
         replicates: Bootstrap resamples.
         seed: Seed of the resamples.
         average_variants: See :class:`vavl.evaluation.conditions.Condition`.
+        by: Columns of the utterance table whose groups are scored as well, e.g. ``sex``.
 
     Raises:
-        InputError: There are no variants to average.
+        InputError: There are no variants to average, or no such column.
         StoreError: A run without a finished fold, data that have changed since training, or runs
             with different settings.
     """
@@ -200,8 +203,9 @@ def evaluate_runs(
     runs = [run.resolve() if run.name in ("", "..") else run for run in runs]
     configs = [run_config(run) for run in runs]
     _check_comparable(runs, configs)
-    for run, config in zip(runs, configs, strict=True):
-        manifest = Manifest.load(config.data.manifest)
+    manifests = [Manifest.load(config.data.manifest) for config in configs]
+    columns = {column: values_of(manifests, column) for column in by}
+    for run, config, manifest in zip(runs, configs, manifests, strict=True):
         stores = open_stores(config)
         folds = folds_of_run(run)
         check_provenance(folds[0].path.parent, manifest, stores)
@@ -228,8 +232,13 @@ def evaluate_runs(
             seeds.append(config.training.seed)
             histories[f"{fold.path.parent.name}/{fold.path.name}"] = fold.history()
     labels = seeds if len(set(seeds)) > 1 else None
-    evaluation = evaluate_tables(tables, seeds=labels, replicates=replicates, seed=seed)
-    return RunScores(replace(evaluation, remarks=tuple(remarks)), tables, histories)
+    resampling: dict[str, Any] = {"seeds": labels, "replicates": replicates, "seed": seed}
+    evaluation = replace(
+        evaluate_tables(tables, **resampling),
+        groups=group_scores(tables, columns, **resampling),
+        remarks=tuple(remarks),
+    )
+    return RunScores(evaluation, tables, histories)
 
 
 def _check_comparable(runs: Sequence[Path], configs: Sequence[ExperimentConfig]) -> None:

@@ -21,7 +21,7 @@ from vavl.errors import InputError, counted
 from vavl.evaluation import plots
 from vavl.evaluation.bootstrap import Interval
 from vavl.evaluation.predictions import PredictionTable
-from vavl.evaluation.scores import Difference, Evaluation, MissingCurve, Score
+from vavl.evaluation.scores import Difference, Evaluation, GroupScore, MissingCurve, Score
 from vavl.evaluation.views import (
     CATEGORY,
     TRAINED_VIEWS,
@@ -34,6 +34,7 @@ from vavl.evaluation.wording import (
     cell_text,
     csv_table,
     difference_sentence,
+    group_table,
     limits,
     markdown_table,
     measure_name,
@@ -52,12 +53,19 @@ from vavl.types import Modality
 with extra("train", "reports"):
     from markupsafe import Markup
 
+GROUPS_NOTE = (
+    "The score of each group, and in brackets its difference to all other clips, with an asterisk "
+    "where the interval of the difference does not hold 0. Groups are compared one by one: of "
+    "twenty, one may differ by chance."
+)
+
 _RUNS_SHOWN = 20
 """Beyond this many runs their single learning curves would make the page unwieldy."""
 
 _TABLES = ("Categories", "Attributes (CCC)", "Sentiment (-3 to 3)")
 _CSV_COLUMNS = (
     *("kind", "quantity", "view", "baseline", "measure", "scope", "partition", "missing", "share"),
+    *("column", "group"),
     *("estimate", "low", "high", "std", "clips"),
 )
 
@@ -198,6 +206,9 @@ def to_markdown(evaluation: Evaluation, title: str) -> str:
                 for score in table.of_measure(measure)
             ]
             lines += ["", *markdown_table(names, rows)]
+    for column in group_columns(evaluation):
+        lines += ["", f"## By {cell_text(column)}", "", GROUPS_NOTE, ""]
+        lines += markdown_table(*group_table(evaluation.groups, column))
     if evaluation.differences:
         lines += ["", "## Paired differences", ""]
         lines += [
@@ -207,18 +218,26 @@ def to_markdown(evaluation: Evaluation, title: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def group_columns(evaluation: Evaluation) -> tuple[str, ...]:
+    """The columns of the utterance table whose groups are scored."""
+    return tuple(dict.fromkeys(found.column for found in evaluation.groups))
+
+
 def to_csv(evaluation: Evaluation) -> str:
     """Every number of the evaluation in one long table.
 
-    Columns: ``kind`` (score, difference, missing), ``quantity``, ``view``, ``baseline``,
-    ``measure``, ``scope`` (pooled, fold, fold_mean), ``partition``, ``missing``, ``share``,
-    ``estimate``, ``low``, ``high``, ``std``, ``clips``. Empty where a column does not apply.
+    Columns: ``kind`` (score, difference, missing, group, group_difference), ``quantity``, ``view``,
+    ``baseline``, ``measure``, ``scope`` (pooled, fold, fold_mean), ``partition``, ``missing``,
+    ``share``, ``column``, ``group``, ``estimate``, ``low``, ``high``, ``std``, ``clips``. Empty
+    where a column does not apply.
     """
     return csv_table(_CSV_COLUMNS, _rows(evaluation))
 
 
 def _rows(evaluation: Evaluation) -> Iterator[dict[str, object]]:
-    def same(kind: str, found: Score | Difference | MissingCurve, *names: str) -> dict[str, object]:
+    def same(
+        kind: str, found: Score | Difference | MissingCurve | GroupScore, *names: str
+    ) -> dict[str, object]:
         return {"kind": kind} | {n: getattr(found, n) for n in ("quantity", "measure", *names)}
 
     for score in evaluation.scores:
@@ -231,6 +250,10 @@ def _rows(evaluation: Evaluation) -> Iterator[dict[str, object]]:
     for found in evaluation.differences:
         row = same("difference", found, "clips") | {"scope": "pooled"} | vars(found.difference)
         yield row | {"view": found.variant, "baseline": found.against}
+    for group in evaluation.groups:
+        row = same("group", group, "view", "clips", "column", "group") | {"scope": "pooled"}
+        yield row | vars(group.score)
+        yield row | {"kind": "group_difference", "baseline": "rest"} | vars(group.above_rest)
     for curve in evaluation.missing_curves:
         row = same("missing", curve, "view", "missing", "clips") | {"scope": "pooled"}
         for share, value in zip(curve.shares, curve.values, strict=True):
@@ -279,6 +302,8 @@ def _page(
             for measure in table.measures
             if len(evaluation.partitions) > 1
         },
+        "groups": [group_table(evaluation.groups, c) for c in group_columns(evaluation)],
+        "groups_note": GROUPS_NOTE,
         "recalls": _recalls(evaluation),
         "risks": _risks(tables),
         "confusions": [c for c in evaluation.confusions if c.view in TRAINED_VIEWS],
@@ -293,6 +318,7 @@ def _page(
         "scores": ("Scores", True),
         "fusion": ("Learned fusion", content["differences"]),
         "folds": ("Folds", content["folds"]),
+        "groups": ("Groups", content["groups"]),
         "categories": ("Categories", content["confusions"]),
         "attributes": ("Attributes", content["agreements"]),
         "missing": ("Missing modality", content["missing"]),

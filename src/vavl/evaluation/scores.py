@@ -134,6 +134,33 @@ class MissingCurve:
 
 
 @dataclass(frozen=True)
+class GroupScore:
+    """One measure of one view on the clips that have one value in a column of the table.
+
+    Attributes:
+        column: Of the utterance table, e.g. ``sex``.
+        group: The value.
+        quantity: As of a :class:`Score`.
+        view: As of a :class:`Score`.
+        measure: As of a :class:`Score`.
+        score: On the clips of the group; of their categories alone, where a group has not all.
+        above_rest: The score minus that of all other clips that have a value.
+        clips: How many are scored.
+        speakers: Of how many speakers.
+    """
+
+    column: str
+    group: str
+    quantity: str
+    view: View
+    measure: str
+    score: Interval
+    above_rest: Interval
+    clips: int
+    speakers: int
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Everything that is known about a set of prediction tables.
 
@@ -152,6 +179,7 @@ class Evaluation:
         differences: The learned fusion against the other views.
         confusions: One for each view; none for a model of attributes only.
         missing_curves: None where no clip has both modalities.
+        groups: Scores by columns of the table, where they were asked for.
         remarks: What else a reader has to know, such as folds that are not trained yet.
     """
 
@@ -169,6 +197,7 @@ class Evaluation:
     differences: tuple[Difference, ...]
     confusions: tuple[Confusion, ...]
     missing_curves: tuple[MissingCurve, ...]
+    groups: tuple[GroupScore, ...] = ()
     remarks: tuple[str, ...] = ()
 
     def score(self, view: View | str, measure: str) -> Score:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vavl.errors import counted
 from vavl.evaluation.bootstrap import FEWEST_SPEAKERS, Interval, smallest_p
-from vavl.evaluation.scores import Difference
+from vavl.evaluation.scores import Difference, GroupScore
 from vavl.evaluation.views import View
 from vavl.system.atomic import atomic_write
 
@@ -83,6 +83,38 @@ def signed(interval: Interval) -> str:
 def with_spread(mean: float, std: float | None) -> str:
     """``0.816 ± 0.021``, or the mean alone where its deviation is not known."""
     return number(mean) if std is None else f"{number(mean)} ± {number(std)}"
+
+
+def group_table(groups: Sequence[GroupScore], column: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table of groups: the score of each, and how far it is from the rest.
+
+    Differences have a sign, and an asterisk where their interval does not hold 0.
+    """
+    mine = [found for found in groups if found.column == column]
+    measures = list(dict.fromkeys((found.view, found.measure) for found in mine))
+    by_cell = {(found.group, found.view, found.measure): found for found in mine}
+    rows = []
+    for group in dict.fromkeys(found.group for found in mine):
+        cells = [by_cell.get((group, *key)) for key in measures]
+        known = [found for found in cells if found is not None]
+        rows.append(
+            [
+                group,
+                str(max(found.clips for found in known)),
+                str(max(found.speakers for found in known)),
+                *("" if found is None else _group_cell(found) for found in cells),
+            ]
+        )
+    names = [f"{view} {measure_name(measure)}" for view, measure in measures]
+    return [column, "clips", "speakers", *names], rows
+
+
+def _group_cell(found: GroupScore) -> str:
+    above = found.above_rest
+    if not math.isfinite(above.estimate):
+        return with_limits(found.score)
+    mark = "*" if above.low > 0 or above.high < 0 else ""
+    return f"{number(found.score.estimate)} ({above.estimate:+.3f}{mark})"
 
 
 def p_value(p: float) -> str:

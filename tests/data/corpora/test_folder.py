@@ -259,11 +259,13 @@ def test_an_overlong_path_is_a_missing_file(root: Path) -> None:
 def test_clips_without_labels_are_taken_with_a_warning(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    table(root, "file,speaker,emotion\na.wav,ann,happy")
+    table(root, "file,speaker,emotion,Valence_mean\na.wav,ann,happy,3")
     with caplog.at_level(logging.WARNING):
         manifest = prepare_folder(root, root / "out")
     assert "no labels" in caplog.text
-    assert manifest[0].metadata == {"emotion": "happy"}
+    assert "if 'emotion' is the category, call it 'category'" in caplog.text
+    assert "if 'Valence_mean' is valence, call it 'valence'" in caplog.text
+    assert manifest[0].metadata == {"emotion": "happy", "Valence_mean": "3"}
 
 
 def test_the_current_folder_does_not_matter(

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -34,6 +34,9 @@ _MEDIA_COLUMNS: dict[str, tuple[frozenset[str], tuple[str, ...]]] = {
     "acoustic_features": (_ARRAY_SUFFIXES, ("acoustic_features_path",)),
     "visual_features": (_ARRAY_SUFFIXES, ("visual_features_path",)),
 }
+_OTHER_NAMES_OF_CATEGORY = frozenset(
+    {"emotion", "emotions", "label", "labels", "class", "target", "expression"}
+)
 _KNOWN_COLUMNS = frozenset(
     ["utterance", "file", *_MEDIA_COLUMNS, "speaker", "category", "start_s", "end_s", "fold"]
 )
@@ -135,9 +138,10 @@ def prepare_folder(
     if not manifest.categories and not manifest.attribute_names:
         _log.warning(
             "%s has no labels: no column 'category', 'votes:...' or %s; a model can predict these "
-            "clips, but not learn from them",
+            "clips, but not learn from them%s",
             path,
             ", ".join(map(repr, attributes)),
+            "".join(_looks_like_labels(columns, attributes)),
         )
     spellings: dict[str, list[str]] = {}
     for category in manifest.categories:
@@ -151,6 +155,17 @@ def prepare_folder(
     left_out = [(u.utterance_id, "no media") for u in utterances if not _has_media(u)]
     save_corpus(manifest, left_out)
     return manifest
+
+
+def _looks_like_labels(columns: Sequence[str], attributes: Sequence[str]) -> Iterator[str]:
+    """What to do about columns that may well hold labels, under another name."""
+    for column in columns:
+        name = column.casefold()
+        if name in _OTHER_NAMES_OF_CATEGORY:
+            yield f"; if {column!r} is the category, call it 'category'"
+        for attribute in attributes:
+            if attribute in name and column not in attributes:
+                yield f"; if {column!r} is {attribute}, call it {attribute!r}"
 
 
 def _has_media(utterance: Utterance) -> bool:
