@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vavl.errors import EmptySpanError, InputError, MediaError
 from vavl.features.arrays import read_array
 from vavl.features.face_features import FaceFeatures, FaceSource, People
-from vavl.features.registry import rebuild_extractor
+from vavl.features.registry import Extractor, rebuild_extractor
 from vavl.features.waveform import WaveformExtractor
 from vavl.inference.windows import (
     LEAST_SPEECH_S,
@@ -73,11 +73,19 @@ class Reader:
         specs: How the features of each modality were made that the model was trained on. A modality
             that is missing, or whose features were precomputed, can only be given as features.
         device: Where the networks of the extractors run.
+        local_files_only: Fetch no weights from a hub that ``specs`` name.
     """
 
-    def __init__(self, specs: Mapping[Modality, FeatureSpec], *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        specs: Mapping[Modality, FeatureSpec],
+        *,
+        device: str = "cpu",
+        local_files_only: bool = True,
+    ) -> None:
         self.specs = dict(specs)
         self.device = device
+        self.local_files_only = local_files_only
 
     @property
     def accepts_audio(self) -> bool:
@@ -142,7 +150,7 @@ class Reader:
     def acoustic_extractor(self) -> WaveformExtractor:
         """Makes features of sound; InputError where no sound is accepted."""
         self.require(Modality.ACOUSTIC)
-        extractor = rebuild_extractor(self.specs[Modality.ACOUSTIC], device=self.device)
+        extractor = self._extractor(Modality.ACOUSTIC)
         assert isinstance(extractor, WaveformExtractor)
         return extractor
 
@@ -150,9 +158,14 @@ class Reader:
     def visual_extractor(self) -> FaceFeatures:
         """Makes features of the face in pictures; InputError where no pictures are accepted."""
         self.require(Modality.VISUAL)
-        extractor = rebuild_extractor(self.specs[Modality.VISUAL], device=self.device)
+        extractor = self._extractor(Modality.VISUAL)
         assert isinstance(extractor, FaceFeatures)
         return extractor
+
+    def _extractor(self, modality: Modality) -> Extractor:
+        return rebuild_extractor(
+            self.specs[modality], device=self.device, local_files_only=self.local_files_only
+        )
 
     def open(
         self,

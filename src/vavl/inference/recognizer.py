@@ -106,6 +106,7 @@ class Recognizer:
             (:data:`vavl.UNSURE`), while the probabilities stay; with 0, it never is.
         device: Where the model and the networks of its features run: ``"auto"``, ``"cpu"``,
             ``"cuda"``, ``"cuda:N"`` or ``"mps"``; with an exported model, all on the CPU.
+        local_files_only: Fetch no weights from a hub that ``features`` name.
 
     Attributes:
         reader: Opens clips, and makes features of them.
@@ -125,6 +126,7 @@ class Recognizer:
         *,
         unsure_below: float = 0.0,
         device: str = "cpu",
+        local_files_only: bool = True,
     ) -> None:
         if not isinstance(model, ExportedModel):
             self.device = usable_device(device)
@@ -134,7 +136,9 @@ class Recognizer:
         else:
             raise InputError(f"device: expected cpu for an exported model, got {device!r}")
         self.model = model
-        self.reader = Reader(features or {}, device=str(self.device))
+        self.reader = Reader(
+            features or {}, device=str(self.device), local_files_only=local_files_only
+        )
         self.calibration = Calibration(temperatures or {}, unsure_below)
         if unsure_below and UNSURE in self.categories:
             raise InputError(
