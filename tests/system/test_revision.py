@@ -77,7 +77,10 @@ def test_what_a_repository_names_is_not_run(tree: Path) -> None:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
 def test_whatever_stands_in_its_files(tree: Path, data: st.DataObject) -> None:

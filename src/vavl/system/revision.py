@@ -21,7 +21,7 @@ _LARGEST_INDEX = 1 << 26
 _REFERENCES = 5
 """One may name another so many times."""
 _ENTRY = struct.Struct(">10I20sH")
-"""Times of change and of content (s, ns each), device, inode, mode, user, group, size; hash; flags."""
+"""Times of change and of content (s, ns), device, inode, mode, user, group, size; hash; flags."""
 
 
 def git_revision(folder: Path) -> str | None:
