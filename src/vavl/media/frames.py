@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import EmptySpanError, InputError, MediaError, all_problems
+from vavl.media.files import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame as Decoded
@@ -174,6 +176,8 @@ def shrunk(pixels: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
     return small.astype(np.uint8, copy=False)
 
 
+_ORIENTATION, _MIRRORED = 0x112, (2, 4, 5, 7)
+"""A tag of EXIF, and its values for pictures that are mirrored, turned or not."""
 _LONGEST_PIXEL = 4.0
 """Aspect ratio of a pixel beyond which the header counts as damaged."""
 
@@ -188,6 +192,8 @@ class RgbConverter:
     """Both are those of the result before it is turned."""
     quarter_turns: int
     """Counterclockwise."""
+    is_mirrored: bool = False
+    """Whether it stands on its head before it is turned: with a half turn, that is a mirror."""
 
     @classmethod
     def suited_to(
@@ -204,7 +210,7 @@ class RgbConverter:
         scale = 1.0 if max_side is None else min(1.0, max_side / max(width, height))
         size = max(1, round(width * scale)), max(1, round(height * scale))
         # A camera that is held on its side stores how to turn the picture.
-        return cls(path, *size, quarter_turns=round(frame.rotation / 90) % 4)
+        return cls(path, *size, round(frame.rotation / 90) % 4, _is_mirrored(path))
 
     def __call__(self, frame: Decoded) -> NDArray[np.uint8]:
         """The ``(H, W, 3)`` RGB pixels of a frame."""
@@ -223,4 +229,20 @@ class RgbConverter:
             raise MediaError(
                 f"{self.path}: a frame cannot be converted to RGB ({error})"
             ) from error
+        pixels = pixels[::-1] if self.is_mirrored else pixels
         return np.ascontiguousarray(np.rot90(pixels, self.quarter_turns))
+
+
+def _is_mirrored(path: Path) -> bool:
+    """Whether the header of a picture says so; FFmpeg tells of the turn alone."""
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        return False
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large ones: nothing is decoded here
+            with Image.open(path, formats=("JPEG", "PNG", "WEBP", "TIFF")) as picture:
+                return picture.getexif().get(_ORIENTATION) in _MIRRORED
+    except Exception:  # of a damaged header, Pillow raises many types; FFmpeg decides what it is
+        return False
