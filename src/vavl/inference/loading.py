@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from vavl.features import compact_face
+from vavl.inference.asked import check_path
 from vavl.inference.ensemble import Ensemble
 from vavl.inference.exported import EXPORT_FILE, NORMALISATION_FILE, ExportedModel
 from vavl.inference.recognizer import Recognizer
@@ -78,6 +79,8 @@ def load(
         >>> recognizer.predict("clip.mp4").label  # doctest: +SKIP
         'happy'
     """
+    if source is not None:
+        check_path("model", source)
     if local_files_only is None:
         local_files_only = source in (None, COMPACT) or Path(str(source)).is_dir()
     folder = model_folder(source, revision=revision, local_files_only=local_files_only)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypedDict, TypeVar, get_args
+from typing import TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from vavl.features.arrays import read_array
 from vavl.features.face_features import FaceFeatures, FaceSource, People
 from vavl.features.registry import Extractor, rebuild_extractor
 from vavl.features.waveform import WaveformExtractor
+from vavl.inference.asked import check_given
 from vavl.inference.windows import (
     LEAST_SPEECH_S,
     LONGEST_S,
@@ -189,15 +190,28 @@ class Reader:
         Arguments and errors are those of :meth:`vavl.Recognizer.predict`; with ``voice``, speech is
         told from other sound also where all sound counts. By default the main face alone is seen.
         """
+        check_given(
+            {
+                "path": path,
+                "audio": audio,
+                "sampling_rate_hz": sampling_rate_hz,
+                "frames": frames,
+                "frame_rate_hz": frame_rate_hz,
+                "acoustic": acoustic,
+                "visual": visual,
+                "audio_track": audio_track,
+                "face": face,
+                "people": people,
+                "start_s": start_s,
+                "end_s": end_s,
+            }
+        )
         start, end = checked_span(start_s, end_s)
         audio_track = check_asked(audio_track)
         if audio_track is not None and path is None:
             raise InputError(
                 f"audio_track: expected a file with it, got track {audio_track!r} and no file"
             )
-        for name, value, known in (("face", face, FaceSource), ("people", people, People)):
-            if value not in get_args(known):
-                raise InputError(f"{name}: expected one of {get_args(known)}, got {value!r}")
         if acoustic is not None or visual is not None:
             if start or end < math.inf:
                 raise InputError(
@@ -220,7 +234,7 @@ class Reader:
         blocks = None
         if audio is not None:
             self.require(Modality.ACOUSTIC)
-            samples = _checked_samples(audio)
+            samples = np.asarray(audio).astype(np.float32, copy=False)
             blocks = self._heard(_blocks(samples, sampling_rate_hz, start, end), voice)
         if frames is None:
             return ClipStreams(blocks, start_s=start)
@@ -327,18 +341,6 @@ class Reader:
 
 def _array(features: NDArray[np.floating] | Path | str) -> NDArray[np.floating]:
     return read_array(features) if isinstance(features, (str, Path)) else np.asarray(features)
-
-
-def _checked_samples(audio: NDArray[np.floating]) -> NDArray[np.float32]:
-    samples = np.asarray(audio)
-    if samples.ndim != 1 or not len(samples) or not np.issubdtype(samples.dtype, np.floating):
-        raise InputError(
-            "audio: expected (N,) mono samples as floating point numbers in [-1, 1], N >= 1, got "
-            f"{samples.dtype} of shape {samples.shape}"
-        )
-    if not np.isfinite(samples).all():
-        raise InputError("audio: expected finite samples, got NaN or infinite ones")
-    return samples.astype(np.float32, copy=False)
 
 
 def _either(clip: ClipStreams) -> ClipStreams:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +17,7 @@ from vavl.media.container import (
     audio_track,
     check_length,
     checked_span,
+    is_finite,
     opened,
     required,
     track_start_s,
@@ -148,12 +148,15 @@ def check_sampling_rate(rate_hz: object) -> int:
         48000
     """
     lowest, highest = RATES_HZ
-    whole = isinstance(rate_hz, Integral) or (isinstance(rate_hz, Real) and rate_hz % 1 == 0)
-    if not whole or isinstance(rate_hz, bool) or not lowest <= cast(int, rate_hz) <= highest:
+    if (
+        not is_finite(rate_hz)
+        or not lowest <= (rate := cast(float, rate_hz)) <= highest
+        or rate % 1
+    ):
         raise InputError(
             f"sampling_rate_hz: expected a whole number from {lowest} to {highest}, got {rate_hz!r}"
         )
-    return int(cast(int, rate_hz))
+    return int(rate)
 
 
 def resample_blocks(

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -357,13 +358,23 @@ def _readable(text: str | None) -> str | None:
 def checked_span(start_s: float | None, end_s: float | None) -> tuple[float, float]:
     """The selected span in seconds, [0, infinity) by default; InputError if it makes no sense."""
     start = 0.0 if start_s is None else start_s
-    if not (math.isfinite(start) and start >= 0):
-        raise InputError(f"start_s: expected seconds >= 0, got {start_s}")
+    if not (is_finite(start) and start >= 0):
+        raise InputError(f"start_s: expected seconds >= 0, got {start_s!r}")
     if end_s is None:
         return start, math.inf
-    if not (math.isfinite(end_s) and end_s > start):
-        raise InputError(f"end_s: expected more than start_s={start:g}, got {end_s}")
+    if not (is_finite(end_s) and end_s > start):
+        raise InputError(f"end_s: expected more than start_s={start:g}, got {end_s!r}")
     return start, end_s
+
+
+def is_finite(value: object) -> bool:
+    """Whether a value is a real number, neither NaN nor infinite.
+
+    Example:
+        >>> [is_finite(value) for value in (1, 2.5, "1", None, True, math.inf)]
+        [True, True, False, False, False, False]
+    """
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_length(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import EmptySpanError, InputError, MediaError, all_problems
+from vavl.media.container import is_finite
 from vavl.media.files import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 CLOSE_S = 1e-3
 """Tolerance for the time of a picture: Matroska rounds to milliseconds."""
+
+FRAME_RATES_HZ = (1e-3, 1e5)
+"""Lowest and highest number of pictures a second that can be asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,9 +152,12 @@ def sampled(
 
 
 def check_frame_rate(name: str, rate_hz: float | None) -> None:
-    """Checks that a rate, if one is given, is above 0 and finite."""
-    if rate_hz is not None and not 0 < rate_hz < math.inf:
-        raise InputError(f"{name}: expected frames per second > 0, got {rate_hz}")
+    """Checks that a rate, if one is given, is one of :data:`FRAME_RATES_HZ`."""
+    lowest, highest = FRAME_RATES_HZ
+    if rate_hz is not None and not (is_finite(rate_hz) and lowest <= rate_hz <= highest):
+        raise InputError(
+            f"{name}: expected {lowest:g} to {highest:,.0f} frames per second, got {rate_hz!r}"
+        )
 
 
 def shrunk(pixels: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
