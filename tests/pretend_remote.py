@@ -7,6 +7,8 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from vavl.data.store_folder import SCHEMES
+
 
 class PretendRemote(LocalFileSystem):
     """``pretend:///FOLDER`` lies in FOLDER."""
@@ -35,3 +37,4 @@ class FullRemote(PretendRemote):
 
 for system in (PretendRemote, FullRemote):
     fsspec.register_implementation(system.protocol, system, clobber=True)
+    SCHEMES[system.protocol] = "a folder of this machine, pretended to lie elsewhere"

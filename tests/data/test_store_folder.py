@@ -13,7 +13,7 @@ import pretend_remote  # noqa: F401 - makes fsspec know pretend:// and full://
 import pytest
 
 from vavl.data.store import FeatureStore, StoreWriter
-from vavl.data.store_folder import cache_folder, open_folder
+from vavl.data.store_folder import StoreFolder, cache_folder, open_folder
 from vavl.errors import InputError, StoreError
 from vavl.types import FeatureSpec, Modality
 
@@ -151,7 +151,7 @@ def test_a_hash_cannot_lead_out_of_the_cache(tmp_path: Path) -> None:
 
 
 def test_addresses_that_lead_nowhere_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere://x.*fsspec knows.*[Pp]rotocol"):
+    with pytest.raises(InputError, match=r"nowhere://x: expected .*s3://.*got nowhere://"):
         open_folder("nowhere://x")
     with pytest.raises(StoreError, match=r"memory://none.*no such folder"):
         FeatureStore.open("memory://none")
@@ -160,6 +160,28 @@ def test_addresses_that_lead_nowhere_are_named(tmp_path: Path) -> None:
         StoreWriter(f"full://{tmp_path}/x", SPEC) as writer,
     ):
         writer.write("a", np.ones((1, 3)))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("ftp://host/store", "reference://store", "github://org:name@/store", "ssh://host/store"),
+        *("zip://store::http://host/a.zip", "simplecache::s3://bucket/store", "S3://bucket/store"),
+        *("data://x", "libarchive://x", "jupyter://host", "://x", "dir://x", "cached://s3"),
+    ],
+)
+def test_other_addresses_are_refused_by_name(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda *_: pytest.fail("it was followed"))
+    for open_it in (open_folder, FeatureStore.open, lambda address: StoreWriter(address, SPEC)):
+        with pytest.raises(InputError, match="not followed") as caught:
+            open_it(address)
+        assert str(caught.value).startswith(address)
+
+
+def test_the_web_is_read_alone() -> None:
+    folder = StoreFolder("https://example.org/store", is_local=False)
+    with pytest.raises(InputError, match=r"example\.org/store: .*written to"):
+        folder.prepare()
 
 
 def test_a_folder_of_this_machine_may_have_any_name_and_hold_links(tmp_path: Path) -> None:

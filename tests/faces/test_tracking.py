@@ -273,3 +273,20 @@ def test_interpolated_faces_are_near_detected_ones(shared: Path) -> None:
         distances.append(difference / np.linalg.norm(left - right))
     assert np.mean(distances) < 0.05
     assert np.max(distances) < 0.25
+
+
+def test_a_picture_that_stays_is_searched_once() -> None:
+    searched = []
+
+    class Counting:
+        def detect(self, frames: np.ndarray) -> list[list[Face]]:
+            searched.append(frames[0].mean())
+            landmarks = [[15, 15], [25, 15], [20, 20], [16, 26], [24, 26]]
+            return [[Face((10, 10, 30, 30), 0.9, np.array(landmarks, np.float32))]]
+
+    pictures = [np.full((48, 64, 3), value, np.uint8) for value in (10, 20)]
+    frames = [VideoFrame(number / 12.5, pictures[number >= 40]) for number in range(80)]
+    tracked = list(FaceTracker(Counting(), by_looks=True).track(frames))
+    assert len(tracked) == 80
+    assert all(frame.faces_seen == 1 for frame in tracked)
+    assert searched == [10, 20]

@@ -23,7 +23,7 @@ from extraction import (
 from vavl.data.manifest import Manifest, Utterance
 from vavl.data.partition import Partition
 from vavl.data.store import FeatureStore
-from vavl.errors import InputError, StoreError, VavlError
+from vavl.errors import InputError, StoreError
 from vavl.features.arrays import ArrayFeatures
 from vavl.features.extract import ExtractionReport, extract, training_statistics
 from vavl.features.registry import build_extractor
@@ -201,14 +201,15 @@ def test_weights_that_cannot_be_loaded_stop_the_job(tmp_path: Path, workers: int
     assert not extractor.log.exists()
 
 
-def test_a_worker_that_dies_stops_the_job_and_keeps_what_was_done(tmp_path: Path) -> None:
-    manifest = make_manifest(tmp_path, [*NAMES, "die"])
+def test_a_clip_that_a_worker_dies_at_is_recorded(tmp_path: Path) -> None:
+    manifest = make_manifest(tmp_path, [*NAMES, "die", "zoe"])
     extractor = LoggingExtractor(tmp_path / "log")
-    with pytest.raises(VavlError, match="a worker process died"):
-        extract(manifest, extractor, tmp_path / "store", workers=1, progress=False)
-    kept = FeatureStore.open(tmp_path / "store").ids
-    assert set(NAMES[:4]) <= set(kept)
-    assert "die" not in kept
+    report = extract(manifest, extractor, tmp_path / "store", workers=1, progress=False)
+    store = FeatureStore.open(tmp_path / "store")
+    assert report.failed.keys() == {"die"}
+    assert "died" in report.failed["die"]
+    assert store.failures()["die"] == report.failed["die"]
+    assert "zoe" in store
 
 
 def test_the_number_of_workers(tmp_path: Path) -> None:

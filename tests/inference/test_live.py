@@ -8,7 +8,10 @@ import sys
 import threading
 import time
 import types
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import av
 import numpy as np
@@ -16,6 +19,7 @@ import pytest
 
 import vavl
 from vavl.errors import InputError, MediaError
+from vavl.inference import live as live_module
 from vavl.inference import sources
 from vavl.inference.live import LiveRecognizer, run_stream
 from vavl.inference.reader import Reader
@@ -167,18 +171,100 @@ def test_predictions_come_within_the_stated_latency(recognizer, rate_hz) -> None
     assert max(late) > live.latency_s - 1 / 12.5
 
 
-def test_a_source_plays_at_its_own_pace_and_tells_its_latency(recognizer, film) -> None:
+class Clock:
+    """Time that passes by sleeping alone, so that a busy machine changes nothing."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(sources, "time", clock)
+    monkeypatch.setattr(live_module, "time", clock)
+    return clock
+
+
+def test_a_source_plays_at_its_own_pace_and_tells_its_latency(
+    recognizer, film, clock: Clock
+) -> None:
     path = film(seconds=2.4, rate=10)
-    began_s, latencies = time.monotonic(), []
+    latencies: list[float] = []
     run_stream(recognizer, file_at_real_time(path, 4.0), lambda p, late_s: latencies.append(late_s))
-    assert 0.55 < time.monotonic() - began_s < 5
+    assert clock.now_s == pytest.approx(2.4 / 4, abs=0.06)
     assert len(latencies) == 2
-    events = file_at_real_time(path, 8.0)
-    began_s, arrived = time.monotonic(), []
-    for kind, value in events:
+    assert max(latencies) < 0.5
+    began_s, early = clock.now_s, []
+    for kind, value in file_at_real_time(path, 8.0):
         if kind == "frame" and value is not None:
-            arrived.append((time.monotonic() - began_s) * 8 - value.time_s)
-    assert min(arrived) > -0.01
+            early.append(value.time_s - (clock.now_s - began_s) * 8)
+    assert early == pytest.approx([0.0] * 24, abs=1e-6)
+
+
+def test_what_a_slow_machine_loses_is_said(
+    film, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = film(seconds=30.0, rate=10)
+    late, lost, heard, seen = [], 0, 0, 0
+    for kind, value in file_at_real_time(path):
+        if value is None:
+            continue
+        if kind == "audio":
+            heard += len(value)
+            lost += 0 if value.any() else len(value)
+            clock.sleep(3 * len(value) / SAMPLING_RATE_HZ if value.any() else 0.001)
+            late.append(clock.now_s - heard / SAMPLING_RATE_HZ)
+        else:
+            seen += 1
+    assert heard / SAMPLING_RATE_HZ == pytest.approx(30, abs=0.1)
+    assert 0.4 < lost / heard < 0.8
+    assert seen < 300
+    assert max(late) < 6
+    notes = "\n".join(record.getMessage() for record in caplog.records)
+    assert notes.count("frames are left out") == notes.count("sound is lost") == 1
+
+
+def pictures_in_a_pipe(pixels: np.ndarray, width: int, height: int) -> LiveSource:
+    return pipe(io.BytesIO(pixels.tobytes()), width, height, 25)
+
+
+def test_a_pipe_of_another_format_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
+    down, right = np.mgrid[0:120, 0:160] / 12
+    shades = 120 + 60 * np.sin(right) + 40 * np.cos(down + right / 3)
+    grain = np.random.default_rng(0).normal(0, 2, shades.shape)
+    grey = (shades + grain).astype(np.uint8)
+    colour = np.stack([grey, grey // 2 + 30, 255 - grey], axis=-1)
+    for pixels, width, height, note in (
+        (colour, 160, 120, None),
+        (np.repeat(grey[..., None], 3, axis=2), 160, 120, None),
+        (colour, 150, 128, "the rows look 160 pixels long, not 150"),
+        (colour, 200, 96, "the rows look 160 pixels long, not 200"),
+        (grey, 160, 40, "the pictures look grey"),
+        (colour[:100], 160, 120, "ended with 48000 of the 57600 bytes"),
+    ):
+        caplog.clear()
+        list(pictures_in_a_pipe(pixels, width, height))
+        notes = [record.getMessage() for record in caplog.records]
+        assert note in notes[0] if note else not notes
+
+
+@pytest.mark.parametrize("size", [(10**6, 10**6), (0, 1), ("64", 48), (2.5, 3), (10**12, 1)])
+def test_frames_of_no_size_that_could_be(size: tuple[Any, Any]) -> None:
+    with pytest.raises(InputError, match="width, height: expected"):
+        pipe(io.BytesIO(), *size, 25)
+
+
+@pytest.mark.parametrize("rate_hz", [0, 1, 999, 10**9, 2**31, 10**12, "16000", None, 1.5, math.nan])
+def test_sound_of_no_rate_that_could_be(rate_hz: Any) -> None:
+    with pytest.raises(InputError, match="sampling_rate_hz: expected"):
+        pcm(io.BytesIO(), rate_hz)
 
 
 def test_only_what_the_model_can_take_is_read(recognizer, film) -> None:
@@ -192,8 +278,9 @@ def test_only_what_the_model_can_take_is_read(recognizer, film) -> None:
     assert kinds == {"audio"}
     with pytest.raises(MediaError, match="neither"):
         file_at_real_time(film("sound.wav", video=None, audio="pcm_s16le"), audio=False)
-    with pytest.raises(InputError, match="speed"):
-        file_at_real_time(path, 0)
+    for speed in (0, -1, 1e-300, math.nan, "2", None):
+        with pytest.raises(InputError, match="speed"):
+            file_at_real_time(path, speed)
 
 
 def test_piped_frames_and_sound_are_those_of_a_file(recognizer, film) -> None:
@@ -318,3 +405,52 @@ def test_devices_that_are_not_there(monkeypatch) -> None:
     monkeypatch.setattr(sources, "sys", types.SimpleNamespace(platform="darwin"))
     with pytest.raises(InputError, match="expected Linux, got darwin"):
         device(str(Path("/dev/video0")))
+
+
+@pytest.mark.parametrize(
+    "samples", [[0.1], None, "x", 5, np.zeros(9, int), np.full(9, np.nan), np.zeros((2, 3))]
+)
+def test_sound_of_other_kinds(samples: Any) -> None:
+    live = LiveRecognizer(vavl.load(), audio=True, video=False)
+    with pytest.raises(InputError, match="samples: expected"):
+        live.add_audio(samples)
+
+
+PICTURE = np.zeros((48, 64, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        *(None, "x", PICTURE, VideoFrame(0.0, None), VideoFrame(0.0, PICTURE[:0])),
+        *(VideoFrame(time_s, PICTURE) for time_s in ("0", math.nan, math.inf, -1.0, 601.0, 1e300)),
+    ],
+)
+def test_frames_of_other_kinds(frame: Any) -> None:
+    live = LiveRecognizer(vavl.load(), audio=False, video=True)
+    with pytest.raises(InputError, match="frame: expected"):
+        live.add_frame(frame)
+
+
+def test_a_picture_that_stays_for_long_costs_little() -> None:
+    live = LiveRecognizer(vavl.load(), audio=False, video=True)
+    live.add_frame(VideoFrame(0.0, PICTURE))
+    assert len(live.add_frame(VideoFrame(120.0, PICTURE))) > 200
+    with pytest.raises(InputError, match=r"frame: expected a time from 0 s to 720\.000 s"):
+        live.add_frame(VideoFrame(721.0, PICTURE))
+
+
+def test_late_windows_are_noted(caplog: pytest.LogCaptureFixture) -> None:
+    class Late:
+        def follow(self, _: object) -> Iterator[tuple[None, float]]:
+            yield from ((None, late_s) for late_s in (0.1, 2.5, 3.0, 4.9, 5.5, 0.2))
+
+    seen: list[float] = []
+    with patch("vavl.inference.live.LiveRecognizer", lambda *_, **__: Late()):
+        run_stream(vavl.load(), LiveSource(True, False, iter(())), lambda _, s: seen.append(s))
+    assert len(seen) == 6
+    notes = [r.getMessage() for r in caplog.records if "windows" in r.getMessage()]
+    assert [note.partition(" s late")[0] for note in notes] == [
+        "windows come 2.5",
+        "windows come 5.5",
+    ]

@@ -20,7 +20,7 @@ from vavl.errors import EXIT_OK, InputError, StoreError
 from vavl.inference import ClipFiles, find_files, group_files, many, predict_many
 from vavl.inference.loading import model_sha256
 from vavl.inference.many import PROFILE_FILE
-from vavl.system.ray import Lost
+from vavl.system.processes import Lost
 from vavl.types import Modality
 
 pytestmark = pytest.mark.usefixtures("one_thread")

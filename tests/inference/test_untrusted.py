@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +19,16 @@ from small_models import tiny
 import vavl
 from vavl.data.partition import Partition
 from vavl.data.speakers import SpeakerProfile
-from vavl.errors import VavlError
+from vavl.errors import InputError, VavlError
 from vavl.features.registry import build_extractor
 from vavl.inference.loading import model_folder
-from vavl.models.pretrained import CALIBRATION_FILE, CONFIG_FILE, FEATURES_FILE, write_features
+from vavl.models.pretrained import (
+    CALIBRATION_FILE,
+    CONFIG_FILE,
+    FEATURES_FILE,
+    write_encoders,
+    write_features,
+)
 from vavl.types import Modality
 
 ODD: tuple[Any, ...] = (
@@ -154,3 +161,55 @@ def test_whatever_a_partition_or_a_profile_says(tmp_path: Path) -> None:
         except VavlError:
             refused += 1
     assert refused > 50
+
+
+@pytest.mark.parametrize(
+    ("modality", "extractor", "source"),
+    [
+        ("acoustic", "hf", "evil/encoder@0123456789012345678901234567890123456789"),
+        ("acoustic", "wav2vec2-large-robust-12", None),
+        ("acoustic", "hf", "http://example.org/encoder"),
+        ("acoustic", "hf", "//example.org/encoder"),
+        ("visual", "hf", "evil/encoder"),
+        ("visual", "efficientnet-b2-affectnet", None),
+        ("visual", "efficientnet-b2-affectnet", "https://example.org/encoder.onnx"),
+    ],
+)
+def test_a_model_folder_sends_no_request(
+    modality: str,
+    extractor: str,
+    source: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder(None), folder)
+    content = json.loads((folder / FEATURES_FILE).read_text())
+    content[modality] |= {"extractor": extractor, "source": source}
+    (folder / FEATURES_FILE).write_text(json.dumps(content))
+    asked: list[object] = []
+
+    def refuse(*address: object, **_: object) -> None:
+        asked.append(address)
+        raise OSError("no connection")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    reader = vavl.load(folder).reader
+    with pytest.raises(InputError, match=r"nothing is fetched|not followed"):
+        getattr(reader, f"{modality}_extractor")
+    assert not asked
+    if source == "evil/encoder":  # where the user says that it may
+        with pytest.raises(InputError, match="connection"):
+            _ = vavl.load(folder, local_files_only=False).reader.visual_extractor
+        assert asked
+
+
+def test_a_tuned_encoder_sends_no_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "model"
+    tiny("vavl", acoustic_dim=80).save_pretrained(folder)
+    write_encoders(folder, {Modality.ACOUSTIC: {"extractor": "hf:evil/encoder", "tune": "last:1"}})
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("a request"))
+    with pytest.raises(InputError, match="nothing is fetched"):
+        vavl.load(folder)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import av
@@ -12,7 +15,7 @@ from PIL import Image
 
 from vavl.errors import MediaError
 from vavl.media.audio import read_audio
-from vavl.media.container import media_info
+from vavl.media.container import Presented, media_info
 from vavl.media.video import video_frames
 
 
@@ -105,3 +108,68 @@ def test_a_picture_is_no_row_of_pictures(tmp_path: Path) -> None:
     for name in ("x001.png", "x002.png", "x%03d.png"):
         Image.fromarray(picture(3)).save(tmp_path / name)
     assert len(list(video_frames(tmp_path / "x%03d.png"))) == 1
+
+
+def riff(path: Path, *, rate_hz: int, claimed: int, size: int | None = None) -> Path:
+    """A sound of 1,000 samples, whose header claims so many bytes; with a hole behind it."""
+    form = struct.pack("<IHHIIHH", 16, 1, 1, rate_hz, 2 * rate_hz, 2, 16)
+    header = b"RIFF" + struct.pack("<I", 0xFFFFFFFF) + b"WAVEfmt " + form
+    header += b"data" + struct.pack("<I", claimed)
+    path.write_bytes(header + bytes(range(250)) * 8)
+    if size is not None:
+        os.truncate(path, size)
+    return path
+
+
+def test_files_that_claim_too_much(tmp_path: Path) -> None:
+    sparse = riff(tmp_path / "sparse.wav", rate_hz=16_000, claimed=0xFFFFFFFF, size=10**11)
+    if sparse.stat().st_blocks * 512 < 10**9:  # where files may have holes
+        with pytest.raises(MediaError, match=r"sparse\.wav: only 0.0 MB of 100,000 MB are there"):
+            read_audio(sparse)
+        with pytest.raises(MediaError, match="holes"):
+            media_info(sparse)
+    for rate_hz in (1, 999, 4_000_001, 2**31 - 1):
+        path = riff(tmp_path / f"{rate_hz}.wav", rate_hz=rate_hz, claimed=2_000)
+        with pytest.raises(MediaError, match=f"got {rate_hz:,} Hz"):
+            read_audio(path)
+    assert len(read_audio(riff(tmp_path / "a.wav", rate_hz=1_000, claimed=2_000))) == 16_000
+
+
+def test_what_lasts_longer_than_its_size_allows(tmp_path: Path) -> None:
+    path = tmp_path / "film.mkv"
+    path.write_bytes(bytes(8_000))
+
+    class Opened:
+        duration = 5e6
+
+    presented = Presented(path, Opened(), is_open_ended=True)
+    presented.reach(1_600)  # 600 s, and 8 bytes a second
+    with pytest.raises(MediaError, match=r"film\.mkv: expected at most 1600 s .* 8,000 bytes"):
+        presented.reach(1_601)
+    os.truncate(path, 10**7)
+    for said_s, is_open_ended in ((25 * 3600, False), (20 * 3600, True)):
+        Opened.duration = said_s * 1e6
+        presented = Presented(path, Opened(), is_open_ended=is_open_ended)
+        presented.reach(24 * 3600)
+    with pytest.raises(MediaError, match=r"longer than 24 h.*end_s"):
+        presented.reach(24 * 3600 + 1)
+    Opened.duration = 25 * 3600e6
+    with pytest.raises(MediaError, match=r"header says 25\.0 h.*end_s, --end"):
+        Presented(path, Opened(), is_open_ended=True)
+
+
+def test_pictures_of_too_many_pixels(tmp_path: Path) -> None:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + check
+
+    size = struct.pack(">IIBBBBB", 20_000, 10_000, 8, 0, 0, 0, 0)
+    rows = zlib.compress(bytes(20_001 * 10_000))
+    path = tmp_path / "large.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+    assert path.stat().st_size < 250_000
+    for it in (path, tmp_path):
+        with pytest.raises(MediaError, match=r"large\.png: "):
+            list(video_frames(it, max_side=64))

@@ -20,7 +20,7 @@ def test_arrays_are_streamed_as_files_are() -> None:
     with pytest.raises(InputError, match="uint8"):
         array_frames(pictures.astype(float), 30)
     for rates in ({"source_rate_hz": 0}, {"source_rate_hz": 25, "frame_rate_hz": -1}):
-        with pytest.raises(InputError, match="frames per second > 0"):
+        with pytest.raises(InputError, match="frames per second"):
             array_frames(pictures, **rates)
 
 

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 from films import HEIGHT, WIDTH, film, number_of, picture, read, seconds
+from PIL import Image, ImageOps
 
 from vavl.errors import InputError, MediaError
 from vavl.media.audio import read_audio
@@ -237,3 +238,18 @@ def test_a_real_film(shared: Path, tmp_path: Path) -> None:
             flipped[place] ^= rng.integers(1, 256)
         damaged.write_bytes(flipped)
         survives(damaged, 20_000)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_pictures_are_turned_and_mirrored_as_their_header_says(tmp_path: Path, suffix: str) -> None:
+    corners = np.zeros((48, 64, 3), np.uint8)
+    corners[:24, :32], corners[:24, 32:], corners[24:, :32] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
+    for orientation in range(1, 9):
+        path = tmp_path / f"{orientation}.{suffix}"
+        header = Image.Exif()
+        header[0x112] = orientation
+        Image.fromarray(corners).save(path, exif=header, quality=95)
+        meant = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+        read = next(iter(video_frames(path))).pixels
+        assert read.shape == meant.shape
+        assert np.abs(read.astype(int) - meant).mean() < 12

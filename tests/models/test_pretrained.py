@@ -43,10 +43,10 @@ def test_a_file_without_a_threshold_is_as_it_ever_was(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ('"acoustic": NaN', "NaN is no number of JSON"),
-        ('"visual": 0', "visual: expected a temperature above 0, got 0"),
+        ('"visual": 0', "visual: expected a temperature from 0.001 to 1000.0, got 0"),
         ('"visual": Infinity', "Infinity is no number of JSON"),
-        ('"visual": "1.5"', "visual: expected a temperature above 0, got '1.5'"),
-        ('"visual": true', "visual: expected a temperature above 0, got True"),
+        ('"visual": "1.5"', "visual: expected a temperature from 0.001 to 1000.0, got '1.5'"),
+        ('"visual": true', "visual: expected a temperature from 0.001 to 1000.0, got True"),
         ('"face": 1.5', "face: expected temperatures of acoustic, visual, audiovisual alone"),
         ('"unsure_below": 1', r"unsure_below: expected a probability in \[0, 1\), got 1"),
         ('"unsure_below": -0.1', r"in \[0, 1\), got -0.1"),
@@ -63,5 +63,5 @@ def test_what_makes_no_sense_is_refused(content: str, message: str, tmp_path: Pa
 
 
 def test_numbers_are_checked_in_python_too() -> None:
-    with pytest.raises(InputError, match="acoustic: expected a temperature above 0, got -1"):
+    with pytest.raises(InputError, match=r"acoustic: expected a temperature from .*, got -1"):
         Calibration({Modality.ACOUSTIC: -1.0})

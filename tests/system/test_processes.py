@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
-from jobs import Sleeper
+import pytest
+from jobs import Mortal, Sleeper
 
-from vavl.system.processes import Failure, run_job
+from vavl.errors import VavlError
+from vavl.system.processes import Failure, Lost, run_job
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -29,3 +32,18 @@ def test_what_can_be_resumed_is_abandoned_at_once() -> None:
     started = time.monotonic()
     results.close()
     assert time.monotonic() - started < 60
+
+
+def test_a_death_costs_the_item_that_it_happened_at(tmp_path: Path) -> None:
+    items = [1, 2, -1, 3, -2, -3, 4, *range(10, 30), -1, 30]
+    done = list(run_job(items, Mortal(tmp_path), 2))
+    assert [item for item, _ in done] == items
+    lost = [isinstance(result, Lost) for _, result in done]
+    assert lost == [item == -1 for item in items]
+    assert "died" in str(done[2][1])
+    assert all(result == item for item, result in done if item not in (-1, -3))
+
+
+def test_workers_that_never_get_ready_concern_every_item(tmp_path: Path) -> None:
+    with pytest.raises(VavlError, match="before they are ready"):
+        list(run_job([1, 2, 3], Mortal(tmp_path, at_start=True), 2))

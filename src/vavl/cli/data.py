@@ -96,7 +96,7 @@ def extract(
 
     Args:
         manifest: Utterance table, as written by `vavl prepare`.
-        out: Folder for the stores, or an address that fsspec knows, e.g. s3://bucket/stores.
+        out: Folder for the stores, or an address, e.g. s3://bucket/stores, gs://, abfs://, hf://.
         acoustic: Extractor of the sound; none leaves it out.
         visual: Extractor of the face; none leaves it out.
         layer: Hidden layer to take from whisper-base, by default 2, 3 and 4, or from an hf: speech

@@ -363,7 +363,7 @@ def stream(
 
 def _pipe_format(text: str) -> tuple[int, int, float]:
     """Width, height and frame rate of ``640x480@29.97``."""
-    found = re.fullmatch(r"(\d+)x(\d+)@(\d+(?:\.\d+)?)", text.strip())
+    found = re.fullmatch(r"(\d{1,9})x(\d{1,9})@(\d{1,9}(?:\.\d{1,9})?)", text.strip())
     if found is None:
         raise InputError(
             f"--video-pipe: expected WIDTHxHEIGHT@FRAMES_A_SECOND, e.g. 640x480@25, got {text!r}"

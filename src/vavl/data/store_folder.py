@@ -1,4 +1,4 @@
-"""Where a feature store lies: a folder of this machine, or an address that fsspec knows."""
+"""Where a feature store lies: a folder of this machine, or an address of an object store."""
 
 from __future__ import annotations
 
@@ -12,6 +12,19 @@ from typing import Any
 
 from vavl.errors import InputError, StoreError
 from vavl.system.atomic import atomic_write, remove_leftovers
+
+SCHEMES = {
+    **dict.fromkeys(("file", "local", "memory"), "this machine"),
+    **dict.fromkeys(("s3", "s3a"), "an object store of Amazon's kind"),
+    **dict.fromkeys(("gs", "gcs"), "Google Cloud Storage"),
+    **dict.fromkeys(("abfs", "abfss", "az"), "Azure Blob Storage"),
+    "hf": "the Hugging Face hub",
+    **dict.fromkeys(("http", "https"), "a server of the web, which is read alone"),
+}
+"""How addresses may begin, and what they name. fsspec knows more, some of which run programs, or
+ask hosts that a file names."""
+
+_READ_ONLY = ("http", "https")
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,11 @@ class StoreFolder:
 
     def prepare(self) -> None:
         """Makes the folder if there is none, and removes what killed writers left half written."""
+        scheme = self.address.partition("://")[0]
+        if not self.is_local and scheme in _READ_ONLY:
+            raise InputError(
+                f"{self}: expected an address that can be written to, got {SCHEMES[scheme]}"
+            )
         if not self.is_local:
             return  # folders come with their first file, and nothing is written beside its place
         folder = Path(self.address)
@@ -146,7 +164,8 @@ def open_folder(path: str | os.PathLike[str]) -> StoreFolder:
     """The folder at a path or an address such as ``s3://bucket/stores/logmel``; it need not exist.
 
     Raises:
-        InputError: No package knows such an address, or it (``s3fs``, ...) is not installed.
+        InputError: The address is of a kind that is not followed (:data:`SCHEMES`), or the package
+            for it (``s3fs``, ...) is not installed.
 
     Example:
         >>> folder = open_folder("memory://doctest")
@@ -157,6 +176,13 @@ def open_folder(path: str | os.PathLike[str]) -> StoreFolder:
     text = os.fspath(path)
     if "://" not in text:
         return StoreFolder(str(Path(text).absolute()), is_local=True)
+    scheme = text.partition("://")[0]
+    if scheme not in SCHEMES or "::" in text:
+        what = "an address within another" if "::" in text else f"{scheme}://"
+        raise InputError(
+            f"{text}: expected a folder, or an address that begins with "
+            f"{', '.join(f'{name}://' for name in SCHEMES)}; got {what}, which is not followed"
+        )
     file_system, root = _file_system(text)
     from fsspec.implementations.local import LocalFileSystem
 

@@ -240,6 +240,7 @@ class FaceTracker:
     def _begin(self) -> None:
         self._waiting: list[VideoFrame] = []  # since the last key frame
         self._before = None
+        self._searched: tuple[NDArray[np.uint8], list[Face]] | None = None
         self._begin_shot({})
         self._met = 0
         self._cuts, self._looks = CutDetector(), Looks()
@@ -258,7 +259,9 @@ class FaceTracker:
         return settled
 
     def _detect(self, frame: VideoFrame) -> _KeyFrame:
-        faces = self.detector.detect(frame.pixels[None])[0]
+        if self._searched is None or self._searched[0] is not frame.pixels:
+            self._searched = frame.pixels, self.detector.detect(frame.pixels[None])[0]
+        faces = self._searched[1]  # a picture that stays for long is not searched again
         oldest_s = frame.time_s - self.max_gap_s
         if self._key:
             oldest_s = min(oldest_s, self._key.time_s)

@@ -227,7 +227,7 @@ def extract(
         StoreError: ``out`` holds features of another extractor.
         InputError: No utterance has the medium, the extractor's weights cannot be loaded, its
             device cannot be used here, or Ray is not installed.
-        VavlError: A worker process died.
+        VavlError: Worker processes die before they are ready.
 
     Example:
         >>> import tempfile, wave

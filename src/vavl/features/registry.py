@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from os import PathLike
 from typing import Any, Protocol, TypeAlias, get_args
@@ -36,6 +37,7 @@ from vavl.features.image_encoder import EfficientNetB2Affectnet, ImageEncoder
 from vavl.features.logmel import LogMel, LogMelPitch
 from vavl.features.samples import Samples
 from vavl.features.speech_encoder import SpeechEncoder, Wav2Vec2LargeRobust12
+from vavl.features.weights import nothing_fetched
 from vavl.features.whisper import WhisperBase
 from vavl.types import STREAMS, FeatureSpec, Modality
 
@@ -200,12 +202,18 @@ def _build_given(
 
 
 def rebuild_extractor(
-    spec: FeatureSpec, *, source: str | None = None, device: str = "cpu"
+    spec: FeatureSpec,
+    *,
+    source: str | None = None,
+    device: str = "cpu",
+    local_files_only: bool = True,
 ) -> Extractor:
     """Builds the extractor that made the features of a store or a trained model.
 
     Where its weights no longer lie at ``spec.source``, ``source`` says where they lie. The device
-    is that of :func:`build_extractor`, whatever it was when the features were made.
+    is that of :func:`build_extractor`, whatever it was when the features were made. Unless
+    ``local_files_only`` is False, nothing is fetched from a hub that ``spec`` names; from an
+    address that it names, nothing ever is.
 
     Raises:
         InputError: The extractor is unknown, its weights cannot be found, or the features would
@@ -223,6 +231,11 @@ def rebuild_extractor(
             f"extractor: {spec.modality} {name!r} is not known to this vavl; name the module that "
             "registers it in VAVL_PLUGINS, or install its package (docs/extending.md)"
         )
+    if source is None and spec.source is not None and _leads_away(spec.source):
+        raise InputError(
+            f"extractor: expected a folder or a hub id as the source of {name!r}, got the address "
+            f"{spec.source}, which is not followed; fetch the weights, and give their path"
+        )
     known = _parameters(builder)
     values = {
         "dim": spec.dim,
@@ -231,7 +244,9 @@ def rebuild_extractor(
         **spec.parameters,
     }
     try:
-        rebuilt = _build(name, builder, {k: v for k, v in values.items() if k in known}, device)
+        with nothing_fetched() if local_files_only else nullcontext():
+            taken = {k: v for k, v in values.items() if k in known}
+            rebuilt = _build(name, builder, taken, device)
     except VavlError:
         raise
     except (TypeError, ValueError, AttributeError, OverflowError) as error:  # of values of any kind
@@ -285,6 +300,11 @@ def _parameters(builder: Builder) -> list[str]:
         else:
             names.append(name)
     return names
+
+
+def _leads_away(source: str) -> bool:
+    """Whether a source is an address, or a folder of another machine as Windows names it."""
+    return "://" in source or source.replace("\\", "/").startswith("//")
 
 
 def _checked(modality: Modality | str) -> Modality:

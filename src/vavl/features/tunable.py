@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -21,6 +22,7 @@ from vavl.config.experiment import AcousticEncoderConfig
 from vavl.errors import InputError
 from vavl.features.samples import SAMPLES
 from vavl.features.speech_encoder import SpeechEncoder, hidden_states
+from vavl.features.weights import nothing_fetched
 from vavl.features.whisper import STEP, WhisperBase, WhisperEncoder, log_mel, read_encoder
 from vavl.media.audio import SAMPLING_RATE_HZ
 from vavl.types import FeatureSpec
@@ -175,15 +177,21 @@ class TunableEncoder(nn.Module):
         return blocks[: max(self._layers, default=len(blocks))]
 
 
-def rebuild_encoder(description: Mapping[str, Any]) -> TunableEncoder:
+def rebuild_encoder(
+    description: Mapping[str, Any], *, local_files_only: bool = True
+) -> TunableEncoder:
     """The encoder of a description, as it was before its tuning.
+
+    Unless ``local_files_only`` is False, nothing is fetched from a hub that it names.
 
     Raises:
         InputError: It cannot be found, or its weights are not those that the tuning began with.
     """
     content = dict(description)
     expected = content.pop("weights_sha256", None)
-    encoder = TunableEncoder(validated(AcousticEncoderConfig, content, "acoustic encoder"))
+    config = validated(AcousticEncoderConfig, content, "acoustic encoder")
+    with nothing_fetched() if local_files_only else nullcontext():
+        encoder = TunableEncoder(config)
     if encoder.weights_sha256 != expected:
         raise InputError(
             f"{encoder.config.extractor}: expected the weights that the encoder was tuned from "

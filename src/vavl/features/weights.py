@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -25,6 +26,22 @@ _NO_EFFECT_ON_NUMBERS = frozenset(
         *("dtype", "torch_dtype", "id2label", "label2id"),
     }
 )
+
+
+_may_fetch: ContextVar[bool] = ContextVar("may_fetch", default=True)
+
+
+@contextmanager
+def nothing_fetched() -> Iterator[None]:
+    """Inside, weights are sought on this machine alone, caches included: no request is sent.
+
+    For what a file says: nobody asked for the hubs and addresses that stand in it.
+    """
+    before = _may_fetch.set(False)
+    try:
+        yield
+    finally:
+        _may_fetch.reset(before)
 
 
 @dataclass(frozen=True)
@@ -191,6 +208,11 @@ def _downloaded(address: str, sha256: str | None) -> Path:
     if path.is_file():
         return path
     advice = "check the connection and HF_HUB_OFFLINE, or give the file by its local path"
+    if not _may_fetch.get():
+        raise InputError(
+            f"{address}: not in {path.parent}, and nothing is fetched for what a file says; if you "
+            f"trust it, save it as {path}"
+        )
     if HF_HUB_OFFLINE:
         raise InputError(f"{address}: not in {path.parent}, and offline mode is on; {advice}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -209,11 +231,26 @@ def _download(repository: str, revision: str | None) -> Path:
     with extra("hub", "models of a hub"):
         from huggingface_hub import snapshot_download
 
+    at = f" at revision {revision}" if revision else ""
+    may_fetch = _may_fetch.get()
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=_DOWNLOADED))
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision,
+                allow_patterns=_DOWNLOADED,
+                local_files_only=not may_fetch,
+            )
+        )
     # The hub's errors derive from these two; connection errors are OSErrors as well.
     except (OSError, ValueError) as error:
-        at = f" at revision {revision}" if revision else ""
+        if not may_fetch:
+            pinned = f" --revision {revision}" if revision else ""
+            raise InputError(
+                f"{repository}{at}: neither a local folder nor in the cache of the Hugging Face "
+                "hub, and nothing is fetched for what a file says; if you trust it, run "
+                f"`hf download {repository}{pinned}` first"
+            ) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{repository}{at}: neither a local folder nor available from the Hugging Face hub "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,18 +14,24 @@ from numpy.typing import NDArray
 from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError
 from vavl.features.face_features import FINEST_SIDE
+from vavl.inference.asked import check_samples
 from vavl.inference.people import face_box
 from vavl.inference.recognizer import Recognizer
 from vavl.inference.sources import Event, LiveSource
 from vavl.inference.windows import HOP_S, WINDOW_S, Window, WindowCutter
 from vavl.media.audio import SAMPLING_RATE_HZ
+from vavl.media.container import LONGEST_GAP_S, is_finite
 from vavl.media.frames import CLOSE_S, VideoFrame, shrunk
 from vavl.types import FaceBox, Modality, TimedPrediction
 
 _MOST_LAG_S = 60.0
 """Sound and picture may be this far apart: memory keeps the one that is ahead."""
+_LATE_S = 2.0
+"""Windows that come later than this are worth a note, and again when it has doubled."""
 _USUAL_FRAME_S = 1 / 25
 """How long a frame is on show where there is no other to tell."""
+
+_log = logging.getLogger(__name__)
 
 
 class LiveRecognizer:
@@ -121,11 +128,7 @@ class LiveRecognizer:
             InputError: No sound is expected, it has another shape, or is 60 s ahead of the picture.
         """
         self._check_open("audio", self._cutter.audio_open)
-        if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
-            raise InputError(
-                "samples: expected (N,) floating point numbers in [-1, 1], got "
-                f"{samples.dtype} of shape {samples.shape}"
-            )
+        check_samples("samples", samples)
         heard = self._listener.add(samples.astype(np.float32, copy=False))
         return self._predicted(self._cutter.add_audio(heard))
 
@@ -240,12 +243,23 @@ class _Sampler:
 
     def add(self, frame: VideoFrame) -> list[VideoFrame]:
         """The frames that are due before this one comes on show."""
-        if frame.pixels.ndim != 3 or frame.pixels.shape[2] != 3 or frame.pixels.dtype != np.uint8:
+        if not isinstance(frame, VideoFrame) or not isinstance(frame.pixels, np.ndarray):
+            raise InputError(
+                f"frame: expected a VideoFrame with an array of pixels, got {type(frame).__name__}"
+            )
+        is_picture = frame.pixels.ndim == 3 and frame.pixels.shape[2] == 3 and frame.pixels.size
+        if not is_picture or frame.pixels.dtype != np.uint8:
             raise InputError(
                 "frame: expected (H, W, 3) RGB pixels, uint8, got "
                 f"{frame.pixels.dtype} of shape {frame.pixels.shape}"
             )
         shown = self._shown
+        latest_s = (0.0 if shown is None else shown.time_s) + LONGEST_GAP_S
+        if not is_finite(frame.time_s) or not 0 <= frame.time_s <= latest_s:
+            raise InputError(
+                f"frame: expected a time from 0 s to {latest_s:.3f} s, since no picture is shown "
+                f"for longer than {LONGEST_GAP_S:g} s, got {frame.time_s!r}; begin another stream"
+            )
         if shown is not None and not frame.time_s > shown.time_s:
             raise InputError(
                 f"frame: expected a time after {shown.time_s:.3f} s, got {frame.time_s:.3f} s"
@@ -300,5 +314,12 @@ def run_stream(
     if not audio and not video:
         audio, video = events.audio, events.video  # for the error that says why
     live = LiveRecognizer(recognizer, audio=audio, video=video, speaker=speaker, adapt=adapt)
+    noted_s = _LATE_S
     for prediction, latency_s in live.follow(events):
+        if latency_s > noted_s:
+            _log.warning(
+                "windows come %.1f s late: the source paused, or this machine is too slow for it",
+                latency_s,
+            )
+            noted_s = 2 * latency_s
         on_prediction(prediction, latency_s)

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from vavl.features import compact_face
+from vavl.inference.asked import check_path
 from vavl.inference.ensemble import Ensemble
 from vavl.inference.exported import EXPORT_FILE, NORMALISATION_FILE, ExportedModel
 from vavl.inference.recognizer import Recognizer
@@ -49,7 +50,7 @@ def load(
     *,
     device: str = "cpu",
     revision: str | None = None,
-    local_files_only: bool = False,
+    local_files_only: bool | None = None,
     unsure_below: float | None = None,
 ) -> Recognizer:
     """Loads a recogniser.
@@ -62,7 +63,9 @@ def load(
         device: Where the model and the networks of its features run: ``"cpu"``, ``"cuda"``,
             ``"cuda:N"``, ``"mps"`` or ``"auto"``; with an exported model, all on the CPU.
         revision: Branch, tag or commit on the hub.
-        local_files_only: Never ask the network.
+        local_files_only: Never ask the network. Default: ask it where ``source`` is a hub id, for
+            the model and for encoders on the hub that it names; the weights that a folder of this
+            machine names are sought on this machine alone.
         unsure_below: In [0, 1): with a confidence below it, the label is ``"unsure"``. Default:
             the model's own threshold (``calibration.json``), which is 0 (never) where it has none.
 
@@ -76,6 +79,10 @@ def load(
         >>> recognizer.predict("clip.mp4").label  # doctest: +SKIP
         'happy'
     """
+    if source is not None:
+        check_path("model", source)
+    if local_files_only is None:
+        local_files_only = source in (None, COMPACT) or Path(str(source)).is_dir()
     folder = model_folder(source, revision=revision, local_files_only=local_files_only)
     if source in (None, COMPACT):
         say_once(_log, COMPACT_NOTICE, instead_of=[compact_face.NOTICE])
@@ -85,7 +92,11 @@ def load(
     if (folder / EXPORT_FILE).is_file():
         model = ExportedModel.from_folder(folder)
     else:
-        model = Ensemble.of_folders(folders) if len(folders) > 1 else load_trained(folder)
+        model = (
+            Ensemble.of_folders(folders)
+            if len(folders) > 1
+            else load_trained(folder, local_files_only=local_files_only)
+        )
     calibration = read_calibration(folder)
     return Recognizer(
         model,
@@ -93,6 +104,7 @@ def load(
         calibration.temperatures,
         unsure_below=calibration.unsure_below if unsure_below is None else unsure_below,
         device=device,
+        local_files_only=local_files_only,
     )
 
 

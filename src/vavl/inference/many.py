@@ -25,9 +25,9 @@ from vavl.inference.reader import Reading
 from vavl.inference.recognizer import Recognizer
 from vavl.inference.tables import Rows, to_frame, write_captions, write_tables
 from vavl.system.notices import say_once
-from vavl.system.processes import Failure, Job, Result, run_job
+from vavl.system.processes import Failure, Job, Lost, Result, run_job
 from vavl.system.progress import with_progress
-from vavl.system.ray import GPU_SHARE, Lost, run_on_ray
+from vavl.system.ray import GPU_SHARE, run_on_ray
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -274,7 +274,7 @@ def predict_many(
             model under the same paths; this process writes. The predictions are the same, and a
             folder can be begun with one engine and gone on with by the other. A clip that every
             process dies at, or that a machine does not see, has failed; the same call tries it
-            again.
+            again. So it is with a clip that local workers die at.
         workers: Processes, each with one thread; 0 works in this process. In Ray the actors; 0 is
             as many as there is room for.
         device: Where the model and the networks of its features run. The processes share it.
@@ -293,7 +293,7 @@ def predict_many(
             threshold that is none, captions without segments, both a profile and ``same_speaker``,
             or Ray is not installed.
         StoreError: The folder holds predictions of another model or kind.
-        VavlError: A worker died, or the model cannot be loaded.
+        VavlError: Workers die before they are ready, or the model cannot be loaded.
     """
     if workers < 0:
         raise InputError(f"workers: expected 0 or more, got {workers}")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypedDict, TypeVar, get_args
+from typing import TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from vavl.errors import EmptySpanError, InputError, MediaError
 from vavl.features.arrays import read_array
 from vavl.features.face_features import FaceFeatures, FaceSource, People
-from vavl.features.registry import rebuild_extractor
+from vavl.features.registry import Extractor, rebuild_extractor
 from vavl.features.waveform import WaveformExtractor
+from vavl.inference.asked import check_given
 from vavl.inference.windows import (
     LEAST_SPEECH_S,
     LONGEST_S,
@@ -73,11 +74,19 @@ class Reader:
         specs: How the features of each modality were made that the model was trained on. A modality
             that is missing, or whose features were precomputed, can only be given as features.
         device: Where the networks of the extractors run.
+        local_files_only: Fetch no weights from a hub that ``specs`` name.
     """
 
-    def __init__(self, specs: Mapping[Modality, FeatureSpec], *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        specs: Mapping[Modality, FeatureSpec],
+        *,
+        device: str = "cpu",
+        local_files_only: bool = True,
+    ) -> None:
         self.specs = dict(specs)
         self.device = device
+        self.local_files_only = local_files_only
 
     @property
     def accepts_audio(self) -> bool:
@@ -142,7 +151,7 @@ class Reader:
     def acoustic_extractor(self) -> WaveformExtractor:
         """Makes features of sound; InputError where no sound is accepted."""
         self.require(Modality.ACOUSTIC)
-        extractor = rebuild_extractor(self.specs[Modality.ACOUSTIC], device=self.device)
+        extractor = self._extractor(Modality.ACOUSTIC)
         assert isinstance(extractor, WaveformExtractor)
         return extractor
 
@@ -150,9 +159,14 @@ class Reader:
     def visual_extractor(self) -> FaceFeatures:
         """Makes features of the face in pictures; InputError where no pictures are accepted."""
         self.require(Modality.VISUAL)
-        extractor = rebuild_extractor(self.specs[Modality.VISUAL], device=self.device)
+        extractor = self._extractor(Modality.VISUAL)
         assert isinstance(extractor, FaceFeatures)
         return extractor
+
+    def _extractor(self, modality: Modality) -> Extractor:
+        return rebuild_extractor(
+            self.specs[modality], device=self.device, local_files_only=self.local_files_only
+        )
 
     def open(
         self,
@@ -176,15 +190,28 @@ class Reader:
         Arguments and errors are those of :meth:`vavl.Recognizer.predict`; with ``voice``, speech is
         told from other sound also where all sound counts. By default the main face alone is seen.
         """
+        check_given(
+            {
+                "path": path,
+                "audio": audio,
+                "sampling_rate_hz": sampling_rate_hz,
+                "frames": frames,
+                "frame_rate_hz": frame_rate_hz,
+                "acoustic": acoustic,
+                "visual": visual,
+                "audio_track": audio_track,
+                "face": face,
+                "people": people,
+                "start_s": start_s,
+                "end_s": end_s,
+            }
+        )
         start, end = checked_span(start_s, end_s)
         audio_track = check_asked(audio_track)
         if audio_track is not None and path is None:
             raise InputError(
                 f"audio_track: expected a file with it, got track {audio_track!r} and no file"
             )
-        for name, value, known in (("face", face, FaceSource), ("people", people, People)):
-            if value not in get_args(known):
-                raise InputError(f"{name}: expected one of {get_args(known)}, got {value!r}")
         if acoustic is not None or visual is not None:
             if start or end < math.inf:
                 raise InputError(
@@ -207,7 +234,7 @@ class Reader:
         blocks = None
         if audio is not None:
             self.require(Modality.ACOUSTIC)
-            samples = _checked_samples(audio)
+            samples = np.asarray(audio).astype(np.float32, copy=False)
             blocks = self._heard(_blocks(samples, sampling_rate_hz, start, end), voice)
         if frames is None:
             return ClipStreams(blocks, start_s=start)
@@ -314,18 +341,6 @@ class Reader:
 
 def _array(features: NDArray[np.floating] | Path | str) -> NDArray[np.floating]:
     return read_array(features) if isinstance(features, (str, Path)) else np.asarray(features)
-
-
-def _checked_samples(audio: NDArray[np.floating]) -> NDArray[np.float32]:
-    samples = np.asarray(audio)
-    if samples.ndim != 1 or not len(samples) or not np.issubdtype(samples.dtype, np.floating):
-        raise InputError(
-            "audio: expected (N,) mono samples as floating point numbers in [-1, 1], N >= 1, got "
-            f"{samples.dtype} of shape {samples.shape}"
-        )
-    if not np.isfinite(samples).all():
-        raise InputError("audio: expected finite samples, got NaN or infinite ones")
-    return samples.astype(np.float32, copy=False)
 
 
 def _either(clip: ClipStreams) -> ClipStreams:

@@ -26,6 +26,7 @@ from torch import Tensor
 from vavl.data.speakers import SpeakerProfile, towards_training
 from vavl.errors import InputError, MediaError
 from vavl.features.face_features import FaceSource, People
+from vavl.inference.asked import check_given, check_name
 from vavl.inference.averaging import mean, most_probable
 from vavl.inference.clip_prediction import ClipPrediction
 from vavl.inference.ensemble import Ensemble
@@ -106,6 +107,7 @@ class Recognizer:
             (:data:`vavl.UNSURE`), while the probabilities stay; with 0, it never is.
         device: Where the model and the networks of its features run: ``"auto"``, ``"cpu"``,
             ``"cuda"``, ``"cuda:N"`` or ``"mps"``; with an exported model, all on the CPU.
+        local_files_only: Fetch no weights from a hub that ``features`` name.
 
     Attributes:
         reader: Opens clips, and makes features of them.
@@ -125,6 +127,7 @@ class Recognizer:
         *,
         unsure_below: float = 0.0,
         device: str = "cpu",
+        local_files_only: bool = True,
     ) -> None:
         if not isinstance(model, ExportedModel):
             self.device = usable_device(device)
@@ -134,7 +137,9 @@ class Recognizer:
         else:
             raise InputError(f"device: expected cpu for an exported model, got {device!r}")
         self.model = model
-        self.reader = Reader(features or {}, device=str(self.device))
+        self.reader = Reader(
+            features or {}, device=str(self.device), local_files_only=local_files_only
+        )
         self.calibration = Calibration(temperatures or {}, unsure_below)
         if unsure_below and UNSURE in self.categories:
             raise InputError(
@@ -262,6 +267,16 @@ class Recognizer:
                 extractors.
             MediaError: A file is missing or cannot be read, or there is neither sound nor a face.
         """
+        check_given(
+            {
+                "path": path,
+                "name": name,
+                "speaker": speaker,
+                "timeline": timeline,
+                "segments": segments,
+                "progress": progress,
+            }
+        )
         if path is not None and not isinstance(path, (str, Path)):
             arrays = (audio, frames, acoustic, visual, name)
             if any(value is not None for value in arrays):
@@ -329,6 +344,7 @@ class Recognizer:
         if isinstance(clip, (str, Path)):
             return self.predict(clip, **wanted)
         if isinstance(clip, Mapping):
+            check_given(clip)
             return self.predict(**{**wanted, **clip})
         raise InputError(f"path: expected files, ClipFiles or mappings, got {type(clip).__name__}")
 
@@ -370,7 +386,10 @@ class Recognizer:
                 "speaker: expected a model of features that are given, got one with a tuned "
                 "encoder of its own, which cannot be adapted to a person"
             )
+        check_name("speaker", speaker)
         profile = self.speakers.get(speaker, SpeakerProfile(speaker))
+        if isinstance(clips, (str, bytes, Mapping)) or not isinstance(clips, Iterable):
+            raise InputError(f"clips: expected a list of clips, got {type(clips).__name__}")
         number = 0
         for number, clip in enumerate(clips, start=1):
             before = profile
@@ -569,6 +588,11 @@ class Recognizer:
         if source is None:
             return TimedPrediction(start_s, end_s, None, None, {}, {})
         values = out.prediction[row].float().cpu()
+        if not values.isfinite().all():
+            raise MediaError(
+                "the model's answer is NaN or infinite: expected features as its extractors make "
+                "them, or its weights are damaged"
+            )
         split = len(self.categories)
         logits = values[:split] / self.calibration.temperatures.get(source, 1.0)
         probabilities = dict(zip(self.categories, logits.softmax(0).tolist(), strict=True))
@@ -600,7 +624,9 @@ class Recognizer:
                 )
             if profile is not None:
                 sequence = self._adapted(modality, sequence, profile)
-            x = torch.as_tensor(np.asarray(sequence, dtype=np.float32), device=self.device)[None]
+            with np.errstate(over="ignore"):  # the model refuses what is infinite
+                sequence = np.asarray(sequence, dtype=np.float32)
+            x = torch.as_tensor(sequence, device=self.device)[None]
             mask = ~x.isnan().all(-1)
             if not mask.any():
                 raise InputError(f"{modality}: expected finite features, got NaN or infinity alone")
@@ -623,6 +649,7 @@ class Recognizer:
         if isinstance(clip, ClipFiles):
             clip = {"path": clip.media, "acoustic": clip.acoustic, "visual": clip.visual}
         given = clip if isinstance(clip, Mapping) else {"path": clip}
+        check_given(given)
         opened = self.reader.open(**{"people": "all", **reading, **given})
         if isinstance(opened, ClipStreams):
             for _, _, main in _cut(opened, [self.reader.part_cutter(opened)]):

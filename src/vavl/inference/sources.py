@@ -27,8 +27,14 @@ from numpy.typing import NDArray
 
 from vavl.errors import InputError, MediaError
 from vavl.features.face_features import FINEST_SIDE
-from vavl.media.audio import SAMPLING_RATE_HZ, audio_blocks, resample_blocks
-from vavl.media.container import AudioTrackInfo, media_info
+from vavl.inference.asked import check_path
+from vavl.media.audio import (
+    SAMPLING_RATE_HZ,
+    audio_blocks,
+    check_sampling_rate,
+    resample_blocks,
+)
+from vavl.media.container import MOST_PIXELS, AudioTrackInfo, is_finite, media_info
 from vavl.media.devices import device_pictures, device_sound, open_device
 from vavl.media.frames import VideoFrame, check_frame_rate
 from vavl.media.tracks import choose_audio_track, choose_channels
@@ -56,6 +62,12 @@ _LATE = 30
 """From so many waiting events on, frames are left out: there will be another one soon."""
 _GAP_S = 0.25
 """Sound that is later than this was lost on the way."""
+_LATEST_FRAME_S, _LATEST_SOUND_S = 1.0, 5.0
+"""Of a file that is played: what comes later than this is lost."""
+_SLOWEST = 0.01
+_ROWS, _JUDGED, _PLAIN = 32, 3_000, 4.0
+"""So many rows in the middle of a frame, if they have so many bytes, which vary by so much, tell
+whether it has another width or format than is said."""
 _BLOCK_S = 0.1
 """Sound is handed on in blocks of this length: it adds as much to the latency."""
 
@@ -81,12 +93,15 @@ def file_at_real_time(
 
     Args:
         path: As for :meth:`vavl.inference.Recognizer.predict`.
-        speed: 2 plays twice as fast, infinity as fast as possible.
+        speed: 2 plays twice as fast, infinity as fast as possible; at least 0.01. At any but
+            infinity, what comes too late is lost as it would be from a device, and a warning says
+            so: frames that are more than a second late are left out, and sound that is more than 5
+            s late is silence.
         audio: Whether to read its sound.
         video: Whether to read its picture.
 
     Raises:
-        InputError: The speed is not above 0.
+        InputError: The speed makes no sense.
         MediaError: The file cannot be read, or has neither sound nor a picture to read.
 
     Example:
@@ -98,9 +113,10 @@ def file_at_real_time(
         >>> [(kind, None if s is None else len(s)) for kind, s in file_at_real_time(path, math.inf)]
         [('audio', 1024), ('audio', 176), ('audio', None)]
     """
+    check_path("path", path)
     path = Path(path)
-    if not speed > 0:
-        raise InputError(f"speed: expected more than 0, got {speed}")
+    if speed != math.inf and not (is_finite(speed) and speed >= _SLOWEST):
+        raise InputError(f"speed: expected {_SLOWEST} or more, got {speed!r}")
     if path.is_dir():
         audio = False
     else:
@@ -140,12 +156,34 @@ def _file_picture(path: Path) -> Iterator[tuple[float, Event]]:
 
 
 def _paced(events: Iterator[tuple[float, Event]], speed: float) -> Iterator[Event]:
-    began_s = time.monotonic()
+    """Each event when it is due; under overload, what a device would have lost is lost."""
+    began_s, losses = time.monotonic(), _Losses()
     for due_s, event in events:
         wait_s = began_s + due_s / speed - time.monotonic()
         if wait_s > 0:
             time.sleep(wait_s)
-        yield event
+        late_s = 0.0 if speed == math.inf else -wait_s
+        if event[0] == "frame" and event[1] is not None and late_s > _LATEST_FRAME_S:
+            losses.note("frames are left out", late_s)
+        elif event[0] == "audio" and event[1] is not None and late_s > _LATEST_SOUND_S:
+            losses.note("sound is lost, and silence stands in its place", late_s)
+            yield "audio", np.zeros_like(event[1])
+        else:
+            yield event
+
+
+class _Losses:
+    """Says once of each kind what is lost under overload."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def note(self, what: str, late_s: float) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            _log.warning(
+                "this machine is too slow for the source, by now %.1f s late: %s", late_s, what
+            )
 
 
 def pipe(stream: BinaryIO, width: int, height: int, frame_rate_hz: float) -> LiveSource:
@@ -167,19 +205,61 @@ def pipe(stream: BinaryIO, width: int, height: int, frame_rate_hz: float) -> Liv
         [0.0, 0.04]
     """
     check_frame_rate("frame_rate_hz", frame_rate_hz)
-    if width < 1 or height < 1:
-        raise InputError(f"width, height: expected at least 1 pixel, got {width} x {height}")
+    whole = isinstance(width, int) and isinstance(height, int)
+    if not whole or min(width, height) < 1 or width * height > MOST_PIXELS:
+        raise InputError(
+            f"width, height: expected 1 to {MOST_PIXELS:,} pixels, got {width} x {height}"
+        )
     return LiveSource(False, True, _piped_frames(stream, (height, width, 3), frame_rate_hz))
 
 
 def _piped_frames(
     stream: BinaryIO, shape: tuple[int, int, int], frame_rate_hz: float
 ) -> Iterator[Event]:
-    number = 0
-    while len(raw := _read(stream, math.prod(shape))) == math.prod(shape):  # else it was cut off
+    number, size = 0, math.prod(shape)
+    judged = False
+    while len(raw := _read(stream, size)) == size:
         pixels = np.frombuffer(raw, np.uint8).reshape(shape)
+        if not judged and (problem := _misfit(pixels)) is not None:
+            _log.warning("video pipe: %s; expected rgb24 of this width", problem)
+        judged = judged or bool(pixels.std() >= _PLAIN)
         yield "frame", VideoFrame(number / frame_rate_hz, pixels)
         number += 1
+    if raw:
+        _log.warning(
+            "video pipe: it ended with %d of the %d bytes of a frame of %d x %d: cut off, or of "
+            "another size or format",
+            *(len(raw), size, shape[1], shape[0]),
+        )
+
+
+def _misfit(pixels: NDArray[np.uint8]) -> str | None:
+    """What about a frame looks as if it had another width or format; None for nothing.
+
+    Pictures change little from one row to the next. Where rows are taken to be of another length,
+    they are shifted against each other, and other distances fit much better. Of grey pictures, one
+    byte is as near to the next as three are to the three before.
+    """
+    middle = max(0, pixels.shape[0] // 2 - _ROWS // 2)
+    content = pixels[middle : middle + _ROWS].reshape(-1).astype(np.float32)
+    if len(content) < _JUDGED or content.std() < _PLAIN:
+        return None
+
+    def change(distance: int) -> float:
+        return float(np.abs(content[distance:] - content[:-distance]).mean())
+
+    row = 3 * pixels.shape[1]
+    by_phase = [float(np.abs(np.diff(content)[phase::3]).mean()) for phase in range(3)]
+    if max(by_phase) < 1.2 * min(by_phase) and change(1) < 0.7 * change(3):
+        return "the pictures look grey, one byte a pixel"
+    power = np.fft.rfft(content - content.mean(), 2 * len(content))
+    likeness = np.fft.irfft(power * power.conj())[: min(len(content) // 2, 4 * row)]
+    likeness /= np.arange(len(content), len(content) - len(likeness), -1)
+    best = int(likeness[row // 4 :].argmax()) + row // 4
+    multiple = best % row in (0, 1, row - 1)
+    if not multiple and row < len(content) and change(best) < 0.5 * change(row):
+        return f"the rows look {best // 3} pixels long, not {pixels.shape[1]}"
+    return None
 
 
 def pcm(stream: BinaryIO, sampling_rate_hz: int = SAMPLING_RATE_HZ) -> LiveSource:
@@ -190,15 +270,14 @@ def pcm(stream: BinaryIO, sampling_rate_hz: int = SAMPLING_RATE_HZ) -> LiveSourc
         sampling_rate_hz: Of the stream; it is resampled where it differs from 16 kHz.
 
     Raises:
-        InputError: The rate is below 1 Hz.
+        InputError: The rate is none of those of :func:`vavl.media.audio.check_sampling_rate`.
 
     Example:
         >>> import io
         >>> [len(samples) for _, samples in pcm(io.BytesIO(bytes(2 * 2000)))]
         [1600, 400]
     """
-    if sampling_rate_hz < 1:
-        raise InputError(f"sampling_rate_hz: expected at least 1 Hz, got {sampling_rate_hz}")
+    sampling_rate_hz = check_sampling_rate(sampling_rate_hz)
     blocks = resample_blocks(_piped_blocks(stream, sampling_rate_hz), sampling_rate_hz)
     return LiveSource(True, False, (("audio", block) for block in blocks))
 

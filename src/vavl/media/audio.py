@@ -6,26 +6,32 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import EmptySpanError, InputError, MediaError
 from vavl.media.container import (
+    Presented,
     audio_track,
     check_length,
     checked_span,
+    is_finite,
     opened,
     required,
     track_start_s,
 )
 
 if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
     from av.audio.resampler import AudioResampler
 
 SAMPLING_RATE_HZ = 16_000
 """The rate that every acoustic extractor of vavl expects."""
+RATES_HZ = (1_000, 4_000_000)
+"""Lowest and highest sampling rate that is taken. Below, there is no speech in the sound; a higher
+one would take much memory to resample."""
 _MOST_CHANNELS = 64
 """FFmpeg resamples no more of them at a time."""
 SILENCE_DBFS = -65.0
@@ -98,7 +104,7 @@ def audio_blocks(
     stop = None if math.isinf(end) else round(end * SAMPLING_RATE_HZ)
     position = 0  # of the next block, in samples from the beginning of the track
     empty = True
-    for block in _decoded(Path(path), track, channels):
+    for block in _decoded(Path(path), track, channels, is_open_ended=stop is None):
         chosen = block[max(first - position, 0) : None if stop is None else max(stop - position, 0)]
         position += len(block)
         if len(chosen):
@@ -121,18 +127,36 @@ def resample(waveform: NDArray[np.float32], sampling_rate_hz: int) -> NDArray[np
     """Resamples ``(N,)`` samples in memory, with the resampler that :func:`read_audio` uses.
 
     Raises:
-        InputError: The rate is below 1 Hz.
+        InputError: The rate is none of those of :func:`check_sampling_rate`.
 
     Example:
         >>> resample(np.zeros(48_000, dtype=np.float32), 48_000).shape
         (16000,)
     """
-    if sampling_rate_hz < 1:
-        raise InputError(f"sampling_rate_hz: expected at least 1 Hz, got {sampling_rate_hz}")
+    check_sampling_rate(sampling_rate_hz)
     if sampling_rate_hz == SAMPLING_RATE_HZ or not len(waveform):
         return waveform
     samples = waveform.astype(np.float32, copy=False)
     return np.concatenate(list(resample_blocks([samples], sampling_rate_hz)))
+
+
+def check_sampling_rate(rate_hz: object) -> int:
+    """The rate, a whole number within :data:`RATES_HZ`; InputError where it is none.
+
+    Example:
+        >>> check_sampling_rate(48_000)
+        48000
+    """
+    lowest, highest = RATES_HZ
+    if (
+        not is_finite(rate_hz)
+        or not lowest <= (rate := cast(float, rate_hz)) <= highest
+        or rate % 1
+    ):
+        raise InputError(
+            f"sampling_rate_hz: expected a whole number from {lowest} to {highest}, got {rate_hz!r}"
+        )
+    return int(rate)
 
 
 def resample_blocks(
@@ -158,7 +182,7 @@ class BlockResampler:
     """Resamples a mono waveform as its blocks come in, see :func:`resample_blocks`."""
 
     def __init__(self, sampling_rate_hz: int) -> None:
-        self._sampling_rate_hz = sampling_rate_hz
+        self._sampling_rate_hz = check_sampling_rate(sampling_rate_hz)
         self._resampler = new_resampler()
 
     def add(self, block: NDArray[np.float32] | NDArray[np.int16]) -> Iterator[NDArray[np.float32]]:
@@ -194,7 +218,7 @@ def decibels(power: float) -> float:
 
 
 def _decoded(
-    path: Path, number: int | None, channels: Sequence[int] | None
+    path: Path, number: int | None, channels: Sequence[int] | None, *, is_open_ended: bool
 ) -> Iterator[NDArray[np.float32]]:
     """Mono blocks of the whole track; raises at the end if the track breaks off early."""
     with opened(path) as container:
@@ -205,6 +229,13 @@ def _decoded(
                 f"{path}: the audio track has {stream.codec_context.channels or 'too many'} "
                 f"channels, or none; expected at most {_MOST_CHANNELS}: mix them before"
             )
+        lowest, highest = RATES_HZ
+        if not lowest <= stream.codec_context.sample_rate <= highest:
+            raise MediaError(
+                f"{path}: expected sound of {lowest:,} to {highest:,} Hz, got "
+                f"{stream.codec_context.sample_rate:,} Hz"
+            )
+        presented = Presented(path, container, is_open_ended=is_open_ended)
         silence = round(track_start_s(path, container, stream) * SAMPLING_RATE_HZ)
         resampler = new_resampler()
         decoded_s = 0.0
@@ -213,6 +244,7 @@ def _decoded(
                 yield np.zeros(silence, np.float32)
                 silence = 0
             decoded_s += frame.samples / frame.sample_rate
+            presented.reach(decoded_s)
             # Time stamps of a damaged file may go backwards, which the resampler would act upon.
             frame.pts = None
             yield from resampled_blocks(resampler, frame, channels)
@@ -229,7 +261,7 @@ def new_resampler() -> AudioResampler:
 
 
 def resampled_blocks(
-    resampler: AudioResampler, frame: object | None, channels: Sequence[int] | None = None
+    resampler: AudioResampler, frame: AudioFrame | None, channels: Sequence[int] | None = None
 ) -> Iterator[NDArray[np.float32]]:
     """Resamples a decoded frame and mixes it to mono; None flushes the resampler."""
     for block in resampled_channels(resampler, frame):
@@ -237,10 +269,13 @@ def resampled_blocks(
 
 
 def resampled_channels(
-    resampler: AudioResampler, frame: object | None
+    resampler: AudioResampler, frame: AudioFrame | None
 ) -> Iterator[NDArray[np.float32]]:
     """Resamples a decoded frame: blocks ``(C, n)``; None flushes the resampler."""
-    for resampled in resampler.resample(frame):  # type: ignore[arg-type]
+    lowest, highest = RATES_HZ
+    if frame is not None and not lowest <= frame.sample_rate <= highest:
+        raise ValueError(f"a sampling rate of {frame.sample_rate} Hz")  # it may change half way
+    for resampled in resampler.resample(frame):
         if resampled.samples:
             samples = resampled.to_ndarray().astype(np.float32, copy=False)
             yield samples.reshape(resampled.samples, -1).T

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -25,6 +26,21 @@ LONGEST_GAP_S = 600.0
 
 This limits what a damaged time stamp can cost: silence or repeated pictures would fill the gap.
 """
+
+LONGEST_S = 24 * 3600.0
+"""Of a file that says that it is longer, a part must be asked for."""
+
+MOST_PIXELS = 100_000_000
+"""Of a picture: larger ones would take a gigabyte, whatever the size of their file."""
+
+_LEAST_BYTES_PER_S = 8
+_FREE_S = 600.0
+"""A file lasts at most so long, and a second for each so many bytes: pauses of speech codecs and
+pictures that stand still take more."""
+
+_MOST_HOLES = 8
+_LEAST_SPARSE_BYTES = 1 << 26
+"""A file of so many bytes, of which one in so many is there at all, was not copied to its end."""
 
 _SHORTFALL_S = 0.25
 _SHORTFALL_SHARE = 0.01
@@ -182,18 +198,70 @@ def opened(path: Path) -> Iterator[InputContainer]:
         raise MediaError(f"{path}: the file does not exist")
     if not path.is_file():
         raise MediaError(f"{path}: expected a file, this is a folder")
-    if path.stat().st_size == 0:
+    state = path.stat()
+    if state.st_size == 0:
         raise MediaError(f"{path}: the file is empty (0 bytes)")
+    there = 512 * getattr(state, "st_blocks", 0)  # 0 where the file system does not say
+    if there and state.st_size > max(_LEAST_SPARSE_BYTES, _MOST_HOLES * there):
+        raise MediaError(
+            f"{path}: only {there / 1e6:.1f} MB of {state.st_size / 1e6:,.0f} MB are there, the "
+            "rest are holes; was it copied to its end?"
+        )
     # This file and no other: FFmpeg would take a name with a colon for an address, one with %03d
     # for a row of pictures, and open what a playlist names.
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": ",".join(av.formats_available - _OF_OTHER_FILES),
         "pattern_type": "none",
+        "max_pixels": str(MOST_PIXELS),
     }
-    problem = f"{path}: not a media file, or damaged, or a list of others, which are not read"
+    problem = (
+        f"{path}: not a media file, or damaged, or a list of others, which are not read, or with "
+        f"more than {MOST_PIXELS / 1e6:g} million pixels"
+    )
     with media_errors(problem), av.open(f"file:{path}", options=options) as container:
         yield container
+
+
+class Presented:
+    """Counts what a file shows or lets hear, which its size bounds.
+
+    Args:
+        path: The file.
+        container: The same, opened.
+        is_open_ended: Whether all of it is asked for.
+
+    Raises:
+        MediaError: All is asked for, and the header says that it is longer than
+            :data:`LONGEST_S`.
+    """
+
+    def __init__(self, path: Path, container: InputContainer, *, is_open_ended: bool) -> None:
+        self._path = path
+        self._size = path.stat().st_size
+        self._longest_s = _FREE_S + self._size / _LEAST_BYTES_PER_S
+        if is_open_ended:
+            self._longest_s = min(self._longest_s, LONGEST_S)
+            declared_s = (container.duration or 0) / 1e6
+            if declared_s > LONGEST_S:
+                raise MediaError(f"{path}: its header says {declared_s / 3600:.1f} h; {_ASK}")
+
+    def reach(self, time_s: float) -> None:
+        """Raises MediaError where a time lies beyond what such a file can last."""
+        if time_s <= self._longest_s:
+            return
+        if self._longest_s == LONGEST_S:
+            raise MediaError(f"{self._path}: longer than {LONGEST_S / 3600:g} h; {_ASK}")
+        raise MediaError(
+            f"{self._path}: expected at most {self._longest_s:.0f} s of a file of {self._size:,} "
+            f"bytes, got {time_s:.0f} s: its times or its rate are damaged"
+        )
+
+
+_ASK = (
+    f"expected at most {LONGEST_S / 3600:g} h, unless a part is asked for: give a second to stop "
+    "before (end_s, --end)"
+)
 
 
 def audio_track(container: InputContainer, number: int | None = None) -> AudioStream | None:
@@ -290,13 +358,23 @@ def _readable(text: str | None) -> str | None:
 def checked_span(start_s: float | None, end_s: float | None) -> tuple[float, float]:
     """The selected span in seconds, [0, infinity) by default; InputError if it makes no sense."""
     start = 0.0 if start_s is None else start_s
-    if not (math.isfinite(start) and start >= 0):
-        raise InputError(f"start_s: expected seconds >= 0, got {start_s}")
+    if not (is_finite(start) and start >= 0):
+        raise InputError(f"start_s: expected seconds >= 0, got {start_s!r}")
     if end_s is None:
         return start, math.inf
-    if not (math.isfinite(end_s) and end_s > start):
-        raise InputError(f"end_s: expected more than start_s={start:g}, got {end_s}")
+    if not (is_finite(end_s) and end_s > start):
+        raise InputError(f"end_s: expected more than start_s={start:g}, got {end_s!r}")
     return start, end_s
+
+
+def is_finite(value: object) -> bool:
+    """Whether a value is a real number, neither NaN nor infinite.
+
+    Example:
+        >>> [is_finite(value) for value in (1, 2.5, "1", None, True, math.inf)]
+        [True, True, False, False, False, False]
+    """
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_length(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vavl.errors import EmptySpanError, InputError, MediaError, all_problems
+from vavl.media.container import is_finite
+from vavl.media.files import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame as Decoded
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 CLOSE_S = 1e-3
 """Tolerance for the time of a picture: Matroska rounds to milliseconds."""
+
+FRAME_RATES_HZ = (1e-3, 1e5)
+"""Lowest and highest number of pictures a second that can be asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,9 +152,12 @@ def sampled(
 
 
 def check_frame_rate(name: str, rate_hz: float | None) -> None:
-    """Checks that a rate, if one is given, is above 0 and finite."""
-    if rate_hz is not None and not 0 < rate_hz < math.inf:
-        raise InputError(f"{name}: expected frames per second > 0, got {rate_hz}")
+    """Checks that a rate, if one is given, is one of :data:`FRAME_RATES_HZ`."""
+    lowest, highest = FRAME_RATES_HZ
+    if rate_hz is not None and not (is_finite(rate_hz) and lowest <= rate_hz <= highest):
+        raise InputError(
+            f"{name}: expected {lowest:g} to {highest:,.0f} frames per second, got {rate_hz!r}"
+        )
 
 
 def shrunk(pixels: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
@@ -174,6 +183,8 @@ def shrunk(pixels: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
     return small.astype(np.uint8, copy=False)
 
 
+_ORIENTATION, _MIRRORED = 0x112, (2, 4, 5, 7)
+"""A tag of EXIF, and its values for pictures that are mirrored, turned or not."""
 _LONGEST_PIXEL = 4.0
 """Aspect ratio of a pixel beyond which the header counts as damaged."""
 
@@ -188,6 +199,8 @@ class RgbConverter:
     """Both are those of the result before it is turned."""
     quarter_turns: int
     """Counterclockwise."""
+    is_mirrored: bool = False
+    """Whether it stands on its head before it is turned: with a half turn, that is a mirror."""
 
     @classmethod
     def suited_to(
@@ -204,7 +217,7 @@ class RgbConverter:
         scale = 1.0 if max_side is None else min(1.0, max_side / max(width, height))
         size = max(1, round(width * scale)), max(1, round(height * scale))
         # A camera that is held on its side stores how to turn the picture.
-        return cls(path, *size, quarter_turns=round(frame.rotation / 90) % 4)
+        return cls(path, *size, round(frame.rotation / 90) % 4, _is_mirrored(path))
 
     def __call__(self, frame: Decoded) -> NDArray[np.uint8]:
         """The ``(H, W, 3)`` RGB pixels of a frame."""
@@ -223,4 +236,20 @@ class RgbConverter:
             raise MediaError(
                 f"{self.path}: a frame cannot be converted to RGB ({error})"
             ) from error
+        pixels = pixels[::-1] if self.is_mirrored else pixels
         return np.ascontiguousarray(np.rot90(pixels, self.quarter_turns))
+
+
+def _is_mirrored(path: Path) -> bool:
+    """Whether the header of a picture says so; FFmpeg tells of the turn alone."""
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        return False
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large ones: nothing is decoded here
+            with Image.open(path, formats=("JPEG", "PNG", "WEBP", "TIFF")) as picture:
+                return picture.getexif().get(_ORIENTATION) in _MIRRORED
+    except Exception:  # of a damaged header, Pillow raises many types; FFmpeg decides what it is
+        return False

@@ -23,10 +23,11 @@ from vavl.media.languages import same_language
 from vavl.media.speech import only_speech
 
 if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
     from av.audio.resampler import AudioResampler
     from av.container import InputContainer
 
-    _Blocks = Callable[[AudioResampler, object], Iterator[NDArray[np.float32]]]
+    _Blocks = Callable[[AudioResampler, AudioFrame], Iterator[NDArray[np.float32]]]
     """Makes ``(n,)`` or ``(C, n)`` samples of a frame."""
 
 _STRETCH_S = 4.0

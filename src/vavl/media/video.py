@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from vavl.errors import InputError, MediaError
 from vavl.media.container import (
     LONGEST_GAP_S,
+    MOST_PIXELS,
+    Presented,
     check_length,
     checked_span,
     opened,
@@ -104,7 +106,12 @@ def video_frames(
     if max_side is not None and max_side < 1:
         raise InputError(f"max_side: expected at least 1 pixel, got {max_side}")
     path = Path(path)
-    shots = _pictures(path, max_side) if path.is_dir() else _decoded(path, start, max_side)
+    is_open_ended = math.isinf(end)
+    shots = (
+        _pictures(path, max_side)
+        if path.is_dir()
+        else _decoded(path, start, max_side, is_open_ended=is_open_ended)
+    )
     return sampled(shots, path, frame_rate_hz, start, end)
 
 
@@ -134,10 +141,23 @@ def _pictures(folder: Path, max_side: int | None) -> Iterator[Shot]:
 def _read_picture(path: Path, max_side: int | None) -> NDArray[np.uint8]:
     with opened(path) as container:
         stream = video_track(container)
+        if stream:
+            _bound(path, stream)
         frame = next(container.decode(stream), None) if stream else None
         if stream is None or frame is None or frame.is_corrupt:
             raise MediaError(f"{path}: the picture cannot be decoded")
         return RgbConverter.suited_to(frame, stream, path, max_side)(frame)
+
+
+def _bound(path: Path, stream: VideoStream) -> None:
+    """Keeps the decoder from pictures of too many pixels; names them where the header does."""
+    context = stream.codec_context
+    if context.width * context.height > MOST_PIXELS:
+        raise MediaError(
+            f"{path}: expected a picture of at most {MOST_PIXELS / 1e6:g} million pixels, got "
+            f"{context.width} x {context.height}; make it smaller before"
+        )
+    context.options = {"max_pixels": str(MOST_PIXELS)}
 
 
 class _Moment(NamedTuple):
@@ -148,7 +168,9 @@ class _Moment(NamedTuple):
     frame: Decoded
 
 
-def _decoded(path: Path, start_s: float, max_side: int | None) -> Iterator[Shot]:
+def _decoded(
+    path: Path, start_s: float, max_side: int | None, *, is_open_ended: bool
+) -> Iterator[Shot]:
     """The shots of a file, beginning with one shown at ``start_s`` or earlier."""
     with opened(path) as container:
         track = _Track(path, container)
@@ -157,12 +179,17 @@ def _decoded(path: Path, start_s: float, max_side: int | None) -> Iterator[Shot]
         moment = next(moments, None)
         if sought and (moment is None or moment.start_s > start_s):
             # The format cannot seek, or its index is wrong.
-            yield from _decoded(path, 0.0, max_side)
+            yield from _decoded(path, 0.0, max_side, is_open_ended=is_open_ended)
             return
         if moment is None:
-            raise MediaError(f"{path}: no frame of the video track can be decoded")
+            raise MediaError(
+                f"{path}: no frame of the video track can be decoded, or it has more than "
+                f"{MOST_PIXELS / 1e6:g} million pixels"
+            )
         rgb = RgbConverter.suited_to(moment.frame, track.stream, path, max_side)
+        presented = Presented(path, container, is_open_ended=is_open_ended)
         for following in moments:
+            presented.reach(following.start_s)
             yield Shot(moment.start_s, following.start_s, partial(rgb, moment.frame))
             moment = following
         stop_s = moment.stop_s
@@ -186,6 +213,7 @@ class _Track:
     def __init__(self, path: Path, container: InputContainer) -> None:
         stream = required(path, video_track(container), "video")
         start_s = track_start_s(path, container, stream)
+        _bound(path, stream)
         # Threads hardly save time beside face detection, and conceal damage at random.
         stream.codec_context.thread_count = 1
         self.stream = stream

@@ -10,7 +10,6 @@ confidence a label is unsure).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
@@ -145,6 +144,10 @@ def read_encoders(folder: Path) -> dict[Modality, dict[str, Any]]:
     return {Modality(name): value for name, value in content.items()}
 
 
+_COLDEST, _HOTTEST = 1e-3, 1e3
+"""Of temperatures, which lie near 1: beyond, probabilities are 0 and 1, or all alike."""
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What makes probabilities mean what they say, and when they say too little.
@@ -172,8 +175,10 @@ class Calibration:
                 problems.append(
                     f"{name}: expected temperatures of {', '.join(Modality)} alone, got {value!r}"
                 )
-            elif not (_is_number(value) and 0 < value < math.inf):
-                problems.append(f"{name}: expected a temperature above 0, got {value!r}")
+            elif not (_is_number(value) and _COLDEST <= value <= _HOTTEST):
+                problems.append(
+                    f"{name}: expected a temperature from {_COLDEST} to {_HOTTEST}, got {value!r}"
+                )
         if not (_is_number(self.unsure_below) and 0 <= self.unsure_below < 1):
             problems.append(
                 f"unsure_below: expected a probability in [0, 1), got {self.unsure_below!r}"
@@ -251,7 +256,12 @@ def load_weights(model: nn.Module, folder: Path) -> None:
 
     path = folder / WEIGHTS_FILE
     try:
-        model.load_state_dict(load_file(path))
+        state = load_file(path)
+        if wrong := [name for name, value in state.items() if not value.isfinite().all()]:
+            raise StoreError(
+                all_problems(f"{path}: damaged", [f"{n}: NaN or infinite" for n in wrong], limit=5)
+            )
+        model.load_state_dict(state)
     except SafetensorError as error:
         raise StoreError(f"{path}: damaged or cut short ({error}); copy it again") from error
     except RuntimeError as error:

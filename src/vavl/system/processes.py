@@ -1,7 +1,8 @@
 """Runs a job over items, in this process or in others; an item that fails harms no other.
 
 Python's own pool does the work. What it lacks stands here: a job that is loaded once per process,
-reasons instead of tracebacks, an orderly Ctrl-C, and workers that end with their parent.
+reasons instead of tracebacks, an orderly Ctrl-C, workers that end with their parent, and a worker's
+death that costs no more than the item it died at.
 """
 
 from __future__ import annotations
@@ -9,12 +10,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from itertools import islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.synchronize import Event, Lock
 from typing import Any, Protocol, TypeVar
@@ -25,6 +24,10 @@ from vavl.system.notices import go_on, said
 _AHEAD = 4
 """Items per worker that are handed out before the first of them is back."""
 _LONGEST_REASON = 500
+_DIED = (
+    "the process that worked on it died, and died again with nothing beside it: the file is "
+    "damaged in a way that its decoder does not survive, or memory is short"
+)
 THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -56,10 +59,19 @@ class Failure(str):
     __slots__ = ()
 
 
+class Lost(Failure):
+    """Why there is no result for an item that may well have one another time, or elsewhere."""
+
+    __slots__ = ()
+
+
 def run_job(
     items: Sequence[Item], job: Job[Item, Result], workers: int = 0, *, abandon: bool = False
 ) -> Generator[tuple[Item, Result | Failure], None, None]:
     """Does a job over items; yields each item with its result, in their order.
+
+    When a worker dies, what was begun and not finished is done again, one item at a time. An item
+    at which a worker dies alone is :class:`Lost`, and the others go on.
 
     Args:
         items: All of them; only a few are handed out ahead.
@@ -69,7 +81,8 @@ def run_job(
             that can go on later; otherwise those that were begun are finished first.
 
     Raises:
-        VavlError: A worker died, or whatever the job's ``load`` raises; it concerns every item.
+        VavlError: Workers die before they are ready, or whatever the job's ``load`` raises; it
+            concerns every item.
     """
     if workers:
         yield from _run_in_processes(items, job, workers, abandon)
@@ -83,36 +96,76 @@ def run_job(
 def _run_in_processes(
     items: Sequence[Item], job: Job[Item, Result], workers: int, abandon: bool
 ) -> Generator[tuple[Item, Result | Failure], None, None]:
-    waiting = iter(items)
-    pending: deque[tuple[Item, Future[Result | Failure]]] = deque()
-    context = get_context("spawn")  # the same on every platform; safe beside threads
-    stop, first = context.Event(), context.Lock()
-    with (
-        threads_each(1),
-        ProcessPoolExecutor(
-            min(workers, max(len(items), 1)),
+    pool: _Pool | None = None
+    handed_out: dict[int, Future[Result | Failure]] = {}  # by the item's place
+    suspects = 0  # places before this one were handed out when a worker died
+    place = 0
+    with threads_each(1):
+        try:
+            while place < len(items):
+                pool = pool or _Pool(job, min(workers, len(items)), check=place < suspects)
+                ahead = 1 if place < suspects else _AHEAD * workers
+                result: Result | Failure
+                try:
+                    for other in range(place, min(place + ahead, len(items))):
+                        if other not in handed_out:
+                            handed_out[other] = pool.submit(_work, items[other])
+                    result = handed_out[place].result()
+                except BrokenProcessPool:
+                    pool.end()
+                    pool = None
+                    was_alone = place < suspects and place in handed_out
+                    suspects = max([suspects, place + 1, *(other + 1 for other in handed_out)])
+                    handed_out = {other: f for other, f in handed_out.items() if _has_result(f)}
+                    if not was_alone:
+                        continue
+                    result = Lost(_DIED)
+                yield items[place], result
+                handed_out.pop(place, None)
+                place += 1
+        finally:
+            if pool is not None:
+                pool.end(abandon=abandon and bool(handed_out))
+
+
+def _has_result(future: Future[Any]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+class _Pool:
+    """Processes that have a job.
+
+    Args:
+        job: What they do with an item.
+        workers: How many there are at most; one is started when no other is free.
+        check: Whether to wait until one is ready, or else to raise VavlError.
+    """
+
+    def __init__(self, job: Job[Any, Any], workers: int, *, check: bool) -> None:
+        context = get_context("spawn")  # the same on every platform; safe beside threads
+        self._stop = context.Event()
+        self._pool = ProcessPoolExecutor(
+            workers,
             mp_context=context,
             initializer=_start_worker,
-            initargs=(job, stop, first, said()),
-        ) as pool,
-    ):
-        try:
-            while True:
-                for item in islice(waiting, _AHEAD * workers - len(pending)):
-                    pending.append((item, pool.submit(_work, item)))
-                if not pending:
-                    return
-                item, future = pending.popleft()
-                yield item, future.result()
-        except BrokenProcessPool as error:
-            raise VavlError(
-                "a worker process died, perhaps for want of memory. What is done is kept: run the "
-                "same command again, with fewer workers."
-            ) from error
-        finally:
-            if abandon and pending:
-                stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+            initargs=(job, self._stop, context.Lock(), said()),
+        )
+        self.submit = self._pool.submit
+        if check:
+            try:
+                self.submit(int).result()
+            except BrokenProcessPool as error:
+                self.end()
+                raise VavlError(
+                    "worker processes die before they are ready, perhaps for want of memory. What "
+                    "is done is kept: run the same command again, with fewer workers."
+                ) from error
+
+    def end(self, *, abandon: bool = False) -> None:
+        """Ends them: once they have finished what they are at, or at once."""
+        if abandon:
+            self._stop.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def usable_cores() -> int:

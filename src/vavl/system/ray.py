@@ -22,6 +22,7 @@ from vavl.system.processes import (
     Failure,
     Item,
     Job,
+    Lost,
     Result,
     one_line,
     run_one,
@@ -37,12 +38,6 @@ _MOST_FAILED_STARTS = 3
 """How often in a row actors may die before they are ready."""
 _DIED = object()
 """Stands for the result of an item at which an actor died."""
-
-
-class Lost(Failure):
-    """Why there is no result for an item that may well have one another time, or elsewhere."""
-
-    __slots__ = ()
 
 
 def run_on_ray(

@@ -25,7 +25,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -47,6 +46,7 @@ from vavl.models.pretrained import (
 )
 from vavl.system.atomic import atomic_write, read_json, write_json
 from vavl.system.locks import LOCK_FILE, alone
+from vavl.system.revision import git_revision
 from vavl.types import Modality
 
 SCHEMA_VERSION = 1
@@ -287,7 +287,7 @@ def _record_provenance(
         "clips": {str(modality): _clips(store, manifest) for modality, store in stores.items()},
         "versions": package_versions(),
         "platform": platform.platform(),
-        "git_revision": git_revision(),
+        "git_revision": git_revision(Path.cwd()),
         "command": sys.argv[1:],
     }
     write_json(config.run_dir / PROVENANCE_FILE, SCHEMA_VERSION, content)
@@ -336,18 +336,3 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def git_revision() -> str | None:
-    """Revision of the working tree that the command runs in, with ``+`` if it was changed."""
-    try:
-        head = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return head.stdout.strip() or None

@@ -12,8 +12,10 @@ from vavl.models.registry import load_model
 from vavl.types import Modality
 
 
-def load_trained(folder: Path) -> EmotionModel:
+def load_trained(folder: Path, *, local_files_only: bool = True) -> EmotionModel:
     """Loads whichever model a folder holds, in evaluation mode, with its encoders in front.
+
+    Unless ``local_files_only`` is False, nothing is fetched from a hub that the folder names.
 
     Raises:
         InputError: The weights that an encoder was tuned from cannot be found, or are others now.
@@ -22,5 +24,8 @@ def load_trained(folder: Path) -> EmotionModel:
     described = read_encoders(folder)
     if unknown := described.keys() - {Modality.ACOUSTIC}:
         raise StoreError(f"{folder / ENCODERS_FILE}: no {', '.join(unknown)} encoder is known")
-    encoders = {m: rebuild_encoder(description) for m, description in described.items()}
+    encoders = {
+        modality: rebuild_encoder(description, local_files_only=local_files_only)
+        for modality, description in described.items()
+    }
     return load_model(folder, encoders=encoders)
