@@ -13,9 +13,7 @@ from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args, get_origin
-
-from sphinx.application import Sphinx
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import vavl
 from vavl import cli, errors
@@ -24,6 +22,9 @@ from vavl.cli.data import prepare_commands
 from vavl.cli.options import Key, key_of, keys_as_markdown, keys_by_table
 from vavl.config.base import Configuration
 from vavl.studies.config import StudyConfig
+
+if TYPE_CHECKING:  # tests read this file without it
+    from sphinx.application import Sphinx
 
 EXPORTING = ("vavl", "vavl.inference", "vavl.export", "vavl.metrics")
 """What they list in ``__all__`` is promised; the rest of the package may change."""
