@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench format clean
+.PHONY: demo test docs lint bench format clean
 
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -23,6 +23,14 @@ demo: $(VENV)/.demo  ## Train, evaluate, report and predict on a synthetic corpu
 
 test: $(VENV)/.installed  ## All tests; those that need the shared research data skip without it.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# The tools of the site are of no use for the tests, and are installed when they are needed.
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+docs: $(VENV)/.installed-docs  ## The site, in build/docs; runs the tutorials. Needs no network.
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W -n --keep-going docs build/docs
 
 lint: $(VENV)/.installed  ## Style and types.
 	$(BIN)/ruff check .

@@ -70,12 +70,17 @@ AWAY = 4
 
 
 def draw_film(
-    path: Path, turns: Sequence[Turn] = TURNS, *, away: int = AWAY, seed: int = 6
+    path: Path,
+    turns: Sequence[Turn] = TURNS,
+    *,
+    away: int = AWAY,
+    seed: int = 6,
+    crf: int = 20,
 ) -> Path:
     """Writes the film; the same seed gives the same one."""
     pictures, sound = _scenes(default_rng(seed), turns, away)
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=RATE_HZ, options={"crf": "20", "g": "25"})
+        video = container.add_stream("libx264", rate=RATE_HZ, options={"crf": str(crf), "g": "25"})
         video.width, video.height, video.pix_fmt = 2 * SIDE_PX, SIDE_PX, "yuv420p"
         audio = container.add_stream("aac", rate=SAMPLING_RATE_HZ, layout="mono")
         for pixels in pictures:

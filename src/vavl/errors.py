@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 EXIT_OK = 0
+"""Done."""
 EXIT_INTERNAL = 1
 """An unexpected error: a defect in vavl, reported with its traceback."""
 EXIT_BAD_INPUT = 2

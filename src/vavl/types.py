@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 
 class Modality(StrEnum):
-    """Which part of a clip a sequence or a prediction comes from."""
+    """Which part of a clip a sequence or a prediction comes from.
+
+    Example:
+        >>> Modality.ACOUSTIC == "acoustic", f"from {Modality.VISUAL}"
+        (True, 'from visual')
+    """
 
     ACOUSTIC = "acoustic"
     VISUAL = "visual"
@@ -305,6 +310,11 @@ class Prediction:
         segments: Predictions by sentence or by given span, where they were asked for.
         speakers: By name a prediction for each speaker whom the segments name: the mean over the
             speaker's segments, weighted by the seconds of speech and of a face in them.
+
+    Example:
+        >>> found = Prediction("a.wav", Modality.ACOUSTIC, "sad", {"sad": 0.7, "happy": 0.3}, {})
+        >>> found.confidence, found.to_dict()["label"]
+        (0.7, 'sad')
     """
 
     name: str

@@ -64,7 +64,8 @@ def _keys() -> Mapping[str, Sequence[Option]]:
     return option_groups()
 
 
-def _command(function: Callable[..., int]) -> Command:
+def command_of(function: Callable[..., int]) -> Command:
+    """The command that a function is, e.g. ``vavl model-card`` of ``model_card``."""
     name = function.__name__.replace("_", "-")
     return Command(f"vavl {name}", function, _keys if name == "train" else None)
 
@@ -143,7 +144,7 @@ def run(arguments: Sequence[str]) -> int:
             usage, about = "vavl prepare CORPUS [OPTIONS]", prepare.__doc__ or ""
             code = _run_one_of(corpora, arguments[1:], usage, about)
         else:
-            commands = {title: [*map(_command, functions)] for title, functions in GROUPS.items()}
+            commands = {title: [*map(command_of, functions)] for title, functions in GROUPS.items()}
             code = _run_one_of(commands, arguments, "vavl COMMAND [OPTIONS]", ABOUT)
         sys.stdout.flush()  # what cannot be written any more shall be known here
         return code

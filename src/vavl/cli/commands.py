@@ -247,22 +247,34 @@ class Command:
     @property
     def purpose(self) -> str:
         """The first sentences of the docstring, in one line."""
-        return " ".join(_description(self.function).split("\n\n")[0].split())
+        return " ".join(self.description.split("\n\n")[0].split())
+
+    @property
+    def description(self) -> str:
+        """The docstring up to its sections, as Markdown."""
+        return _description(self.function)
+
+    @property
+    def usage(self) -> str:
+        """How it is called, without what is typed by name."""
+        given = [p.option.value for p in self._parameters() if not p.by_name]
+        return " ".join([self.prog, "[OPTIONS]", *given])
+
+    def sections(self) -> dict[str, list[Option]]:
+        """Everything that can be given, by the titles of help; what has no name has none."""
+        parameters = self._parameters()
+        options = {p.name: p.option for p in parameters if p.by_name}
+        found = {"": [p.option for p in parameters if not p.by_name]}
+        for title, names in getattr(self.function, "groups", {}).items():
+            found[title] = [options.pop(name) for name in names]
+        found["Options"] = [*options.values(), Option(("-h", "--help"), "", "Show this help.")]
+        found |= {title: list(further) for title, further in self._keys.items()}
+        return {title: listed for title, listed in found.items() if listed}
 
     def help(self) -> str:
         """The whole help, as wide as the terminal, in a pipe 80 columns."""
-        parameters = self._parameters()
-        given = [p.option for p in parameters if not p.by_name]
-        options = {p.name: p.option for p in parameters if p.by_name}
-        usage = " ".join([f"usage: {self.prog} [OPTIONS]", *(o.value for o in given)])
-        parts = [usage, paragraphs(_description(self.function))]
-        if given:
-            parts.append(section("", given))
-        for title, names in getattr(self.function, "groups", {}).items():
-            parts.append(section(title, [options.pop(name) for name in names]))
-        rest = [*options.values(), Option(("-h", "--help"), "", "Show this help.")]
-        parts.append(section("Options", rest))
-        parts += [section(title, further) for title, further in self._keys.items()]
+        parts = [f"usage: {self.usage}", paragraphs(self.description)]
+        parts += [section(title, listed) for title, listed in self.sections().items()]
         return "\n\n".join(parts)
 
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def run_demo(out: Path, *, seed: int = 0) -> Path:
         The report.
     """
     started = time.perf_counter()
-    console = Console()
+    console = Console(force_terminal=sys.stdout.isatty())
     console.rule("1. A synthetic corpus: voices and drawn faces made by rules, not by people")
     corpus = out / "corpus"
     table = corpus / "manifest.parquet"

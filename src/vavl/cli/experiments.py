@@ -72,7 +72,8 @@ def train(
         )
     overrides = parse_assignments(chain.from_iterable(set)) | parse_values(keys)
     experiment = load_experiment(config, overrides)
-    console = Console(quiet=not is_first())
+    # A notebook asks for colours (FORCE_COLOR), and shows each state of a bar below the last one.
+    console = Console(quiet=not is_first(), force_terminal=sys.stdout.isatty())
     training = train_experiment if engine == "local" else partial(train_on_ray, workers=workers)
     run = experiment.run_dir
     with TrainingDisplay(console) as display:
@@ -125,7 +126,7 @@ def keys(words: tuple[str, ...] = (), /, format: Literal["text", "markdown"] = "
     Args:
         words: Show the keys alone in which, or in whose meaning, all of these words stand, e.g.
             learning rate.
-        format: markdown makes a table for each section, as in docs/keys.md.
+        format: markdown makes a table for each section.
     """
     from vavl.cli.commands import Option, section
     from vavl.cli.options import keys_as_markdown, keys_by_table

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
@@ -49,9 +50,9 @@ def known_keys() -> dict[str, Key]:
         if name == "model":
             keys |= _model_keys()
         elif sections:
-            keys |= {f"{name}.{key}": _key(f) for key, f in sections[0].model_fields.items()}
+            keys |= {f"{name}.{key}": key_of(f) for key, f in sections[0].model_fields.items()}
         else:
-            keys[name] = _key(field)
+            keys[name] = key_of(field)
     last_words = Counter(key.rpartition(".")[2] for key in keys)
     shorts = {"model.name": "model"} | {name: name for name in keys if "." not in name}
     for name, key in keys.items():
@@ -72,13 +73,14 @@ def _model_keys() -> dict[str, Key]:
         if size == "name" or size in GIVEN_BY_DATA:
             continue
         having = [name for name, cls in models.items() if size in cls.model_fields]
-        key = _key(models[having[0]].model_fields[size])
+        key = key_of(models[having[0]].model_fields[size])
         whose = "" if len(having) == len(models) else f" [{', '.join(having)}]"
         keys[f"model.{size}"] = key._replace(meaning=key.meaning + whose)
     return keys
 
 
-def _key(field: FieldInfo) -> Key:
+def key_of(field: FieldInfo) -> Key:
+    """What a field of a configuration is as a key."""
     meaning = " ".join((field.description or "").replace("``", "").split())
     if not field.is_required():
         default = field.get_default(call_default_factory=True)
@@ -102,6 +104,10 @@ def _kind(annotation: Any) -> str:
         return _kind(parts[0])
     if origin is tuple:
         return "[...]"
+    if origin is dict:
+        return "TABLE"
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return _choice(annotation)
     return _KINDS[annotation]
 
 

@@ -40,6 +40,11 @@ class ExportReport:
         graph_bytes: Size of the graph of each use.
         largest_difference: Between the graphs' outputs and the model's, over all checks; of
             probabilities and attributes for quantised graphs.
+
+    Example:
+        >>> report = ExportReport(Path("my-model-onnx"), {Modality.ACOUSTIC: 41_000}, 2e-7)
+        >>> sum(report.graph_bytes.values())
+        41000
     """
 
     folder: Path

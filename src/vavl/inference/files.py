@@ -29,6 +29,10 @@ class ClipFiles:
         media: Sound or video file, or None.
         acoustic: ``.npy`` of acoustic features, or None.
         visual: ``.npy`` of visual features, or None.
+
+    Example:
+        >>> ClipFiles("talk", media=Path("talk.mp4")).media.suffix
+        '.mp4'
     """
 
     name: str
@@ -49,6 +53,11 @@ def group_files(files: Iterable[Path]) -> list[ClipFiles]:
     Raises:
         InputError: A ``.npy`` file whose name does not say which modality it holds, or two files
             for the same part of a clip.
+
+    Example:
+        >>> [clip] = group_files([Path("talk.wav"), Path("talk.visual.npy")])
+        >>> clip.name, clip.visual.name
+        ('talk', 'talk.visual.npy')
     """
     paths = list(dict.fromkeys(files))
     media = Counter(_clip(path) for path in paths if not _holds_features(path))
@@ -153,6 +162,14 @@ def find_files(paths: Iterable[Path], *, frames: bool = False) -> list[Path]:
     Raises:
         MediaError: A path that is not there, or a folder with nothing in it that could be
             predicted.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("talk.mp4", "notes.txt", "portrait.jpg"):
+        ...     (folder / name).touch()
+        >>> [path.name for path in find_files([folder])]
+        ['talk.mp4']
     """
     named = list(paths)
     missing = [f"{path} does not exist" for path in named if not path.exists()]

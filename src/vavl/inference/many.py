@@ -294,6 +294,11 @@ def predict_many(
             or Ray is not installed.
         StoreError: The folder holds predictions of another model or kind.
         VavlError: Workers die before they are ready, or the model cannot be loaded.
+
+    Example:
+        >>> report = predict_many(["clips"], "results", workers=2)  # doctest: +SKIP
+        >>> report.failed, report.predictions[0].label  # doctest: +SKIP
+        ({}, 'happy')
     """
     if workers < 0:
         raise InputError(f"workers: expected 0 or more, got {workers}")

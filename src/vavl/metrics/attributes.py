@@ -131,6 +131,10 @@ def moments(targets: NDArray[Any], predictions: NDArray[Any]) -> NDArray[np.floa
 
     Returns:
         ``(..., 6)``: 1, t, p, t^2, p^2, t p. Sum over items, then :func:`ccc_of_moments`.
+
+    Example:
+        >>> moments(np.array([1.0, 2.0]), np.array([1.0, 3.0])).sum(axis=0).tolist()
+        [2.0, 3.0, 4.0, 5.0, 10.0, 7.0]
     """
     target, prediction = np.broadcast_arrays(
         np.asarray(targets, dtype=np.float64), np.asarray(predictions, dtype=np.float64)

@@ -25,6 +25,11 @@ class RiskCoverage:
         risk: ``(K,)`` share of the accepted items that are wrong.
         aurc: Area under the curve in [0, 1], the lower the better: the mean risk over the
             thresholds of all N items; NaN without any item.
+
+    Example:
+        >>> found = risk_coverage([0, 1], [[0.9, 0.1], [0.6, 0.4]])
+        >>> found.thresholds.tolist(), found.coverage.tolist(), found.risk.tolist()
+        ([0.9, 0.6], [0.5, 1.0], [0.0, 0.5])
     """
 
     thresholds: NDArray[np.float64]

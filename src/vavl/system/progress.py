@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -43,7 +44,8 @@ def with_progress(
         what: What is being done, e.g. ``"extracting"``.
         progress: Whether to show anything.
     """
-    console = Console(stderr=True)
+    # FORCE_COLOR asks for colours, not for bars: a notebook would show each of their states.
+    console = Console(stderr=True, force_terminal=sys.stderr.isatty())
     if not progress or not total:
         shown = _nothing()
     elif console.is_terminal:

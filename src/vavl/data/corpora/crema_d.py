@@ -98,7 +98,7 @@ def prepare_crema_d(
         root: The repository as it is cloned, with AudioWAV/, VideoFlash/, processedResults/,
             SentenceFilenames.csv and VideoDemographics.csv. Without one of the media folders the
             clips lack that modality. AudioWAV/ alone is enough.
-        out: Folder for the tables and partitions/*.json. The media stay where they lie.
+        out: Folder for the tables and `partitions/*.json`. The media stay where they lie.
         labels: What makes the category of a clip.
         seeds: Draws a further partition with 63/14/14 speakers, balanced by sex, for each of them.
         allow_missing: Do with the media that are there: a clip lacks the modality whose file is
