@@ -71,6 +71,16 @@ def test_only_what_is_accepted_is_opened(recognizer: vavl.Recognizer, film: Film
     assert recognizer.reader.duration_s(features) == pytest.approx(2 / 12.5)
 
 
+def test_sound_comes_a_second_at_a_time(recognizer: vavl.Recognizer, film: Film) -> None:
+    path = film(seconds=2.5)
+    streams = recognizer.reader.open(path)
+    assert isinstance(streams, ClipStreams)
+    assert streams.audio is not None
+    *pieces, _ = [heard.samples for heard in streams.audio if len(heard.samples)]
+    assert all(16_000 <= len(piece) < 20_000 for piece in pieces)
+    assert len(pieces) == 2
+
+
 def test_silence_short_sound_and_no_face_have_no_features(recognizer: vavl.Recognizer) -> None:
     tone = np.sin(np.arange(16_000) / 9).astype(np.float32) * 0.2
     unseen = (FaceStep(0.0, np.full(4, np.nan, np.float32), None, 0, 0.5),)
