@@ -81,7 +81,7 @@ html_theme_options = {
     "navbar_end": ["theme-switcher"],
     "header_links_before_dropdown": 7,
     "show_toc_level": 2,
-    # Each page lists its own branch alone: with all 200 pages on each, building takes twice as long.
+    # Each page lists its own branch alone: all 200 pages on each would double the time of a build.
     "collapse_navigation": True,
     "navigation_depth": 3,
     "navigation_with_keys": False,

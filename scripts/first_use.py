@@ -3,8 +3,8 @@
     python scripts/first_use.py [VAVL]
 
 VAVL is the command to be tried, e.g. that of a fresh environment with the wheel and the extras
-``train`` and ``onnx``. It runs in an empty folder outside the repository, on a synthetic corpus. The
-exit code is the number of situations that were otherwise than expected.
+``train`` and ``onnx``. It runs in an empty folder outside the repository, on a synthetic corpus.
+The exit code is the number of situations that were otherwise than expected.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ SITUATIONS = (
     ),
     Situation(
         "14 pictures of many clips",
-        "vavl predict corpus/video/speaker-01-*.mp4 --model runs/mine --plot plots --overlay marked",
+        "vavl predict corpus/video/speaker-01-*.mp4 -m runs/mine --plot plots --overlay marked",
         0,
         leaves=("plots/speaker-01-angry-01.png", "marked/speaker-01-angry-01.mp4"),
     ),

@@ -170,15 +170,15 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-_CHECKS: dict[str, Callable[[str, Any], None]] = {
+_CHECKS: dict[str, Callable[[str, Any], object]] = {
     "path": _may_be_none(_check_clips),
     "audio": _may_be_none(_check_clip_samples),
-    "sampling_rate_hz": lambda _, value: check_sampling_rate(value) and None,
+    "sampling_rate_hz": lambda _, value: check_sampling_rate(value),
     "frames": _may_be_none(lambda _, value: check_frames(value)),
     "frame_rate_hz": _check_frame_rate,
     "acoustic": _may_be_none(_check_features),
     "visual": _may_be_none(_check_features),
-    "audio_track": lambda _, value: check_asked(value) and None,
+    "audio_track": lambda _, value: check_asked(value),
     "face": _one_of(FaceSource),
     "people": _one_of(People),
     "start_s": lambda *_: None,  # both together, see check_given
