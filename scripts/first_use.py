@@ -31,7 +31,9 @@ class Situation:
 
 
 CORPUS = "vavl prepare synthetic --out corpus --speakers 5 --clips-per-speaker 6 --workers 2"
-EXTRACT = "vavl extract corpus/manifest.parquet --out stores --acoustic logmel --visual arrays"
+EXTRACT = (
+    "vavl extract corpus/manifest.parquet --out stores --acoustic logmel --visual compact-face"
+)
 TRAIN = (
     "vavl train synthetic --name mine --data.manifest corpus/manifest.parquet "
     "--data.acoustic stores/acoustic --data.visual stores/visual --model.preset small "
@@ -91,7 +93,7 @@ SITUATIONS = (
         "2 a final model", TRAIN + " --epochs 3 --final", 0, (), (), ("runs/mine/README.md",)
     ),
     Situation("2 predict with it", f"vavl predict {CLIP} --model runs/mine", 0, ("audiovisual",)),
-    Situation("1 Python", ONE_LINE, 0, ("schema_version", "Recognizer("), ("<vavl", "object at")),
+    Situation("1 Python", ONE_LINE, 0, ("schema_version", "<Recognizer vavl"), ("object at",)),
     Situation(
         "14 a row for each window",
         f"vavl predict {CLIP} --model runs/mine --timeline --format csv",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -29,20 +30,26 @@ def comparison(estimate: float, p: float, *, same: bool = False) -> Comparison:
 
 
 @pytest.mark.parametrize(
-    ("expect", "estimate", "p", "expected"),
+    ("expect", "estimate", "p", "p_folds", "expected"),
     [
-        ("> 0", 0.03, 0.01, Verdict.CONFIRMED),
-        ("> 0", -0.03, 0.01, Verdict.REFUTED),
-        ("> 0", 0.03, 0.2, Verdict.OPEN),
-        ("< 0", -0.03, 0.01, Verdict.CONFIRMED),
-        ("> -0.02", -0.01, 0.01, Verdict.CONFIRMED),
-        ("> -0.02", -0.03, 0.01, Verdict.REFUTED),
-        ("> 0", 0.03, math.nan, Verdict.OPEN),  # no clip with a target: nothing is known
+        ("> 0", 0.03, 0.01, 0.04, Verdict.CONFIRMED),
+        ("> 0", 0.03, 0.01, 0.06, Verdict.LIKELY),
+        ("> 0", 0.03, 0.01, math.nan, Verdict.LIKELY),  # a single fold
+        ("> 0", -0.03, 0.01, 0.04, Verdict.REFUTED),
+        ("> 0", -0.03, 0.01, 0.06, Verdict.UNLIKELY),
+        ("> 0", 0.03, 0.2, 0.01, Verdict.OPEN),
+        ("< 0", -0.03, 0.01, 0.04, Verdict.CONFIRMED),
+        ("> -0.02", -0.01, 0.01, 0.04, Verdict.CONFIRMED),
+        ("> -0.02", -0.03, 0.01, 0.04, Verdict.REFUTED),
+        ("> 0", 0.03, math.nan, 0.04, Verdict.OPEN),  # no clip with a target: nothing is known
     ],
 )
-def test_verdicts(expect: str, estimate: float, p: float, expected: Verdict) -> None:
+def test_verdicts(
+    expect: str, estimate: float, p: float, p_folds: float, expected: Verdict
+) -> None:
     claim = HypothesisConfig(claim="c", variant="a", expect=expect)
-    assert verdict(claim, comparison(estimate, p)) is expected
+    decided = replace(comparison(estimate, p), test_adjusted=p_folds)
+    assert verdict(claim, decided) is expected
     assert verdict(claim, None) is Verdict.NOT_RUN
 
 

@@ -79,10 +79,12 @@ class SweepConfig(VariantConfig):
 class HypothesisConfig(Configuration):
     """A claim about the difference of two variants, written down before they are trained.
 
-    It is *confirmed* where the difference lies on the expected side of the margin and the data can
-    tell it from the margin (bootstrap over speakers, Holm over the hypotheses); *refuted* where it
-    lies on the other side and the data can tell; *open* otherwise. Where both predict the same,
-    there is nothing to decide, and that is what it says.
+    It is *confirmed* where the difference lies on the expected side of the margin, and both tests
+    can tell it from the margin: that of other speakers (bootstrap) and that of models trained anew
+    (folds), each with Holm's correction over the hypotheses. It is *likely* where the first test
+    alone can tell: for other speakers, with these models. *Refuted* and *unlikely* are the same on
+    the other side; all else is *open*. Where both predict the same, there is nothing to decide, and
+    that is what it says.
     """
 
     claim: str

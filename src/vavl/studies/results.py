@@ -35,8 +35,10 @@ class Verdict(StrEnum):
     """What became of a claim."""
 
     CONFIRMED = "confirmed"
-    REFUTED = "refuted"
+    LIKELY = "likely"
     OPEN = "open"
+    UNLIKELY = "unlikely"
+    REFUTED = "refuted"
     SAME = "the same predictions"
     NOT_RUN = "not run"
 
@@ -234,8 +236,10 @@ def verdict(hypothesis: HypothesisConfig, comparison: Comparison | None) -> Verd
         return Verdict.SAME
     if not comparison.p_adjusted < LEVEL:
         return Verdict.OPEN
-    above = comparison.difference.estimate > hypothesis.margin
-    return Verdict.CONFIRMED if above == hypothesis.above else Verdict.REFUTED
+    as_claimed = (comparison.difference.estimate > hypothesis.margin) == hypothesis.above
+    if comparison.test_adjusted < LEVEL:
+        return Verdict.CONFIRMED if as_claimed else Verdict.REFUTED
+    return Verdict.LIKELY if as_claimed else Verdict.UNLIKELY
 
 
 def _diagnosis(plan: Plan, found: Mapping[str, Predicted]) -> Diagnosis | None:
