@@ -172,10 +172,10 @@ def _hypothesis_lines(results: StudyResults) -> Iterator[str]:
     yield ""
     yield (
         "Confirmed: the difference is on the expected side, and both p, of speakers and of folds, "
-        "are below 0.05 after Holm's correction over the hypotheses. Likely: that of speakers alone "
-        "is, so it holds for these models, and perhaps not for models trained anew. Refuted and "
-        "unlikely: the same on the other side. Open: the data cannot tell. Variants with the same "
-        "predictions confirm nothing."
+        "are below 0.05 after Holm's correction over the hypotheses. Likely: that of speakers "
+        "alone is, so it holds for these models, and perhaps not for models trained anew. Refuted "
+        "and unlikely: the same on the other side. Open: the data cannot tell. Variants with the "
+        "same predictions confirm nothing."
     )
 
 
