@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import vavl
 
 HERE = Path(__file__).parent
+
+
+def _package() -> str:
+    """A name for the package as it is: what it answered before it was changed is of no use."""
+    files = sorted(Path(vavl.__file__).parent.rglob("*.py"))
+    return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+
+
 sys.path.insert(0, str(HERE / "extensions"))
 
 project = "vavl"
@@ -25,6 +34,8 @@ extensions = [
     "sphinx_design",
     "generated_pages",
     "links",
+    "failed_commands",
+    "accessible",
 ]
 exclude_patterns = ["build", "_build", "extensions", "**/.ipynb_checkpoints"]
 suppress_warnings = [
@@ -41,9 +52,9 @@ myst_links_external_new_tab = False
 
 # Tutorials: run again where they or the package have changed; an error ends the build.
 nb_execution_mode = "cache"
-nb_execution_cache_path = str(HERE.parent / "build" / "docs-cache")
+nb_execution_cache_path = str(HERE.parent / "build" / "docs-cache" / _package())
 nb_execution_in_temp = True
-nb_execution_timeout = 240
+nb_execution_timeout = 600  # of a cell, on a machine that has other work
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 nb_output_stderr = "show"
@@ -81,7 +92,7 @@ html_theme_options = {
     "navbar_end": ["theme-switcher"],
     "header_links_before_dropdown": 7,
     "show_toc_level": 2,
-    # Each page lists its own branch alone: all 200 pages on each would double the time of a build.
+    # Each page lists its own branch alone, and not all 200 pages.
     "collapse_navigation": True,
     "navigation_depth": 3,
     "navigation_with_keys": False,

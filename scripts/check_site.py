@@ -58,7 +58,7 @@ def dead_links(folder: Path) -> list[str]:
         for link in set(re.findall(r'\b(?:href|src)="([^"]*)"', text)):
             if not link or re.match(r"[a-z]+:|//|\{", link):
                 continue
-            target, _, place = unquote(link).partition("#")
+            target, _, place = unquote(re.sub(r"\?[^#]*", "", link)).partition("#")
             file = (path.parent / target).resolve() if target else path
             file = file / "index.html" if file.is_dir() else file
             if not file.is_file() or (place and file in places and place not in places[file]):

@@ -111,7 +111,7 @@ def _command(command: Command, level: int) -> list[str]:
 
 
 def _options(title: str, options: Iterable[Option]) -> str:
-    heads = [f"| {title.lower() or 'argument'} | |", "|---|---|"]
+    heads = [f"| {title.lower() or 'argument'} | meaning |", "|---|---|"]
     rows = [f"| `{_code_cell(o.spelled)}` | {_cell(o.meaning)} |" for o in options]
     return "\n".join([*heads, *rows])
 
@@ -199,7 +199,7 @@ def api_page() -> str:
         module = import_module(name)
         parts.append(f"## `{name}`")
         purpose = (inspect.getdoc(module) or "").partition("\n")[0]
-        rows = ["| name | |", "|---|---|"]
+        rows = ["| name | what it is |", "|---|---|"]
         for public in module.__all__:
             if public.startswith("__"):
                 continue
@@ -250,7 +250,7 @@ def module_pages() -> Iterator[tuple[str, str]]:
         "modules.md",
         "# All modules\n\nFor those who change vavl, or look for a part of it. "
         "[Contributing](../contributing.md) says where things happen.\n\n"
-        f"| room | |\n|---|---|\n{rows}\n\n"
+        f"| room | what happens there |\n|---|---|\n{rows}\n\n"
         f"```{{toctree}}\n:maxdepth: 1\n:hidden:\n\n{listed}\n```\n",
     )
     for room, inside in by_room.items():
