@@ -33,6 +33,10 @@ class InputError(VavlError, ValueError):
     """An argument, a configuration or a table does not fit."""
 
 
+class SetupError(InputError):
+    """Weights that a model needs are not to be had: no fault of a clip, but of all alike."""
+
+
 class MediaError(VavlError):
     """A media or array file is missing, unreadable, empty or not what its name says."""
 

@@ -405,3 +405,14 @@ def test_reading_leaves_nothing_open_or_mapped(tmp_path: Path) -> None:
     assert str(tmp_path) not in maps.read_text(encoding="utf-8")
     assert not any(str(tmp_path) in str(file.readlink()) for file in open_files())
     assert frames.tolist() == [[0.5, 1.0], [1.5, 2.0]]
+
+
+def test_a_flipped_bit_is_no_feature(tmp_path: Path) -> None:
+    with StoreWriter(tmp_path, FeatureSpec(Modality.VISUAL, "arrays", 2, None)) as writer:
+        writer.write("a", np.ones((5, 2)))
+    shard = next(tmp_path.glob("*.safetensors"))
+    content = bytearray(shard.read_bytes())
+    content[-3] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(StoreError, match=r"damaged, its hash is not the recorded one.*again"):
+        FeatureStore.open(tmp_path).read("a")

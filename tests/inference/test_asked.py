@@ -148,3 +148,19 @@ def test_weights_and_temperatures_that_are_no_numbers(tmp_path: Path) -> None:
 def test_what_is_printed_is_json(hearing: vavl.Recognizer) -> None:
     content = json.dumps(hearing.predict(audio=SOUND * 1e6).to_dict(), allow_nan=False)
     assert json.loads(content)["modality"] == "acoustic"
+
+
+def test_long_features_are_predicted_in_parts() -> None:
+    """As a mean of equal parts, so that memory does not grow with the square of their length."""
+    model = vavl.Recognizer(tiny("vavl", acoustic_dim=80))
+    generator = np.random.default_rng(0)
+    acoustic, visual = generator.normal(size=(7_000, 80)), generator.normal(size=(1_750, 4))
+    visual[1_100:] = np.nan  # the face is gone in the last of three parts
+    whole = model.predict(acoustic=acoustic, visual=visual)
+    parts = [
+        model.predict(acoustic=a, visual=v if np.isfinite(v).any() else None)
+        for a, v in zip(np.array_split(acoustic, 3), np.array_split(visual, 3), strict=True)
+    ]
+    for name, probability in whole.probabilities.items():
+        assert probability == pytest.approx(np.mean([p.probabilities[name] for p in parts]))
+    assert [part.modality for part in parts] == ["audiovisual", "audiovisual", "acoustic"]

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import wave
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from voices import babble
 
 import vavl
-from vavl.errors import InputError, MediaError, StoreError
+from vavl.cli import run as run_command
+from vavl.errors import EXIT_BAD_INPUT, InputError, MediaError, SetupError, StoreError
 from vavl.inference import (
     ClipFiles,
     SpeakerProfile,
@@ -24,8 +26,9 @@ from vavl.inference import (
     many,
     predict_many,
 )
+from vavl.inference.loading import model_folder
 from vavl.inference.many import PROFILE_FILE, RECORDS_FILE
-from vavl.models.pretrained import Calibration, write_calibration
+from vavl.models.pretrained import FEATURES_FILE, Calibration, write_calibration
 from vavl.types import Modality
 
 
@@ -351,3 +354,33 @@ def test_sentences_of_many_clips_by_workers(model: str, tmp_path: Path, write_wa
     assert first.read_text() == second.read_text()
     assert first.read_text().startswith("SPEAKER talk 1 0.")
     assert predict_many(some, tmp_path / "out", **options).skipped == 2
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_weights_that_are_missing_are_no_fault_of_a_clip(
+    write_wav, tmp_path: Path, workers: int
+) -> None:
+    """The job stops, and once they are there, the same call does every clip."""
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder(None), folder)
+    features = (folder / FEATURES_FILE).read_text()
+    content = json.loads(features)
+    content["acoustic"] |= {"extractor": "hf", "source": "nobody/nothing"}
+    (folder / FEATURES_FILE).write_text(json.dumps(content))
+    clips = [write_wav(babble(1.0), f"{name}.wav") for name in "ab"]
+    out = tmp_path / "out"
+    with pytest.raises(SetupError, match="nobody/nothing"):
+        predict_many(clips, out, model=str(folder), workers=workers, progress=False)
+    assert not (out / RECORDS_FILE).read_text()
+    assert run_command(["predict", str(clips[0]), "--model", str(folder)]) == EXIT_BAD_INPUT
+
+
+def test_a_full_disk_is_named_by_its_file(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no such device here")
+    file = full.open("w")
+    with pytest.raises(OSError, match=r"No space.*'/dev/full'"):
+        many._append(file, {"clip": "a"})
+    with suppress(OSError):
+        file.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from vavl.cli.commands import arg, groups
-from vavl.errors import EXIT_OK, EXIT_PARTIAL, InputError, MediaError, is_disk_full
+from vavl.errors import EXIT_OK, EXIT_PARTIAL, InputError, MediaError, SetupError, is_disk_full
 
 if TYPE_CHECKING:
     from vavl.inference import ClipFiles
@@ -215,7 +215,7 @@ def predict(
             found = do(clip, timeline=timeline, speaker=speaker, segments=wanted, **reading)
             predictions.append(found if scale is None else on_scale(found, scale))
         except (MediaError, InputError) as error:
-            if is_disk_full(error):
+            if is_disk_full(error) or isinstance(error, SetupError):
                 raise
             failures.append((clip.name, str(error)))
     print_predictions(predictions, format, timeline=timeline, segments=bool(wanted))
@@ -276,7 +276,7 @@ def enrol(
         try:
             recognizer.adapt([clip], speaker=speaker)
         except (MediaError, InputError) as error:
-            if is_disk_full(error):
+            if is_disk_full(error) or isinstance(error, SetupError):
                 raise
             failures.append((clip.name, str(error)))
     code = _ended(failures)

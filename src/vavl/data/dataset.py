@@ -215,6 +215,11 @@ class UtteranceDataset(Dataset[Batch]):
         for row in np.flatnonzero(self.lengths[STREAMS.index(modality)]):
             frames = store.read(self.ids[row])
             frames = frames[known_steps(frames)].astype(np.float64)
+            if not np.isfinite(frames).all():
+                raise InputError(
+                    f"{modality}: expected finite features, got NaN or infinity in utterance "
+                    f"{self.ids[row]!r} of {store.path}; extract it again or leave it out"
+                )
             if origin is None:
                 origin = frames.mean(0)
             frames -= origin

@@ -285,7 +285,7 @@ class SpeakerProfile:
         Raises:
             InputError: Nothing is known of the speaker.
         """
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         if not self.moments:
             raise InputError(f"profile of {self.speaker!r}: expected at least one clip, got none")
@@ -296,7 +296,8 @@ class SpeakerProfile:
         }
         header = {_HEADER: json.dumps({"schema_version": SCHEMA_VERSION, **self._header()})}
         with atomic_write(Path(path)) as temporary:
-            save_file(tensors, temporary, metadata=header)
+            # Not save_file: its errors, as of a full disk, are of a type of its own.
+            temporary.write_bytes(save(tensors, metadata=header))
 
     def _header(self) -> dict[str, Any]:
         streams = {

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +128,15 @@ class StoreFolder:
         notice a damaged one.)
 
         Raises:
-            StoreError: The file had to be fetched, and its hash is not ``sha256``.
+            StoreError: Its hash is not ``sha256``: of a file of this machine when this process
+                first reads it, of a copy when it is fetched.
         """
         if self.is_local:
-            return Path(self.address, name)
+            path = Path(self.address, name)
+            state = path.stat()
+            if _hash_once(path, state.st_size, state.st_mtime_ns) != sha256:
+                raise StoreError(f"{path}: damaged, its hash is not the recorded one")
+            return path
         kept = cache_folder() / f"{sha256}{Path(name).suffix}"
         if not kept.is_file():
             with atomic_write(kept) as temporary:
@@ -189,6 +195,12 @@ def open_folder(path: str | os.PathLike[str]) -> StoreFolder:
     if type(file_system) is LocalFileSystem:  # file://
         return StoreFolder(str(Path(root)), is_local=True)
     return StoreFolder(text, is_local=False)
+
+
+@lru_cache(maxsize=65_536)
+def _hash_once(path: Path, _size: int, _time_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_folder() -> Path:

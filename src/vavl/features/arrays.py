@@ -133,7 +133,8 @@ def read_array(path: str | PathLike[str], dim: int | None = None) -> NDArray[np.
     absent = np.isnan(features).all(1)
     if absent.all():
         raise MediaError(f"{path}: expected at least one known step, all {len(features)} are NaN")
-    if bad := int(np.count_nonzero(~np.isfinite(features[~absent]))):
+    known = int(np.count_nonzero(np.isfinite(features)))
+    if bad := features.size - known - int(absent.sum()) * features.shape[1]:
         raise MediaError(
             f"{path}: expected finite features, got {bad} NaN or infinite values of {array.size}; "
             "only whole steps may be NaN, where there is no face"

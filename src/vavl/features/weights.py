@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from vavl.errors import InputError
+from vavl.errors import InputError, SetupError
 from vavl.system.extras import extra
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def find_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
         folder = folder.resolve()
         return _read(folder, str(folder))
     if _looks_like_path(source):
-        raise InputError(f"{source}: expected a folder with a pretrained model; there is none")
+        raise SetupError(f"{source}: expected a folder with a pretrained model; there is none")
     repository, _, pinned = source.partition("@")
     if pinned and revision not in (None, pinned):
         raise InputError(f"revision: {source!r} and revision={revision!r} contradict each other")
@@ -141,7 +141,7 @@ def for_inference(model: Any) -> torch.nn.Module:
 def refuse_missing(checkpoint: Checkpoint, missing: list[str]) -> None:
     """Raises InputError if tensors of a checkpoint are missing."""
     if missing:
-        raise InputError(
+        raise SetupError(
             f"{checkpoint.source}: the weights lack {len(missing)} tensors of a "
             f"{checkpoint.model_type} encoder, e.g. {missing[0]}; is the checkpoint complete?"
         )
@@ -162,7 +162,7 @@ def loading(checkpoint: Checkpoint) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # transformers and safetensors raise a great many types
-        raise InputError(
+        raise SetupError(
             f"{checkpoint.source}: cannot load the weights ({type(error).__name__}: {error})"
         ) from error
     finally:
@@ -186,10 +186,10 @@ def find_file(source: str, sha256: str | None = None) -> tuple[Path, str]:
     remote = source.startswith("https://")
     path = _downloaded(source, sha256) if remote else Path(source).expanduser().resolve()
     if not path.is_file():
-        raise InputError(f"{source}: expected a file with weights; there is none")
+        raise SetupError(f"{source}: expected a file with weights; there is none")
     found = _sha256((path,))
     if sha256 is not None and found != sha256.lower():
-        raise InputError(
+        raise SetupError(
             f"{path}: expected the SHA-256 {sha256}, got {found}; is this another file, or a "
             "damaged one? Remove it, or name the hash of the file that is meant."
         )
@@ -209,17 +209,17 @@ def _downloaded(address: str, sha256: str | None) -> Path:
         return path
     advice = "check the connection and HF_HUB_OFFLINE, or give the file by its local path"
     if not _may_fetch.get():
-        raise InputError(
+        raise SetupError(
             f"{address}: not in {path.parent}, and nothing is fetched for what a file says; if you "
             f"trust it, save it as {path}"
         )
     if HF_HUB_OFFLINE:
-        raise InputError(f"{address}: not in {path.parent}, and offline mode is on; {advice}")
+        raise SetupError(f"{address}: not in {path.parent}, and offline mode is on; {advice}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         hub.download_url_to_file(address, str(path), hash_prefix=sha256)
     except (OSError, RuntimeError) as error:  # no connection; another hash
-        raise InputError(f"{address}: cannot be downloaded ({error}); {advice}") from error
+        raise SetupError(f"{address}: cannot be downloaded ({error}); {advice}") from error
     return path
 
 
@@ -246,13 +246,13 @@ def _download(repository: str, revision: str | None) -> Path:
     except (OSError, ValueError) as error:
         if not may_fetch:
             pinned = f" --revision {revision}" if revision else ""
-            raise InputError(
+            raise SetupError(
                 f"{repository}{at}: neither a local folder nor in the cache of the Hugging Face "
                 "hub, and nothing is fetched for what a file says; if you trust it, run "
                 f"`hf download {repository}{pinned}` first"
             ) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
+        raise SetupError(
             f"{repository}{at}: neither a local folder nor available from the Hugging Face hub "
             f"({type(error).__name__}: {reason}). Check the name, the connection and "
             "HF_HUB_OFFLINE, or give a folder that holds the model."
@@ -261,7 +261,7 @@ def _download(repository: str, revision: str | None) -> Path:
 
 def _read(folder: Path, source: str) -> Checkpoint:
     if not (folder / "config.json").is_file():
-        raise InputError(f"{source}: expected a transformers model, but it has no config.json")
+        raise SetupError(f"{source}: expected a transformers model, but it has no config.json")
     config = _read_json(folder / "config.json", source)
     if (folder / _WEIGHTS).is_file():
         names = [_WEIGHTS]
@@ -269,7 +269,7 @@ def _read(folder: Path, source: str) -> Checkpoint:
         shards = _read_json(folder / _INDEX, source).get("weight_map", {}).values()
         names = sorted(set(map(str, shards)))
     else:
-        raise InputError(
+        raise SetupError(
             f"{source}: expected safetensors weights ({_WEIGHTS} or {_INDEX}), found none. "
             "Weights in other formats can run code when they are loaded, and are not used: "
             "convert them with transformers' save_pretrained."
@@ -278,7 +278,7 @@ def _read(folder: Path, source: str) -> Checkpoint:
     # The names come from a downloaded file: they must not lead out of the folder.
     wrong = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
     if wrong or not files:
-        raise InputError(f"{source}: weight files named by {_INDEX} are missing: {wrong}")
+        raise SetupError(f"{source}: weight files named by {_INDEX} are missing: {wrong}")
     return Checkpoint(source, folder, config, files, _sha256(files))
 
 
@@ -286,9 +286,9 @@ def _read_json(path: Path, source: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{source}: {path.name} is not valid JSON ({error})") from error
+        raise SetupError(f"{source}: {path.name} is not valid JSON ({error})") from error
     if not isinstance(content, dict):
-        raise InputError(f"{source}: {path.name}: expected a JSON object")
+        raise SetupError(f"{source}: {path.name}: expected a JSON object")
     return content
 
 

@@ -24,6 +24,7 @@ from vavl.inference.loading import COMPACT, COMPACT_NOTICE, load, model_folder, 
 from vavl.inference.reader import Reading
 from vavl.inference.recognizer import Recognizer
 from vavl.inference.tables import Rows, to_frame, write_captions, write_tables
+from vavl.system.atomic import naming
 from vavl.system.notices import say_once
 from vavl.system.processes import Failure, Job, Lost, Result, run_job
 from vavl.system.progress import with_progress
@@ -450,9 +451,10 @@ def _digest(clips: Sequence[ClipFiles]) -> str:
 
 
 def _append(file: TextIO, record: dict[str, Any]) -> None:
-    file.write(json.dumps(record) + "\n")
-    file.flush()
-    os.fsync(file.fileno())
+    with naming(Path(file.name)):
+        file.write(json.dumps(record) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _read_records(path: Path, kind: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -69,6 +69,9 @@ Clip = Path | str | ClipFiles | Mapping[str, Any]
 Segments = bool | Path | str | Sequence[Turn | tuple[Any, ...]]
 """Whether to predict by sentence, or the spans to predict, or a file of them."""
 
+MOST_STEPS = 3000
+"""Longer features that are given are predicted in parts: a minute at 50 steps a second."""
+
 _Clip = TypeVar("_Clip", bound=Clip)
 _Predicted = TypeVar("_Predicted", ClipPrediction, TimedPrediction, Person, Segment)
 
@@ -209,6 +212,8 @@ class Recognizer:
         are averaged. The timeline has windows of 2 s, one every 0.5 s, each of them predicted as a
         clip of its own. Memory does not grow with the length of the clip.
 
+        Features of more than 3,000 steps are predicted in equal parts of at most so many.
+
         Sound below -65 dBFS counts as none, and so does a picture without a face. For a model
         whose acoustic features are those of speech alone (``speech_only``), nothing but speech
         counts, at any level: parts are 10 s of speech or end in a pause, and weigh as much as
@@ -330,12 +335,17 @@ class Recognizer:
         if timeline or segments:
             raise InputError("timeline, segments: expected sound or pictures, got features alone")
         duration_s = self.reader.duration_s(clip)
-        whole = self._predict_features(clip, 0.0, duration_s or 0.0, profile)
-        if whole.modality is None:
+        parts = [
+            found
+            for part in _in_parts(clip)
+            if (found := self._predict_features(part, 0.0, duration_s or 0.0, profile)).modality
+        ]
+        if not parts:
             raise InputError(
                 f"acoustic, visual: expected {self._needs}, which this model takes, got "
                 f"{' and '.join(clip)} features alone"
             )
+        whole = mean([(part, 1.0) for part in parts]) if len(parts) > 1 else parts[0]
         return self._labelled(replace(_of_clip(whole, name, duration_s), path=file))
 
     def _predict_clip(self, clip: Clip, wanted: Wanted) -> ClipPrediction:
@@ -674,6 +684,23 @@ def _cut(clip: ClipStreams, cutters: Sequence[Cutter]) -> Iterator[tuple[int, Wi
     for number, window in cut_clip(finder.watch(clip), cutters):
         talker = finder.speaker(window)
         yield number, window, window if talker is None else window.of(talker)
+
+
+def _in_parts(features: FeatureArrays) -> Iterator[FeatureArrays]:
+    """Features as they are, or in equal parts of at most :data:`MOST_STEPS`, as long media are.
+
+    What is known of no step of a part is left out of it.
+    """
+    count = -(-max(map(len, features.values()), default=0) // MOST_STEPS)
+    if count <= 1:
+        yield features
+        return
+    cut = {modality: np.array_split(x, count) for modality, x in features.items()}
+    for number in range(count):
+        part = {modality: parts[number] for modality, parts in cut.items()}
+        known = {m: x for m, x in part.items() if len(x) and not np.isnan(x).all()}
+        if known:
+            yield known
 
 
 def _of_clip(whole: TimedPrediction, name: str, duration_s: float | None) -> ClipPrediction:

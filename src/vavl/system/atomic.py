@@ -47,10 +47,30 @@ def atomic_write(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path.parent, path.suffix)
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         os.replace(temporary, path)  # noqa: PTH105 - says what it does; Path.replace is the same call
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Inside, an error of the system that names no file, as of a full disk, gets this one's name.
+
+    Example:
+        >>> with naming(Path("notes.txt")):
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+            ...
+        OSError: [Errno 28] No space left on device: 'notes.txt'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.synchronize import Event, Lock
 from typing import Any, Protocol, TypeVar
 
-from vavl.errors import VavlError, is_disk_full
+from vavl.errors import SetupError, VavlError, is_disk_full
 from vavl.system.notices import go_on, said
 
 _AHEAD = 4
@@ -28,6 +28,8 @@ _DIED = (
     "the process that worked on it died, and died again with nothing beside it: the file is "
     "damaged in a way that its decoder does not survive, or memory is short"
 )
+_MOST_DEATHS = 2
+"""How often a process may die at an item that is done alone before it is left out."""
 THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -71,7 +73,7 @@ def run_job(
     """Does a job over items; yields each item with its result, in their order.
 
     When a worker dies, what was begun and not finished is done again, one item at a time. An item
-    at which a worker dies alone is :class:`Lost`, and the others go on.
+    at which a worker dies twice alone is :class:`Lost`, and the others go on.
 
     Args:
         items: All of them; only a few are handed out ahead.
@@ -99,7 +101,7 @@ def _run_in_processes(
     pool: _Pool | None = None
     handed_out: dict[int, Future[Result | Failure]] = {}  # by the item's place
     suspects = 0  # places before this one were handed out when a worker died
-    place = 0
+    place = deaths = 0
     with threads_each(1):
         try:
             while place < len(items):
@@ -117,12 +119,13 @@ def _run_in_processes(
                     was_alone = place < suspects and place in handed_out
                     suspects = max([suspects, place + 1, *(other + 1 for other in handed_out)])
                     handed_out = {other: f for other, f in handed_out.items() if _has_result(f)}
-                    if not was_alone:
+                    deaths += was_alone
+                    if deaths < _MOST_DEATHS:
                         continue
                     result = Lost(_DIED)
                 yield items[place], result
                 handed_out.pop(place, None)
-                place += 1
+                place, deaths = place + 1, 0
         finally:
             if pool is not None:
                 pool.end(abandon=abandon and bool(handed_out))
@@ -234,11 +237,14 @@ def _work(item: Any) -> Any:
 
 
 def run_one(job: Job[Item, Result], item: Item) -> Result | Failure:
-    """Does one item of a job that is loaded; a full disk is no fault of the item, and raised."""
+    """Does one item of a job that is loaded.
+
+    What is no fault of the item is raised: a full disk, and weights that are not to be had.
+    """
     try:
         return job(item)
     except Exception as error:  # whatever it is, the other items must not suffer
-        if is_disk_full(error):
+        if is_disk_full(error) or isinstance(error, SetupError):
             raise
         return one_line(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -89,6 +90,8 @@ def save_checkpoint(
     best: dict[str, Tensor],
 ) -> None:
     """Writes the whole state, or leaves the earlier checkpoint as it was."""
+    # Into memory first: where a disk is full, torch raises a RuntimeError that does not say so.
+    content = io.BytesIO()
     with atomic_write(path) as temporary:
         torch.save(
             {
@@ -99,8 +102,9 @@ def save_checkpoint(
                 "progress": asdict(progress),
                 "best": best,
             },
-            temporary,
+            content,
         )
+        temporary.write_bytes(content.getbuffer())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
