@@ -377,12 +377,13 @@ def export(
     out: Path,
     format: Literal["onnx", "torch"] = "onnx",
     quantize: Literal["int8"] | None = None,
+    standalone: bool = False,
 ) -> int:
     """Export a model into graphs that run without vavl's code; needs vavl[onnx].
 
-    For vavl and vavl+ models. One graph for each use: acoustic, visual, audiovisual. Each is
-    checked against the model before anything is written. `vavl predict --model OUT` predicts with
-    them.
+    For compact, and for linear, vavl and vavl+ models. One graph for each use: acoustic, visual,
+    audiovisual. Each is checked against the model before anything is written. They take features,
+    and `vavl predict --model OUT` predicts with them; or, with --standalone, sound and pictures.
 
     Args:
         model: The model of the package (compact), a run with a final model, a fold of a run, a
@@ -390,10 +391,14 @@ def export(
         out: Folder to write, which must not hold anything yet.
         format: onnx for onnxruntime, or torch for programs of torch.export (.pt2).
         quantize: int8 makes ONNX graphs smaller and faster, and a little less exact.
+        standalone: Graphs of the whole way, for programs without vavl: from samples and pictures
+            of faces to calibrated probabilities. All one must know is in their metadata.
     """
     from vavl.export import export_model
 
-    report = export_model(model, out, format=format, quantize=quantize, progress=True)
+    report = export_model(
+        model, out, format=format, quantize=quantize, standalone=standalone, progress=True
+    )
     for use, size in report.graph_bytes.items():
         print(f"{use}: {size / 1e6:.1f} MB")
     print(f"Largest difference from the model: {report.largest_difference:.1g}")

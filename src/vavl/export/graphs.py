@@ -1,4 +1,4 @@
-"""One use of a model as a graph: its files (ONNX, also with 8 bits, or torch), and their check."""
+"""Uses of a model as graphs: their files (ONNX, also with 8 bits, or torch), and their check."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from vavl import __version__
 from vavl.errors import ExportError
 from vavl.inference.exported import PREDICTION, Graph
 from vavl.models.baselines.linear import Linear
@@ -24,6 +25,8 @@ from vavl.types import STREAMS, Modality
 
 Exportable = VAVL | Linear
 """Models that read each modality by itself, and then put both together."""
+Unimodal = dict[Modality, Any]
+"""What a model's ``encode`` gives for each modality, and its ``fuse`` takes."""
 Format = Literal["onnx", "torch"]
 Quantization = Literal["int8"]
 
@@ -37,46 +40,56 @@ CHECKED_SHAPES = ((1, 1, 1), (1, 2, 5), (2, 7, 3), (3, 64, 24), (1, 200, 50))
 
 
 class UseGraph(nn.Module):
-    """One use of a model as a function of tensors alone: nothing in it depends on their values.
+    """Some uses of a model as a function of tensors alone: nothing in it depends on their values.
 
     Args:
         model: The model.
-        use: The prediction that is wanted.
+        *uses: The predictions that are wanted.
         zero_padding: Set to zero what is not valid before the projection and not after it, which
             is slower: for 8 bits, whose range is that of all values, valid or not.
     """
 
-    def __init__(self, model: Exportable, use: Modality, *, zero_padding: bool = False) -> None:
+    def __init__(self, model: Exportable, *uses: Modality, zero_padding: bool = False) -> None:
         super().__init__()
         self.model = model
-        self.use = use
+        self.uses = uses
         self.zero_padding = zero_padding
-        self.streams = STREAMS if use is Modality.AUDIOVISUAL else (use,)
+        self.streams = streams_of(*uses)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Predicts ``(B, outputs)``.
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Predicts ``(B, outputs)`` for each use; for a single one, not as a tuple.
 
         Args:
-            *inputs: For each modality of the use, ``(B, T, D)`` features as extracted and the
+            *inputs: For each modality of the uses, ``(B, T, D)`` features as extracted and the
                 ``(B, T)`` mask, at least one True per row. The projection sets to zero what is not
                 valid.
         """
-        unimodal: list[Any] = []  # what the model's encode gives, and its fuse takes
+        unimodal: Unimodal = {}
         for stream, x, mask in zip(self.streams, inputs[::2], inputs[1::2], strict=True):
             x = self.model.normalisation(stream).normalise(x)
             if self.zero_padding:
                 x = x.masked_fill(~mask[..., None], 0.0)
-            unimodal.append(self.model.encode(stream, Sequences.whole(x, mask)))
-        if self.use is Modality.AUDIOVISUAL and self.use in self.model.config.predictions:
-            return self.model.fuse(*unimodal)
-        predictions = [each.values for each in unimodal]
-        if len(predictions) == 1:
-            return predictions[0]
-        return average_values(predictions, self.model.config)
+            unimodal[stream] = self.model.encode(stream, Sequences.whole(x, mask))
+        values = tuple(use_values(self.model, use, unimodal) for use in self.uses)
+        return values if len(values) > 1 else values[0]
+
+
+def streams_of(*uses: Modality) -> tuple[Modality, ...]:
+    """The modalities that some uses of a model read."""
+    return tuple(s for s in STREAMS if {s, Modality.AUDIOVISUAL} & set(uses))
+
+
+def use_values(model: Exportable, use: Modality, unimodal: Unimodal) -> Tensor:
+    """``(B, outputs)`` for one use, from what the model makes of each modality."""
+    if use is not Modality.AUDIOVISUAL:
+        return unimodal[use].values
+    if use in model.config.predictions:
+        return model.fuse(*(unimodal[stream] for stream in STREAMS))
+    return average_values([unimodal[stream].values for stream in STREAMS], model.config)
 
 
 def example_inputs(
-    model: Exportable, use: Modality, shape: tuple[int, int, int]
+    model: Exportable, streams: Sequence[Modality], shape: tuple[int, int, int]
 ) -> dict[str, Tensor]:
     """A seeded batch with the mean and deviation of the training features, and gaps in the masks.
 
@@ -87,7 +100,7 @@ def example_inputs(
     clips = shape[0]
     inputs = {}
     for stream, steps in zip(STREAMS, shape[1:], strict=True):
-        if use not in (stream, Modality.AUDIOVISUAL):
+        if stream not in streams:
             continue
         statistics = model.normalisation(stream)
         x = torch.randn(clips, steps, len(statistics.mean), generator=generator)
@@ -99,20 +112,34 @@ def example_inputs(
     return inputs
 
 
-def write_graph(
-    model: Exportable, use: Modality, path: Path, format: Format, quantize: Quantization | None
-) -> float:
-    """Writes the graph of one use, and checks the file as :func:`check_graph` does."""
-    graph = UseGraph(model, use, zero_padding=quantize is not None).eval()
+def write_graphs(
+    model: Exportable,
+    paths: Mapping[Modality, Path],
+    format: Format,
+    quantize: Quantization | None,
+) -> Iterator[tuple[Modality, float]]:
+    """Writes the graph of each use, checks it, and yields by how much it differs from the model.
+
+    Raises:
+        ExportError: As :func:`check_graph`.
+    """
     if format == "torch":
-        _write_torch(graph, path)
-        return check_graph(model, use, _Program(path))
-    _write_onnx(graph, path)
-    difference = check_graph(model, use, _session(path))
-    if quantize is None:
-        return difference
-    quantize_graph(path)
-    return check_graph(model, use, _session(path), quantized=True)
+        for use, path in paths.items():
+            _write_torch(UseGraph(model, use).eval(), path)
+            yield use, check_graph(model, use, _Program(path))
+        return
+    graph = UseGraph(model, *paths, zero_padding=quantize is not None).eval()
+    inputs = _examples(graph)
+    axes = [{0: "batch", 1: f"{name.removesuffix('_mask')}_steps"} for name in inputs]
+    whole = onnx_model(graph, inputs, axes, [f"{use}.{PREDICTION}" for use in paths])
+    for use, path in paths.items():
+        own = [name for stream in streams_of(use) for name in (str(stream), f"{stream}_mask")]
+        path.write_bytes(cut_use(whole, use, own).SerializeToString())
+        difference = check_graph(model, use, _session(path))
+        if quantize is not None:
+            quantize_graph(path)
+            difference = check_graph(model, use, _session(path), quantized=True)
+        yield use, difference
 
 
 def _session(path: Path) -> Graph:
@@ -121,7 +148,7 @@ def _session(path: Path) -> Graph:
 
 def _examples(graph: UseGraph) -> dict[str, Tensor]:
     # Sizes that are neither 1 nor equal to each other: the exporter takes those to be constants.
-    return example_inputs(graph.model, graph.use, (2, 21, 9))
+    return example_inputs(graph.model, graph.streams, (2, 21, 9))
 
 
 def _write_torch(graph: UseGraph, path: Path) -> None:
@@ -137,16 +164,27 @@ def _write_torch(graph: UseGraph, path: Path) -> None:
         torch.export.save(program, path)
 
 
-def _write_onnx(graph: UseGraph, path: Path) -> None:
-    """Writes an ONNX file, complete in itself, with named inputs and axes."""
-    inputs = _examples(graph)
-    axes = ({0: "batch", 1: f"{name.removesuffix('_mask')}_steps"} for name in inputs)
+def onnx_model(
+    graph: nn.Module,
+    inputs: Mapping[str, Tensor],
+    axes: Sequence[Mapping[int, str]],
+    outputs: Sequence[str],
+) -> Any:
+    """Traces a network into an ``onnx.ModelProto``.
+
+    Args:
+        graph: Takes the inputs in order.
+        inputs: Examples by name. No free length may be 1 or equal to another: the exporter takes
+            those to be constants.
+        axes: Of each input, names of the axes whose length is free.
+        outputs: Names.
+    """
     with _exporting():
         program: Any = torch.onnx.export(
             graph,
             tuple(inputs.values()),
             input_names=list(inputs),
-            output_names=[PREDICTION],
+            output_names=list(outputs),
             dynamic_shapes=(tuple(axes),),
             dynamo=True,
             verbose=False,
@@ -154,7 +192,33 @@ def _write_onnx(graph: UseGraph, path: Path) -> None:
     model = program.model_proto
     for node in model.graph.node:
         del node.metadata_props[:]  # where in the source it comes from, with paths of this machine
-    path.write_bytes(model.SerializeToString())
+    return model
+
+
+def cut_use(whole: Any, use: Modality, inputs: Sequence[str], shared: Sequence[str] = ()) -> Any:
+    """Cuts one use out of a graph of several, since tracing them one by one takes as often as long.
+
+    Args:
+        whole: An ``onnx.ModelProto``; what it gives for a use is named ``use.name``.
+        use: The use.
+        inputs: Names of what it takes.
+        shared: Names of outputs that belong to several uses, and to this one.
+
+    Returns:
+        A model that gives ``name`` for each ``use.name``, and what is shared.
+    """
+    names = {output.name: output.name.removeprefix(f"{use}.") for output in whole.graph.output}
+    own = [name for name, short in names.items() if short != name]
+    part = onnx_extra("onnx.utils").Extractor(whole).extract_model(inputs, [*own, *shared])
+    # The number of clips, which is the same of all inputs, may be read off one that is left out.
+    names |= {i.name: inputs[0] for i in whole.graph.input if i.name not in inputs}
+    for output in part.graph.output:
+        output.name = names[output.name]
+    for node in part.graph.node:
+        for places in (node.input, node.output):
+            places[:] = [names.get(name, name) for name in places]
+    part.graph.name, part.producer_name, part.producer_version = use, "vavl", __version__
+    return part
 
 
 def quantize_graph(path: Path) -> None:
@@ -214,7 +278,7 @@ def check_graph(
     tolerance = QUANTIZED_TOLERANCE if quantized else TOLERANCE
     largest = 0.0
     for shape in CHECKED_SHAPES:
-        inputs = example_inputs(model, use, shape)
+        inputs = example_inputs(model, streams_of(use), shape)
         with torch.inference_mode():
             expected = model(**inputs).prediction
         arrays = {name: x.numpy() for name, x in inputs.items()}

@@ -62,6 +62,16 @@ class CompactFace(nn.Module):
         x = self.blocks(self.stem(_normalised(pixels)))
         return self.embedding(x.mean(dim=(2, 3)))
 
+    def embed_both_ways(self, pixels: Tensor) -> Tensor:
+        """The mean of the embeddings of crops, and of their mirror images; as :meth:`embed`."""
+        both = self.embed(torch.cat([pixels, pixels.flip(-1)]))
+        return both.view(2, -1, DIM).mean(dim=0)
+
+    def is_readable(self, embeddings: Tensor) -> Tensor:
+        """``(N,)``, True where an expression can be read, of ``(N, 256)`` embeddings."""
+        shares = self.classifier(embeddings).softmax(dim=1)
+        return shares[:, OUTPUTS.index("none")] <= NONE_ABOVE
+
     def forward(self, pixels: Tensor) -> Tensor:
         """``(N, H, W)`` in 0..255 to scores ``(N, 8)`` before the softmax."""
         return self.classifier(self.dropout(self.embed(pixels)))
@@ -147,7 +157,7 @@ NOTICE = (
 _TEMPLATE = ((14.9, 18.2), (33.1, 18.2), (24.0, 28.3), (16.6, 37.4), (31.4, 37.4))
 """Medians of the landmarks that the detector finds in training faces, made symmetric: those of the
 first 1,300; over all of them the medians are the same within 0.3 pixels."""
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Luma of ITU-R BT.601, as in JPEG, from which the training faces come."""
 _CROPS_PER_PASS = 64
 
@@ -176,7 +186,7 @@ def crop_faces(
         (1, 48, 48)
     """
     crops = align(frames, faces, CROP_SIZE, goal=crop_template())
-    return (crops @ _GREY).round().astype(np.uint8)
+    return (crops @ LUMA).round().astype(np.uint8)
 
 
 class CompactFaceFeatures:
@@ -244,14 +254,9 @@ class CompactFaceFeatures:
         with inference(device):
             for start in range(0, len(crops), _CROPS_PER_PASS):
                 part = pixels[start : start + _CROPS_PER_PASS].float()
-                if self.mirrored:
-                    both = network.embed(torch.cat([part, part.flip(-1)]))
-                    embedding = both.view(2, len(part), DIM).mean(dim=0)
-                else:
-                    embedding = network.embed(part)
+                embedding = network.embed_both_ways(part) if self.mirrored else network.embed(part)
                 if self.readable_only:
-                    shares = network.classifier(embedding).softmax(dim=1)
-                    embedding[shares[:, OUTPUTS.index("none")] > NONE_ABOVE] = torch.nan
+                    embedding[~network.is_readable(embedding)] = torch.nan
                 embeddings[start : start + _CROPS_PER_PASS] = embedding
         return embeddings.cpu().numpy()
 

@@ -43,6 +43,8 @@ WIDTH = 512
 """Features of a layer in one step."""
 BANDS = 80
 """Mel bands."""
+FRAME = 400
+"""Samples of one frame: 25 ms."""
 HOP = 160
 """Samples from one frame of log-mel energies to the next: 10 ms."""
 STEP = 2 * HOP
@@ -55,7 +57,6 @@ SCALE_SUFFIX = ".scale"
 """Ends the name of the scales that belong to a tensor of 8-bit weights."""
 
 _HEADS = 8
-_FRAME = 400
 _DYNAMIC_RANGE = 8.0
 """Decades below the loudest energy of a piece at which all others are cut."""
 _STEPS_AT_ONCE = 3000
@@ -108,7 +109,7 @@ class WhisperEncoder(nn.Module):
         Returns:
             ``(frames // 2, width * len(layers))`` of each clip, the layers beside each other.
         """
-        steps = [len(mel) // 2 for mel in mels]
+        steps = [mel.shape[0] // 2 for mel in mels]  # not len(): it may be a symbol, in an export
         frames = [mel[: 2 * n] for mel, n in zip(mels, steps, strict=True)]
         x = torch.cat([_neighbours(clip, stride=1) for clip in frames])
         clips = torch.split(F.gelu(self.conv1(x)), [2 * n for n in steps])
@@ -154,7 +155,7 @@ def _neighbours(x: Tensor, stride: int) -> Tensor:
 
     ``(N, C)`` to ``(N / stride, 3 * C)``; ordered as the weights of a convolution, channels first.
     """
-    return F.pad(x, (0, 0, 1, 1)).unfold(0, 3, stride)[: len(x) // stride].flatten(1)
+    return F.pad(x, (0, 0, 1, 1)).unfold(0, 3, stride)[: x.shape[0] // stride].flatten(1)
 
 
 def log_mel(waveform: Tensor, bands: int = BANDS) -> Tensor:
@@ -172,23 +173,33 @@ def log_mel(waveform: Tensor, bands: int = BANDS) -> Tensor:
     Source: Radford et al. 2023, ``whisper/audio.py``; the mel scale is that of Slaney, "Auditory
     toolbox", 1998, with triangles of equal area.
     """
-    around = F.pad(waveform[None], (_FRAME // 2, _FRAME // 2), mode="reflect")[0]
-    frames = around.unfold(0, _FRAME, HOP)[: len(waveform) // HOP]  # (T, 400)
-    spectra = torch.fft.rfft(frames * torch.hann_window(_FRAME, device=waveform.device))
+    frames = cut_frames(waveform)
+    spectra = torch.fft.rfft(frames * torch.hann_window(FRAME, device=waveform.device))
     power = spectra.real.square() + spectra.imag.square()  # (T, 201)
-    energies = (power @ _mel_filters(bands, waveform.device)).clamp(min=1e-10).log10()
-    return (energies.maximum(energies.max() - _DYNAMIC_RANGE) + 4) / 4
+    return scaled_log(power @ mel_filters(bands, waveform.device))
+
+
+def cut_frames(waveform: Tensor) -> Tensor:
+    """``(N,)`` samples to ``(N // 160, 400)``: frames around every 160th, mirrored at the ends."""
+    around = F.pad(waveform[None], (FRAME // 2, FRAME // 2), mode="reflect")[0]
+    return around.unfold(0, FRAME, HOP)[: waveform.shape[0] // HOP]
+
+
+def scaled_log(energies: Tensor) -> Tensor:
+    """Logarithm of energies, above the floor, in the range that the encoder takes."""
+    decades = energies.clamp(min=1e-10).log10()
+    return (decades.maximum(decades.max() - _DYNAMIC_RANGE) + 4) / 4
 
 
 @cache
-def _mel_filters(bands: int, device: torch.device) -> Tensor:
+def mel_filters(bands: int, device: torch.device) -> Tensor:
     """``(201, bands)`` triangles of equal area, at equal distances on Slaney's mel scale."""
     # The scale is linear up to 1000 Hz, which is 15 mel, and logarithmic above.
     log_step = math.log(6.4) / 27
     mels = np.linspace(0, 15 + math.log(8) / log_step, bands + 2)
     edges = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp(log_step * (mels - 15)))
     left, center, right = edges[:-2], edges[1:-1], edges[2:]
-    bins_hz = np.linspace(0, SAMPLING_RATE_HZ / 2, _FRAME // 2 + 1)[:, None]
+    bins_hz = np.linspace(0, SAMPLING_RATE_HZ / 2, FRAME // 2 + 1)[:, None]
     rising = (bins_hz - left) / (center - left)
     falling = (right - bins_hz) / (right - center)
     triangles = np.clip(np.minimum(rising, falling), 0, None) * 2 / (right - left)
@@ -304,18 +315,18 @@ class WhisperBase(WaveformExtractor):
         **conditioning: Unpack[ConditioningOptions],
     ) -> None:
         self.conditioning = Conditioning(**conditioning)
-        self._layers = _checked_layers(layer)
+        self.layers = _checked_layers(layer)
         self.device = device
         self._precision = precision
         self.spec = FeatureSpec(
             modality=Modality.ACOUSTIC,
             extractor=self.name,
-            dim=WIDTH * len(self._layers),
+            dim=WIDTH * len(self.layers),
             frame_rate_hz=SAMPLING_RATE_HZ / STEP,
             parameters={
                 **self.conditioning.parameters(),
                 **precision_parameter(precision),
-                "layer": list(self._layers),
+                "layer": list(self.layers),
                 "sampling_rate_hz": SAMPLING_RATE_HZ,
             },
             weights_sha256=_weights_sha256(),
@@ -374,7 +385,7 @@ class WhisperBase(WaveformExtractor):
                     for piece in pieces[:count]
                 ]
                 with inference(device, self._precision):  # energies need all their digits
-                    states = encoder(mels, self._layers)
+                    states = encoder(mels, self.layers)
             yield from (state.float().cpu().numpy() for state in states)
             pieces = pieces[count:]
 

@@ -75,6 +75,11 @@ class ExportedModel:
                 f"{folder}: expected graphs in the format onnx, got {content.get('format')!r}; "
                 "opening a .pt2 file may run code, so vavl leaves that to you (torch.export.load)"
             )
+        if content.get("standalone"):
+            raise StoreError(
+                f"{folder}: expected graphs of features, got standalone ones, which are for "
+                "programs without vavl; load the model itself, or export it without --standalone"
+            )
         config = read_model_config(folder)
         graphs = {}
         for use in uses(config):

@@ -105,6 +105,11 @@ class Reader:
         spec = self.specs.get(Modality.ACOUSTIC)
         return spec is not None and bool(spec.parameters.get("speech_only"))
 
+    @property
+    def shortest_s(self) -> float:
+        """Sound, or speech where that alone counts, says nothing below so many seconds."""
+        return LEAST_SPEECH_S if self.speech_only else _SHORTEST_SOUND_S
+
     def listener(self, *, voice: bool = False) -> SpeechDetector | AllSound:
         """Tells which samples of a sound are speech, as it comes in.
 
@@ -321,10 +326,9 @@ class Reader:
         """Features of a window: of its sound if that says anything, of its face where one is."""
         found: FeatureArrays = {}
         sound = window.speech if self.speech_only else window.waveform
-        least_s = LEAST_SPEECH_S if self.speech_only else _SHORTEST_SOUND_S
         # Speech may be as quiet as it likes.
         loud_enough = self.speech_only or level_dbfs(sound) >= SILENCE_DBFS
-        if len(sound) >= least_s * SAMPLING_RATE_HZ and loud_enough:
+        if len(sound) >= self.shortest_s * SAMPLING_RATE_HZ and loud_enough:
             found[Modality.ACOUSTIC] = self.acoustic_extractor.extract(sound, is_speech=True)
         if window.is_embedded:
             found[Modality.VISUAL] = np.stack([step.features for step in window.steps])
