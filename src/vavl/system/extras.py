@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from vavl.errors import InputError
+from vavl.errors import SetupError
 
 
 @contextmanager
@@ -15,7 +15,7 @@ def extra(name: str, purpose: str) -> Iterator[None]:
     """Inside, modules of an extra are imported, for a purpose in words.
 
     Raises:
-        InputError: One of them is not installed.
+        SetupError: One of them is not installed.
 
     Example:
         >>> with extra("plot", "plots"):
@@ -24,7 +24,7 @@ def extra(name: str, purpose: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise InputError(
+        raise SetupError(
             f"{error.name}: needed for {purpose} and not installed ({error}); "
             f"pip install 'vavl[{name}]'"
         ) from error
