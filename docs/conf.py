@@ -34,7 +34,7 @@ extensions = [
     "sphinx_design",
     "generated_pages",
     "links",
-    "failed_commands",
+    "command_output",
     "accessible",
 ]
 exclude_patterns = ["build", "_build", "extensions", "**/.ipynb_checkpoints"]
@@ -60,7 +60,8 @@ nb_merge_streams = True
 nb_output_stderr = "show"
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 os.environ.update(
-    COLUMNS="100",
+    COLUMNS="80",
+    TTY_COMPATIBLE="0",  # rich writes plain text, which each lexer knows
     PYDEVD_DISABLE_FILE_VALIDATION="1",
     TUTORIAL_FILES=str(HERE / "tutorials"),
 )

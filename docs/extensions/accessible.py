@@ -10,6 +10,8 @@ from sphinx.application import Sphinx
 
 _SIGNATURE = re.compile(r'<dl>\s*((?:<dd><em class="sig-param">.*?</dd>\s*)+)</dl>', re.DOTALL)
 
+_HIDDEN_ROW = '<span class="visually-hidden">row</span>'
+
 
 def name_columns(_app: Sphinx, doctree: nodes.document) -> None:
     """Takes away heads of tables in which nothing stands, and names the columns of others."""
@@ -32,7 +34,9 @@ def mend_page(
 ) -> None:
     """Names the buttons that fold the navigation, and makes the lines of a signature lines."""
     if "body" in context:
-        context["body"] = _SIGNATURE.sub(_as_lines, context["body"])
+        body = _SIGNATURE.sub(_as_lines, context["body"])
+        # Tables of pandas have no name for their first column, the numbers of the rows.
+        context["body"] = body.replace("<th></th>", f"<th>{_HIDDEN_ROW}</th>")
     if navigation := context.get("generate_toctree_html"):
 
         def named(*given: Any, **wanted: Any) -> Any:

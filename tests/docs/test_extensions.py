@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("sphinx")
 
-import failed_commands
+import command_output
 from accessible import mend_page, name_columns
 from docutils import nodes
 from docutils.utils import new_document
@@ -41,10 +41,10 @@ def test_a_command_that_failed_is_a_warning(
 ) -> None:
     heard: list[str] = []
     log = SimpleNamespace(warning=lambda text, *_arguments, **_where: heard.append(text))
-    monkeypatch.setattr(failed_commands, "_log", log)
+    monkeypatch.setattr(command_output, "_log", log)
     block = nodes.literal_block("", f"before\n{printed}", classes=["output", "stream"])
     app = SimpleNamespace(env=SimpleNamespace(docname="tutorials/predict"))
-    failed_commands.look(app, document(block))  # type: ignore[arg-type]
+    command_output.look(app, document(block))  # type: ignore[arg-type]
     assert len(heard) == warned
 
 
@@ -70,3 +70,13 @@ def test_buttons_have_names_and_signatures_are_no_lists() -> None:
     assert context["body"].count("<dl>") == 1  # a list that is one stays
     assert '<span class="sig-line"><em class="sig-param">a</em>,</span>' in context["body"]
     assert 'aria-label="' in context["generate_toctree_html"]("sidebar")
+
+
+def test_a_stream_is_put_together_as_it_came() -> None:
+    def piece(name: str, text: str) -> dict[str, str]:
+        return {"output_type": "stream", "name": name, "text": text}
+
+    picture = {"output_type": "display_data"}
+    pieces = [piece("stdout", "a li"), piece("stderr", "w"), piece("stdout", "ne\n"), picture]
+    joined = command_output.joined_streams(pieces)  # type: ignore[arg-type]
+    assert joined == [piece("stdout", "a line\n"), piece("stderr", "w"), picture]
