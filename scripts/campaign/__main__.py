@@ -3,8 +3,8 @@
     PYTHONPATH=scripts python -m campaign --seconds 3600 --seed 0 --out campaign.json
 
 Every try is made of the seed and its number alone, and done by a process that is ended after 60 s.
-A finding is another exception than ours, a death, a try that hangs, or more memory than 1.5 GB. They
-are listed, their files are kept beside the report, and the exit code is then 1.
+A finding is another exception than ours, a death, a try that hangs, or more memory than 1.5 GB.
+They are listed, their files are kept beside the report, and the exit code is then 1.
 """
 
 from __future__ import annotations
