@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -401,3 +402,37 @@ def test_segments_of_a_clip_and_of_a_folder(
     ):
         assert cli.run(["predict", *arguments]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_names_that_are_no_text_and_terminals_of_ascii(
+    trained: Path, write_wav, tmp_path: Path
+) -> None:
+    name = os.fsencode(tmp_path) + b"/b\xff.wav"
+    Path(os.fsdecode(name)).write_bytes(Path(write_wav(babble(1.0))).read_bytes())
+    command = [sys.executable, "-m", "vavl", "predict", name, "--model", str(trained)]
+    environment = {**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for options in ([], ["--out", str(tmp_path / "out")]):
+        done = subprocess.run(
+            [*command, *options], env=environment, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert b"Traceback" not in done.stderr
+    assert r"b\udcff.wav" in (tmp_path / "out" / "predictions.csv").read_text(encoding="utf-8")
+
+
+def test_who_reads_the_beginning_alone(trained: Path, write_wav) -> None:
+    clip = str(write_wav(babble(3.0), "talk.wav"))
+    command = [sys.executable, "-m", "vavl", "predict", clip, "--model", str(trained), "--timeline"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(120) == 0
+
+
+def test_arguments_that_are_empty_or_too_many(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["predict", ""]) == 2
+    assert "no empty argument" in capsys.readouterr().err
+    extract = ["extract", "m.csv", "--out", "s", "--visual", "arrays", "--threads"]
+    for threads in ("100000", "0", "-1"):
+        assert cli.run([*extract, threads]) == 2
+        assert "--threads: expected 1 to" in capsys.readouterr().err

@@ -29,6 +29,7 @@ from vavl.inference import (
 from vavl.inference.loading import model_folder
 from vavl.inference.many import PROFILE_FILE, RECORDS_FILE
 from vavl.models.pretrained import FEATURES_FILE, Calibration, write_calibration
+from vavl.system.locks import alone
 from vavl.types import Modality
 
 
@@ -384,3 +385,28 @@ def test_a_full_disk_is_named_by_its_file(tmp_path: Path) -> None:
         many._append(file, {"clip": "a"})
     with suppress(OSError):
         file.close()
+
+
+def test_one_process_at_a_time_in_a_folder(
+    clips: list[ClipFiles], model: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with (
+        alone(out, "held by a test"),
+        pytest.raises(StoreError, match=r"out: another process predicts into it"),
+    ):
+        predict_many(clips[:2], out, model=model, progress=False)
+    assert predict_many(clips[:2], out, model=model, progress=False).predicted == 2
+
+
+def test_what_killed_programs_left_is_no_clip(tmp_path: Path, write_wav) -> None:
+    for name in ("a.wav", ".12345678-99-abc.part.wav", "._a.wav"):
+        shutil.copy(write_wav(np.zeros(800, np.float32)), tmp_path / name)
+    (tmp_path / ".hidden").mkdir()
+    shutil.copy(tmp_path / "a.wav", tmp_path / ".hidden" / "b.wav")
+    assert [path.name for path in find_files([tmp_path]) if path.name != "clip.wav"] == ["a.wav"]
+
+
+def test_no_file_is_not_a_folder() -> None:
+    with pytest.raises(MediaError, match="this is a device or a pipe"):
+        vavl.load().predict("/dev/null")

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,6 +114,10 @@ def _is_name(word: str) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits with one of the codes of :mod:`vavl.errors`."""
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files may be no text, and a terminal may know ASCII alone: neither is an error.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     code = run(sys.argv[1:] if arguments is None else arguments)
     if code == EXIT_DISK_FULL:
         with suppress(OSError):
@@ -128,6 +133,8 @@ def run(arguments: Sequence[str]) -> int:
         if arguments == ["--version"]:
             print(f"vavl {__version__}")
             return EXIT_OK
+        if "" in arguments:
+            raise InputError("expected no empty argument, got one; is a variable empty?")
         if name != "train" and "TORCHELASTIC_RUN_ID" in os.environ:
             raise InputError(
                 f"torchrun: expected `vavl train`, got {name or 'nothing'}: its processes would "

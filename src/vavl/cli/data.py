@@ -15,6 +15,8 @@ from vavl.errors import EXIT_OK, EXIT_PARTIAL, InputError
 if TYPE_CHECKING:
     from vavl.data.manifest import Manifest
 
+_MOST_THREADS = 256
+
 
 def prepare_commands() -> list[Command]:
     """A command for each corpus, with the options and the help of the function that prepares it."""
@@ -152,6 +154,8 @@ def extract(
         )
     if partition is None and normalization == "corpus":
         raise InputError("--partition: expected one for --normalization corpus, got none")
+    if threads is not None and not 1 <= threads <= _MOST_THREADS:
+        raise InputError(f"--threads: expected 1 to {_MOST_THREADS}, got {threads}")
     if threads is not None and engine == "local":
         import torch
 

@@ -8,9 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
-
-from vavl.cli.display import print_predictions, print_scores
+from vavl.cli.display import Output, print_predictions, print_scores
 from vavl.cli.progress import TrainingDisplay
 from vavl.config.experiment import DataConfig, ExperimentConfig, TrainingConfig, to_toml
 from vavl.data.corpora.synthetic import prepare_synthetic
@@ -77,7 +75,7 @@ def run_demo(out: Path, *, seed: int = 0) -> Path:
         The report.
     """
     started = time.perf_counter()
-    console = Console(force_terminal=sys.stdout.isatty())
+    console = Output(force_terminal=sys.stdout.isatty())
     console.rule("1. A synthetic corpus: voices and drawn faces made by rules, not by people")
     corpus = out / "corpus"
     table = corpus / "manifest.parquet"

@@ -38,10 +38,18 @@ _SCORES_ACROSS = 4
 """As many columns of scores as fit a terminal of 80 characters; the rest are another table."""
 
 
+class Output(Console):
+    """Standard output; where its reader has gone, as of ``| head``, that is for others to catch."""
+
+    def on_broken_pipe(self) -> None:
+        """Raises the BrokenPipeError that is being handled; rich would end the process."""
+        raise
+
+
 def output() -> Console:
     """The standard output: as wide as the terminal is, and in a file or a pipe a row is a line."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_UNBROKEN)
+    console = Output()
+    return console if console.is_terminal else Output(width=_UNBROKEN)
 
 
 def print_predictions(

@@ -51,8 +51,7 @@ def train(
         workers: With ray: processes that train together, each with a GPU where there are any.
         keys: Keys of the configuration that are given as options.
     """
-    from rich.console import Console
-
+    from vavl.cli.display import Output
     from vavl.cli.options import parse_assignments, parse_values
     from vavl.cli.progress import TrainingDisplay
     from vavl.config.experiment import load_experiment
@@ -73,7 +72,7 @@ def train(
     overrides = parse_assignments(chain.from_iterable(set)) | parse_values(keys)
     experiment = load_experiment(config, overrides)
     # A notebook asks for colours (FORCE_COLOR), and shows each state of a bar below the last one.
-    console = Console(quiet=not is_first(), force_terminal=sys.stdout.isatty())
+    console = Output(quiet=not is_first(), force_terminal=sys.stdout.isatty())
     training = train_experiment if engine == "local" else partial(train_on_ray, workers=workers)
     run = experiment.run_dir
     with TrainingDisplay(console) as display:
@@ -176,9 +175,7 @@ def evaluate(
         by: Score groups as well: a column of the utterance table, such as sex, intensity or
             category, or several.
     """
-    from rich.console import Console
-
-    from vavl.cli.display import print_scores
+    from vavl.cli.display import Output, print_scores
     from vavl.config.experiment import to_toml
     from vavl.evaluation.card import write_cards
     from vavl.evaluation.evaluate import evaluate_runs, run_config
@@ -191,7 +188,7 @@ def evaluate(
     scores = evaluate_runs(
         runs, replicates=replicates, seed=seed, average_variants=average_variants, by=by
     )
-    print_scores(scores.evaluation, Console())
+    print_scores(scores.evaluation, Output())
     report = write_report(
         scores.evaluation,
         scores.tables,

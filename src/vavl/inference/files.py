@@ -195,7 +195,14 @@ def find_files(paths: Iterable[Path], *, frames: bool = False) -> list[Path]:
 
 
 def _below(folder: Path, suffixes: frozenset[str]) -> list[Path]:
-    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in suffixes and f.is_file())
+    """Files below a folder, but no hidden ones, which other programs and killed ones leave."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in suffixes
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and file.is_file()
+    )
 
 
 def _films_and_pictures(pictures: Sequence[Path], frames: bool) -> Iterator[Path]:

@@ -25,6 +25,7 @@ from vavl.inference.reader import Reading
 from vavl.inference.recognizer import Recognizer
 from vavl.inference.tables import Rows, to_frame, write_captions, write_tables
 from vavl.system.atomic import naming
+from vavl.system.locks import alone
 from vavl.system.notices import say_once
 from vavl.system.processes import Failure, Job, Lost, Result, run_job
 from vavl.system.progress import with_progress
@@ -293,7 +294,8 @@ def predict_many(
         InputError: A negative number of workers, another engine, an address for a folder, a
             threshold that is none, captions without segments, both a profile and ``same_speaker``,
             or Ray is not installed.
-        StoreError: The folder holds predictions of another model or kind.
+        StoreError: The folder holds predictions of another model or kind, or another process
+            predicts into it.
         VavlError: Workers die before they are ready, or the model cannot be loaded.
 
     Example:
@@ -343,49 +345,56 @@ def predict_many(
         return _predict_at_once(clips, job, run, progress=progress)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    records = folder / RECORDS_FILE
-    kind: dict[str, Any] = {"model": model or COMPACT, "sha256": weights, "timeline": timeline}
-    if speaker is not None:
-        kind["speaker"] = speaker.key
-    if same_speaker:
-        kind["same_speaker"] = _digest(clips)
-    if unsure_below is not None:
-        kind["unsure_below"] = unsure_below
-    if segments:
-        kind["segments"] = segments if segments is True else str(segments)
-    kind |= _asked(reading)
-    states = {_key(clip): _state(clip, segments) for clip in clips}
-    known = _read_records(records, kind)
-    todo = [clip for clip in clips if known.get(_key(clip), {}).get("files") != states[_key(clip)]]
-    if same_speaker and todo:
-        profile = folder / PROFILE_FILE
-        # Only of a folder with records is it sure that its profile is of these very clips.
-        if known and profile.is_file():
-            job.speaker = SpeakerProfile.load(profile)
-        else:
-            job.speaker = get_to_know(clips, job.recognizer, run=run, progress=progress, **reading)
-            if job.speaker.moments:
-                job.speaker.save(profile)
-    results = run(todo, job)
-    with records.open("a", encoding="utf-8") as file, closing(results):
-        for clip, result in with_progress(results, len(todo), what="predicting", progress=progress):
-            record: dict[str, Any] = {"clip": _key(clip), "files": states[_key(clip)]}
-            if isinstance(result, Failure):
-                record["error"] = str(result)
-                if isinstance(result, Lost):  # it is tried again by the next call
-                    record["files"] = None
+    with alone(folder, "another process predicts into it; wait for it, or choose another folder"):
+        records = folder / RECORDS_FILE
+        kind: dict[str, Any] = {"model": model or COMPACT, "sha256": weights, "timeline": timeline}
+        if speaker is not None:
+            kind["speaker"] = speaker.key
+        if same_speaker:
+            kind["same_speaker"] = _digest(clips)
+        if unsure_below is not None:
+            kind["unsure_below"] = unsure_below
+        if segments:
+            kind["segments"] = segments if segments is True else str(segments)
+        kind |= _asked(reading)
+        states = {_key(clip): _state(clip, segments) for clip in clips}
+        known = _read_records(records, kind)
+        todo = [
+            clip for clip in clips if known.get(_key(clip), {}).get("files") != states[_key(clip)]
+        ]
+        if same_speaker and todo:
+            profile = folder / PROFILE_FILE
+            # Only of a folder with records is it sure that its profile is of these very clips.
+            if known and profile.is_file():
+                job.speaker = SpeakerProfile.load(profile)
             else:
-                record["prediction"] = result.to_dict()
-            if not file.tell():  # not before: arguments that cannot be used leave no trace
-                _append(file, kind)
-            _append(file, record)
-            known[_key(clip)] = record
-    asked = [known[_key(clip)] for clip in clips]
-    write_tables(folder, asked, timeline=timeline, segments=bool(segments))
-    if captions_as is not None:
-        write_captions(folder / captions_as, asked, captions_as)
-    failed = {record["clip"]: record["error"] for record in asked if "error" in record}
-    return BatchReport(len(asked) - len(failed), failed, skipped=len(clips) - len(todo))
+                job.speaker = get_to_know(
+                    clips, job.recognizer, run=run, progress=progress, **reading
+                )
+                if job.speaker.moments:
+                    job.speaker.save(profile)
+        results = run(todo, job)
+        with records.open("a", encoding="utf-8") as file, closing(results):
+            for clip, result in with_progress(
+                results, len(todo), what="predicting", progress=progress
+            ):
+                record: dict[str, Any] = {"clip": _key(clip), "files": states[_key(clip)]}
+                if isinstance(result, Failure):
+                    record["error"] = str(result)
+                    if isinstance(result, Lost):  # it is tried again by the next call
+                        record["files"] = None
+                else:
+                    record["prediction"] = result.to_dict()
+                if not file.tell():  # not before: arguments that cannot be used leave no trace
+                    _append(file, kind)
+                _append(file, record)
+                known[_key(clip)] = record
+        asked = [known[_key(clip)] for clip in clips]
+        write_tables(folder, asked, timeline=timeline, segments=bool(segments))
+        if captions_as is not None:
+            write_captions(folder / captions_as, asked, captions_as)
+        failed = {record["clip"]: record["error"] for record in asked if "error" in record}
+        return BatchReport(len(asked) - len(failed), failed, skipped=len(clips) - len(todo))
 
 
 def _grouped(clips: Iterable[ClipFiles | Path | str]) -> list[ClipFiles]:

@@ -335,11 +335,11 @@ class Recognizer:
         if timeline or segments:
             raise InputError("timeline, segments: expected sound or pictures, got features alone")
         duration_s = self.reader.duration_s(clip)
-        parts = [
-            found
+        found_in = (
+            self._predict_features(part, 0.0, duration_s or 0.0, profile)
             for part in _in_parts(clip)
-            if (found := self._predict_features(part, 0.0, duration_s or 0.0, profile)).modality
-        ]
+        )
+        parts = [part for part in found_in if part.modality is not None]
         if not parts:
             raise InputError(
                 f"acoustic, visual: expected {self._needs}, which this model takes, got "

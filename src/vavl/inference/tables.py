@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vavl.errors import InputError
 from vavl.inference.captions import CaptionFormat, captions
 from vavl.inference.files import distinct_stems
-from vavl.system.atomic import atomic_write, write_csv
+from vavl.system.atomic import NOT_TEXT, atomic_write, write_csv
 from vavl.system.extras import extra_module
 from vavl.types import Person, Prediction, Segment
 
@@ -60,6 +60,7 @@ def write_tables(
     folder: Path, records: Sequence[Record], *, timeline: bool = False, segments: bool
 ) -> None:
     """``predictions``, ``people`` and what failed; where asked for, also the other tables."""
+    records = [_of_text(record) for record in records]
     failures = [[record["clip"], record["error"]] for record in records if "error" in record]
     write_csv(folder / "failures.csv", ["clip", "reason"], failures)
     found = [(r["clip"], r["prediction"]) for r in records if "prediction" in r]
@@ -70,6 +71,15 @@ def write_tables(
         tables |= {"segments": "segments", "speakers": "speakers"}
     for name, of in tables.items():
         _write(folder / name, [row for clip in found for row in rows(*clip, of)], _LEAST[of])
+
+
+def _of_text(value: Any) -> Any:
+    """The same, without what UTF-8 cannot hold: names of files may be any bytes."""
+    if isinstance(value, str):
+        return value.encode(errors=NOT_TEXT).decode()
+    if isinstance(value, dict):
+        return {key: _of_text(item) for key, item in value.items()}
+    return [_of_text(item) for item in value] if isinstance(value, list) else value
 
 
 def write_captions(folder: Path, records: Sequence[Record], form: CaptionFormat) -> None:

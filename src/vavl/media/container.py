@@ -197,7 +197,8 @@ def opened(path: Path) -> Iterator[InputContainer]:
     if not path.exists():
         raise MediaError(f"{path}: the file does not exist")
     if not path.is_file():
-        raise MediaError(f"{path}: expected a file, this is a folder")
+        found = "a folder" if path.is_dir() else "a device or a pipe"
+        raise MediaError(f"{path}: expected a file, this is {found}")
     state = path.stat()
     if state.st_size == 0:
         raise MediaError(f"{path}: the file is empty (0 bytes)")

@@ -23,6 +23,8 @@ from typing import Any
 
 from vavl.errors import StoreError
 
+NOT_TEXT = "backslashreplace"
+"""How names of files that are no text are written: their bytes as ``\\udcff``."""
 _MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 _OLD_S = 3600
 """A temporary file of another machine is left over when nobody has written to it for so long."""
@@ -175,7 +177,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
     """Writes a table with its header, whole or not at all."""
     with (
         atomic_write(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
+        temporary.open("w", newline="", encoding="utf-8", errors=NOT_TEXT) as file,
     ):
         csv.writer(file, lineterminator="\n").writerows([columns, *rows])
 

@@ -18,11 +18,12 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.synchronize import Event, Lock
 from typing import Any, Protocol, TypeVar
 
-from vavl.errors import SetupError, VavlError, is_disk_full
+from vavl.errors import InputError, SetupError, VavlError, is_disk_full
 from vavl.system.notices import go_on, said
 
 _AHEAD = 4
 """Items per worker that are handed out before the first of them is back."""
+MOST_WORKERS = 256
 _LONGEST_REASON = 500
 _DIED = (
     "the process that worked on it died, and died again with nothing beside it: the file is "
@@ -86,6 +87,8 @@ def run_job(
         VavlError: Workers die before they are ready, or whatever the job's ``load`` raises; it
             concerns every item.
     """
+    if workers > MOST_WORKERS:
+        raise InputError(f"workers: expected at most {MOST_WORKERS}, got {workers}")
     if workers:
         yield from _run_in_processes(items, job, workers, abandon)
         return

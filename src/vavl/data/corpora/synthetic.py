@@ -40,7 +40,7 @@ from vavl.data.corpora.synthetic_signals import (
 from vavl.data.manifest import Manifest, Utterance
 from vavl.errors import InputError, VavlError, all_problems
 from vavl.media.writing import write_mp4, write_wav
-from vavl.system.atomic import atomic_write
+from vavl.system.atomic import atomic_write, remove_leftovers
 from vavl.system.processes import Failure, run_job
 from vavl.system.progress import with_progress
 
@@ -203,6 +203,9 @@ def prepare_synthetic(
             if isinstance(utterance, Failure):
                 raise VavlError(f"clip {take + 1} of speaker {speaker + 1} in {out}: {utterance}")
             utterances.append(utterance)
+    for name in ("audio", "visual_features", "video"):
+        # What workers of a killed run wrote last, who may have outlived it into this one.
+        remove_leftovers(out / name)
     description = {
         "what": "synthetic voices and faces made by vavl; no person was recorded",
         "seed": seed,

@@ -1,0 +1,1 @@
+"""What attackers and accidents would do to vavl, with a seed and within a time: ``__main__``."""
