@@ -70,6 +70,27 @@ def is_disk_full(error: BaseException) -> bool:
     return False
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was not enough memory, in Python's words or a library's.
+
+    Example:
+        >>> is_out_of_memory(MemoryError()), is_out_of_memory(ValueError("no"))
+        (True, False)
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError) or any(words in str(cause) for words in _NO_MEMORY):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+_NO_MEMORY = (
+    *("failed to map segment", "allocate memory", "not enough memory", "bad_alloc"),
+    *("CUDA out of memory", "Unable to allocate"),
+)
+
+
 def all_problems(subject: str, problems: Sequence[str], limit: int = 50) -> str:
     """One message with every problem, so that a user can mend them all at once."""
     shown = "\n".join(f"  - {problem}" for problem in problems[:limit])

@@ -429,6 +429,16 @@ def test_who_reads_the_beginning_alone(trained: Path, write_wav) -> None:
         assert process.wait(120) == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of other systems are other ones")
+def test_too_little_memory_is_said(write_wav) -> None:
+    clip = write_wav(babble(1.0), "talk.wav")
+    command = f"ulimit -v 700000; exec {sys.executable} -m vavl predict {clip}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "not enough memory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_arguments_that_are_empty_or_too_many(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["predict", ""]) == 2
     assert "no empty argument" in capsys.readouterr().err

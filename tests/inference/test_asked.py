@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from small_models import tiny
 
 import vavl
-from vavl.errors import InputError, StoreError, VavlError
+from vavl.errors import InputError, MediaError, StoreError, VavlError
 from vavl.features.registry import build_extractor
 from vavl.inference.asked import check_given
 from vavl.models.pretrained import Calibration
@@ -143,6 +143,11 @@ def test_weights_and_temperatures_that_are_no_numbers(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "model")
     with pytest.raises(StoreError, match=r"(?s)model\.safetensors: damaged.*: NaN or infinite"):
         vavl.load(tmp_path / "model")
+
+
+def test_a_clip_without_a_name_has_one_in_errors(hearing: vavl.Recognizer) -> None:
+    with pytest.raises(MediaError, match="the clip: nothing to go by"):
+        hearing.predict(audio=SOUND * 0)
 
 
 def test_what_is_printed_is_json(hearing: vavl.Recognizer) -> None:

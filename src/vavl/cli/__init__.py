@@ -25,6 +25,7 @@ from vavl.errors import (
     VavlError,
     did_you_mean,
     is_disk_full,
+    is_out_of_memory,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _END = (
     "done, 1 defect in vavl, 2 bad input, 3 done but some items failed, 4 disk full, 130 "
     "interrupted."
 )
+_LEAST_GB = 1.2
+"""Of address space, so that a clip can be predicted."""
 _OF_A_FILE = ("train", "study")
 """Commands with a TOML file, and options that take several words."""
 
@@ -173,3 +176,13 @@ def run(arguments: Sequence[str]) -> int:
             return EXIT_BAD_INPUT
         print("Free some space, and run the same command again.", file=sys.stderr)
         return EXIT_DISK_FULL
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = (str(error) or type(error).__name__).partition("\n")[0]
+        print(
+            f"error: not enough memory ({reason}): predicting takes about {_LEAST_GB:g} GB for "
+            "each process, training more; free some, use fewer --workers, or raise the limit",
+            file=sys.stderr,
+        )
+        return EXIT_BAD_INPUT

@@ -152,7 +152,9 @@ def _load(path: Path) -> NDArray[np.generic]:
                 raise MediaError(f"{path}: not a .npy file")
             file.seek(0)
             array: NDArray[np.generic] = np.load(file, allow_pickle=False)
-    # A damaged header may also ask for more memory than there is.
-    except (OSError, ValueError, EOFError, MemoryError) as error:
+    except MediaError:
+        raise
+    # numpy reads the header as Python, which names many; and one may ask for too much memory.
+    except Exception as error:
         raise MediaError(f"{path}: the .npy file is damaged ({error})") from error
     return array

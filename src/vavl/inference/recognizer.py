@@ -535,7 +535,9 @@ class Recognizer:
         if not parts:
             why = ", ".join(quality.warnings) or "the clip has less than the model takes"
             why = why if length_s else "there is nothing between start_s and end_s"
-            raise MediaError(f"{name}: nothing to go by: {why}; expected {self._needs}")
+            raise MediaError(
+                f"{name or 'the clip'}: nothing to go by: {why}; expected {self._needs}"
+            )
         missing = spoken.warnings if "segments" in cutters else ()
         return replace(
             _of_clip(mean(parts), name, length_s),
