@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -355,10 +356,10 @@ class Recalls:
 
 def _interval(name: str, values: NDArray[np.float64], speakers: int) -> dict[str, Any]:
     found = percentile_interval(float(values[0]), values[1:], speakers)
-    return {
-        name: round(found.estimate, 3),
-        f"{name}_interval": [round(found.low, 3), round(found.high, 3)],
-    }
+    rounded: dict[str, Any] = {name: round(found.estimate, 3)}
+    if math.isnan(found.low):  # too few speakers
+        return rounded
+    return {**rounded, f"{name}_interval": [round(found.low, 3), round(found.high, 3)]}
 
 
 def _share(values: Sequence[bool]) -> float:
