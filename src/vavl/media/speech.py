@@ -259,9 +259,9 @@ def is_spoken(samples: NDArray[np.float32], is_speech: NDArray[np.bool_]) -> NDA
 
     Where voice activity begins and ends depends on noise, and on where its frames fall; which
     samples an encoder sees in one step depends on where the sound begins. Both would move what is
-    heard; and where others talk, they would fill the pauses. So the grid is laid through the loudest
-    sample of the speech, and steps that are more than 20 dB quieter than the loudest step are left
-    out, but for 0.08 s around louder ones.
+    heard, and others who talk would fill the pauses. So the grid is laid through the loudest sample
+    of the speech, and steps that are more than 20 dB quieter than the loudest step are left out,
+    but for 0.08 s around louder ones.
 
     Args:
         samples: ``(N,)`` at 16 kHz.
