@@ -455,7 +455,8 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for part in options.parts:
         result = PARTS[part][0](Trial(options))
-        record["parts"][part] = {"seed": options.seed, "revision": git_revision(), **result}
+        revision = git_revision(Path.cwd())
+        record["parts"][part] = {"seed": options.seed, "revision": revision, **result}
         with atomic_write(options.out) as temporary:
             temporary.write_text(json.dumps(record, indent=1) + "\n")
         show(part, result)
