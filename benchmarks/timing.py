@@ -65,7 +65,7 @@ def circumstances() -> dict[str, Any]:
     return {
         "machine": {"processor": platform.machine(), "system": platform.platform()},
         "versions": package_versions(),
-        "git_revision": git_revision(),
+        "git_revision": git_revision(Path.cwd()),
     }
 
 

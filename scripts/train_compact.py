@@ -29,7 +29,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from compact_face_data import CONTEMPT, VotedFaces, load_split
-from compact_voices import CORPORA, HELD_OUT, Voices, load_sounds, load_voices
+from compact_voices import CORPORA, HEARINGS, HELD_OUT, Voices, load_sounds, load_voices
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -56,8 +56,6 @@ from calibration import expected_calibration_error, fit_temperature
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-HEARINGS = 3
-"""How often each clip is heard: as it is, and as if recorded elsewhere."""
 PACKAGE = Path(__file__).parents[1] / "src" / "vavl" / "inference" / "assets" / "compact"
 FEATURES: dict[Modality, tuple[str, dict[str, Any]]] = {
     Modality.ACOUSTIC: ("whisper-base", {"speech_only": True}),
@@ -91,7 +89,7 @@ class Choices:
 
     Attributes:
         strength: Of the penalty on large weights.
-        hearings: How many hearings of each clip are learned from.
+        hearings: Those of which it learns.
         known: Share of the weight that is on hearings moved by the statistics of their speaker, so
             that the model fits speakers who are known as well as strangers.
         weights: Of the corpora.
@@ -99,7 +97,7 @@ class Choices:
     """
 
     strength: float = 0.1
-    hearings: int = HEARINGS
+    hearings: tuple[str, ...] = HEARINGS
     known: float = 0.8
     sounds: float = 0.05
     weights: Mapping[str, float] = field(
@@ -182,7 +180,7 @@ def voice_head(
     Of sounds that are no words ``(n, 2 D)`` it learns to be unsure: all classes are as probable.
     """
     parts = []
-    for hearing in range(choices.hearings):
+    for hearing in map(HEARINGS.index, choices.hearings):
         parts.append((strangers(voices, training, hearing), 1 - choices.known))
         if choices.known:
             parts.append((known(voices, training, hearing), choices.known))
@@ -304,6 +302,28 @@ def of_each_corpus(voices: Voices, choices: Choices, sounds: Floats) -> dict[str
     }
 
 
+def on_development_actors(voices: Voices, choices: Choices, sounds: Floats) -> dict[str, float]:
+    """UAR of left out actors of a known corpus, in each hearing, and what a missed part changes."""
+    left_out = voices.folds == DEVELOPMENT
+    others, actors = voices.at(~left_out), voices.at(left_out)
+    training = training_statistics(others)
+    head = voice_head(others, training, choices, sounds)
+    with torch.inference_mode():
+        logits = [
+            head(torch.from_numpy(strangers(actors, training, number))).numpy()
+            for number in range(len(HEARINGS))
+        ]
+    found = {
+        way: round(uar(actors.labels, answers(said, actors.labels, range(len(CLASSES)))), 4)
+        for way, said in zip(HEARINGS, logits, strict=True)
+    }
+    clean, missed = (
+        probabilities(logits[HEARINGS.index(w)]) for w in ("as it is", "partly missed")
+    )
+    moves = np.abs(clean - missed).max(axis=1)
+    return found | {"largest move by a missed part, mean": round(float(np.nanmean(moves)), 4)}
+
+
 def learned_without(corpus: str) -> NDArray[np.bool_]:
     """``(7,)`` the classes that the other corpora have."""
     learned: NDArray[np.bool_] = np.any(
@@ -410,7 +430,7 @@ def pool_weights(heard: Floats, seen: Floats, labels: Labels) -> Tensor:
 def with_interval(
     truth: Labels, guesses: Labels, speakers: NDArray[np.str_], seed: int = 0
 ) -> dict[str, float]:
-    """UAR with its interval over resampled speakers."""
+    """UAR with its interval over resampled speakers, of enough of them."""
     names, places = np.unique(speakers, return_inverse=True)
     each = np.stack(
         [
@@ -423,11 +443,8 @@ def with_interval(
     with np.errstate(invalid="ignore"):
         recalls = np.diagonal(drawn, axis1=1, axis2=2) / totals
     interval = percentile_interval(uar(truth, guesses), np.nanmean(recalls, axis=1), len(names))
-    return {
-        "uar": round(interval.estimate, 4),
-        "low": round(interval.low, 4),
-        "high": round(interval.high, 4),
-    }
+    found = {"uar": interval.estimate, "low": interval.low, "high": interval.high}
+    return {name: round(value, 4) for name, value in found.items() if np.isfinite(value)}
 
 
 def answers(logits: Floats, truth: Labels, classes: Sequence[int]) -> Labels:
@@ -550,9 +567,7 @@ class Data:
     @classmethod
     def read(cls, folder: Path, work: Path, processes: int) -> Data:
         """Hears all voices and sees all faces; what was heard before is read again."""
-        voices = Voices.joined(
-            [load_voices(corpus, folder, work, HEARINGS, processes) for corpus in CORPORA]
-        )
+        voices = Voices.joined([load_voices(corpus, folder, work, processes) for corpus in CORPORA])
         held_out = voices.folds == HELD_OUT
         faces = load_split(folder / "faces", "train")
         embeddings = CompactFaceFeatures().embed(faces.images)
@@ -675,7 +690,11 @@ def scored_choices(voices: Voices, sounds: Floats) -> dict[str, Any]:
         "as chosen": chosen,
         "strength 0.03": replace(chosen, strength=0.03),
         "strength 0.3": replace(chosen, strength=0.3),
-        "each clip as it is alone": replace(chosen, hearings=1),
+        "each clip as it is alone": replace(chosen, hearings=HEARINGS[:1]),
+        **{
+            f"never {way}": replace(chosen, hearings=tuple(set(HEARINGS) - {way}))
+            for way in HEARINGS[1:]
+        },
         "no known speakers": replace(chosen, known=0.0),
         "half of them known": replace(chosen, known=0.5),
         "known speakers alone": replace(chosen, known=1.0),
@@ -686,6 +705,7 @@ def scored_choices(voices: Voices, sounds: Floats) -> dict[str, Any]:
     for name, choices in tried.items():
         scores = across_corpora(of_each_corpus(voices, choices, sounds))
         found[name] = {who: round(mean_of_four(scores, who), 4) for who in ("strangers", "known")}
+        found[name] |= on_development_actors(voices, choices, sounds)
         print(name, found[name], flush=True)
     return found
 
@@ -724,8 +744,6 @@ def main() -> None:
     (options.out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
     print(json.dumps(scores))
     if options.ship:
-        shutil.rmtree(PACKAGE, ignore_errors=True)
-        PACKAGE.mkdir(parents=True)
         for name in ("config.json", "model.safetensors", "features.json", "calibration.json"):
             shutil.copy(options.out / name, PACKAGE / name)
 

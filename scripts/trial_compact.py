@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -355,10 +356,10 @@ class Recalls:
 
 def _interval(name: str, values: NDArray[np.float64], speakers: int) -> dict[str, Any]:
     found = percentile_interval(float(values[0]), values[1:], speakers)
-    return {
-        name: round(found.estimate, 3),
-        f"{name}_interval": [round(found.low, 3), round(found.high, 3)],
-    }
+    rounded: dict[str, Any] = {name: round(found.estimate, 3)}
+    if math.isnan(found.low):  # too few speakers
+        return rounded
+    return {**rounded, f"{name}_interval": [round(found.low, 3), round(found.high, 3)]}
 
 
 def _share(values: Sequence[bool]) -> float:
@@ -454,7 +455,8 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for part in options.parts:
         result = PARTS[part][0](Trial(options))
-        record["parts"][part] = {"seed": options.seed, "revision": git_revision(), **result}
+        revision = git_revision(Path.cwd())
+        record["parts"][part] = {"seed": options.seed, "revision": revision, **result}
         with atomic_write(options.out) as temporary:
             temporary.write_text(json.dumps(record, indent=1) + "\n")
         show(part, result)

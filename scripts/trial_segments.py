@@ -301,7 +301,7 @@ def main() -> None:
     print(json.dumps(total))
     content = {
         "seed": options.seed,
-        "revision": git_revision(),
+        "revision": git_revision(Path.cwd()),
         "boundary_s": BOUNDARY_S,
         "pauses_s": PAUSES_S,
         "total": total,

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vavl.media.audio import SAMPLING_RATE_HZ
 
-DETECTOR = "silero-vad 6, at two speeds and phases, what is loud"
+DETECTOR = "silero-vad 6, at two speeds and phases, what is within 20 dB"
 """Names network and rules: part of the key of features that are made of speech alone."""
 FRAME = 512
 """Samples that are judged together: 32 ms, as the network takes them."""
@@ -32,7 +32,7 @@ MARGIN = 4
 
 STEP = 320
 """Samples: 20 ms, the step of the encoders of speech, on whose grid :func:`spoken` cuts."""
-_LOUD = 10 ** (-30 / 10)
+_LOUD = 10 ** (-20 / 10)
 """Power of the quietest step that begins or ends speech, by that of the loudest one."""
 _NEAR = 4
 """Steps: what is quiet up to 0.08 s before or after what is loud belongs to it."""
@@ -259,8 +259,9 @@ def is_spoken(samples: NDArray[np.float32], is_speech: NDArray[np.bool_]) -> NDA
 
     Where voice activity begins and ends depends on noise, and on where its frames fall; which
     samples an encoder sees in one step depends on where the sound begins. Both would move what is
-    heard. So the grid is laid through the loudest sample of the speech, and steps that are more
-    than 30 dB quieter than the loudest step are left out, but for 0.08 s around louder ones.
+    heard, and others who talk would fill the pauses. So the grid is laid through the loudest sample
+    of the speech, and steps that are more than 20 dB quieter than the loudest step are left out,
+    but for 0.08 s around louder ones.
 
     Args:
         samples: ``(N,)`` at 16 kHz.
