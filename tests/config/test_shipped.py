@@ -37,6 +37,13 @@ def test_a_file_of_that_name_in_the_working_directory_comes_first(name: str) -> 
     assert load_experiment(name).name == "own"
 
 
+def test_an_experiment_that_init_has_written_is_no_study() -> None:
+    assert cli.run(["init", "ravdess"]) == 0
+    assert load_study("ravdess").name == "ravdess"
+    Path("ablation.toml").write_text('like = "pairing"\nname = "own"\n')
+    assert load_study("ablation").name == "own"
+
+
 def test_a_study_of_ones_own_starts_from_what_is_shipped() -> None:
     Path("mine.toml").write_text(
         'like = "ablation"\nname = "mine"\nbase = "ravdess"\n[set.training]\nepochs = 1\n'

@@ -233,6 +233,8 @@ def test_folders_are_searched_and_frames_are_one_clip(tmp_path: Path) -> None:
     assert find_files([frames]) == [frames]
     assert find_files([tmp_path / "deep"]) == [tmp_path / "deep" / "a.MP4"]
     named = tmp_path / "named.xyz"
+    with pytest.raises(MediaError, match="addresses are not read: download it first"):
+        find_files([Path("https://example.com/a.mp4")])
     with pytest.raises(MediaError, match=r"named\.xyz does not exist"):
         find_files([frames, named])
     with pytest.raises(MediaError, match=r"2 problems(.|\n)*b\.wav does not exist"):

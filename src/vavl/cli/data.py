@@ -184,4 +184,8 @@ def extract(
         print(f"{modality}: {report.summary()} -> {store}")
         if report.failed:
             print(f"  reasons: {store}/failures.csv", file=sys.stderr)
+    filmed = sum(clip.video_path is not None for clip in table)
+    if filmed and visual is None:
+        hint = "--visual compact-face extracts the face"
+        print(f"{filmed} clips have a picture: {hint}", file=sys.stderr)
     return EXIT_PARTIAL if failed else EXIT_OK

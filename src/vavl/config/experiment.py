@@ -88,7 +88,8 @@ def model_config_class(name: str, subject: str = "model.name") -> type[ModelConf
     if name not in MODEL_CONFIGS and (model := load_plugin(MODELS, name)) is not None:
         register_model_config(model.config_class)
     if name not in MODEL_CONFIGS:
-        raise InputError(unknown_name(subject, name, (*MODEL_CONFIGS, *plugin_names(MODELS))))
+        known = unknown_name(subject, name, (*MODEL_CONFIGS, *plugin_names(MODELS)))
+        raise InputError(f"{known}; one of your own is named in VAVL_PLUGINS (docs/extending.md)")
     return MODEL_CONFIGS[name]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Literal
 
@@ -37,7 +38,8 @@ def find_shipped(name: str, kind: Kind) -> Path | None:
 def find_toml(given: Path | str, kind: Kind, argument: str, folder: Path = Path()) -> Path:
     """The TOML file that is meant: one of the user's, with or without its ending, or a shipped one.
 
-    The user's come first.
+    The user's come first, but for an experiment where a study is meant that comes with vavl:
+    ``vavl init ravdess`` writes one of the same name.
 
     Args:
         given: A path or a name, e.g. ``mine.toml``, ``mine`` or ``ablation``.
@@ -49,10 +51,10 @@ def find_toml(given: Path | str, kind: Kind, argument: str, folder: Path = Path(
         InputError: There is neither.
     """
     path = folder / given
-    for own in (path, path.with_name(f"{path.name}.toml")) if path.name else ():
-        if own.is_file():
-            return own
     found = find_shipped(str(given), kind)
+    for own in (path, path.with_name(f"{path.name}.toml")) if path.name else ():
+        if own.is_file() and not (found and kind == "studies" and _is_experiment(own)):
+            return own
     if found is None:
         names = ", ".join(shipped(kind))
         hint = did_you_mean(path.stem, shipped(kind))
@@ -60,6 +62,14 @@ def find_toml(given: Path | str, kind: Kind, argument: str, folder: Path = Path(
             f"{argument}: expected a TOML file, or one of {names}; found none at {path}{hint}"
         )
     return found
+
+
+def _is_experiment(file: Path) -> bool:
+    """Whether a file has what experiments have and studies have not."""
+    try:
+        return "data" in tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False  # whoever reads it says what is wrong
 
 
 def commands_of(text: str) -> list[str]:

@@ -337,7 +337,9 @@ class Manifest(Sequence[Utterance]):
         """
         path = Path(path)
         if path.is_dir():
-            raise InputError(f"manifest: expected a file, got the folder {path}; name one in it")
+            raise InputError(
+                f"manifest: expected the table that `vavl prepare` writes, got the folder {path}"
+            )
         if not path.is_file():
             raise InputError(f"manifest: {path} does not exist; make one with `vavl prepare`")
         rows, sha256 = _read_rows(path)

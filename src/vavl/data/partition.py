@@ -164,7 +164,7 @@ def speaker_kfold(
     problems = _share_problems(development_share)
     if not 2 <= folds <= len(manifest.speakers):
         problems.append(
-            f"folds: expected 2 to {len(manifest.speakers)} (the number of speakers), got {folds}"
+            f"kfold: expected 2 to {len(manifest.speakers)} (the number of speakers), got {folds}"
         )
     if problems:
         raise InputError(all_problems("speaker k-fold", problems))

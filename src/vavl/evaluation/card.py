@@ -39,7 +39,7 @@ _SCORES = re.compile(r"^## Scores\n\n(.*?)\n\n(?=## )", re.MULTILINE | re.DOTALL
 
 
 def write_cards(run: Path, evaluation: Evaluation | None = None) -> None:
-    """Writes the model card of a run, and that of its final model if it has one.
+    """Writes the model card of a run, which is that of its final model where it has one.
 
     A card that somebody has taken over, by removing its first line, stays as it is.
 
@@ -60,8 +60,9 @@ def write_cards(run: Path, evaluation: Evaluation | None = None) -> None:
     else:
         scores = kept[1] if kept else f"Not evaluated yet: `vavl evaluate {run}`."
     final = FoldDirectory(run / FINAL)
-    for folder, models in ((run, folds), (final.path, [final])):
-        if models[0].finished and (is_own_card(folder) or not (folder / CARD_FILE).exists()):
+    models = [final] if final.finished else folds
+    for folder in (run, final.path) if final.finished else (run,):
+        if is_own_card(folder) or not (folder / CARD_FILE).exists():
             lines = _card(config, manifest, models, folds, run, scores)
             write_texts(folder, {CARD_FILE: "\n".join(lines) + "\n"})
 

@@ -253,7 +253,7 @@ def _check_comparable(runs: Sequence[Path], configs: Sequence[ExperimentConfig])
     if problems:
         raise StoreError(
             all_problems(f"runs: expected the settings of {runs[0]} apart from the seed", problems)
-            + "\nEvaluate runs with different settings one by one."
+            + "\nEvaluate runs with different settings one by one; `vavl study` compares settings."
         )
 
 

@@ -255,7 +255,7 @@ def extract(
     if not clips:
         raise InputError(
             f"manifest: none of the {len(manifest)} utterances has {medium}, which this extractor "
-            "reads"
+            f"reads; leave out --{extractor.spec.modality}, or take one that reads what they have"
         )
     clips.sort(key=lambda clip: clip.utterance_id)
     if isinstance(extractor, ArrayFeatures):

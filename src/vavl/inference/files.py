@@ -18,6 +18,8 @@ MEDIA_SUFFIXES = AUDIO_SUFFIXES | VIDEO_SUFFIXES
 """Endings of the files that are taken from a folder. A file that is named may have any ending."""
 
 _FEATURES_SUFFIX = ".npy"
+_ADDRESS = re.compile(r"[a-z]+:/", re.IGNORECASE)  # a path has lost one slash of two
+_ADDRESSES = "; addresses are not read: download it first"
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,11 @@ def find_files(paths: Iterable[Path], *, frames: bool = False) -> list[Path]:
         ['talk.mp4']
     """
     named = list(paths)
-    missing = [f"{path} does not exist" for path in named if not path.exists()]
+    missing = [
+        f"{path} does not exist{_ADDRESSES if _ADDRESS.match(str(path)) else ''}"
+        for path in named
+        if not path.exists()
+    ]
     if missing:
         raise MediaError(missing[0] if len(missing) == 1 else all_problems("clips", missing))
     found: list[Path] = []

@@ -534,7 +534,7 @@ class Recognizer:
         length_s = cutters["parts"].end_s
         if not parts:
             why = ", ".join(quality.warnings) or "the clip has less than the model takes"
-            why = why if length_s else "there is nothing between start_s and end_s"
+            why = why if length_s else "the clip has nothing between start_s and end_s"
             raise MediaError(
                 f"{name or 'the clip'}: nothing to go by: {why}; expected {self._needs}"
             )

@@ -88,7 +88,7 @@ def resolve_model(
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise StoreError(
-            f"model: expected a folder or a hub id, got {str(source)!r}: there is no such folder, "
+            f"model: expected compact, a folder or a hub id, got {str(source)!r}: no such folder, "
             "and the Hugging Face hub has no such model or cannot be reached "
             f"({str(error).splitlines()[0]})"
         ) from error

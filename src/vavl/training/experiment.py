@@ -139,7 +139,7 @@ def _everybody(
         raise InputError(
             f"final: expected all folds of {config.run_dir} to be finished, since they choose the "
             f"number of epochs and show how good it is; not yet finished: {', '.join(left)}; train "
-            "them first"
+            "them first, and give the same options as then"
         )
     known = {name for p in partitions for name in (*p.train, *p.development, *p.test)}
     return Partition(FINAL, tuple(u.utterance_id for u in manifest if u.utterance_id in known))

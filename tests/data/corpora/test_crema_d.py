@@ -136,7 +136,7 @@ def test_every_problem_in_one_error(repository: Path, tmp_path: Path) -> None:
     text = str(caught.value)
     assert "1 of 36 clips have no .wav file in AudioWAV (first: 1001_IEO_ANG_HI)" in text
     assert "2 of 36 clips have a placeholder of git-lfs in VideoFlash" in text
-    assert "--allow-missing does without them" in text
+    assert "`vavl prepare` does without them with --allow-missing" in text
     assert "git lfs pull" in text
     assert "6 of 36 clips have an actor without a row in VideoDemographics.csv" in text
     assert "an age in years, got 'Male' and 'old'" in text

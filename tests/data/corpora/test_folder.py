@@ -145,7 +145,7 @@ def test_every_problem_of_every_row_in_one_error(root: Path) -> None:
     text = problems_of(root, "\n".join(lines[:-1]), attribute_range=(1, 5))
     for words in [
         "files do not exist (first: ",
-        "gone.wav); --allow-missing does without them",
+        "gone.wav); `vavl prepare` does without them with --allow-missing",
         "row 4 ('type'): file: 'a.txt' is neither sound nor video",
         "row 5 ('array'): file: 'd.npy' is neither",
         "name arrays in 'acoustic_features' or 'visual_features'",
@@ -266,6 +266,20 @@ def test_clips_without_labels_are_taken_with_a_warning(
     assert "if 'emotion' is the category, call it 'category'" in caplog.text
     assert "if 'Valence_mean' is valence, call it 'valence'" in caplog.text
     assert manifest[0].metadata == {"emotion": "happy", "Valence_mean": "3"}
+
+
+def test_a_category_that_may_be_a_typing_error_is_named(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table(root, "file,speaker,category\na.wav,ann,happy\nb.MP4,ann,happy\nann/c.flac,bob,hapy")
+    prepare_folder(root, root / "out")
+    assert "one clip alone is 'hapy'; did you mean 'happy'?" in caplog.text
+
+
+def test_the_table_in_place_of_the_folder(root: Path) -> None:
+    file = table(root, "file,speaker\na.wav,ann")
+    with pytest.raises(InputError, match="ROOT: expected the folder of the clips"):
+        prepare_folder(file, root / "out")
 
 
 def test_the_current_folder_does_not_matter(

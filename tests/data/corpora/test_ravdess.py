@@ -130,7 +130,7 @@ def test_what_is_missing_is_counted_and_may_be(
     sound = "2 of 4 clips have no sound file (first: c)"
     units = "2 of 4 clips have no action units in visual_au.npz (first: b)"
     for lack in (sound, units):
-        assert f"{lack}; --allow-missing does without them" in str(caught.value)
+        assert f"{lack}; `vavl prepare` does without them with --allow-missing" in str(caught.value)
     assert not out.exists()
     manifest = prepare_ravdess(root, out, allow_missing=True)
     assert sound in caplog.text

@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
-from vavl.data.corpora.table import counted_problem, read_table, save_corpus
+from vavl.data.corpora.table import WITHOUT_THEM, counted_problem, read_table, save_corpus
 from vavl.data.manifest import Manifest, Utterance, most_chosen, stored_path
 from vavl.data.partition import Partition, drawn_partition, partition_by_speakers
 from vavl.errors import InputError, all_problems
@@ -291,7 +291,7 @@ def _find_media(
             for lack in lacks:
                 _log.warning("CREMA-D: %s", lack)
         else:
-            problems += [f"{lack}; --allow-missing does without them" for lack in lacks]
+            problems += [f"{lack}{WITHOUT_THEM}" for lack in lacks]
     if not found:
         problems.append(f"neither {' nor '.join(place for place, _ in _MEDIA.values())} is there")
     for name in _MEDIA.keys() - found if found else ():

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from vavl.data.corpora.table import read_table, save_corpus
+from vavl.data.corpora.table import WITHOUT_THEM, read_table, save_corpus
 from vavl.data.manifest import (
     MEDIA_FIELDS,
     Manifest,
@@ -19,7 +19,7 @@ from vavl.data.manifest import (
     stored_path,
     utterance_problems,
 )
-from vavl.errors import InputError, all_problems
+from vavl.errors import InputError, all_problems, did_you_mean
 from vavl.media.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from vavl.metrics.attributes import Scale
 
@@ -102,6 +102,11 @@ def prepare_folder(
         ('a', '../a.wav', {'arousal': 1.0})
     """
     root, out = Path(root), Path(out)
+    if not root.is_dir():
+        raise InputError(
+            f"ROOT: expected the folder of the clips, got {root}; a table elsewhere than "
+            "ROOT/labels.csv is named by --csv"
+        )
     path = root / "labels.csv" if csv is None else Path(csv)
     scale = Scale(*attribute_range)
     columns, rows = read_table(path, ["speaker"])
@@ -128,7 +133,7 @@ def prepare_folder(
         if allow_missing:
             _log.warning("%s: %s", path, lack)
         else:
-            problems.append(f"{lack}; --allow-missing does without them")
+            problems.append(f"{lack}{WITHOUT_THEM}")
     if problems:
         raise InputError(all_problems(f"table {path}", problems))
     kept = [utterance for utterance in utterances if _has_media(utterance)]
@@ -152,6 +157,11 @@ def prepare_folder(
             _log.warning(
                 "%s: %s are different categories; spell them alike if they are one", path, names
             )
+    counts = Counter(clip.category for clip in manifest if clip.category is not None)
+    for category in (name for name, count in counts.items() if count == 1):
+        others = [name for name in counts if counts[name] > 1]
+        if hint := did_you_mean(category, others):
+            _log.warning("%s: one clip alone is %r%s", path, category, hint)
     left_out = [(u.utterance_id, "no media") for u in utterances if not _has_media(u)]
     save_corpus(manifest, left_out)
     return manifest
@@ -202,7 +212,8 @@ def _utterance(values: dict[str, str], reading: _Reading) -> tuple[Utterance, li
         value = numbers[name]
         if value is not None and value not in scale:
             problems.append(
-                f"{name}: expected {scale.low:g} to {scale.high:g} (attribute_range), got {value:g}"
+                f"{name}: expected {scale.low:g} to {scale.high:g} (attribute_range), got "
+                f"{value:g}; --attribute-range 1 5 is for raters' values of 1 to 5"
             )
         elif value is not None:
             attributes[name] = scale.to_unit(value)

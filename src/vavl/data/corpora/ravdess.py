@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vavl.data.corpora.table import TableRow, counted_problem, read_table, save_corpus
+from vavl.data.corpora.table import WITHOUT_THEM, TableRow, counted_problem, read_table, save_corpus
 from vavl.data.manifest import Manifest, Utterance, stored_path
 from vavl.errors import InputError, MediaError, all_problems
 from vavl.system.atomic import atomic_write
@@ -116,7 +116,7 @@ def prepare_ravdess(root: Path, out: Path, *, allow_missing: bool = False) -> Ma
     for lack in lacks if allow_missing else ():
         _log.warning("RAVDESS: %s", lack)
     if lacks and not allow_missing:
-        problems = [f"{lack}; --allow-missing does without them" for lack in lacks]
+        problems = [f"{lack}{WITHOUT_THEM}" for lack in lacks]
         raise InputError(all_problems(f"RAVDESS in {root}", problems))
 
     kept, left_out = _without_identical_audio(takes)

@@ -10,8 +10,11 @@ from pathlib import Path
 
 from vavl.data.manifest import Manifest
 from vavl.data.partition import Partition
-from vavl.errors import InputError, all_problems
+from vavl.errors import InputError, all_problems, did_you_mean
 from vavl.system.atomic import atomic_write
+
+WITHOUT_THEM = "; `vavl prepare` does without them with --allow-missing"
+"""What to do about files that are missing."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,11 @@ def _header_problems(columns: tuple[str, ...], required: Iterable[str]) -> list[
     if len(columns) == 1 and (";" in columns[0] or "\t" in columns[0]):
         return ["the columns are not separated by commas; save it with commas"]
     found = ", ".join(filter(None, columns))
-    problems = [f"no column {name!r} (found: {found})" for name in required if name not in columns]
+    problems = [
+        f"no column {name!r} (found: {found}){did_you_mean(name, columns)}"
+        for name in required
+        if name not in columns
+    ]
     counts = Counter(columns)
     problems += [
         f"column {name!r} occurs {count} times"
