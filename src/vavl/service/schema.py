@@ -28,6 +28,8 @@ def prediction_schema(references: str = "#/$defs/{model}") -> dict[str, Any]:
         "$defs"
     ]
     for part in parts.values():
+        if "description" in part:  # a docstring, whose example is for Python
+            part["description"] = part["description"].partition("\n\nExample:")[0]
         if "probabilities" in part.get("properties", {}):
             part["properties"]["confidence"] = _CONFIDENCE  # pydantic sees arguments alone
             part["required"] = list(part["properties"])
