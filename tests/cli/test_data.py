@@ -30,7 +30,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, dict[str, Any
     monkeypatch.setattr(registry, "build_extractor", build)
     monkeypatch.setattr(extract, "extract", lambda *_, **__: report)
     monkeypatch.setattr(extract, "training_statistics", lambda *_: {})
-    monkeypatch.setattr(Manifest, "load", lambda *_: None)
+    monkeypatch.setattr(Manifest, "load", lambda *_: ())
     return found
 
 

@@ -227,7 +227,7 @@ def test_a_span_in_which_only_one_side_has_anything(
     assert recognizer.predict(**both, start_s=3).modality is Modality.ACOUSTIC
     late = {"audio": talk[: 3 * RATE // 2], "frames": light}
     assert recognizer.predict(**late, start_s=1.6).modality is Modality.VISUAL
-    nothing = "nothing lies between start_s=20|there is nothing between start_s and end_s"
+    nothing = "nothing lies between start_s=20|the clip has nothing between start_s and end_s"
     for clip in (both, {"audio": talk}, {"frames": light}, {"path": film()}):
         with pytest.raises(MediaError, match=nothing):
             recognizer.predict(**clip, start_s=20)

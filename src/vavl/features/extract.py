@@ -253,9 +253,10 @@ def extract(
     medium = extractor.source_field
     clips = [clip for clip in manifest if getattr(clip, medium) is not None]
     if not clips:
+        option = "--visual" if medium.startswith("vi") else "--acoustic"
         raise InputError(
             f"manifest: none of the {len(manifest)} utterances has {medium}, which this extractor "
-            f"reads; leave out --{extractor.spec.modality}, or take one that reads what they have"
+            f"reads; leave out {option}, or take an extractor that reads what they have"
         )
     clips.sort(key=lambda clip: clip.utterance_id)
     if isinstance(extractor, ArrayFeatures):

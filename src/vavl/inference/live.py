@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vavl.data.speakers import SpeakerProfile
 from vavl.errors import InputError
 from vavl.features.face_features import FINEST_SIDE
-from vavl.inference.asked import check_samples
+from vavl.inference.arguments import check_samples
 from vavl.inference.people import face_box
 from vavl.inference.recognizer import Recognizer
 from vavl.inference.sources import Event, LiveSource

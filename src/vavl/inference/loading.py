@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from vavl.features import compact_face
-from vavl.inference.asked import check_path
+from vavl.inference.arguments import check_path
 from vavl.inference.ensemble import Ensemble
 from vavl.inference.exported import EXPORT_FILE, NORMALISATION_FILE, ExportedModel
 from vavl.inference.recognizer import Recognizer

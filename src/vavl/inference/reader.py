@@ -18,7 +18,7 @@ from vavl.features.arrays import read_array
 from vavl.features.face_features import FaceFeatures, FaceSource, People
 from vavl.features.registry import Extractor, rebuild_extractor
 from vavl.features.waveform import WaveformExtractor
-from vavl.inference.asked import check_given
+from vavl.inference.arguments import check_given
 from vavl.inference.windows import (
     LEAST_SPEECH_S,
     LONGEST_S,

@@ -26,7 +26,7 @@ from torch import Tensor
 from vavl.data.speakers import SpeakerProfile, towards_training
 from vavl.errors import InputError, MediaError
 from vavl.features.face_features import FaceSource, People
-from vavl.inference.asked import check_given, check_name
+from vavl.inference.arguments import check_given, check_name
 from vavl.inference.averaging import mean, most_probable
 from vavl.inference.clip_prediction import ClipPrediction
 from vavl.inference.ensemble import Ensemble

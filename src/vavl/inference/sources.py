@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from vavl.errors import InputError, MediaError
 from vavl.features.face_features import FINEST_SIDE
-from vavl.inference.asked import check_path
+from vavl.inference.arguments import check_path
 from vavl.media.audio import (
     SAMPLING_RATE_HZ,
     audio_blocks,

@@ -17,7 +17,7 @@ from small_models import tiny
 import vavl
 from vavl.errors import InputError, MediaError, StoreError, VavlError
 from vavl.features.registry import build_extractor
-from vavl.inference.asked import check_given
+from vavl.inference.arguments import check_given
 from vavl.models.pretrained import Calibration
 from vavl.types import Modality
 
