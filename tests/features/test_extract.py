@@ -151,9 +151,7 @@ def test_clips_without_the_modality_are_counted_only(tmp_path: Path) -> None:
     mixed = Manifest([*manifest, deaf], root=tmp_path)
     report = extract(mixed, ArrayFeatures("visual"), tmp_path / "store", progress=False)
     assert (report.done, report.absent, report.failed) == (1, 1, {})
-    with pytest.raises(
-        InputError, match="none of the 1 utterances has visual_features_path, .*leave out --visual"
-    ):
+    with pytest.raises(InputError, match=r"visual_features_path.*leave out --visual"):
         extract(mixed.select(["voice"]), ArrayFeatures("visual"), tmp_path / "x", progress=False)
     assert not (tmp_path / "x").exists()
 
