@@ -8,7 +8,6 @@ import numpy as np
 
 from vavl.data.manifest import Manifest
 from vavl.errors import InputError, did_you_mean
-from vavl.evaluation.bootstrap import percentile_interval
 from vavl.evaluation.predictions import PredictionTable, align
 from vavl.evaluation.scores import GroupScore, resampled_scores, scopes
 from vavl.evaluation.views import TRAINED_VIEWS, quantities
@@ -88,16 +87,11 @@ def group_scores(
                         continue
                     group = resampled_scores(quantity, view, inside, everything)
                     rest = resampled_scores(quantity, view, outside, everything)
-                    fewest = min(group.speakers, rest.speakers)
                     found += [
                         GroupScore(
                             *(column, name, quantity.name, view, measure),
                             score=group.interval(measure),
-                            above_rest=percentile_interval(
-                                group.estimate(measure) - rest.estimate(measure),
-                                group.drawn[measure] - rest.drawn[measure],
-                                fewest,
-                            ),
+                            above_rest=group.minus(rest, measure),
                             clips=int(inside.sum()),
                             speakers=group.speakers,
                         )

@@ -320,10 +320,10 @@ class ResampledScores:
         return percentile_interval(self.estimate(measure), self.drawn[measure], self.speakers)
 
     def minus(self, other: ResampledScores, measure: str) -> Interval:
-        """The difference to another view's score on the same clips and in the same resamples."""
+        """The difference to another view's score, or another group's, in the same resamples."""
         estimate = self.estimate(measure) - other.estimate(measure)
         replicates = self.drawn[measure] - other.drawn[measure]
-        return percentile_interval(estimate, replicates, self.speakers)
+        return percentile_interval(estimate, replicates, min(self.speakers, other.speakers))
 
 
 def resampled_scores(quantity: Quantity, view: View, rows: Rows, scope: Scope) -> ResampledScores:
